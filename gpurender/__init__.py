@@ -1,0 +1,60 @@
+"""gpurender draws formula-driven pre-training images while the model trains on them.
+
+>>> import gpurender as gr
+>>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, augment=gr.augment.Crop())
+>>> images, targets = next(iter(loader))  # float32 [256, 3, 224, 224], int64 [256]
+
+Importing this package imports nothing else; a name is looked up in its module when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpurender import augment
+    from gpurender.dataset import Dataset
+    from gpurender.families.fractaldb import FractalDB
+    from gpurender.families.onepfrac import OnePFrac
+    from gpurender.families.visualatom import VisualAtom
+    from gpurender.loader import DataLoader
+    from gpurender.recipe import Recipe, recipe
+    from gpurender.renderer import Renderer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DataLoader": "gpurender.loader",
+    "Dataset": "gpurender.dataset",
+    "FractalDB": "gpurender.families.fractaldb",
+    "OnePFrac": "gpurender.families.onepfrac",
+    "Recipe": "gpurender.recipe",
+    "Renderer": "gpurender.renderer",
+    "VisualAtom": "gpurender.families.visualatom",
+    "recipe": "gpurender.recipe",
+}
+
+__all__ = [
+    "DataLoader",
+    "Dataset",
+    "FractalDB",
+    "OnePFrac",
+    "Recipe",
+    "Renderer",
+    "VisualAtom",
+    "augment",
+    "recipe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "augment":
+        return importlib.import_module("gpurender.augment")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'gpurender' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,103 @@
+"""Argument checks: every refusal names the parameter, the value and what is allowed."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+UINT64_MAX = 2**64 - 1
+
+
+def _shown(value: Any) -> str:
+    """``repr`` of a value, shortened so that an error stays one readable line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """Return ``value`` as an ``int`` in ``[low, high]``; booleans and fractions are refused."""
+    allowed = f"an integer in [{low}, {high}]"
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be {allowed}, got {_shown(value)}")
+    return number
+
+
+def real(name: str, value: Any, low: float, high: float) -> float:
+    """Return ``value`` as a finite ``float`` in ``[low, high]`` (and ``-0.0`` as ``0.0``)."""
+    allowed = f"a finite number in [{low:g}, {high:g}]"
+    if isinstance(value, (bool, str, bytes)):
+        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}") from None
+    if not (math.isfinite(number) and low <= number <= high):
+        raise ValueError(f"{name} must be {allowed}, got {_shown(value)}")
+    return number + 0.0
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Return ``value`` if it is ``True`` or ``False``."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {_shown(value)}")
+    return value
+
+
+def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """Return ``value`` if it is one of the ``allowed`` words."""
+    words = ", ".join(repr(word) for word in allowed)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {words}, got {_shown(value)}")
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {words}, got {_shown(value)}")
+    return value
+
+
+def _pair(name: str, value: Any, kind: str) -> tuple[Any, Any]:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 2:
+        raise TypeError(f"{name} must be a pair (low, high) of {kind}, got {_shown(value)}")
+    return value[0], value[1]
+
+
+def integer_range(name: str, value: Any, low: int, high: int) -> tuple[int, int]:
+    """Return ``value`` as an inclusive pair of integers, ordered and within ``[low, high]``."""
+    first, last = _pair(name, value, "integers")
+    pair = integer(f"{name}[0]", first, low, high), integer(f"{name}[1]", last, low, high)
+    if pair[0] > pair[1]:
+        raise ValueError(f"{name} must be a pair (low, high) with low <= high, got {_shown(value)}")
+    return pair
+
+
+def real_range(name: str, value: Any, low: float, high: float) -> tuple[float, float]:
+    """Return ``value`` as an ordered pair of finite numbers within ``[low, high]``."""
+    first, last = _pair(name, value, "numbers")
+    pair = real(f"{name}[0]", first, low, high), real(f"{name}[1]", last, low, high)
+    if pair[0] > pair[1]:
+        raise ValueError(f"{name} must be a pair (low, high) with low <= high, got {_shown(value)}")
+    return pair
+
+
+def table(
+    name: str, value: Any, columns: Sequence[int], max_rows: int, low: float, high: float
+) -> tuple[tuple[float, ...], ...]:
+    """Return a non-empty table of finite numbers as nested tuples, its width one of ``columns``."""
+    widths = " or ".join(str(width) for width in columns)
+    shape = f"a table of 1 to {max_rows} rows of {widths} numbers"
+    try:
+        rows = [list(row) for row in value]
+    except TypeError:
+        raise TypeError(f"{name} must be {shape}, got {_shown(value)}") from None
+    if not 1 <= len(rows) <= max_rows or len({len(row) for row in rows}) != 1:
+        raise ValueError(f"{name} must be {shape}, got {_shown(value)}")
+    if len(rows[0]) not in columns:
+        raise ValueError(f"{name} must be {shape}, got {len(rows[0])} columns")
+    return tuple(
+        tuple(real(f"{name}[{i}][{j}]", x, low, high) for j, x in enumerate(row))
+        for i, row in enumerate(rows)
+    )

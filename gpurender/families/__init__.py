@@ -1,0 +1,20 @@
+"""The families of images: one file a family. A new family is a file here, a line in FAMILIES and its presets."""
+
+from collections.abc import Callable
+
+from gpurender.families.fractaldb import FractalDB
+from gpurender.families.onepfrac import OnePFrac
+from gpurender.families.visualatom import VisualAtom
+from gpurender.recipe import Recipe
+
+FAMILIES: dict[str, type[Recipe]] = {
+    family.family: family for family in (OnePFrac, FractalDB, VisualAtom)
+}
+
+PRESETS: dict[str, Callable[[], Recipe]] = {
+    "onepfrac-1k": OnePFrac,
+    "onepfrac-21k": lambda: OnePFrac(classes=21_000),
+    "fractaldb-1k": FractalDB,
+    "visualatom-1k": VisualAtom,
+    "visualatom-21k": lambda: VisualAtom(classes=21_000),
+}
