@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpurender.families.onepfrac import OnePFrac
     from gpurender.families.visualatom import VisualAtom
     from gpurender.loader import DataLoader
-    from gpurender.recipe import Recipe, recipe
+    from gpurender.recipes import Recipe, recipe
     from gpurender.renderer import Renderer
 
 __version__ = "0.1.0"
@@ -27,10 +27,10 @@ _HOMES = {
     "Dataset": "gpurender.dataset",
     "FractalDB": "gpurender.families.fractaldb",
     "OnePFrac": "gpurender.families.onepfrac",
-    "Recipe": "gpurender.recipe",
+    "Recipe": "gpurender.recipes",
     "Renderer": "gpurender.renderer",
     "VisualAtom": "gpurender.families.visualatom",
-    "recipe": "gpurender.recipe",
+    "recipe": "gpurender.recipes",
 }
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from gpurender.families.fractaldb import FractalDB
 from gpurender.families.onepfrac import OnePFrac
 from gpurender.families.visualatom import VisualAtom
-from gpurender.recipe import Recipe
+from gpurender.recipes import Recipe
 
 FAMILIES: dict[str, type[Recipe]] = {
     family.family: family for family in (OnePFrac, FractalDB, VisualAtom)

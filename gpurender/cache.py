@@ -1,0 +1,58 @@
+"""Results of searches, kept on disk: lists of integers under the user's cache directory, one file a key.
+
+A file is written beside its place and moved into it, so a reader sees all of it or none. Whatever does not carry its own
+checksum is treated as absent and made again. A directory that cannot be written costs time, never correctness.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+log = logging.getLogger("gpurender")
+
+
+def directory() -> Path:
+    """``$XDG_CACHE_HOME/gpurender``, by default ``~/.cache/gpurender``."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(root) / "gpurender"
+
+
+def load(kind: str, key: str) -> list[int] | None:
+    """The integers saved under a kind and a key, or ``None`` if there are none or the file is damaged."""
+    try:
+        data = json.loads(_path(kind, key).read_text(encoding="utf-8"))
+        values = data["values"]
+        if data["sha256"] == _checksum(kind, key, values) and all(type(value) is int for value in values):
+            return values
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def save(kind: str, key: str, values: list[int]) -> None:
+    """Save integers under a kind and a key, atomically; a failure is logged and otherwise ignored."""
+    path = _path(kind, key)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"sha256": _checksum(kind, key, values), "values": values}, file)
+        os.replace(temporary, path)
+    except OSError as error:
+        log.info("search result not cached: %s", error)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _path(kind: str, key: str) -> Path:
+    return directory() / f"{kind}-{key}.json"
+
+
+def _checksum(kind: str, key: str, values: list[int]) -> str:
+    return hashlib.sha256(json.dumps([kind, key, values]).encode()).hexdigest()

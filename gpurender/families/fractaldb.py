@@ -1,0 +1,278 @@
+"""FractalDB: a category is an iterated function system found by random search.
+
+Source: Kataoka et al., "Pre-training without Natural Images" (ACCV 2020); "Exploring the Potential of Neural Dataset Search" restates the
+rules; and the search and the renderer that the authors released.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from gpurender import cache, checks
+from gpurender.families import ifs
+from gpurender.kernels.chaos_game import MAX_POINTS, Systems, chaos_game, covered_pixels
+from gpurender.progress import progress
+from gpurender.randomness import LAYOUT, Stream, bounded, uniform, words
+from gpurender.recipes import Recipe
+
+WEIGHT_SETS = {"small": 0.2, "base": 0.4, "large": 0.6}  # the papers' 20 %, 40 % and 60 % variation
+MAX_WEIGHTS = 1024
+MAX_WEIGHT = 1e3
+SEARCH_POINTS = 100_000  # as released, whatever the images are drawn with
+SEARCH_SIZE = 512
+SEARCH_BATCH = 128
+SEARCH_LIMIT = 50_000  # candidates in a row without a category
+MOST_MAPS = {"released": 7, "paper": 8}
+
+# Orientations (kernels.chaos_game) of an instance's flip, on top of the upside-down storage of the released images.
+ORIENTATIONS = {
+    "released": np.array([1, 0, 3, 2], np.uint8),  # none, top-bottom, left-right, both
+    "paper": np.array([1, 7, 2, 4], np.uint8),  # turns by 0, 90, 180, 270 degrees, anticlockwise
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FractalDB(Recipe):
+    """Images of random iterated function systems, a class a system ("category").
+
+    A category has 2 to 7 maps (paper: 2 to 8) with parameters U(-1, 1) and probabilities in proportion to \\|det\\|, and is accepted when
+    100,000 points cover at least ``fill_rate`` of a 512 x 512 canvas. Instance ``i`` of it is
+    ``(weight * patches + patch) * flips + flip``: a row of instance weights that multiply a, b, c, d, e, f of every map, a redraw of the
+    random patches, and a flip (0 none, 1 top-bottom, 2 left-right, 3 both; in the paper's variant turns by 0, 90, 180, 270 degrees).
+
+    Args:
+        classes: number of categories (default 1000, or all the given ones).
+        instances: images of a category; default and most: weights x patches x flips.
+        weights: ``"small"``, ``"base"`` or ``"large"`` (25 rows: ones, and one parameter at a time times 1 +- w, 1 +- 2 w for
+            w = 0.2, 0.4, 0.6), or a table of 6 columns.
+        patches: redraws of the patch masks; default 10 with random masks, else 1, where redraws would be equal.
+        flips: 1 to 4.
+        points: points of an image.
+        fill_rate: least share of covered pixels for a category to be accepted.
+        categories: the systems themselves, each rows of a, b, c, d, e, f, p, instead of a search; see :meth:`from_csv`.
+        draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
+        mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
+        variant: ``"released"``: all images share the uniforms that choose the maps, so the patches and flips of a category and weight
+            share their points, and its flips share their masks; ``"paper"``: every image draws its own.
+
+    Systems that diverge: most published categories contract only on average, and about one image in twenty leaves float32's range. A
+    walker that does so starts again where it started; what it drew on the way stays in the frame. The picture is a few pixels, as with
+    the released program, which ends there in NaNs.
+    """
+
+    family: ClassVar[str] = "fractaldb"
+
+    classes: int = None  # type: ignore[assignment]
+    instances: int = None  # type: ignore[assignment]
+    image_size: int = 362
+    weights: str | tuple[tuple[float, ...], ...] = "base"
+    patches: int = None  # type: ignore[assignment]
+    flips: int = 4
+    points: int = 200_000
+    fill_rate: float | None = None
+    categories: tuple[tuple[tuple[float, ...], ...], ...] | None = None
+    draw_type: str = "patch_gray"
+    mask_mode: str = "random"
+
+    def __post_init__(self) -> None:
+        self._set("draw_type", checks.choice("draw_type", self.draw_type, ifs.DRAW_TYPES))
+        self._set("mask_mode", checks.choice("mask_mode", self.mask_mode, ifs.MASK_MODES))
+        masked = self.draw_type.startswith("patch_") and self.mask_mode == "random"
+        patches = self.patches if self.patches is not None else (10 if masked else 1)
+        self._set("patches", checks.integer("patches", patches, 1, 10**6))
+        self._set("flips", checks.integer("flips", self.flips, 1, 4))
+        self._check_weights()
+        self._check_categories()
+        most = len(self.factors()) * self.patches * self.flips
+        if self.instances is None:
+            self._set("instances", most)
+        super().__post_init__()
+        if self.instances > most:
+            raise ValueError(
+                f"instances must be at most weights x patches x flips = {len(self.factors())} x {self.patches} x {self.flips} = {most}, "
+                f"got {self.instances}; raise patches for more"
+            )
+        self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
+
+    def _check_weights(self) -> None:
+        if isinstance(self.weights, str):
+            checks.choice("weights", self.weights, tuple(WEIGHT_SETS))
+            return
+        table = checks.table("weights", self.weights, (6,), MAX_WEIGHTS, -MAX_WEIGHT, MAX_WEIGHT)
+        named = [name for name, spread in WEIGHT_SETS.items() if weight_set(spread) == table]
+        self._set("weights", named[0] if named else table)
+
+    def _check_categories(self) -> None:
+        if self.categories is None:
+            self._set("classes", 1000 if self.classes is None else self.classes)
+            fill_rate = 0.2 if self.fill_rate is None else self.fill_rate
+            self._set("fill_rate", checks.real("fill_rate", fill_rate, 0.0, 1.0))
+            return
+        if self.fill_rate is not None:
+            raise ValueError(f"fill_rate must be left out when categories are given, got {self.fill_rate!r}")
+        try:
+            given = list(self.categories)
+        except TypeError:
+            raise TypeError(f"categories must be a sequence of systems, got {self.categories!r}") from None
+        if not given:
+            raise ValueError("categories must hold at least one system, got none")
+        classes = checks.integer("classes", len(given) if self.classes is None else self.classes, 1, len(given))
+        self._set("classes", classes)
+        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given[:classes]))
+        self._set("categories", systems)
+
+    @classmethod
+    def from_csv(cls, folder: str | os.PathLike[str], weights: Any = "base", **parameters: Any) -> "FractalDB":
+        """The recipe of published category files.
+
+        Args:
+            folder: directory of ``*.csv``, one category a file, one map a row: a, b, c, d, e, f, p; classes in file-name order.
+            weights: a published weights file (6 columns a row), or as for :class:`FractalDB`.
+            parameters: any other parameter of :class:`FractalDB`.
+
+        Raises:
+            ValueError: a file or folder that is missing, empty or malformed, with its name and line.
+        """
+        try:
+            files = sorted(path for path in Path(folder).iterdir() if path.suffix == ".csv")
+        except OSError as error:
+            raise ValueError(f"folder {os.fspath(folder)!r} cannot be read: {error.strerror}") from None
+        if not files:
+            raise ValueError(f"folder {os.fspath(folder)!r} must hold category files (*.csv), found none")
+        if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
+            weights = _read_csv(Path(weights), 6)
+        categories = tuple(_read_category(path) for path in files)
+        return cls(categories=categories, weights=weights, **parameters)
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """Channels of a canvas: 1 grey, 3 coloured."""
+        return 3 if self.draw_type.endswith("_color") else 1
+
+    def factors(self) -> tuple[tuple[float, ...], ...]:
+        """The instance weights as a table, ``[weights][6]``."""
+        return weight_set(WEIGHT_SETS[self.weights]) if isinstance(self.weights, str) else self.weights
+
+    def canonical(self) -> dict[str, Any]:
+        values = super().canonical()
+        values["weights"] = self.factors()
+        if self.categories is not None:  # with and without their own |det| probabilities they are the same categories
+            values["categories"] = [
+                [[*row[:6], p] for row, p in zip(rows, ifs.shares(np.array([rows]))[0].tolist(), strict=True)]
+                for rows in self.categories
+            ]
+        if self.draw_type.startswith("point_"):
+            del values["mask_mode"]
+        return values
+
+    def catalog(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Maps float64 [classes, M, 6], probabilities [classes, M] and counts [classes] of the categories; a search is cached on disk."""
+        if self.categories is None:
+            return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
+        width = max(len(rows) for rows in self.categories)
+        maps, probabilities = np.zeros((self.classes, width, 6)), np.zeros((self.classes, width))
+        for i, rows in enumerate(self.categories):
+            table = np.array(rows)
+            maps[i, : len(rows)], probabilities[i, : len(rows)] = table[:, :6], ifs.shares(table[None])[0]
+        return maps, probabilities, np.array([len(rows) for rows in self.categories])
+
+    def canvases(
+        self, catalog: Any, samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
+    ) -> torch.Tensor:
+        """uint8 ``[N, channels, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``."""
+        maps, probabilities, counts = catalog
+        category, instance = samples // self.instances, samples % self.instances
+        flip, weight = instance % self.flips, instance // (self.patches * self.flips)
+        factors = np.array(self.factors())[weight]  # [N, 6]
+        anew = fresh or self.variant == "paper"
+        return chaos_game(
+            ifs.systems(maps[category] * factors[:, None], probabilities[category], counts[category]),
+            numbers if anew else np.zeros_like(numbers),
+            numbers if anew else numbers - flip.astype(np.uint64),
+            ORIENTATIONS[self.variant][flip],
+            seed=self.seed,
+            points=self.points,
+            size=self.image_size,
+            device=device,
+            **ifs.style(self.draw_type, self.mask_mode),
+        )
+
+    def _search(self, device: torch.device) -> list[int]:
+        """Numbers of the first ``classes`` candidates (or more) that are filled; found once, cached, and carried on from there."""
+        law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self.fill_rate])
+        key = hashlib.sha256(law.encode()).hexdigest()
+        found = cache.load("fractaldb", key) or []
+        if len(found) >= self.classes:
+            return found
+        least = (self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE
+        tried = found[-1] + 1 if found else 0
+        with progress(total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category") as bar:
+            while len(found) < self.classes:
+                if tried - (found[-1] if found else 0) > SEARCH_LIMIT:
+                    raise ValueError(
+                        f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than {self.fill_rate} of the canvas; lower it"
+                    )
+                some = np.arange(tried, tried + SEARCH_BATCH)
+                tested = ifs.systems(*candidates(self.seed, self.variant, some))
+                addresses = some.astype(np.uint64) | np.uint64(1 << 63)  # away from the images' own points
+                covered = covered_pixels(
+                    tested, addresses, seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE, device=device
+                )
+                accepted = some[covered >= least].tolist()
+                found += accepted
+                tried += SEARCH_BATCH
+                bar.update(min(len(accepted), self.classes - bar.n))
+        cache.save("fractaldb", key, found)
+        return found
+
+
+def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
+    """The 25 rows of the released weights files: a, b, c, d, e, f in turn times 1 - 2w, 1 - w, (1), 1 + w, 1 + 2w; all ones in row 2."""
+    steps = [round(1.0 + sign * spread, 10) for sign in (-2, -1, 1, 2)]
+    rows = [tuple(step if column == parameter else 1.0 for column in range(6)) for parameter in range(6) for step in steps]
+    return (*rows[:2], (1.0,) * 6, *rows[2:])
+
+
+def candidates(seed: int, variant: str, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random systems of the search: maps float64 [N, M, 6], probabilities [N, M], counts [N]; candidate numbers int [N]."""
+    most = MOST_MAPS[variant]
+    drawn = words(seed, Stream.SEARCH, numbers, blocks=1 + (6 * most + 3) // 4)  # block 0: the count
+    counts = 2 + bounded(drawn[:, 0], most - 1)
+    maps = (2.0 * uniform(drawn[:, 4 : 4 + 6 * most]) - 1.0).reshape(-1, most, 6)
+    maps = np.where((np.arange(most) < counts[:, None])[:, :, None], maps, 0.0)
+    return maps, ifs.shares(maps), counts
+
+
+def _read_category(path: Path) -> tuple[tuple[float, ...], ...]:
+    rows = _read_csv(path, 7)
+    total = sum(row[6] for row in rows)
+    if abs(total - 1.0) > 1e-3:
+        raise ValueError(f"{path}: the probabilities (column 7) must sum to 1, got {total:g}; is the file cut off?")
+    return rows
+
+
+def _read_csv(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
+    """A table of comma-separated numbers, with errors that name the file and line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"{path} cannot be read: {reason}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = [float(cell) for cell in line.split(",")]
+        except ValueError:
+            row = []
+        if len(row) != columns:
+            raise ValueError(f"{path}, line {number}: expected {columns} comma-separated numbers, got {line[:60]!r}")
+        rows.append(row)
+    return checks.table(os.fspath(path), rows, (columns,), MAX_WEIGHTS, -ifs.MAX_PARAMETER, ifs.MAX_PARAMETER)

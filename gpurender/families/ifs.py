@@ -1,0 +1,88 @@
+"""Iterated function systems, as 1p-frac and FractalDB share them: probabilities, starts, how points are drawn.
+
+Host arithmetic is float64 by NumPy's + - * / and comparisons alone, so that the float32 a kernel gets is the same on every machine.
+"""
+
+import numpy as np
+
+from gpurender import checks
+from gpurender.kernels.chaos_game import MAX_MAPS, Systems
+
+DRAW_TYPES = ("patch_gray", "patch_color", "point_gray", "point_color")
+MASK_MODES = ("random", "fill")
+MAX_PARAMETER = 1e6  # of a map; the kernel's range check keeps every orbit finite below it
+
+# The released programs store every image upside down (row 0 at the top, y upwards); codes as in kernels.chaos_game.
+UPSIDE_DOWN = 1
+
+
+def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
+    """Validate one system: 1 to 64 maps of a, b, c, d, e, f and perhaps a probability p."""
+    rows = checks.table(name, value, (6, 7), MAX_MAPS, -MAX_PARAMETER, MAX_PARAMETER)
+    shares(np.array([rows]), name)
+    return rows
+
+
+def shares(maps: np.ndarray, name: str = "base") -> np.ndarray:
+    """Probabilities of the maps, [N, M]: column 7 where there is one, else |det| = |a d - b c|, normalised (released rule).
+
+    maps  # [N, M, 6 or 7] float64, rows of zeros as padding
+    """
+    if maps.shape[-1] == 7:
+        weights = maps[..., 6]
+        if (weights < 0).any():
+            raise ValueError(f"{name}: a probability p must be >= 0, got {weights.min():g}")
+    else:
+        weights = np.abs(maps[..., 0] * maps[..., 3] - maps[..., 1] * maps[..., 2])
+    total = np.zeros(len(weights))
+    for column in range(weights.shape[1]):  # in order: np.sum may pair differently on another machine
+        total = total + weights[:, column]
+    if not (total > 0).all():
+        raise ValueError(f"{name}: the maps' probabilities must not all be 0 (without a column p they are |a d - b c|)")
+    return weights / total[:, None]
+
+
+def fixed_points(maps: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A point on each attractor, float64 [N, 2]: (I - A)^-1 t of the contracting map whose matrix has the least Frobenius norm.
+
+    A map contracts in the long run when its eigenvalues lie inside the unit circle: |det| < 1 and |trace| < 1 + det (Jury). Its
+    powers then pull every point to its fixed point, so that point is in the closure of every orbit. A system without such a map
+    starts at the origin.
+    maps  # [N, M, 6] float64
+    """
+    a, b, c, d, e, f = (maps[..., column] for column in range(6))  # each [N, M]
+    det, trace = a * d - b * c, a + d
+    contracts = (np.abs(det) < 1) & (np.abs(trace) < 1 + det) & (np.arange(maps.shape[1]) < counts[:, None])
+    norm = np.where(contracts, (a * a + b * b) + (c * c + d * d), np.inf)
+    best = np.argmin(norm, axis=1)  # [N]
+    rows = np.arange(len(maps))
+    a, b, c, d, e, f = (maps[rows, best, column] for column in range(6))  # each [N]
+    unit = (1.0 - a) * (1.0 - d) - b * c
+    exists = np.isfinite(norm[rows, best]) & (np.abs(unit) > 2.0**-20)
+    unit = np.where(exists, unit, 1.0)
+    x = ((1.0 - d) * e + b * f) / unit
+    y = (c * e + (1.0 - a) * f) / unit
+    return np.where(exists[:, None], np.stack([x, y], axis=1), 0.0)
+
+
+def systems(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Systems:
+    """The kernel's arrays of maps float64 [N, M, 6], their probabilities [N, M] and counts [N]."""
+    cumulative, total = np.empty(probabilities.shape), np.zeros(len(probabilities))
+    for column in range(probabilities.shape[1]):
+        total = total + probabilities[:, column]
+        cumulative[:, column] = total
+    return Systems(
+        maps=np.ascontiguousarray(maps, dtype=np.float32),
+        thresholds=np.floor(cumulative * 65536.0 + 0.5).astype(np.uint32),
+        counts=np.asarray(counts, dtype=np.int64),
+        starts=fixed_points(maps, counts).astype(np.float32),
+    )
+
+
+def style(draw_type: str, mask_mode: str) -> dict[str, bool]:
+    """The kernel's switches for the released names of a drawing style."""
+    return {
+        "color": draw_type.endswith("_color"),
+        "patch": draw_type.startswith("patch_"),
+        "mask": mask_mode == "random",
+    }

@@ -1,0 +1,233 @@
+"""1p-frac: one fractal, locally perturbed; every perturbation is a class.
+
+Source: Nakamura, Tadokoro et al., "Scaling Backwards: Minimal Synthetic Pre-training?" (ECCV 2024), eqs. 2 and 9, and the generator its
+authors released. The base system is sampled at a given sigma-factor as in Anderson & Farrell, "Improving Fractal Pre-training" (WACV 2022).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from gpurender import cache, checks
+from gpurender.families import ifs
+from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, chaos_game
+from gpurender.progress import progress
+from gpurender.randomness import Stream, uniform, words
+from gpurender.recipes import Recipe
+
+SIGMA_MARGIN = 0.1  # released: sigma-factor ~ U(sigma - 0.1, sigma + 0.1)
+MAX_ATTEMPTS = 100  # perturbations tried for a class, and bases tried for a recipe
+BATCH = 64  # images drawn at a time while the fill rate is checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePFrac(Recipe):
+    """Images of one iterated function system, each class a small perturbation of its parameters.
+
+    Args:
+        classes: L, the number of perturbations.
+        instances: images of a class; they differ in their patch masks (and, in the paper's variant, in their points).
+        sigma: sigma-factor of the base, sum over maps of s1 + 2 s2 with the singular values s1 >= s2; the base's is U(sigma - 0.1, sigma + 0.1).
+        maps: N, number of affine maps of the base.
+        base: the base itself, rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the probabilities are |det|.
+        delta: the perturbation. Released: each parameter times U(1 - delta, 1 + delta). Paper: plus U(-delta/2, delta/2).
+        points: points of an image.
+        fill_rate: a class's perturbation is drawn again until more than this share of its image is lit (released: 0.05).
+        draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
+        mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
+        variant: ``"released"``: all images share the uniforms that choose the maps; ``"paper"``: every image draws its own.
+    """
+
+    family: ClassVar[str] = "onepfrac"
+
+    sigma: float | None = None
+    maps: int | None = None
+    base: tuple[tuple[float, ...], ...] | None = None
+    delta: float = 0.1
+    points: int = 100_000
+    fill_rate: float = 0.05
+    draw_type: str = "patch_gray"
+    mask_mode: str = "random"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.base is None:
+            self._set("maps", checks.integer("maps", 2 if self.maps is None else self.maps, 1, MAX_MAPS))
+            sigma = checks.real("sigma", 3.5 if self.sigma is None else self.sigma, SIGMA_MARGIN, 3.0 * self.maps)  # type: ignore[operator]
+            if not SIGMA_MARGIN < sigma <= 3.0 * self.maps - SIGMA_MARGIN:  # type: ignore[operator]
+                raise ValueError(
+                    f"sigma must be a finite number in (0.1, 3 * maps - 0.1] for maps = {self.maps}, got {self.sigma!r}"
+                )
+            self._set("sigma", sigma)
+        else:
+            for name in ("sigma", "maps"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} must be left out when a base is given, got {getattr(self, name)!r}")
+            self._set("base", ifs.system("base", self.base))
+        self._set("delta", checks.real("delta", self.delta, 0.0, 10.0))
+        self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
+        self._set("fill_rate", checks.real("fill_rate", self.fill_rate, 0.0, 1.0))
+        self._set("draw_type", checks.choice("draw_type", self.draw_type, ifs.DRAW_TYPES))
+        self._set("mask_mode", checks.choice("mask_mode", self.mask_mode, ifs.MASK_MODES))
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """Channels of a canvas: 1 grey, 3 coloured."""
+        return 3 if self.draw_type.endswith("_color") else 1
+
+    def canonical(self) -> dict[str, Any]:
+        values = super().canonical()
+        if self.base is not None:  # a base with and without its own |det| probabilities is one base
+            base = np.array([self.base])
+            values["base"] = [[*row[:6], p] for row, p in zip(self.base, ifs.shares(base)[0].tolist(), strict=True)]
+        if self.draw_type.startswith("point_"):
+            del values["mask_mode"]
+        return values
+
+    def catalog(self, device: torch.device) -> Systems:
+        """The perturbed systems of all classes, on the host; the numbers of accepted attempts are cached on disk."""
+        found = cache.load("onepfrac", self.fingerprint)
+        if found is None or len(found) != self.classes + 1:
+            candidate = self._find_base(device)
+            found = [candidate, *self._find_attempts(candidate, device)]
+            cache.save("onepfrac", self.fingerprint, found)
+        return self._systems(found[0], np.arange(self.classes), np.array(found[1:]))
+
+    def canvases(
+        self, catalog: Systems, samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
+    ) -> torch.Tensor:
+        """uint8 ``[N, channels, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``."""
+        anew = fresh or self.variant == "paper"
+        return self._draw(catalog[samples // self.instances], numbers if anew else np.zeros_like(numbers), numbers, device)
+
+    def _draw(self, systems: Systems, points: np.ndarray, masks: np.ndarray, device: torch.device) -> torch.Tensor:
+        return chaos_game(
+            systems,
+            points,
+            masks,
+            np.full(len(systems), ifs.UPSIDE_DOWN, np.uint8),
+            seed=self.seed,
+            points=self.points,
+            size=self.image_size,
+            device=device,
+            **ifs.style(self.draw_type, self.mask_mode),
+        )
+
+    def _lit(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
+        """Lit share of the classes' first images, float64 [N]."""
+        numbers = classes.astype(np.uint64) * np.uint64(self.instances)
+        points = numbers if self.variant == "paper" else np.zeros_like(numbers)
+        images = self._draw(systems, points, numbers, device)
+        return (images > 1).flatten(1).sum(1).cpu().numpy() / float(images[0].numel())
+
+    def _base(self, candidate: int) -> np.ndarray:
+        """The base system, float64 [M, 6 or 7]: given, or the candidate of that number."""
+        if self.base is not None:
+            return np.array(self.base)
+        return sample_system(self.seed, candidate, self.maps or 2, self.sigma or 3.5)
+
+    def _systems(self, candidate: int, classes: np.ndarray, attempts: np.ndarray) -> Systems:
+        """Perturbed systems: released p_i (x) U(1 - d, 1 + d), paper p_i + U(-d/2, d/2); probabilities stay the base's."""
+        base = self._base(candidate)
+        count = len(base)
+        numbers = classes.astype(np.uint64) | (attempts.astype(np.uint64) << np.uint64(32))
+        drawn = words(self.seed, Stream.PERTURBATION, numbers, blocks=2 * count).reshape(-1, count, 8)[:, :, :6]
+        centred = 2.0 * uniform(drawn) - 1.0  # [N, M, 6] in [-1, 1)
+        if self.variant == "released":
+            maps = base[:, :6] * (1.0 + self.delta * centred)
+        else:
+            maps = base[:, :6] + 0.5 * self.delta * centred
+        probabilities = np.repeat(ifs.shares(base[None]), len(classes), axis=0)
+        return ifs.systems(maps, probabilities, np.full(len(classes), count))
+
+    def _find_base(self, device: torch.device) -> int:
+        """The first candidate whose own image is filled; 0 for a given base."""
+        if self.base is not None:
+            return 0
+        for candidate in range(MAX_ATTEMPTS):
+            base = self._base(candidate)[None]
+            plain = ifs.systems(base, ifs.shares(base), np.array([base.shape[1]]))
+            if self._lit(plain, np.array([0]), device)[0] > self.fill_rate:
+                return candidate
+        raise ValueError(
+            f"fill_rate: none of {MAX_ATTEMPTS} bases with sigma {self.sigma} and {self.maps} maps lights more than "
+            f"{self.fill_rate:g} of a {self.image_size} x {self.image_size} canvas with {self.points} points; lower fill_rate"
+        )
+
+    def _find_attempts(self, candidate: int, device: torch.device) -> list[int]:
+        """For every class the number of its first perturbation whose image is filled."""
+        attempts = np.zeros(self.classes, np.int64)
+        open_ = np.arange(self.classes)
+        with progress(total=self.classes, desc="1p-frac: checking fill rates", unit="class") as bar:
+            for attempt in range(MAX_ATTEMPTS):
+                sparse = []
+                for first in range(0, len(open_), BATCH):
+                    some = open_[first : first + BATCH]
+                    attempts[some] = attempt
+                    lit = self._lit(self._systems(candidate, some, attempts[some]), some, device)
+                    sparse.append(some[~(lit > self.fill_rate)])
+                    bar.update(int((lit > self.fill_rate).sum()))
+                open_ = np.concatenate(sparse)
+                if len(open_) == 0:
+                    return attempts.tolist()
+        raise ValueError(
+            f"fill_rate: {len(open_)} of {self.classes} classes (the first: {open_[0]}) never light more than {self.fill_rate:g} of the "
+            f"canvas in {MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
+        )
+
+
+def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:
+    """A contractive system of a given sigma-factor, float64 ``[maps, 6]`` (a, b, c, d, e, f).
+
+    A_i = U_i diag(s_i1, s_i2) V_i with U, V random rotations times random reflections, translations U(-1, 1), and singular values with
+    sum_i (s_i1 + 2 s_i2) = alpha, alpha ~ U(sigma - 0.1, sigma + 0.1) (Anderson & Farrell, section 3.2). A random angle is a point of
+    the unit disc, normalised: no cosine is needed.
+    """
+    u = uniform(words(seed, Stream.SYSTEM, np.array([candidate << 32]), blocks=(1 + 4 * maps + 3) // 4)[0])
+    alpha = sigma - SIGMA_MARGIN + 2.0 * SIGMA_MARGIN * u[0]
+    values = _singular_values(maps, alpha, u[1 : 1 + 2 * maps])
+    rows = []
+    for i, (s1, s2) in enumerate(values):
+        (uc, us, ux, uy), (vc, vs, vx, vy) = (_frame(seed, candidate, 2 * i + side) for side in (0, 1))
+        # U = [[uc ux, -us uy], [us ux, uc uy]] and V alike: rotation times diag of signs
+        left = (uc * ux * s1, -us * uy * s2, us * ux * s1, uc * uy * s2)
+        right = (vc * vx, -vs * vy, vs * vx, vc * vy)
+        a, b = left[0] * right[0] + left[1] * right[2], left[0] * right[1] + left[1] * right[3]
+        c, d = left[2] * right[0] + left[3] * right[2], left[2] * right[1] + left[3] * right[3]
+        e, f = (2.0 * u[1 + 2 * maps + 2 * i + axis] - 1.0 for axis in (0, 1))
+        rows.append((a, b, c, d, e, f))
+    return np.array(rows)
+
+
+def _singular_values(maps: int, alpha: float, u: np.ndarray) -> list[tuple[float, float]]:
+    """Pairs 1 >= s1 >= s2 >= 0 with sum(s1 + 2 s2) = alpha, each uniform in what the others leave it (the released sequential sampler)."""
+    pairs = []
+    left, slack = alpha, alpha - 3.0 * maps + 3.0  # to be spent; least that this and no later map must spend
+    for i in range(maps - 1):
+        low, high = max(0.0, slack / 3.0), min(1.0, left)
+        s1 = low + (high - low) * float(u[2 * i])
+        left, slack = left - s1, slack - s1
+        low, high = max(0.0, slack / 2.0), min(s1, left / 2.0)
+        s2 = low + (high - low) * float(u[2 * i + 1])
+        left, slack = left - 2.0 * s2, slack - 2.0 * s2 + 3.0
+        pairs.append((s1, s2))
+    low, high = max(0.0, (left - 1.0) / 2.0), left / 3.0
+    s2 = low + (high - low) * float(u[2 * maps - 2])
+    return [*pairs, (left - 2.0 * s2, s2)]
+
+
+def _frame(seed: int, candidate: int, index: int) -> tuple[float, float, float, float]:
+    """Cosine and sine of a uniform angle, and two random signs."""
+    number = np.array([(candidate << 32) + 1 + index], dtype=np.uint64)
+    block = words(seed, Stream.SYSTEM, number, blocks=16)[0]
+    signs = [1.0 if word & 1 else -1.0 for word in block[:2]]
+    u = 2.0 * uniform(block) - 1.0
+    for k in range(2, len(u) - 1, 2):  # 31 points of the square; all outside the disc once in 10^20
+        x, y = float(u[k]), float(u[k + 1])
+        square = x * x + y * y
+        if 2.0**-20 < square <= 1.0:
+            length = float(np.sqrt(square))
+            return x / length, y / length, signs[0], signs[1]
+    return 1.0, 0.0, signs[0], signs[1]

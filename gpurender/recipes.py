@@ -1,0 +1,158 @@
+"""Recipe: a dataset as pure data — frozen, validated, JSON in and out, fingerprinted."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from gpurender import checks
+from gpurender.randomness import LAYOUT
+
+FORMAT = 1  # of the JSON text
+MIN_IMAGE_SIZE = 16
+MAX_IMAGE_SIZE = 8192
+MAX_COUNT = 2**31 - 1
+VARIANTS = ("released", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What every family of images has in common; the families in ``gpurender.families`` add their parameters.
+
+    A recipe is a value: two equal recipes are the same dataset, on every machine. ``len(recipe)`` is ``classes * instances``;
+    sample ``n`` is instance ``n % instances`` of class ``n // instances``.
+
+    Args:
+        classes: number of classes.
+        instances: images of a class.
+        image_size: side of the square canvas in pixels, 16 to 8192.
+        seed: unsigned 64-bit key of all the recipe's randomness.
+        variant: ``"released"`` draws as the authors' released generator does, ``"paper"`` as their paper says.
+
+    Raises:
+        TypeError, ValueError: naming the parameter, its value and what is allowed.
+    """
+
+    family: ClassVar[str] = ""
+    channels: ClassVar[int] = 1
+
+    classes: int = 1000
+    instances: int = 1
+    image_size: int = 512
+    seed: int = 0
+    variant: str = "released"
+
+    def __post_init__(self) -> None:
+        if type(self) is Recipe:
+            raise TypeError("Recipe is the base of gr.OnePFrac, gr.FractalDB and gr.VisualAtom: use one of these")
+        self._set("classes", checks.integer("classes", self.classes, 1, MAX_COUNT))
+        self._set("instances", checks.integer("instances", self.instances, 1, MAX_COUNT))
+        self._set("image_size", checks.integer("image_size", self.image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE))
+        self._set("seed", checks.integer("seed", self.seed, 0, checks.UINT64_MAX))
+        self._set("variant", checks.choice("variant", self.variant, VARIANTS))
+
+    def _set(self, name: str, value: Any) -> None:
+        """Store a normalised field; only ``__post_init__`` may, a recipe is frozen afterwards."""
+        object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return self.classes * self.instances
+
+    def canonical(self) -> dict[str, Any]:
+        """All that decides a pixel or a label, and nothing else; a family drops here what its other fields override."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def catalog(self, device: Any) -> Any:
+        """What the family knows of all its classes: parameters, found or drawn once."""
+        raise TypeError(f"{type(self).__name__} draws nothing")
+
+    def canvases(self, catalog: Any, samples: Any, numbers: Any, fresh: bool, device: Any) -> Any:
+        """uint8 ``[N, C, S, S]`` of samples int64 ``[N]`` whose randomness has the draw numbers uint64 ``[N]``."""
+        raise TypeError(f"{type(self).__name__} draws nothing")
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits that change if and only if some image (or label) could: SHA-256 of :meth:`canonical`."""
+        text = json.dumps(
+            {"layout": LAYOUT, "family": self.family, **self.canonical()}, sort_keys=True, allow_nan=False
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The recipe as JSON text; ``Recipe.from_json`` gives back an equal recipe."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps({"gpurender": FORMAT, "family": self.family, **values}, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> "Recipe":
+        """The recipe of a JSON text; parameters left out take their defaults.
+
+        Raises:
+            ValueError: the text is not JSON, not a recipe, of a newer format, or holds a value that is not allowed.
+        """
+        from gpurender.families import FAMILIES
+
+        if not isinstance(text, (str, bytes)):
+            raise TypeError(f"a recipe's JSON must be text, got {type(text).__name__}")
+        try:
+            data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        except RecursionError:
+            raise ValueError("not a recipe: the JSON is nested too deeply") from None
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
+            raise ValueError(f"not a recipe: {error}") from None
+        if not isinstance(data, dict):
+            raise ValueError(f"not a recipe: expected a JSON object, got {type(data).__name__}")
+        version = data.pop("gpurender", None)
+        if version != FORMAT or isinstance(version, bool):
+            raise ValueError(f"not a recipe: 'gpurender' must be {FORMAT} (the format's version), got {version!r}")
+        family = data.pop("family", None)
+        if not isinstance(family, str) or family not in FAMILIES:
+            raise ValueError(f"not a recipe: 'family' must be one of {sorted(FAMILIES)}, got {family!r}")
+        known = {field.name for field in fields(FAMILIES[family])}
+        if unknown := sorted(set(data) - known):
+            raise ValueError(f"not a recipe: {family} has no parameter {unknown[0]!r}; it has {sorted(known)}")
+        try:
+            return FAMILIES[family](**data)
+        except TypeError as error:  # a wrong type inside a text is a wrong text
+            raise ValueError(f"not a recipe: {error}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that a recipe may hold")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the parameter {twice!r} is given twice")
+    return dict(pairs)
+
+
+def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
+    """A recipe from whatever names one: a preset's name, the path of a JSON file, or a recipe itself.
+
+    Raises:
+        ValueError: neither a preset nor a readable JSON file, or the file holds no recipe.
+    """
+    from gpurender.families import PRESETS
+
+    if isinstance(x, Recipe):
+        return x
+    if not isinstance(x, (str, os.PathLike)):
+        raise TypeError(f"recipe must be a preset's name, the path of a JSON file or a recipe, got {x!r}")
+    path = os.fspath(x)
+    if path in PRESETS:
+        return PRESETS[path]()
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        presets = ", ".join(sorted(PRESETS))
+        raise ValueError(f"recipe {path!r} is neither a preset ({presets}) nor a readable JSON file: {reason}") from None
+    try:
+        return Recipe.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
