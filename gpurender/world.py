@@ -30,10 +30,10 @@ def checked(rank: int | None, world_size: int | None) -> World | None:
 
 
 def current() -> World:
-    """The world this process is in at this moment: torch.distributed's once it is initialised, else the launcher's, else (0, 1).
+    """The world of this moment: torch.distributed's once it is initialised, else the launcher's, else (0, 1).
 
-    torchrun sets RANK and WORLD_SIZE in the environment before any process group exists. Passing over them would give every
-    rank the same samples, with no error anywhere.
+    torchrun sets RANK and WORLD_SIZE in the environment before any process group exists. Passing over them would
+    give every rank the same samples, with no error anywhere.
 
     Raises:
         ValueError: the environment speaks of several ranks but does not say which one this is.

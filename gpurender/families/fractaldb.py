@@ -62,7 +62,7 @@ class FractalDB(Recipe):
             share their points, and its flips share their masks; ``"paper"``: every image draws its own.
 
     Systems that diverge: most published categories contract only on average, and about one image in twenty leaves float32's range. A
-    walker that does so starts again where it started; what it drew on the way stays in the frame. The picture is a few pixels, as with
+    walker that does so starts again at the origin; what it drew on the way stays in the frame. The picture is a few pixels, as with
     the released program, which ends there in NaNs.
     """
 

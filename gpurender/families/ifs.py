@@ -1,4 +1,4 @@
-"""Iterated function systems, as 1p-frac and FractalDB share them: probabilities, starts, how points are drawn.
+"""Iterated function systems, as 1p-frac and FractalDB share them: probabilities, thresholds, how points are drawn.
 
 Host arithmetic is float64 by NumPy's + - * / and comparisons alone, so that the float32 a kernel gets is the same on every machine.
 """
@@ -42,29 +42,6 @@ def shares(maps: np.ndarray, name: str = "base") -> np.ndarray:
     return weights / total[:, None]
 
 
-def fixed_points(maps: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """A point on each attractor, float64 [N, 2]: (I - A)^-1 t of the contracting map whose matrix has the least Frobenius norm.
-
-    A map contracts in the long run when its eigenvalues lie inside the unit circle: |det| < 1 and |trace| < 1 + det (Jury). Its
-    powers then pull every point to its fixed point, so that point is in the closure of every orbit. A system without such a map
-    starts at the origin.
-    maps  # [N, M, 6] float64
-    """
-    a, b, c, d, e, f = (maps[..., column] for column in range(6))  # each [N, M]
-    det, trace = a * d - b * c, a + d
-    contracts = (np.abs(det) < 1) & (np.abs(trace) < 1 + det) & (np.arange(maps.shape[1]) < counts[:, None])
-    norm = np.where(contracts, (a * a + b * b) + (c * c + d * d), np.inf)
-    best = np.argmin(norm, axis=1)  # [N]
-    rows = np.arange(len(maps))
-    a, b, c, d, e, f = (maps[rows, best, column] for column in range(6))  # each [N]
-    unit = (1.0 - a) * (1.0 - d) - b * c
-    exists = np.isfinite(norm[rows, best]) & (np.abs(unit) > 2.0**-20)
-    unit = np.where(exists, unit, 1.0)
-    x = ((1.0 - d) * e + b * f) / unit
-    y = (c * e + (1.0 - a) * f) / unit
-    return np.where(exists[:, None], np.stack([x, y], axis=1), 0.0)
-
-
 def systems(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Systems:
     """The kernel's arrays of maps float64 [N, M, 6], their probabilities [N, M] and counts [N]."""
     cumulative, total = np.empty(probabilities.shape), np.zeros(len(probabilities))
@@ -75,7 +52,6 @@ def systems(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> 
         maps=np.ascontiguousarray(maps, dtype=np.float32),
         thresholds=np.floor(cumulative * 65536.0 + 0.5).astype(np.uint32),
         counts=np.asarray(counts, dtype=np.int64),
-        starts=fixed_points(maps, counts).astype(np.float32),
     )
 
 

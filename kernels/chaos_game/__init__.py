@@ -23,17 +23,15 @@ class Systems:
         maps: float32 ``[N, M, 6]``: a, b, c, d, e, f of x' = a x + b y + e, y' = c x + d y + f.
         thresholds: uint32 ``[N, M]``: cumulative probabilities in units of 2^-16.
         counts: int64 ``[N]``: maps of each system, 1 to M.
-        starts: float32 ``[N, 2]``: where the walkers start.
     """
 
     maps: np.ndarray
     thresholds: np.ndarray
     counts: np.ndarray
-    starts: np.ndarray
 
     def __post_init__(self) -> None:
         n, m = self.counts.shape[0], self.maps.shape[1]
-        shapes = {"maps": (n, m, 6), "thresholds": (n, m), "counts": (n,), "starts": (n, 2)}
+        shapes = {"maps": (n, m, 6), "thresholds": (n, m), "counts": (n,)}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
@@ -42,7 +40,7 @@ class Systems:
         return len(self.counts)
 
     def __getitem__(self, which: np.ndarray) -> "Systems":
-        return Systems(self.maps[which], self.thresholds[which], self.counts[which], self.starts[which])
+        return Systems(self.maps[which], self.thresholds[which], self.counts[which])
 
 
 def chaos_game(
@@ -92,7 +90,7 @@ def chaos_game(
 
     def work(first: int, last: int) -> None:
         cpu.draw_images(
-            first, last, systems.counts, systems.maps, systems.thresholds, systems.starts, point_words, mask_words,
+            first, last, systems.counts, systems.maps, systems.thresholds, point_words, mask_words,
             orientations, key, points, patch, mask, _survival(size), _palette(), images.numpy(),
         )  # fmt: skip
 
@@ -110,7 +108,7 @@ def covered_pixels(
 
     def work(first: int, last: int) -> None:
         cpu.count_pixels(
-            first, last, systems.counts, systems.maps, systems.thresholds, systems.starts, words, key, points, size, covered
+            first, last, systems.counts, systems.maps, systems.thresholds, words, key, points, size, covered
         )  # fmt: skip
 
     parallel_ranges(len(systems), work)

@@ -10,16 +10,16 @@ and lights the pixel under every point it visits. One image, top to bottom: :fun
 and write bytes. Coloured images keep the number of the last point on a pixel instead of one bit.
 
 **Many walkers, one image.** A sequential game is one long dependency; here ``W`` walkers play at once, and point ``i`` is step
-``i // W`` of walker ``i % W``. Walker 0 starts at the origin and so draws the released generators' first point and transient; the
-others start on the attractor, at the fixed point of a contracting map, and need no burn-in: every point they visit is an image of
-that fixed point under maps of the system. What is lost is only the mixing of the first few steps of each (the tests compare
-occupancy with a sequential float64 game).
+``i // W`` of walker ``i % W``. They start along one sequential game, the *pilot*: it begins at the origin as the released one does, and
+walker ``w`` starts where it is after ``16 w`` steps. So walker 0 draws the released game's own beginning, the others need no burn-in, and
+a system that mixes slowly (the spirals of 1p-frac turn for hundreds of steps) or does not contract at all shows it within the pilot's
+2,048 steps as it would in a sequential game. The tests compare occupancies with a sequential float64 game.
 
 **Which map.** Sixteen random bits a step against cumulative probabilities in units of 2^-16, so a share is off by at most
 2^-16; over 200,000 points that is 3 points, against a sampling deviation of up to 220.
 
 **Divergence.** Most published systems contract only on average and a few do not contract at all. A walker that leaves
-|x|, |y| <= 2^62 goes back to its start, and the point it would have reached is neither drawn nor framed. What it drew on the way out
+|x|, |y| <= 2^62 goes back to the origin, and the point it would have reached is neither drawn nor framed. What it drew on the way out
 stays, so the frame is as wide as in the released float64 program and the picture is, as there, a few pixels.
 
 **What makes it deterministic.** Every random word has an address (image's number, stream, step, walker); min, max and OR do
@@ -34,8 +34,10 @@ from gpurender.randomness import Stream
 
 PAD = 6  # pixels between the extreme points and the edge, as released
 GREY = 127  # as released
-MAX_WALKERS = 512
+MAX_WALKERS = 128
 STEPS_A_WALKER = 64  # at least; fewer would leave the measure unmixed
+PILOT_STEPS = 16  # of the pilot from one walker's start to the next one's
+PILOT_BLOCKS = 1 << 31  # the pilot's Philox blocks begin here, behind all of the walkers'
 PICKS_A_CALL = 8  # sixteen bits each, from the four words of one Philox call
 LIMIT = np.float32(2.0**62)  # squares stay finite in float32
 MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is one point: keeps denormals away from any pixel
@@ -47,7 +49,7 @@ MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
 
 @njit(inline="always")
 def walker_count(points):
-    """The largest power of two that leaves every walker 64 steps, at most 512."""
+    """The largest power of two that leaves every walker 64 steps, at most 128."""
     walkers = 1
     while walkers < MAX_WALKERS and walkers * 2 * STEPS_A_WALKER <= points:
         walkers *= 2
@@ -64,43 +66,61 @@ def draw_picks(chunk, walkers, key, number, picks):
         )
 
 
+@njit(inline="always")
+def step(maps, thresholds, pick, x, y):
+    """The next point after (x, y) for a sixteen-bit pick; the origin instead of a point out of range."""
+    i = int32(0)
+    for k in range(maps.shape[0] - 1):
+        i += int32(pick >= thresholds[k])
+    next_x = maps[i, 0] * x + maps[i, 1] * y + maps[i, 4]
+    next_y = maps[i, 2] * x + maps[i, 3] * y + maps[i, 5]
+    inside = (abs(next_x) <= LIMIT) & (abs(next_y) <= LIMIT)  # False for NaN as well
+    return (next_x if inside else float32(0)), (next_y if inside else float32(0))
+
+
 @njit(nogil=True, cache=True)
-def move(maps, thresholds, start, words, shift, x, y):
+def pilot(maps, thresholds, key, number, x, y):
+    """Where the walkers start, x, y float32 [W]: every sixteenth point of a sequential game from the origin."""
+    here_x, here_y = float32(0), float32(0)
+    for w in range(x.shape[0]):
+        x[w], y[w] = here_x, here_y
+        for call in range(PILOT_STEPS // PICKS_A_CALL):
+            block = uint32(PILOT_BLOCKS + w * (PILOT_STEPS // PICKS_A_CALL) + call)
+            four = philox4x32(block, POINTS, number[0], number[1], key[0], key[1])
+            for turn in range(PICKS_A_CALL):
+                pick = (four[turn // 2] >> uint32(16 * (turn % 2))) & uint32(0xFFFF)
+                here_x, here_y = step(maps, thresholds, pick, here_x, here_y)
+
+
+@njit(nogil=True, cache=True)
+def move(maps, thresholds, words, shift, x, y):
     """One step of every walker, in place; x, y float32 [W]."""
     for w in range(x.shape[0]):
-        pick = (words[w] >> shift) & uint32(0xFFFF)
-        i = int32(0)
-        for k in range(maps.shape[0] - 1):
-            i += int32(pick >= thresholds[k])
-        next_x = maps[i, 0] * x[w] + maps[i, 1] * y[w] + maps[i, 4]
-        next_y = maps[i, 2] * x[w] + maps[i, 3] * y[w] + maps[i, 5]
-        inside = (abs(next_x) <= LIMIT) & (abs(next_y) <= LIMIT)  # False for NaN as well
-        x[w] = next_x if inside else start[0]
-        y[w] = next_y if inside else start[1]
+        x[w], y[w] = step(maps, thresholds, (words[w] >> shift) & uint32(0xFFFF), x[w], y[w])
 
 
 @njit(nogil=True, cache=True)
-def walk(maps, thresholds, start, key, number, xs, ys):
+def walk(maps, thresholds, key, number, xs, ys):
     """Play the game: fill xs, ys (float32 [points]) and return their frame (min x, max x, min y, max y).
 
-    maps  # [M, 6] float32; thresholds  # [M] uint32; start  # [2] float32; key, number  # [2] uint32
+    maps  # [M, 6] float32; thresholds  # [M] uint32; key, number  # [2] uint32
     """
     points = xs.shape[0]
     walkers = walker_count(points)
-    x, y = np.full(walkers, start[0]), np.full(walkers, start[1])
+    x, y = np.empty(walkers, np.float32), np.empty(walkers, np.float32)
     picks = np.empty((4, walkers), np.uint32)
-    x[0], y[0] = float32(0), float32(0)  # the released game starts at the origin
+    pilot(maps, thresholds, key, number, x, y)
     min_x, max_x, min_y, max_y = x[0], x[0], y[0], y[0]
-    for step in range((points + walkers - 1) // walkers):
-        first = step * walkers
+    for turn in range((points + walkers - 1) // walkers):
+        first = turn * walkers
         for w in range(min(walkers, points - first)):
             xs[first + w], ys[first + w] = x[w], y[w]
             min_x, max_x = min(min_x, x[w]), max(max_x, x[w])
             min_y, max_y = min(min_y, y[w]), max(max_y, y[w])
-        turn = step % PICKS_A_CALL
-        if turn == 0:
-            draw_picks(step // PICKS_A_CALL, walkers, key, number, picks)
-        move(maps, thresholds, start, picks[turn // 2], uint32(16 * (turn % 2)), x, y)
+        place = turn % PICKS_A_CALL
+        if place == 0:
+            draw_picks(turn // PICKS_A_CALL, walkers, key, number, picks)
+        move(maps, thresholds, picks[place // 2], uint32(16 * (place % 2)), x, y)
     return min_x, max_x, min_y, max_y
 
 
@@ -274,14 +294,14 @@ def orient(plane, orientation):
 
 @njit(nogil=True, cache=True)
 def draw_images(
-    first, last, counts, maps, thresholds, starts, point_numbers, mask_numbers, orientations,
+    first, last, counts, maps, thresholds, point_numbers, mask_numbers, orientations,
     key, points, patch, mask, survival, palette, images,
 ):  # fmt: skip
     """Images first to last - 1 of a batch; images  # [N, C, size, size] uint8, coloured if C is 3."""
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
     for n in range(first, last):
         m = counts[n]
-        frame = walk(maps[n, :m], thresholds[n, :m], starts[n], key, point_numbers[n], xs, ys)
+        frame = walk(maps[n, :m], thresholds[n, :m], key, point_numbers[n], xs, ys)
         if images.shape[1] == 3:
             draw_color(xs, ys, frame, patch, mask, survival, palette, key, mask_numbers[n], images[n])
         else:
@@ -291,13 +311,13 @@ def draw_images(
 
 
 @njit(nogil=True, cache=True)
-def count_pixels(first, last, counts, maps, thresholds, starts, numbers, key, points, size, covered):
+def count_pixels(first, last, counts, maps, thresholds, numbers, key, points, size, covered):
     """covered[n] = pixels of a size x size canvas with a point on them, for systems first to last - 1; int64 [N]."""
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
     cover = np.empty((size, (size + 31) // 32), np.uint32)
     for n in range(first, last):
         m = counts[n]
-        frame = walk(maps[n, :m], thresholds[n, :m], starts[n], key, numbers[n], xs, ys)
+        frame = walk(maps[n, :m], thresholds[n, :m], key, numbers[n], xs, ys)
         cover[:] = 0
         splat(xs, ys, frame, size, cover)
         total = int64(0)

@@ -1,0 +1,92 @@
+"""Dataset: the images of a recipe one by one, for torch's own DataLoader and other readers of map-style datasets."""
+
+import operator
+import os
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+
+from gpurender.recipes import Recipe
+from gpurender.recipes import recipe as as_recipe
+from gpurender.renderer import Renderer
+
+__all__ = ["Dataset"]
+
+
+class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
+    """The images of a recipe as a map-style dataset, drawn on the CPU when asked for.
+
+    >>> dataset = gr.Dataset("onepfrac-1k", transform=torchvision.transforms.ToTensor())
+    >>> loader = torch.utils.data.DataLoader(dataset, batch_size=256, shuffle=True, num_workers=8)
+
+    The pixels are those of :class:`gpurender.Renderer` in epoch 0 (the dataset as published), in whichever process they
+    are drawn.
+
+    Args:
+        recipe: a recipe, a preset's name or the path of a recipe's JSON file.
+        transform: called with the image; its result takes the image's place. It may be set later.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+
+    def __init__(
+        self, recipe: Recipe | str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None = None
+    ) -> None:
+        if transform is not None and not callable(transform):
+            raise TypeError(f"transform must be None or a callable that takes an image, got {transform!r}")
+        self.recipe = as_recipe(recipe)
+        self.transform = transform
+        self._renderer = Renderer(self.recipe)
+
+    def __len__(self) -> int:
+        return len(self.recipe)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes: numbers of at least five digits, as the published folders are named."""
+        digits = max(5, len(str(self.recipe.classes - 1)))
+        return [f"{label:0{digits}d}" for label in range(self.recipe.classes)]
+
+    @cached_property
+    def class_to_idx(self) -> dict[str, int]:
+        """Labels by class name."""
+        return {name: label for label, name in enumerate(self.classes)}
+
+    def __getitem__(self, index: Any) -> tuple[Any, int]:
+        """One sample: ``(image, label)`` with a PIL image of mode ``"RGB"``, or what ``transform`` makes of it.
+
+        Raises:
+            IndexError: the index is not in ``[-len, len)``.
+            TypeError: it is not an integer.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Any) -> list[tuple[Any, int]]:
+        """Several samples, drawn together; torch's DataLoader asks for a whole batch this way."""
+        samples = [self._sample(index) for index in indices]
+        canvases = self._renderer(samples)  # [n, C, S, S] uint8
+        labels = self._renderer.labels(samples).tolist()
+        return [(self._shown(canvas), label) for canvas, label in zip(canvases, labels, strict=True)]
+
+    def _shown(self, canvas: torch.Tensor) -> Any:
+        """A canvas, uint8 ``[C, S, S]`` with C = 1 or 3, as an RGB image or what the transform makes of it."""
+        channels = canvas.permute(1, 2, 0).contiguous().numpy()  # [S, S, C]
+        image = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels).convert("RGB")
+        return image if self.transform is None else self.transform(image)
+
+    def _sample(self, index: Any) -> int:
+        """A sequence's index as a sample number."""
+        length = len(self)
+        try:
+            if isinstance(index, bool):
+                raise TypeError
+            number = operator.index(index)
+        except TypeError:
+            raise TypeError(f"index must be an integer in [{-length}, {length - 1}], got {index!r}") from None
+        if not -length <= number < length:
+            raise IndexError(f"index must be an integer in [{-length}, {length - 1}], got {number}")
+        return number + length if number < 0 else number

@@ -1,0 +1,117 @@
+"""A dataset as files, for whoever needs files."""
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gpurender import checks
+from gpurender.files import TEMPORARY, replacing
+from gpurender.progress import progress
+from gpurender.recipes import Recipe
+from gpurender.renderer import Renderer
+
+MANIFEST = "recipe.json"
+BATCH = 64
+
+
+def class_names(recipe: Recipe) -> list[str]:
+    """Folder names of the classes, ``"00000"`` and on, in an order that sorting keeps."""
+    width = max(5, len(str(recipe.classes - 1)))
+    return [f"{label:0{width}d}" for label in range(recipe.classes)]
+
+
+def export(
+    recipe: Recipe | str, directory: str | os.PathLike[str], *, limit: int | None = None, device: str = "cpu"
+) -> tuple[int, int]:
+    """Write ``directory/<class>/<class>_<instance>.png`` and the recipe itself as ``directory/recipe.json``.
+
+    Every file is there whole or not at all, so a run that was killed is finished by running it again.
+
+    Args:
+        recipe: whatever ``gr.recipe`` takes.
+        directory: new, empty, or of an earlier export of the same recipe.
+        limit: only samples ``0 .. limit - 1``.
+
+    Returns:
+        numbers of images written now and present already.
+
+    Raises:
+        ValueError: the directory holds something else.
+        OSError: it cannot be written; complete images stay, nothing half-written does.
+    """
+    renderer = Renderer(recipe, device)
+    total = len(renderer.recipe)
+    total = total if limit is None else min(total, checks.integer("limit", limit, 1, 2**63 - 1))
+    root = Path(directory)
+    _claim(root, renderer.recipe)
+    written = 0
+    with (
+        ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool,
+        progress(total=total, desc=f"export to {root}", unit="image") as bar,
+    ):
+        for first in range(0, total, BATCH):
+            samples = range(first, min(first + BATCH, total))
+            missing = [sample for sample in samples if not image_path(root, renderer.recipe, sample).exists()]
+            written += _write(renderer, root, missing, pool)
+            bar.update(len(samples))
+    return written, total - written
+
+
+def image_path(root: Path, recipe: Recipe, sample: int) -> Path:
+    """Where the image of a sample lies."""
+    label, instance = divmod(sample, recipe.instances)
+    name = f"{label:0{max(5, len(str(recipe.classes - 1)))}d}"
+    return root / name / f"{name}_{instance:0{max(4, len(str(recipe.instances - 1)))}d}.png"
+
+
+def _claim(root: Path, recipe: Recipe) -> None:
+    """Make the directory this recipe's, or refuse it; clear what a killed run left unfinished."""
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"directory {str(root)!r} is not a directory")
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in root.rglob(TEMPORARY + "*"):
+        leftover.unlink(missing_ok=True)
+    manifest = root / MANIFEST
+    if manifest.exists():
+        there = Recipe.from_json(manifest.read_text(encoding="utf-8"))
+        if there.fingerprint != recipe.fingerprint:
+            raise ValueError(
+                f"directory {str(root)!r} holds another recipe, fingerprint {there.fingerprint[:12]}, not {recipe.fingerprint[:12]}"
+            )
+    elif any(root.iterdir()):
+        raise ValueError(f"directory {str(root)!r} must be empty or hold an earlier export; it has files but no {MANIFEST}")
+    else:
+        with replacing(manifest) as temporary:
+            Path(temporary).write_text(recipe.to_json() + "\n", encoding="utf-8")
+
+
+def _write(renderer: Renderer, root: Path, samples: list[int], pool: ThreadPoolExecutor) -> int:
+    """Draw and write some images; their number."""
+    if not samples:
+        return 0
+    paths = [image_path(root, renderer.recipe, sample) for sample in samples]
+    for folder in {path.parent for path in paths}:
+        folder.mkdir(exist_ok=True)
+    pictures = renderer(samples).permute(0, 2, 3, 1).cpu().numpy()  # [N, S, S, C] uint8
+    jobs = [pool.submit(_save, picture, path) for picture, path in zip(pictures, paths, strict=True)]
+    try:
+        for job in jobs:
+            job.result()
+    except BaseException:
+        for job in jobs:
+            job.cancel()
+        with contextlib.suppress(Exception):
+            [job.result() for job in jobs if not job.cancelled()]
+        raise
+    return len(samples)
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")

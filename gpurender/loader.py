@@ -1,0 +1,354 @@
+"""DataLoader: draws the batches of a recipe where torch's would load them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpurender import checks
+from gpurender import world as worlds
+from gpurender.dataset import Dataset
+from gpurender.order import last_epoch, permuted, share, steps
+from gpurender.recipes import Recipe
+from gpurender.recipes import recipe as as_recipe
+from gpurender.renderer import Renderer
+from gpurender.world import World
+
+__all__ = ["DataLoader"]
+
+STATE_VERSION = 1
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+MAX_BATCH_SIZE = 2**31 - 1
+MAX_IMAGE_SIZE = 8192
+
+
+class DataLoader:
+    """Iterates over batches ``(images, targets)`` of a recipe, drawn and augmented as they are asked for.
+
+    It stands where a ``torch.utils.data.DataLoader`` stood and has its attributes, but is not a subclass:
+    Accelerate replaces a subclass by a plain loader over ``.dataset``, Lightning rebuilds one.
+
+    >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, shuffle=True, drop_last=True, augment=gr.augment.Crop())
+    >>> for epoch in range(100):
+    ...     for images, targets in loader:  # float32 [256, 3, 224, 224] normalised, int64 [256]
+    ...         ...
+
+    **Epochs.** Epoch e is a pure function of (recipe, seed, e); a pass over the loader is one epoch and the next
+    pass is the next one, with or without ``set_epoch``. An epoch that was left midway starts again, in the same
+    order, unless ``set_epoch`` names another. Every batch is made of new tensors, which are the consumer's to keep
+    and to change.
+
+    **Ranks.** A step takes the next ``world_size * batch_size`` samples of one global order and gives each rank
+    ``batch_size`` of them, so all ranks together see what one process with the big batch would. ``len`` is the same
+    on all ranks; a ragged tail is split evenly (:func:`gpurender.order.share`). Rank and world size are the
+    arguments if given, else those of torch.distributed once it is initialised, else RANK and WORLD_SIZE of the
+    environment (torchrun), looked up when an iteration begins.
+
+    **State.** ``state_dict()`` is the place after the last batch handed out, less than 1 kB, JSON; on every rank
+    the same. After ``load_state_dict`` the next iteration continues there in O(1), also with another number of
+    ranks or another batch size. ``len`` does not change by it, although the first epoch then has fewer batches left
+    (none, if ``drop_last`` and what is left is less than a step).
+
+    Args:
+        recipe: a recipe, a preset's name or the path of a recipe's JSON file.
+        batch_size: samples of a batch, on each rank.
+        image_size: side of the images in pixels.
+        augment: a policy of ``gpurender.augment``; ``None`` resizes the canvas and normalises with mean = std = 0.5.
+        shuffle: draw the samples of an epoch in an order keyed by seed and epoch, else in that of their numbers.
+        drop_last: leave out what is left of an epoch when it no longer fills a step.
+        device: where to draw and where the batches are; ``None``: the CPU.
+        dtype: of the images: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``.
+        seed: unsigned 64-bit key of order and augmentation (the images themselves have the recipe's).
+        fresh: draw new instances of the classes in every epoch, so that no image is ever seen twice.
+        rank, world_size: this process and the number of processes, given together or not at all.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+        RuntimeError: nothing can draw this recipe on the device.
+    """
+
+    # What code that introspects torch's DataLoader looks for: no workers, no pinned copies, nothing to collate.
+    num_workers = 0
+    pin_memory = False
+    pin_memory_device = ""
+    persistent_workers = False
+    prefetch_factor = None
+    multiprocessing_context = None
+    collate_fn = None
+    generator = None
+    worker_init_fn = None
+    timeout = 0
+    in_order = True
+
+    def __init__(
+        self,
+        recipe: Recipe | str | os.PathLike[str],
+        batch_size: int = 1,
+        *,
+        image_size: int = 224,
+        augment: Any = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+        fresh: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        self._recipe = as_recipe(recipe)
+        self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
+        self._image_size = checks.integer("image_size", image_size, 1, MAX_IMAGE_SIZE)
+        self._policy = _policy(augment)
+        self._shuffle = checks.boolean("shuffle", shuffle)
+        self._drop_last = checks.boolean("drop_last", drop_last)
+        self._dtype = _dtype(dtype)
+        self._seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
+        self._fresh = checks.boolean("fresh", fresh)
+        self._fixed_world = worlds.checked(rank, world_size)
+        self._renderer = Renderer(self._recipe, "cpu" if device is None else device)
+        self._dataset = Dataset(self._recipe)
+
+        self._epoch = 0  # the place: (epoch, position) of the sample after the last one handed out, over all ranks
+        self._position = 0
+        self._resumes = False  # the place was loaded and no batch has been handed out since
+        self._moves = 0  # how often the place was set by a call, not by an iteration
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def dataset(self) -> Dataset:
+        """The same samples one by one, without augmentation."""
+        return self._dataset
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch on each rank."""
+        return self._batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether an incomplete last step is left out."""
+        return self._drop_last
+
+    @property
+    def sampler(self) -> "Sampler":
+        """This rank's sample numbers of the coming pass, as an object that forwards ``set_epoch`` to the loader."""
+        return Sampler(self)
+
+    @property
+    def batch_sampler(self) -> "BatchSampler":
+        """The same numbers in the lists that make the batches."""
+        return BatchSampler(self)
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, equal on all ranks."""
+        return steps(len(self._recipe), self._batch_size, self._world().world_size, self._drop_last)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return _Pass(self)
+
+    # --------------------------------------------------------------------------------------------------------- state
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be this epoch, from its beginning; of the current epoch a loaded position is kept."""
+        epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self._recipe)))
+        if epoch != self._epoch:
+            self._move(epoch, 0, resumes=False)
+
+    def state_dict(self) -> dict[str, int | str]:
+        """The place after the last batch handed out and what the order depends on.
+
+        ``epoch``, and ``position``: how many samples of it all ranks together have been given. The last batch of an
+        epoch already makes it position 0 of the next.
+        """
+        return {**self._identity(), "epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue at a place: the next pass begins with the batch that would have come.
+
+        Raises:
+            TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle and fresh. The
+                loader then stays as it was.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state must be what state_dict() returned, got {type(state_dict).__name__}")
+        expected = self.state_dict()
+        for name in expected:
+            if name not in state_dict:
+                raise ValueError(f"state must have the keys {sorted(expected)}, {name!r} is missing")
+        if unknown := [name for name in state_dict if name not in expected]:
+            raise ValueError(f"state must have the keys {sorted(expected)}, got also {unknown[0]!r:.80}")
+        for name, ours in self._identity().items():
+            theirs = state_dict[name]
+            if type(theirs) is not type(ours) or theirs != ours:
+                raise ValueError(f"state is of another stream: its {name} is {theirs!r:.80}, this loader's is {ours!r}")
+        length = len(self._recipe)
+        epoch = checks.integer("state['epoch']", state_dict["epoch"], 0, last_epoch(length))
+        position = checks.integer("state['position']", state_dict["position"], 0, length - 1)
+        self._move(epoch, position, resumes=True)
+
+    def _identity(self) -> dict[str, int | str]:
+        """What decides which samples come when and what they show, apart from the augmentation, which may change."""
+        return {
+            "version": STATE_VERSION,
+            "recipe": self._recipe.fingerprint,
+            "length": len(self._recipe),
+            "seed": self._seed,
+            "shuffle": int(self._shuffle),
+            "fresh": int(self._fresh),
+        }
+
+    def _move(self, epoch: int, position: int, *, resumes: bool) -> None:
+        self._epoch, self._position, self._resumes = epoch, position, resumes
+        self._moves += 1
+
+    def _handed_out(self, epoch: int, position: int) -> None:
+        self._epoch, self._position, self._resumes = epoch, position, False
+
+    def _start(self) -> tuple[int, int]:
+        """Epoch and position at which a pass begins."""
+        return self._epoch, self._position if self._resumes else 0
+
+    # ------------------------------------------------------------------------------------------------------- drawing
+
+    def _world(self) -> World:
+        return self._fixed_world or worlds.current()
+
+    def _share(self, position: int, world: World) -> np.ndarray:
+        return share(position, len(self._recipe), self._batch_size, world, self._drop_last)
+
+    def _samples(self, epoch: int, positions: np.ndarray) -> np.ndarray:
+        """Sample numbers at positions of an epoch; int64 ``[b]``."""
+        return permuted(positions, len(self._recipe), self._seed, epoch) if self._shuffle else positions
+
+    def _draw(self, epoch: int, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        samples = self._samples(epoch, positions)  # [b] int64
+        numbers = samples.astype(np.uint64) + np.uint64(epoch * len(self._recipe))  # [b]
+        canvases = self._renderer(samples, epoch if self._fresh else 0, fresh=self._fresh)  # [b, C, S, S] uint8
+        parameters = self._policy.draw(numbers, seed=self._seed, canvas_size=self._recipe.image_size)
+        images = self._policy.apply(canvases, parameters, image_size=self._image_size, dtype=self._dtype)
+        return images, self._renderer.labels(samples)
+
+
+class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
+    """One pass over a loader: the rest of one epoch.
+
+    It holds a place and nothing else, so leaving it midway costs nothing. The loader's state moves on when a batch is
+    handed out, the last one included: Lightning never asks for one more.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+        self._moves = loader._moves
+        self._epoch, self._position = loader._start()
+        self._world: World | None = None  # looked up at the first batch; the process group may not exist before
+        self._over = False
+
+    def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._over:
+            raise StopIteration
+        loader, world = self._loader, self._begun()
+        positions = loader._share(self._position, world)
+        if not len(positions):  # dropped: less than a step
+            self._finish()
+            raise StopIteration
+        batch = loader._draw(self._epoch, positions)  # if this raises, nothing has moved: ask again for the same batch
+        self._position += loader.batch_size * world.world_size
+        if len(loader._share(self._position, world)):
+            loader._handed_out(self._epoch, self._position)
+        else:
+            self._finish()
+        return batch
+
+    def _begun(self) -> World:
+        if self._world is None:
+            self._world = self._loader._world()
+            if self._moves != self._loader._moves:  # a state was loaded, or an epoch set, after iter()
+                self._epoch, self._position = self._loader._start()
+        return self._world
+
+    def _finish(self) -> None:
+        self._over = True
+        self._loader._handed_out(self._epoch + 1, 0)
+
+
+class BatchSampler:
+    """The lists of sample numbers that make this rank's batches of the coming pass."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+
+    @property
+    def sampler(self) -> "Sampler":
+        """The numbers themselves."""
+        return Sampler(self._loader)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch on this rank."""
+        return self._loader.batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether an incomplete last step is left out."""
+        return self._loader.drop_last
+
+    def set_epoch(self, epoch: int) -> None:
+        """The loader's ``set_epoch``."""
+        self._loader.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        loader, world = self._loader, self._loader._world()
+        epoch, position = loader._start()
+        while len(positions := loader._share(position, world)):
+            yield loader._samples(epoch, positions).tolist()
+            position += loader.batch_size * world.world_size
+
+
+class Sampler:
+    """This rank's sample numbers of the coming pass, in the order they are drawn."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+
+    def set_epoch(self, epoch: int) -> None:
+        """The loader's ``set_epoch``."""
+        self._loader.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Samples that this rank draws in a whole epoch."""
+        loader, world = self._loader, self._loader._world()
+        before = len(loader) - 1  # full batches before the last one, which may be smaller
+        if before < 0:
+            return 0
+        last = loader._share(before * loader.batch_size * world.world_size, world)
+        return before * loader.batch_size + len(last)
+
+    def __iter__(self) -> Iterator[int]:
+        for samples in BatchSampler(self._loader):
+            yield from samples
+
+
+def _policy(augment: Any) -> Any:
+    from gpurender import augment as policies
+
+    if augment is None:
+        return policies.Resize()
+    methods = getattr(augment, "draw", None), getattr(augment, "apply", None)
+    if isinstance(augment, type) or not all(map(callable, methods)):
+        raise TypeError(f"augment must be None or a policy such as gr.augment.Crop(), got {augment!r}")
+    return augment
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+    return dtype
