@@ -9,7 +9,9 @@ import torch
 
 from gpurender import checks
 from gpurender import world as worlds
+from gpurender.augment import Policy, Resize
 from gpurender.dataset import Dataset
+from gpurender.kernels.augment import MAX_SIDE
 from gpurender.order import last_epoch, permuted, share, steps
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
@@ -19,9 +21,8 @@ from gpurender.world import World
 __all__ = ["DataLoader"]
 
 STATE_VERSION = 1
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_BATCH_SIZE = 2**31 - 1
-MAX_IMAGE_SIZE = 8192
 
 
 class DataLoader:
@@ -59,7 +60,7 @@ class DataLoader:
         shuffle: draw the samples of an epoch in an order keyed by seed and epoch, else in that of their numbers.
         drop_last: leave out what is left of an epoch when it no longer fills a step.
         device: where to draw and where the batches are; ``None``: the CPU.
-        dtype: of the images: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``.
+        dtype: of the images: ``torch.float32``, ``float16``, ``bfloat16`` or ``float64``.
         seed: unsigned 64-bit key of order and augmentation (the images themselves have the recipe's).
         fresh: draw new instances of the classes in every epoch, so that no image is ever seen twice.
         rank, world_size: this process and the number of processes, given together or not at all.
@@ -88,7 +89,7 @@ class DataLoader:
         batch_size: int = 1,
         *,
         image_size: int = 224,
-        augment: Any = None,
+        augment: Policy | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
         device: str | torch.device | None = None,
@@ -100,7 +101,7 @@ class DataLoader:
     ) -> None:
         self._recipe = as_recipe(recipe)
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
-        self._image_size = checks.integer("image_size", image_size, 1, MAX_IMAGE_SIZE)
+        self._image_size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self._policy = _policy(augment)
         self._shuffle = checks.boolean("shuffle", shuffle)
         self._drop_last = checks.boolean("drop_last", drop_last)
@@ -335,13 +336,10 @@ class Sampler:
             yield from samples
 
 
-def _policy(augment: Any) -> Any:
-    from gpurender import augment as policies
-
+def _policy(augment: Any) -> Policy:
     if augment is None:
-        return policies.Resize()
-    methods = getattr(augment, "draw", None), getattr(augment, "apply", None)
-    if isinstance(augment, type) or not all(map(callable, methods)):
+        return Resize()
+    if isinstance(augment, type) or not isinstance(augment, Policy):  # a class has the methods, too
         raise TypeError(f"augment must be None or a policy such as gr.augment.Crop(), got {augment!r}")
     return augment
 

@@ -1,7 +1,8 @@
 """exp and log from + − × ÷ alone, so that a parameter drawn through them has the same bits on every machine.
 
-The C library's functions, and NumPy's, differ between machines in the last bit. The four operations do not: IEEE 754 rounds each of them
-correctly, and NumPy runs them one array operation at a time, which leaves nothing to fuse. Everything is float64.
+The C library's functions, and NumPy's, differ between machines in the last bit. The four operations do not: IEEE 754
+rounds each of them correctly, and NumPy runs them one array operation at a time, which leaves nothing to fuse.
+Everything is float64.
 """
 
 import numpy as np
@@ -37,7 +38,8 @@ def exp(x: np.ndarray | float) -> np.ndarray:
 def log(x: np.ndarray | float) -> np.ndarray:
     """The natural logarithm of a positive x, to within 2e-15 of max(log x, 1).
 
-    Formula: x = 2**e m with sqrt(1/2) <= m < sqrt(2), s = (m - 1) / (m + 1), and log x = e ln 2 + 2 (s + s**3/3 + s**5/5 + ...).
+    Formula: x = 2**e m with sqrt(1/2) <= m < sqrt(2), s = (m - 1) / (m + 1), and
+    log x = e ln 2 + 2 (s + s**3/3 + s**5/5 + ...).
 
     Raises:
         ValueError: some x is not a positive normal number.

@@ -114,7 +114,7 @@ class Recipe:
             raise ValueError(f"not a recipe: {family} has no parameter {unknown[0]!r}; it has {sorted(known)}")
         try:
             return FAMILIES[family](**data)
-        except TypeError as error:  # a wrong type inside a text is a wrong text
+        except (TypeError, ValueError) as error:  # a wrong type inside a text is a wrong text
             raise ValueError(f"not a recipe: {error}") from None
 
 

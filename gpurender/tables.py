@@ -1,7 +1,7 @@
 """Sines and cosines of the q-th parts of a turn, equal bit for bit on every machine.
 
-With 8 i = o q + r (o the octant, 0 <= r < q, in integers) the angle 2 pi i / q lies r/q of the way through octant o, and the
-symmetries of the circle leave only sin and cos on [0, pi/4]::
+With 8 i = o q + r (o the octant, 0 <= r < q, in integers) the angle 2 pi i / q lies r/q of the way through octant o,
+and the symmetries of the circle leave only sin and cos on [0, pi/4]::
 
     sin x = x - x^3/3! + x^5/5! - ...          cos x = 1 - x^2/2! + x^4/4! - ...
 
@@ -15,7 +15,7 @@ TERMS = 9  # the first left out is below (pi/4)^18 / 18! = 2^-59: nothing in flo
 
 
 def turn_parts(q: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos(2 pi i / q) and sin(2 pi i / q) for i = 0 .. q-1, float64 ``[q]`` each, within two units in the last place."""
+    """cos(2 pi i / q) and sin(2 pi i / q) for i = 0 .. q-1, float64 ``[q]`` each, within two last places."""
     octant, r = np.divmod(8 * np.arange(q, dtype=np.int64), q)
     odd = octant % 2 == 1
     x = QUARTER_PI * (np.where(odd, q - r, r) / q)  # an odd octant is run backwards

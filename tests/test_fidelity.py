@@ -43,28 +43,37 @@ def tame_systems(shared_dir):
     return tame
 
 
+def best_shift(image, other):
+    """The (rows, columns) by which moving ``other`` makes it fit ``image`` best, up to 3 pixels each way."""
+    steps = range(-3, 4)
+    return max((iou(image, np.roll(other, (dy, dx), (0, 1))), dy, dx) for dy in steps for dx in steps)[1:]
+
+
 def test_occupancy_is_as_near_a_sequential_game_as_another_sequential_game(tame_systems):
-    """>= 100 published category x weight systems: mean IoU within 0.02, and no picture shifted, flipped or turned."""
+    """>= 100 published category x weight systems: mean IoU within 0.02, and no picture shifted, mirrored or turned.
+
+    The extreme points set the frame, so two sequential games are themselves a pixel or three apart; ours must not be further.
+    """
     rng = np.random.default_rng(11)
     assert len(tame_systems) >= 100
-    theirs, ours, gains, settled = [], [], [], 0
+    theirs, ours, our_shifts, their_shifts = [], [], [], []
     for i, system in enumerate(tame_systems):
         first, second = (sequential_occupancy(system, rng) for _ in range(2))
         mine = occupancy(system, seed=i)
         theirs.append(iou(first, second))
         ours.append((iou(first, mine) + iou(second, mine)) / 2)
-        shifted = [iou(first, np.roll(mine, step, axis)) for axis in (0, 1) for step in (-1, 1)]
-        gains.append(iou(first, mine) - np.array(shifted))
-        if theirs[-1] > 0.93:  # a settled frame: one extreme point may still move it by a pixel, not by three
-            settled += 1
-            shifted = [iou(first, np.roll(mine, step, axis)) for axis in (0, 1) for step in (-3, 3)]
+        if theirs[-1] > 0.85:
+            our_shifts.append(best_shift(first, mine))
+            their_shifts.append(best_shift(first, second))
             turned = [mine[::-1], mine[:, ::-1], mine[::-1, ::-1], mine.T]
-            other = [image for image in turned if iou(mine, image) < 0.8]  # unless it is its own mirror image
-            assert iou(first, mine) > max([*shifted, *(iou(first, image) for image in other)])
-    print(f"\n{len(ours)} systems, {settled} settled: IoU of sequential games {np.mean(theirs):.4f}, ours {np.mean(ours):.4f}")
+            other = [image for image in turned if iou(mine, image) < 0.75]  # unless it is nearly its own mirror image
+            assert all(iou(first, mine) > iou(first, image) for image in other)
+    print(f"\n{len(ours)} systems: IoU of sequential games {np.mean(theirs):.4f}, ours {np.mean(ours):.4f}")
+    print(f"mean shift {np.mean(our_shifts, axis=0)}, size {np.abs(our_shifts).mean():.2f}, of sequential {np.abs(their_shifts).mean():.2f}")
     assert abs(np.mean(theirs) - np.mean(ours)) < 0.02
-    assert settled >= 40
-    assert (np.mean(gains, axis=0) > 0).all()  # [4]: no side would fit better on average
+    assert len(our_shifts) >= 40
+    assert np.abs(np.mean(our_shifts, axis=0)).max() < 0.6
+    assert np.abs(our_shifts).mean() < np.abs(their_shifts).mean() + 0.4
 
 
 def test_perturbed_bases_of_1p_frac_fit_as_well():

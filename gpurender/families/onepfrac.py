@@ -18,8 +18,9 @@ from gpurender.randomness import Stream, uniform, words
 from gpurender.recipes import Recipe
 
 SIGMA_MARGIN = 0.1  # released: sigma-factor ~ U(sigma - 0.1, sigma + 0.1)
-MAX_ATTEMPTS = 100  # perturbations tried for a class, and bases tried for a recipe
-BATCH = 64  # images drawn at a time while the fill rate is checked
+MAX_BASES = 100  # tried for a recipe
+MAX_ATTEMPTS = 1000  # perturbations tried for a class
+BATCH = 16  # classes checked at a time; small, so that a hopeless base is refused soon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,36 +147,35 @@ class OnePFrac(Recipe):
         """The first candidate whose own image is filled; 0 for a given base."""
         if self.base is not None:
             return 0
-        for candidate in range(MAX_ATTEMPTS):
+        for candidate in range(MAX_BASES):
             base = self._base(candidate)[None]
             plain = ifs.systems(base, ifs.shares(base), np.array([base.shape[1]]))
             if self._lit(plain, np.array([0]), device)[0] > self.fill_rate:
                 return candidate
         raise ValueError(
-            f"fill_rate: none of {MAX_ATTEMPTS} bases with sigma {self.sigma} and {self.maps} maps lights more than "
+            f"fill_rate: none of {MAX_BASES} bases with sigma {self.sigma} and {self.maps} maps lights more than "
             f"{self.fill_rate:g} of a {self.image_size} x {self.image_size} canvas with {self.points} points; lower fill_rate"
         )
 
     def _find_attempts(self, candidate: int, device: torch.device) -> list[int]:
         """For every class the number of its first perturbation whose image is filled."""
         attempts = np.zeros(self.classes, np.int64)
-        open_ = np.arange(self.classes)
         with progress(total=self.classes, desc="1p-frac: checking fill rates", unit="class") as bar:
-            for attempt in range(MAX_ATTEMPTS):
-                sparse = []
-                for first in range(0, len(open_), BATCH):
-                    some = open_[first : first + BATCH]
-                    attempts[some] = attempt
-                    lit = self._lit(self._systems(candidate, some, attempts[some]), some, device)
-                    sparse.append(some[~(lit > self.fill_rate)])
+            for first in range(0, self.classes, BATCH):
+                sparse = np.arange(first, min(first + BATCH, self.classes))
+                for attempt in range(MAX_ATTEMPTS):
+                    attempts[sparse] = attempt
+                    lit = self._lit(self._systems(candidate, sparse, attempts[sparse]), sparse, device)
                     bar.update(int((lit > self.fill_rate).sum()))
-                open_ = np.concatenate(sparse)
-                if len(open_) == 0:
-                    return attempts.tolist()
-        raise ValueError(
-            f"fill_rate: {len(open_)} of {self.classes} classes (the first: {open_[0]}) never light more than {self.fill_rate:g} of the "
-            f"canvas in {MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
-        )
+                    sparse = sparse[~(lit > self.fill_rate)]
+                    if len(sparse) == 0:
+                        break
+                else:
+                    raise ValueError(
+                        f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of a {self.image_size} x {self.image_size} "
+                        f"canvas in {MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
+                    )
+        return attempts.tolist()
 
 
 def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:

@@ -1,0 +1,19 @@
+"""One batch and one contact sheet.
+
+python examples/quickstart.py
+"""
+
+import gpurender as gr
+from gpurender.preview import contact_sheet
+
+recipe = gr.recipe("onepfrac-1k")
+loader = gr.DataLoader(recipe, batch_size=64, image_size=224, augment=gr.augment.Crop(), shuffle=True)
+images, targets = next(iter(loader))
+
+print(f"recipe   {len(recipe)} images of {recipe.classes} classes in {len(recipe.to_json())} bytes")
+print(f"loader   {len(loader)} batches an epoch")
+print(f"images   {images.dtype} {list(images.shape)} on {images.device}, {images.min():.2f} to {images.max():.2f}")
+print(f"targets  {targets.dtype} {list(targets.shape)}: {targets[:6].tolist()} ...")
+
+contact_sheet(recipe, rows=6, cols=8).save("quickstart.png")
+print("quickstart.png shows 48 of the classes")

@@ -1,0 +1,52 @@
+"""Normalisation by look-up: a byte has 256 values, so (v / 255 - mean) / std is a table of 256 entries a channel."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpurender import checks
+from gpurender.augment.policy import Parameters
+from gpurender.kernels.augment import DTYPES, MAX_SIDE, crop_resize_normalise
+
+HALVES = (0.5, 0.5, 0.5)
+MIN_STD, MAX_STD = 0.001, 1000.0  # 1 / 0.001 is far from the largest float16
+
+Triple = tuple[float, float, float]
+
+
+def checked_mean(mean: Any) -> Triple:
+    """Means of the three channels, on the scale of 0 (black) to 1 (white)."""
+    return _triple("mean", mean, 0.0, 1.0)
+
+
+def checked_std(std: Any) -> Triple:
+    """Standard deviations of the three channels, on the same scale; none is zero."""
+    return _triple("std", std, MIN_STD, MAX_STD)
+
+
+def _triple(name: str, value: Any, low: float, high: float) -> Triple:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 3:
+        raise TypeError(f"{name} must be three numbers in [{low:g}, {high:g}], one a channel, got {value!r}")
+    red, green, blue = (checks.real(f"{name}[{i}]", x, low, high) for i, x in enumerate(value))
+    return red, green, blue
+
+
+def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype) -> torch.Tensor:
+    """``[3, 256]``: (v / 255 - mean) / std by torchvision's steps in float32, then cast to ``dtype``."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(str(d) for d in DTYPES)}, got {dtype!r}")
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    table = (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+    return torch.from_numpy(table).to(dtype)
+
+
+def crop_and_normalise(
+    canvases: torch.Tensor, parameters: Parameters, image_size: int, mean: Triple, std: Triple, dtype: torch.dtype
+) -> torch.Tensor:
+    """Apply boxes, flips and interpolations, and normalise: ``[N, 3, image_size, image_size]`` of ``dtype``."""
+    side = checks.integer("image_size", image_size, 1, MAX_SIDE)
+    table = lookup_table(mean, std, dtype)
+    return crop_resize_normalise(
+        canvases, parameters["boxes"], parameters["flips"], parameters["interpolations"], table, (side, side)
+    )

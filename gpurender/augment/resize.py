@@ -1,0 +1,89 @@
+"""Resizing without randomness: the function, and the policy that ``augment=None`` stands for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpurender import checks
+from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
+from gpurender.augment.policy import Parameters, draw_numbers
+from gpurender.kernels.augment import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, crop_resize
+
+INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
+
+
+def resized_crop(
+    images: torch.Tensor, boxes: Any, size: int | Sequence[int], interpolation: str = "bicubic"
+) -> torch.Tensor:
+    """Crop each image to its box and resize the crop: Pillow's ``image.crop(box).resize(size, filter)``, byte for byte.
+
+    >>> gr.augment.resized_crop(images, [[0, 0, 100, 80]], 224)  # uint8 [1, C, 224, 224]
+
+    Args:
+        images: uint8 ``[N, C, H, W]``.
+        boxes: int32 or int64 ``[N, 4]``, a tensor, an array or lists: top, left, height, width in pixels, inside the image.
+        size: side of the output in pixels, or its (height, width); 1 to 65535.
+        interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; the last two are antialiased when they shrink.
+
+    Returns:
+        uint8 ``[N, C, height, width]``.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    code = INTERPOLATIONS[checks.choice("interpolation", interpolation, tuple(INTERPOLATIONS))]
+    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8 or images.dim() != 4:
+        got = f"{images.dtype} {list(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
+        raise TypeError(f"images must be a uint8 tensor [N, C, H, W], got {got}")
+    if not isinstance(size, (list, tuple)):
+        size = (checks.integer("size", size, 1, MAX_SIDE),) * 2
+    try:
+        boxes = torch.as_tensor(boxes)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {boxes!r}") from None
+    flips = torch.zeros((len(images), 2), dtype=torch.bool)
+    return crop_resize(images, boxes, flips, torch.full((len(images),), code, dtype=torch.uint8), size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize:
+    """The whole canvas, resized to the image's size and normalised; nothing is random. What ``augment=None`` means.
+
+    Args:
+        interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+        mean: of the three channels, 0 to 1: what becomes zero.
+        std: of the three channels, 0.001 to 1000: what becomes one.
+    """
+
+    interpolation: str = "bicubic"
+    mean: Triple = HALVES
+    std: Triple = HALVES
+
+    def __post_init__(self) -> None:
+        checks.choice("interpolation", self.interpolation, tuple(INTERPOLATIONS))
+        object.__setattr__(self, "mean", checked_mean(self.mean))
+        object.__setattr__(self, "std", checked_std(self.std))
+
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512) -> Parameters:
+        """What :meth:`gpurender.augment.crop.Crop.draw` returns, but the same for every number and seed."""
+        n = len(draw_numbers(numbers))
+        checks.integer("seed", seed, 0, checks.UINT64_MAX)
+        side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
+        return {
+            "boxes": torch.tensor([0, 0, side, side], dtype=torch.int32).repeat(n, 1),
+            "flips": torch.zeros((n, 2), dtype=torch.bool),
+            "interpolations": torch.full((n,), INTERPOLATIONS[self.interpolation], dtype=torch.uint8),
+        }
+
+    def apply(
+        self,
+        canvases: torch.Tensor,
+        parameters: Parameters,
+        *,
+        image_size: int = 224,
+        dtype: torch.dtype = torch.float32,
+    ) -> torch.Tensor:
+        """Resized, normalised images ``[N, 3, image_size, image_size]`` of canvases uint8 ``[N, 1 or 3, S, S]``."""
+        return crop_and_normalise(canvases, parameters, image_size, self.mean, self.std, dtype)

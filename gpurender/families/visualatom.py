@@ -1,0 +1,241 @@
+"""VisualAtom: grey wavy rings around a nucleus.
+
+Source: Takashima et al., "Visual Atoms: Pre-training Vision Transformers with Sinusoidal Waves" (CVPR 2023),
+equations 3 to 10 and table 1, and the generator its authors released.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from gpurender import checks
+from gpurender.kernels.polyline import MAX_RINGS, MAX_VERTICES, Atoms, polyline
+from gpurender.randomness import Stream, bounded, uniform, words
+from gpurender.recipes import Recipe
+from gpurender.tables import turn_parts
+
+# What only one variant has, and the defaults of what both have but differ in: the released generator as its own shell
+# script calls it ("best practice VisualAtom-1k"), and table 1 of the paper.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "released": {"noise_level": (0.0, 4.0), "line_width": (0.0, 0.1), "radius": (10, 60), "oval": (1.0, 2.0)},
+    "paper": {"noise_level": (0.0, 1.0), "axes": (1.0, 400.0), "interval": 1.0},
+}
+
+# Bounds that together keep every coordinate below 2^20 pixels: 2048 (16 * 2 + 8 + 16) + 16 * 16384 + 20480 by the
+# released rule, (16384 + 2048 * 8) (1 + 8 + 16) + 20480 by the paper's; the noise stays within (-1, 1).
+MAX_FREQUENCY = 4096
+MAX_AMPLITUDE = 4.0
+MAX_NOISE = 16.0
+MAX_LINE_WIDTH = 16.0
+MAX_RADIUS = 16_384
+MAX_OVAL = 16.0
+MAX_INTERVAL = 8.0
+MAX_NUCLEUS = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualAtom(Recipe):
+    """Images of atoms: a class is one atom, its instances differ in nucleus, greys and noise.
+
+    Every (low, high) is a range, both ends included, that a class draws from uniformly; ``nucleus`` and
+    ``line_color`` are drawn for every image. ``None`` stands for the default of the variant; what belongs to the
+    other variant must be left at ``None``.
+
+    Args:
+        instances: images of a class.
+        orbits: K, lines around the nucleus, 1 to 2048.
+        quantization: q, vertices of a line, 3 to 4096.
+        frequencies: n1 and n2, integers from 0 to 4096. Released: n2 differs from n1 unless n1 is 0 (or the range
+            holds one number).
+        amplitudes: lambda1 and lambda2, from -4 to 4.
+        noise_level: eta, 0 to 16. Default: (0, 4) released, (0, 1) paper.
+        line_width: released; w, pixels added to every radial step, 0 to 16. Not a stroke width. Default (0, 0.1).
+        radius: released; r0 of the circle before the first line, integer pixels, 0 to 16384. Default (10, 60).
+        oval: released; factors of r0 along x and y, 0 to 16. Default (1, 2).
+        axes: paper; a1 and b1, half axes of the first orbit in pixels, 0 to 16384. Default (1, 400).
+        interval: paper; c, pixels from orbit to orbit, one number from 0 to 8. Default 1.
+        line_thickness: 1, the thickness of a line in pixels; no other is allowed.
+        line_color: grey of a line as a share of white, within 0 to 1.
+        nucleus: p of a centre at (p + 1) / 2 of the canvas, for x and y, within -4 to 4. Released: whole half pixels.
+        variant: ``"released"``: each line steps outwards from the one before by eta + w + waves, plus noise for every
+            vertex and coordinate; ``"paper"``: each orbit is an ellipse times 1 + waves + noise.
+
+    Two facts of the released generator: its own command-line defaults differ from the script that made the dataset
+    (these are ``noise_level=(2, 6), line_width=(0, 0.01), radius=(0, 50)``), and eta is a range of width 4, r0 one of
+    width 50, from a given minimum.
+    """
+
+    family: ClassVar[str] = "visualatom"
+
+    instances: int = 1000
+    orbits: tuple[int, int] = (1, 200)
+    quantization: tuple[int, int] = (200, 1000)
+    frequencies: tuple[int, int] = (0, 20)
+    amplitudes: tuple[float, float] = (0.5, 0.5)
+    noise_level: tuple[float, float] | None = None
+    line_width: tuple[float, float] | None = None
+    radius: tuple[int, int] | None = None
+    oval: tuple[float, float] | None = None
+    axes: tuple[float, float] | None = None
+    interval: float | None = None
+    line_thickness: int = 1
+    line_color: tuple[float, float] = (0.0, 1.0)
+    nucleus: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._take_defaults()
+        integers = {
+            "orbits": (1, MAX_RINGS),
+            "quantization": (3, MAX_VERTICES),
+            "frequencies": (0, MAX_FREQUENCY),
+            "radius": (0, MAX_RADIUS),
+        }
+        reals = {
+            "amplitudes": (-MAX_AMPLITUDE, MAX_AMPLITUDE),
+            "noise_level": (0.0, MAX_NOISE),
+            "line_width": (0.0, MAX_LINE_WIDTH),
+            "oval": (0.0, MAX_OVAL),
+            "axes": (0.0, float(MAX_RADIUS)),
+            "line_color": (0.0, 1.0),
+            "nucleus": (-MAX_NUCLEUS, MAX_NUCLEUS),
+        }
+        for name, bounds in integers.items():
+            if getattr(self, name) is not None:
+                self._set(name, checks.integer_range(name, getattr(self, name), *bounds))
+        for name, limits in reals.items():
+            if getattr(self, name) is not None:
+                self._set(name, checks.real_range(name, getattr(self, name), *limits))
+        if self.interval is not None:
+            self._set("interval", checks.real("interval", self.interval, 0.0, MAX_INTERVAL))
+        self._set("line_thickness", checks.integer("line_thickness", self.line_thickness, 1, 1))
+
+    def _take_defaults(self) -> None:
+        """Give the variant's own parameters their defaults, and refuse those of the other variant."""
+        own = DEFAULTS[self.variant]
+        for variant, names in DEFAULTS.items():
+            for name in names:
+                value = getattr(self, name)
+                if name in own and value is None:
+                    self._set(name, own[name])
+                elif name not in own and value is not None:
+                    raise ValueError(
+                        f"{name} must be left out (None) with variant={self.variant!r}, got {value!r}: "
+                        f"it belongs to variant={variant!r}"
+                    )
+
+    @property
+    def greys(self) -> tuple[int, int]:
+        """``line_color`` in uint8 levels, both ends included."""
+        return round(255.0 * self.line_color[0]), round(255.0 * self.line_color[1])
+
+    def canonical(self) -> dict[str, Any]:
+        values = super().canonical() | {"line_color": self.greys}
+        if self.variant == "released":
+            values["nucleus"] = self._half_pixels
+        return values
+
+    @property
+    def _half_pixels(self) -> tuple[int, int]:
+        """Released: the range of ``2 centre - S``, an integer."""
+        return round(self.nucleus[0] * self.image_size), round(self.nucleus[1] * self.image_size)
+
+    def parameters(self, classes: np.ndarray) -> dict[str, np.ndarray]:
+        """The parameters of classes, int64 ``[N]``, by name: ``K, q, n1, n2, r0`` int64, the rest float64, ``[N]``."""
+        u = words(self.seed, Stream.CLASS, classes.astype(np.uint64), blocks=3)  # [N, 12]
+        drawn: dict[str, np.ndarray] = {
+            "K": _integers(u[:, 0], self.orbits),
+            "q": _integers(u[:, 1], self.quantization),
+            "n1": _integers(u[:, 2], self.frequencies),
+            "n2": _integers(u[:, 3], self.frequencies),
+            "lambda1": _reals(u[:, 4], self.amplitudes),
+            "lambda2": _reals(u[:, 5], self.amplitudes),
+            "eta": _reals(u[:, 6], self.noise_level),
+        }
+        if self.variant == "paper":
+            return drawn | {"a1": _reals(u[:, 7], self.axes), "b1": _reals(u[:, 8], self.axes)}
+        drawn["n2"] = _others(u[:, 3], self.frequencies, drawn["n1"])
+        return drawn | {
+            "w": _reals(u[:, 7], self.line_width),
+            "r0": _integers(u[:, 8], self.radius),
+            "oval_x": _reals(u[:, 9], self.oval),
+            "oval_y": _reals(u[:, 10], self.oval),
+        }
+
+    def catalog(self, device: torch.device) -> Atoms:
+        """The atoms of all classes and the tables they share, on the host."""
+        p = self.parameters(np.arange(self.classes))
+        if self.variant == "released":
+            axes, growth = (p["r0"] * p["oval_x"], p["r0"] * p["oval_y"]), p["w"]
+        else:
+            axes, growth = (p["a1"], p["b1"]), np.full(self.classes, self.interval)
+        quantizations, which = np.unique(p["q"], return_inverse=True)
+        tables = [np.stack(turn_parts(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
+        begins = np.cumsum(quantizations) - quantizations
+        cosines, sines = np.concatenate(tables, axis=1)
+        return Atoms(
+            rings=p["K"].astype(np.int32),
+            vertices=p["q"].astype(np.int32),
+            frequencies=np.stack([p["n1"], p["n2"]], axis=1).astype(np.int32),
+            axes=np.stack(axes, axis=1).astype(np.float32),
+            growth=growth.astype(np.float32),
+            amplitudes=np.stack([p["lambda1"], p["lambda2"]], axis=1).astype(np.float32),
+            noise_levels=p["eta"].astype(np.float32),
+            offsets=begins[which],
+            cosines=cosines,
+            sines=sines,
+        )
+
+    def canvases(
+        self, catalog: Atoms, samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
+    ) -> torch.Tensor:
+        """uint8 ``[N, 1, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``.
+
+        ``fresh`` changes nothing: whatever an image does not share with its class depends on its draw number already.
+        """
+        images = polyline(
+            catalog[samples // self.instances],
+            centres=self._centres(numbers),
+            numbers=numbers,
+            greys=self.greys,
+            seed=self.seed,
+            size=self.image_size,
+            rule="walk" if self.variant == "released" else "orbits",
+            device=device,
+        )
+        return images[:, None]
+
+    def _centres(self, numbers: np.ndarray) -> np.ndarray:
+        """float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
+        u, size = words(self.seed, Stream.NUCLEUS, numbers)[:, :2], self.image_size
+        if self.variant == "released":
+            centres = 0.5 * (size + _integers(u, self._half_pixels))
+        else:
+            centres = 0.5 * size * (_reals(u, self.nucleus) + 1.0)
+        return centres.astype(np.float32)
+
+
+def _integers(u: np.ndarray, pair: tuple[int, int] | None) -> np.ndarray:
+    """Uniform integers in [low, high] from words."""
+    low, high = pair  # type: ignore[misc]
+    return low + bounded(u, high - low + 1)
+
+
+def _reals(u: np.ndarray, pair: tuple[float, float] | None) -> np.ndarray:
+    """Uniform numbers in [low, high) from words; low where the two are equal."""
+    low, high = pair  # type: ignore[misc]
+    return low + (high - low) * uniform(u)
+
+
+def _others(u: np.ndarray, pair: tuple[int, int], taken: np.ndarray) -> np.ndarray:
+    """Uniform integers in [low, high] other than the taken one, unless that is 0 or the only one.
+
+    The released generator draws again as long as n2 = n1 > 0; that is uniform over the others, drawn here at once.
+    """
+    low, high = pair
+    if low == high:
+        return np.full(len(u), low)
+    other = _integers(u, (low, high - 1))
+    return np.where(taken == 0, _integers(u, pair), other + (other >= taken))

@@ -1,0 +1,151 @@
+"""Crop, resize, flip and normalise: as Pillow and torchvision do it, bit for bit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from gpurender import checks
+
+__all__ = ["BICUBIC", "BILINEAR", "DTYPES", "MAX_SIDE", "NEAREST", "crop_resize", "crop_resize_normalise"]
+
+NEAREST, BILINEAR, BICUBIC = 0, 1, 2
+MAX_SIDE = 65535  # of an output image, in pixels
+CHUNK = 8  # images resized before they are normalised: few enough to wait in cache
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers that carry an entry of so many bytes
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def crop_resize(
+    canvases: torch.Tensor,
+    boxes: torch.Tensor,
+    flips: torch.Tensor,
+    interpolations: torch.Tensor,
+    size: Sequence[int],
+) -> torch.Tensor:
+    """Crop each image to its box, resize the crop, flip the result.
+
+    Pillow's ``image.crop(box).resize(size, filter)``, byte for byte (Pillow 13 as built for x86-64; a build that
+    fuses multiply-adds may round a weight otherwise), then a flip from left to right, then one from top to bottom.
+    Bilinear and bicubic are antialiased when they shrink.
+
+    Args:
+        canvases: uint8 ``[N, C, S, S']``.
+        boxes: int32 or int64 ``[N, 4]``: top, left, height, width in pixels, inside the image.
+        flips: bool ``[N, 2]``: horizontal, vertical.
+        interpolations: uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
+        size: height and width of the output, 1 to 65535.
+
+    Returns:
+        uint8 ``[N, C, H, W]`` on the canvases' device.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    from gpurender.kernels.augment import cpu
+    from gpurender.threads import parallel_ranges
+
+    height, width = _size(size)
+    arrays = _arrays(canvases, boxes, flips, interpolations)
+    out = np.empty((*canvases.shape[:2], height, width), np.uint8)
+
+    def work(start: int, stop: int) -> None:
+        cpu.crop_resize(*(array[start:stop] for array in arrays), out[start:stop])
+
+    parallel_ranges(len(out), work)
+    return torch.from_numpy(out)
+
+
+def crop_resize_normalise(
+    canvases: torch.Tensor,
+    boxes: torch.Tensor,
+    flips: torch.Tensor,
+    interpolations: torch.Tensor,
+    lut: torch.Tensor,
+    size: Sequence[int],
+) -> torch.Tensor:
+    """:func:`crop_resize`, then ``out[n, c] = lut[c][resized[n, c]]``: normalisation by look-up, in any floating type.
+
+    A grey canvas (C = 1) is resized once and looked up three times. Pillow resizes the bands of an RGB image one by one
+    with the same weights, so three equal bands would have stayed equal.
+
+    Args:
+        canvases: uint8 ``[N, 1 or 3, S, S']``.
+        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: what each byte becomes in each channel.
+        boxes, flips, interpolations, size: as in :func:`crop_resize`.
+
+    Returns:
+        ``[N, 3, H, W]`` of the table's dtype, on the canvases' device.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    from gpurender.kernels.augment import cpu
+    from gpurender.threads import parallel_ranges
+
+    height, width = _size(size)
+    arrays = _arrays(canvases, boxes, flips, interpolations)
+    if canvases.shape[1] not in (1, 3):
+        raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
+    table = _tensor("lut", lut, DTYPES, (3, 256))
+    entries = table.view(BITS[table.element_size()]).numpy()
+    # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
+    out = np.empty((len(canvases), 3, height, width), entries.dtype)
+
+    def work(start: int, stop: int) -> None:
+        resized = np.empty((CHUNK, canvases.shape[1], height, width), np.uint8)
+        for a in range(start, stop, CHUNK):
+            b = min(a + CHUNK, stop)
+            cpu.crop_resize(*(array[a:b] for array in arrays), resized[: b - a])
+            cpu.look_up(resized[: b - a], entries, out[a:b])
+
+    parallel_ranges(len(out), work)
+    return torch.from_numpy(out).view(table.dtype)
+
+
+def _tensor(name: str, value: torch.Tensor, dtypes: Sequence[torch.dtype], shape: Sequence[int | None]) -> torch.Tensor:
+    """Refuse what is not a CPU tensor of these dtypes and this shape (None: any length)."""
+    lengths = ", ".join("any" if length is None else str(length) for length in shape)
+    allowed = f"a CPU tensor of {' or '.join(str(dtype) for dtype in dtypes)} [{lengths}]"
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be {allowed}, got {type(value).__name__}")
+    got = f"{value.dtype} {list(value.shape)} on {value.device}"
+    if value.dtype not in dtypes:
+        raise TypeError(f"{name} must be {allowed}, got {got}")
+    fits = value.dim() == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
+    if not fits or value.device.type != "cpu":
+        raise ValueError(f"{name} must be {allowed}, got {got}")
+    return value.contiguous()
+
+
+def _boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Refuse boxes that are empty or leave the image; int32."""
+    top, left, h, w = boxes.unbind(1)
+    bad = (top < 0) | (left < 0) | (h < 1) | (w < 1) | (top > height - h) | (left > width - w)
+    if bad.any():
+        n = int(bad.nonzero()[0])
+        raise ValueError(
+            f"boxes[{n}] must be (top, left, height, width) with sides of 1 or more inside an image of "
+            f"{height} x {width}, got {tuple(boxes[n].tolist())}"
+        )
+    return boxes.to(torch.int32)
+
+
+def _arrays(
+    canvases: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, interpolations: torch.Tensor
+) -> tuple[np.ndarray, ...]:
+    """The four tensors as arrays; everything that the kernel relies on is refused here if it is not so."""
+    canvases = _tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
+    n, _, height, width = canvases.shape
+    boxes = _boxes(_tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4)), height, width)
+    flips = _tensor("flips", flips, (torch.bool,), (n, 2))
+    interpolations = _tensor("interpolations", interpolations, (torch.uint8,), (n,))
+    if n and (worst := int(interpolations.max())) > BICUBIC:
+        raise ValueError(f"interpolations must be {NEAREST}, {BILINEAR} or {BICUBIC}, got {worst}")
+    return canvases.numpy(), boxes.numpy(), flips.numpy(), interpolations.numpy()
+
+
+def _size(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2:
+        raise ValueError(f"size must be (height, width), got {size!r}")
+    return checks.integer("size[0]", size[0], 1, MAX_SIDE), checks.integer("size[1]", size[1], 1, MAX_SIDE)

@@ -1,0 +1,57 @@
+"""Packaging. ``kernels/`` installs as ``gpurender.kernels`` through the symlink ``gpurender/kernels``.
+
+The packages are listed by name: ``kernels/`` has no ``__init__.py`` (kernels/README.md says why), so no discovery would
+find it. Nothing here looks at the machine: which GPU packages to install is the choice of an extra.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "gpurender/__init__.py").read_text(), re.MULTILINE).group(1)
+KERNELS = ["augment", "chaos_game", "philox", "polyline"]
+
+setup(
+    name="gpurender",
+    version=VERSION,
+    description="Formula-driven pre-training images, drawn while the model trains on them",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    platforms=["Linux"],
+    python_requires=">=3.10",
+    packages=[
+        "gpurender",
+        "gpurender.augment",
+        "gpurender.families",
+        "gpurender.kernels",
+        *(f"gpurender.kernels.{kernel}" for kernel in KERNELS),
+    ],
+    package_data={
+        "gpurender": ["py.typed"],
+        **{f"gpurender.kernels.{kernel}": ["*.cu", "*.cuh"] for kernel in KERNELS},
+    },
+    include_package_data=False,
+    install_requires=["numba", "numpy", "pillow", "torch", "tqdm"],  # torch brings the triton that fits it
+    extras_require={
+        "cuda12": ["cupy-cuda12x"],
+        "cuda13": ["cupy-cuda13x"],
+        "dali-cuda12": ["nvidia-dali-cuda120"],
+        "dali-cuda13": ["nvidia-dali-cuda130"],
+        "train": ["timm"],
+        "test": ["build", "hypothesis", "psutil", "pytest", "scipy", "setuptools>=77", "timm", "torchvision"],
+        "dev": ["gpurender[test]", "mypy", "ruff"],
+    },
+    entry_points={"console_scripts": ["gpurender = gpurender.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

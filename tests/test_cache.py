@@ -1,0 +1,85 @@
+"""Search results on disk: found once, whole or absent, rebuilt when damaged."""
+
+import os
+import stat
+
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender import cache
+from gpurender.families import fractaldb
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "gpurender"
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """How many candidates were tried."""
+    tried = []
+    real = fractaldb.covered_pixels
+
+    def counting(systems, *arguments, **keywords):
+        tried.append(len(systems))
+        return real(systems, *arguments, **keywords)
+
+    monkeypatch.setattr(fractaldb, "covered_pixels", counting)
+    return tried
+
+
+def test_a_search_is_done_once_and_carried_on(own_cache, searches):
+    small = gr.Renderer(gr.FractalDB(classes=2, points=1000))(0)
+    first = len(searches)
+    assert first > 0
+    assert len(list(own_cache.iterdir())) == 1
+    again = gr.Renderer(gr.FractalDB(classes=2, points=1000))
+    assert torch.equal(again(0), small)
+    assert len(searches) == first
+    more = gr.Renderer(gr.FractalDB(classes=6, points=1000))  # the same search, further on
+    assert torch.equal(more(0), small)
+    assert len(searches) > first
+    assert len(list(own_cache.iterdir())) == 1
+    os.unlink(next(own_cache.iterdir()))
+    whole = gr.Renderer(gr.FractalDB(classes=6, points=1000))
+    assert torch.equal(whole(list(range(0, 6000, 999))), more(list(range(0, 6000, 999))))
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"sha256": "0", "values": [1, 2]}', "cut", "bit"])
+def test_a_damaged_cache_is_rebuilt(own_cache, searches, damage):
+    recipe = gr.FractalDB(classes=2, points=1000)
+    image = gr.Renderer(recipe)(0)
+    path = next(own_cache.iterdir())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] if damage == "cut" else whole.replace(b"[", b"[1, ") if damage == "bit" else damage)
+    searches.clear()
+    assert torch.equal(gr.Renderer(recipe)(0), image)
+    assert searches
+    assert path.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert gr.Renderer(gr.FractalDB(classes=1, points=1000))(0).shape == (1, 1, 362, 362)
+
+
+def test_saving_leaves_no_temporary_file(own_cache, monkeypatch):
+    cache.save("kind", "key", [1, 2, 3])
+    assert cache.load("kind", "key") == [1, 2, 3]
+    assert cache.load("kind", "other") is None
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    cache.save("kind", "second", [4])
+    assert cache.load("kind", "second") is None
+    assert [path.name for path in own_cache.iterdir()] == ["kind-key.json"]
+    assert stat.S_ISREG(next(own_cache.iterdir()).stat().st_mode)
+
+
+def test_an_impossible_fill_rate_ends(own_cache, monkeypatch):
+    monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 300)
+    with pytest.raises(ValueError, match="fill_rate: 300 random systems in a row"):
+        gr.Renderer(gr.FractalDB(classes=1, fill_rate=0.9))(0)
+    assert not own_cache.exists()

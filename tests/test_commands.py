@@ -1,0 +1,208 @@
+"""The commands, run as a user runs them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gpurender as gr
+from gpurender import cli, export
+from golden import TRIANGLE
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "tiny.json"
+    path.write_text(gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6]).to_json())
+    return str(path)
+
+
+def run(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "gpurender", *arguments], capture_output=True, text=True, **options)
+
+
+def test_help_teaches():
+    overview = run("--help")
+    assert overview.returncode == 0
+    for word in ("doctor", "preview", "bench", "export", "onepfrac-1k", "examples:"):
+        assert word in overview.stdout
+    for command in ("doctor", "preview", "bench", "export"):
+        shown = run(command, "--help")
+        assert shown.returncode == 0
+        assert len(shown.stdout.splitlines()) > 5
+    assert run("--version").stdout.split() == ["gpurender", gr.__version__]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [], ["draw"], ["preview"], ["preview", "onepfrac-1k"], ["preview", "onepfrac-2k", "-o", "x.png"], ["preview", "onepfrac-1k", "-o", "x.txt"],
+        ["preview", "onepfrac-1k", "-o", "x.png", "--rows", "0"], ["preview", "onepfrac-1k", "-o", "x.png", "--rows", "two"],
+        ["preview", "onepfrac-1k", "-o", "x.png", "--augment", "none"], ["preview", "onepfrac-1k", "-o", "x.png", "--device", "tpu9"],
+        ["bench", "onepfrac-1k", "--batch-size", "0"], ["bench", "onepfrac-1k", "--seconds", "nan"], ["bench", "onepfrac-1k", "--seconds", "-1"],
+        ["bench", "onepfrac-1k", "--json", "no/such/directory/r.json"], ["export", "onepfrac-1k"], ["export", "missing.json", "out"],
+        ["export", "onepfrac-1k", "out", "--limit", "0"], ["export", "onepfrac-1k", "out", "--format", "zip"],
+    ],
+)  # fmt: skip
+def test_wrong_input_exits_2_with_one_line(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = cli.main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("gpurender: error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_reports_and_tries(capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gpurender"] == gr.__version__
+    assert report["packages"]["torch"] == torch.__version__.split("+")[0] or report["packages"]["torch"] == torch.__version__
+    on = {kernel["kernel"] for kernel in report["kernels"] if kernel["device"] == "cpu" and kernel["available"]}
+    assert on == {"chaos_game", "polyline", "augment"}
+    assert cli.main(["doctor"]) == 0
+    assert re.search(r"chaos_game +cpu +on \(numba\)", capsys.readouterr().out)
+
+
+def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
+    from gpurender import doctor
+
+    def broken(device):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(doctor, "_TRIALS", {"chaos_game": broken})
+    assert cli.main(["doctor"]) == 1
+    assert "off: RuntimeError: no luck" in capsys.readouterr().out
+
+
+def test_preview_draws_one_class_a_row(recipe_file, tmp_path):
+    out = tmp_path / "grid.png"
+    assert cli.main(["preview", recipe_file, "-o", str(out), "--rows", "2", "--cols", "3"]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (4 + 3 * 228, 4 + 2 * 228)
+        pixels = np.array(sheet.convert("L"))
+    cells = [pixels[4 + 228 * r : 228 + 228 * r, 4 + 228 * c : 228 + 228 * c] for r in range(2) for c in range(3)]
+    assert all(0.02 < (cell > 30).mean() < 0.98 for cell in cells)
+    assert not np.array_equal(cells[0], cells[1])
+    assert cli.main(["preview", recipe_file, "-o", str(out), "--augment", "crop"]) == 0
+    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+
+
+def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
+    out = tmp_path / "r.json"
+    assert cli.main(["bench", recipe_file, "--batch-size", "8", "--seconds", "0.2", "--json", str(out)]) == 0
+    assert "images/s" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    assert set(result) == {"environment", "rows"}
+    wanted = {"gpu", "driver", "cuda", "torch", "triton", "cupy", "numba", "gpurender", "commit", "date", "cpu", "cores"}
+    assert wanted <= set(result["environment"])
+    assert [row["stage"] for row in result["rows"]] == ["raster", "augment", "loader"]
+    for row in result["rows"]:
+        assert set(row) >= {
+            "recipe", "stage", "device", "batch_size", "image_size", "dtype", "images_per_second", "host_ms", "device_ms", "peak_mib",
+        }  # fmt: skip
+        rate = row["images_per_second"]
+        assert 0 < rate["p5"] <= rate["median"] <= rate["p95"]
+        assert row["batch_size"] == 8
+
+
+def test_export_is_an_image_folder(recipe_file, tmp_path, capsys):
+    datasets = pytest.importorskip("torchvision.datasets")
+    out = tmp_path / "out"
+    assert cli.main(["export", recipe_file, str(out)]) == 0
+    assert "24 images written, 0 were there" in capsys.readouterr().out
+    folder = datasets.ImageFolder(str(out))
+    renderer = gr.Renderer(recipe_file)
+    assert len(folder) == 24
+    assert folder.classes == ["00000", "00001", "00002"]
+    for sample in (0, 7, 8, 23):
+        image, label = folder[sample]
+        assert label == sample // 8
+        assert np.array_equal(np.array(image)[..., 0], renderer(sample)[0, 0].numpy())
+    assert cli.main(["export", recipe_file, str(out)]) == 0
+    assert "0 images written, 24 were there" in capsys.readouterr().out
+
+
+def test_export_limit_and_missing_files(recipe_file, tmp_path):
+    out = tmp_path / "out"
+    assert export.export(recipe_file, out, limit=5) == (5, 0)
+    victim = sorted(out.rglob("*.png"))[2]
+    victim.unlink()
+    assert export.export(recipe_file, out, limit=10**9) == (20, 4)
+    assert len(list(out.rglob("*.png"))) == 24
+
+
+def test_export_refuses_another_recipe_and_foreign_folders(recipe_file, tmp_path):
+    out = tmp_path / "out"
+    export.export(recipe_file, out, limit=1)
+    with pytest.raises(ValueError, match="another recipe"):
+        export.export(gr.FractalDB(categories=[TRIANGLE], points=1000, image_size=32), out)
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "cat.jpg").write_bytes(b"meow")
+    with pytest.raises(ValueError, match="must be empty"):
+        export.export(recipe_file, foreign)
+    assert [path.name for path in foreign.iterdir()] == ["cat.jpg"]
+    with pytest.raises(ValueError, match="not a directory"):
+        export.export(recipe_file, foreign / "cat.jpg")
+
+
+def test_export_survives_kills(tmp_path):
+    """SIGKILL at random moments: whatever is there is whole, and running it again completes it."""
+    recipe = gr.FractalDB(categories=[TRIANGLE] * 4, points=20_000, image_size=256, weights=[[1] * 6])
+    path, out = tmp_path / "r.json", tmp_path / "out"
+    path.write_text(recipe.to_json())
+    export.export(path, out, limit=1)  # compiled
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-m", "gpurender", "export", str(path), str(out)], stdout=subprocess.DEVNULL)
+        before = len(list(out.rglob("*.png")))
+        while len(list(out.rglob("*.png"))) <= before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for file in out.rglob("*.png"):
+            with Image.open(file) as image:
+                image.load()
+                assert image.size == (256, 256)
+    assert cli.main(["export", str(path), str(out)]) == 0
+    assert len(list(out.rglob("*.png"))) == len(recipe)
+    assert not [file for file in out.rglob("*") if "unfinished" in file.name]
+
+
+def test_export_to_a_full_disk(recipe_file, tmp_path, monkeypatch, capsys):
+    """ENOSPC in the middle: exit 1, one line, complete images stay and nothing half-written does."""
+    out = tmp_path / "out"
+    real, written = Image.Image.save, []
+
+    def full(self, path, *arguments, **options):
+        if len(written) >= 10:
+            with open(path, "wb") as file:
+                file.write(b"half")
+            raise OSError(28, os.strerror(28), str(path))
+        written.append(path)
+        return real(self, path, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert cli.main(["export", recipe_file, str(out)]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "No space left on device" in lines[0]
+    assert len(list(out.rglob("*.png"))) == 10
+    assert not [file for file in out.rglob("*") if "unfinished" in file.name]
+    monkeypatch.setattr(Image.Image, "save", real)
+    assert cli.main(["export", recipe_file, str(out)]) == 0
+    assert len(list(out.rglob("*.png"))) == 24

@@ -1,0 +1,117 @@
+"""The examples run as a person runs them; a training run that was killed goes on as if nothing had happened."""
+
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import gpurender as gr
+
+pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
+
+STEPS = 60  # enough to be killed in the middle of, however late the signal comes
+PYTHON = [sys.executable]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.fixture(scope="module")
+def command(root, tmp_path_factory):
+    """Arguments of a small run. Its model has dropout: unless resuming restores torch's generator, the losses differ."""
+    file = tmp_path_factory.mktemp("recipe") / "small.json"
+    recipe = gr.OnePFrac(classes=10, instances=5, image_size=64, points=2_000, fill_rate=0.0)
+    file.write_text(recipe.to_json())
+    model = ["--model", "test_vit_relpos", "--image-size", "32", "--batch-size", "6", "--lr", "0.01"]
+    length = ["--steps", str(STEPS), "--log-every", "1", "--save-every", "3"]
+    return [root / "examples/pretrain.py", "--recipe", file, *model, *length]
+
+
+def start(root, words, output, *more):
+    """A run in a session of its own, one thread a process."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    words = [str(word) for word in [*words, "--output", output, *more]]
+    return subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def losses(text):
+    return dict(re.findall(r"^step +(\d+)  loss (\S+)", text, flags=re.MULTILINE))
+
+
+def finished(process):
+    """Its loss lines, step to loss."""
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return losses(output)
+
+
+def killed(process, step, how):
+    """Its loss lines up to the one of ``step``; then a signal."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if str(step) in losses(line):
+            break
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    return losses("".join(lines))
+
+
+def same(a, b):
+    """Equality of nested states, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize(
+    ("launcher", "how"), [(PYTHON, signal.SIGKILL), (TORCHRUN, signal.SIGTERM)], ids=["python", "torchrun"]
+)
+def test_a_killed_run_goes_on_bit_for_bit(root, command, tmp_path, launcher, how):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    expected = finished(start(root, [*launcher, *command], whole))
+    assert list(expected) == [str(step) for step in range(1, STEPS + 1)]
+
+    before = killed(start(root, [*launcher, *command], halves), 4, how)
+    after = finished(start(root, [*launcher, *command], halves, "--resume"))
+    first = int(next(iter(after)))
+    assert 4 <= first < STEPS  # not from the beginning,
+    assert first % 3 == 1  # but from a checkpoint
+    assert {**before, **after} == expected
+
+    state = torch.load(halves / "checkpoint.pt", weights_only=True)
+    assert same(state, torch.load(whole / "checkpoint.pt", weights_only=True))
+    assert state["step"] == STEPS
+    assert len(state["random"]) == (2 if launcher is TORCHRUN else 1)
+    assert sorted(path.name for path in halves.iterdir()) == ["checkpoint.pt", "contact_sheet.png"]
+    assert Image.open(halves / "contact_sheet.png").size[0] > 500
+
+
+def test_a_run_does_not_overwrite_another(root, tmp_path, monkeypatch, capsys):
+    (tmp_path / "checkpoint.pt").write_text("hours of work")
+    monkeypatch.setattr(sys, "argv", ["pretrain.py", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(root / "examples/pretrain.py"), run_name="__main__")
+    assert stopped.value.code == 2
+    assert "--resume" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "checkpoint.pt").read_text() == "hours of work"
+
+
+def test_quickstart(root, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    words = [sys.executable, str(root / "examples/quickstart.py")]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "torch.float32 [64, 3, 224, 224]" in done.stdout
+    assert Image.open(tmp_path / "quickstart.png").size[0] > 500

@@ -1,0 +1,295 @@
+"""The polyline kernel against Pillow's lines, the `noise` package's Perlin noise and arbitrary-precision sines."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from gpurender.kernels.polyline import Atoms, cpu, polyline
+from gpurender.randomness import Stream, bounded, words
+from gpurender.tables import turn_parts
+
+# noise.pnoise1(x) of the package `noise` 1.2.2; 255.5 to 1024 cross the ends of its tables.
+KNOWN_NOISE = [
+    (0.5, 0.699999988079071),
+    (1.25, 0.12070312350988388),
+    (3.75, 0.05859375),
+    (100.1, 0.08239549398422241),
+    (255.5, -0.30000001192092896),
+    (256.5, 0.699999988079071),
+    (1023.25, 0.19980469346046448),
+    (1024.0, 0.0),
+    (5000.3, 0.5203607678413391),
+    (9999.9, 0.04560413584113121),
+]
+
+
+def pillow(polygons, greys, size):
+    """Closed polygons drawn by Pillow, one call a segment as the released generator does; uint8 [size, size]."""
+    image = Image.new("L", (size, size))
+    draw = ImageDraw.Draw(image)
+    for polygon, grey in zip(polygons, greys, strict=True):
+        for i, (x, y) in enumerate(polygon):
+            draw.line((*polygon[i - 1], x, y), fill=int(grey), width=1)
+    return np.asarray(image)
+
+
+def ours(polygons, greys, size):
+    canvas = np.zeros((size, size), np.uint8)
+    x, y = np.array(polygons, np.float32).transpose(2, 0, 1)
+    cpu.draw_polygons(np.ascontiguousarray(x), np.ascontiguousarray(y), np.array(greys, np.uint8), canvas)
+    return canvas
+
+
+@st.composite
+def scenes(draw):
+    """A canvas and up to four polygons on, beside or far around it; coordinates are float32."""
+    size = draw(st.integers(16, 600))
+    reach = draw(st.sampled_from([4, size, 3 * size, 20_000, 2**20]))
+    low, high = draw(st.sampled_from([(0, min(reach, size - 1)), (-reach, reach), (-min(reach, 40), size + 40)]))
+    coordinate = st.one_of(
+        st.integers(low, high).map(float),
+        st.floats(low, high, width=32),
+        st.sampled_from([-1.0, -0.75, -0.0, 0.0, 0.5, size - 1.0, size - 0.5, float(size), size / 2.0]),
+    ).map(lambda value: float(np.float32(value)))
+    vertices = draw(st.integers(2, 5))
+    point = st.tuples(coordinate, coordinate)
+    polygons = draw(st.lists(st.lists(point, min_size=vertices, max_size=vertices), min_size=1, max_size=4))
+    return size, polygons, [60 * (k + 1) for k in range(len(polygons))]
+
+
+@settings(max_examples=400, deadline=None)
+@given(scenes())
+def test_polygons_are_pillows_byte_for_byte(scene):
+    size, polygons, greys = scene
+    np.testing.assert_array_equal(ours(polygons, greys, size), pillow(polygons, greys, size))
+
+
+@pytest.mark.parametrize("size", [16, 33, 512, 600])
+@pytest.mark.parametrize("spread", [0.4, 1.5, 8.0, 300.0])
+def test_many_random_segments(size, spread):
+    rng = np.random.default_rng(size)
+    polygons = rng.normal(size / 2, spread * size, (500, 3, 2)).astype(np.float32)
+    polygons[::2] = np.trunc(polygons[::2])  # integer ends hit the ties of Bresenham
+    polygons[::5, 1] = polygons[::5, 0] + rng.integers(-9, 10, (100, 2)).astype(np.float32)  # short ones too
+    greys = rng.integers(1, 256, len(polygons))
+    np.testing.assert_array_equal(ours(polygons, greys, size), pillow(polygons.tolist(), greys, size))
+
+
+def test_a_single_crossing_segment_has_its_last_pixel():
+    rng = np.random.default_rng(3)
+    for _ in range(3000):
+        size = int(rng.integers(16, 64))
+        x0, y0, x1, y1 = (int(v) for v in rng.integers(-2 * size, 3 * size, 4))
+        canvas, image = np.zeros((size, size), np.uint8), Image.new("L", (size, size))
+        cpu.draw_crossing(*np.array([x0, y0, x1, y1], np.int32), np.uint8(9), size, canvas.ravel())
+        ImageDraw.Draw(image).line((x0, y0, x1, y1), fill=9, width=1)
+        np.testing.assert_array_equal(canvas, np.asarray(image))
+
+
+def test_the_longest_segments_of_the_largest_canvas():
+    """The fixed-point slopes stay exact up to 8192 pixels."""
+    rng = np.random.default_rng(8)
+    polygons = rng.integers(0, 8192, (4, 60, 2)).astype(np.float32)
+    polygons[1, ::2, 0], polygons[1, 1::2, 0] = 0, 8191  # as long as can be, by any slope
+    polygons[2, 1::2] = polygons[2, ::2] + [[4096, 2048]]  # exact halves
+    polygons[2] %= 8192
+    greys = [10, 20, 30, 40]
+    assert np.array_equal(ours(polygons, greys, 8192), pillow(polygons.tolist(), greys, 8192))
+
+
+def test_later_polygons_cover_earlier_ones():
+    square = [(2.0, 2.0), (2.0, 9.0), (9.0, 9.0), (9.0, 2.0)]
+    assert set(np.unique(ours([square, square], [7, 200], 16))) == {0, 200}
+    assert set(np.unique(ours([square, square], [200, 0], 16))) == {0}
+
+
+def perlin(x):
+    """The kernel's noise at float32 abscissae."""
+    x = np.asarray(x, np.float32)
+    cells = np.floor(x)
+    return np.array([cpu.perlin(np.int64(c), np.float32(v - c)) for c, v in zip(cells, x, strict=True)])
+
+
+def test_perlin_has_the_known_values():
+    x, expected = np.array(KNOWN_NOISE).T
+    np.testing.assert_allclose(perlin(x), expected, rtol=0, atol=1e-6)
+    i = np.arange(256)
+    halves = np.rint(10 * perlin(i + 0.5)).astype(int)  # differences of neighbouring gradients
+    assert ((i + 1) ** 2 * halves).sum() == -417_006  # as of pnoise1
+
+
+def test_perlin_is_that_of_the_noise_package():
+    package = pytest.importorskip("noise", reason="the package `noise` is not installed")
+    x = np.random.default_rng(1).uniform(0, 10_000, 20_000).astype(np.float32)
+    x = np.concatenate([x, np.arange(0, 10_000, 7, dtype=np.float32)])
+    np.testing.assert_allclose(perlin(x), [package.pnoise1(float(v)) for v in x], rtol=0, atol=1e-6)
+
+
+def noise_of(u):
+    """The rule of the words, in NumPy: abscissa 10000 u / 2^32, its fraction cut to 24 bits. u  # uint32, any shape"""
+    wide = u.astype(np.uint64) * np.uint64(10_000)
+    cell, t = wide >> np.uint64(32), ((wide & np.uint64(0xFFFFFFFF)) >> np.uint64(8)).astype(np.float32)
+    t = t * np.float32(2.0**-24)
+    gradient = cpu.GRADIENTS[np.stack([cell, cell + np.uint64(1)]).astype(np.int64) & 255]  # [2, ...] float32
+    left, right = gradient[0] * t, gradient[1] * (t - np.float32(1))
+    fade = t * t * t * (t * (t * np.float32(6) - np.float32(15)) + np.float32(10))
+    return (left + fade * (right - left)) * np.float32(0.4)
+
+
+def test_noise_of_uniform_words_has_the_released_distribution():
+    """Mean 0, deviation 0.3291, quartiles -0.153 and 0.143, range within 0.952: figures of pnoise1 over U(0, 10000)."""
+    u = np.random.default_rng(2).integers(0, 2**32, 400_000, dtype=np.uint32)
+    sample = noise_of(u)
+    assert [cpu.noise(word) for word in u[:2000]] == sample[:2000].tolist()
+    assert abs(sample.mean()) < 0.003
+    assert abs(sample.std() - 0.3291) < 0.003
+    np.testing.assert_allclose(np.quantile(sample, [0.25, 0.75]), [-0.153, 0.143], atol=0.004)
+    assert np.abs(sample).max() < 0.953
+
+
+def test_turn_parts_are_correctly_rounded_sines():
+    mpmath = pytest.importorskip("mpmath", reason="the package `mpmath` is not installed")
+    with mpmath.workprec(150):
+        for q in (3, 4, 5, 8, 200, 257, 999, 1000, 4096):
+            for values, function in zip(turn_parts(q), (mpmath.cos, mpmath.sin), strict=True):
+                exact = np.array([float(mpmath.chop(function(2 * mpmath.pi * i / q), 1e-40)) for i in range(q)])
+                np.testing.assert_array_max_ulp(values, exact, maxulp=2)
+                np.testing.assert_array_equal(values.astype(np.float32), exact.astype(np.float32))
+
+
+def atoms(count=6, seed=0, **changes):
+    """A batch of small random atoms, each with its own table."""
+    rng = np.random.default_rng(seed)
+    q = rng.integers(3, 90, count)
+    tables = [np.stack(turn_parts(int(n))).astype(np.float32) for n in q]
+    cosines, sines = np.concatenate(tables, axis=1)
+    values = {
+        "rings": rng.integers(1, 23, count).astype(np.int32),
+        "vertices": q.astype(np.int32),
+        "frequencies": rng.integers(0, 21, (count, 2)).astype(np.int32),
+        "axes": rng.uniform(5, 60, (count, 2)).astype(np.float32),
+        "growth": rng.uniform(0, 1, count).astype(np.float32),
+        "amplitudes": rng.uniform(0, 1, (count, 2)).astype(np.float32),
+        "noise_levels": rng.uniform(0, 3, count).astype(np.float32),
+        "offsets": np.cumsum(q) - q,
+        "cosines": cosines,
+        "sines": sines,
+    }
+    return Atoms(**(values | changes))
+
+
+def batch(count=6, seed=0):
+    rng = np.random.default_rng(seed + 1)
+    return {
+        "centres": rng.uniform(0, 101, (count, 2)).astype(np.float32),
+        "numbers": rng.integers(0, 2**64, count, dtype=np.uint64),
+        "greys": (3, 250),
+        "seed": 2**63 + 12345,
+        "size": 101,
+        "device": torch.device("cpu"),
+    }
+
+
+def rings_by_numpy(atom, n, rule, centre, number, seed):
+    """The vertices of one atom, straight from the formulas and addresses the kernel documents; float32 [K, q, 2]."""
+    q, eta, (a, b), one = atom.vertices[n], atom.noise_levels[n], atom.axes[n], np.float32(1)
+    table = slice(atom.offsets[n], atom.offsets[n] + q)
+    cosines, sines, j = atom.cosines[table], atom.sines[table], np.arange(q)
+    (n1, n2), (l1, l2) = atom.frequencies[n], atom.amplitudes[n]
+    waves = l1 * sines[n1 * j % q] + l2 * sines[n2 * j % q]
+    noise_words = words(seed, Stream.NOISE, np.array([number]), blocks=6 << 12 if rule == "orbits" else 12 << 12)
+    noise_words = noise_words.reshape(-1, 4096, 4)[:, :q]  # [groups, q, 4]
+    x, y = cosines * a + centre[0], sines * b + centre[1]
+    rings = []
+    for k in range(atom.rings[n]):
+        if rule == "walk":
+            px, py = (noise_of(noise_words[k // 2, :, 2 * (k % 2) + side]) for side in (0, 1))
+            x = x + cosines * ((eta + atom.growth[n]) + waves - eta * px)
+            y = y + sines * ((eta + atom.growth[n]) + waves - eta * py)
+        else:
+            stretch = one + (waves + eta * noise_of(noise_words[k // 4, :, k % 4]))
+            grown = atom.growth[n] * np.float32(k)
+            x, y = centre[0] + (a + grown) * stretch * cosines, centre[1] + (b + grown) * stretch * sines
+        rings.append(np.stack([x, y], axis=1))
+    assert rings[0].dtype == np.float32
+    return rings
+
+
+@pytest.mark.parametrize("rule", ["walk", "orbits"])
+def test_whole_atoms_are_pillows_given_the_formulas(rule):
+    many, arguments = atoms(), batch()
+    images = polyline(many, rule=rule, **arguments).numpy()
+    for n, number in enumerate(arguments["numbers"]):
+        rings = rings_by_numpy(many, n, rule, arguments["centres"][n], number, arguments["seed"])
+        drawn = words(arguments["seed"], Stream.LINE_COLOR, np.array([number]), blocks=6)[0, : len(rings)]
+        greys = 3 + bounded(drawn, 248)
+        np.testing.assert_array_equal(images[n], pillow([ring.tolist() for ring in rings], greys, 101))
+        np.testing.assert_array_equal(images[n], ours(rings, greys, 101))
+
+
+@pytest.mark.parametrize("rule", ["walk", "orbits"])
+def test_images_do_not_depend_on_their_batch(rule):
+    many, arguments = atoms(), batch()
+    images = polyline(many, rule=rule, **arguments)
+    order = np.array([4, 0, 5, 4])
+    picked = arguments | {name: arguments[name][order] for name in ("centres", "numbers")}
+    assert torch.equal(polyline(many[order], rule=rule, **picked), images[order])
+    none = arguments | {name: arguments[name][:0] for name in ("centres", "numbers")}
+    assert polyline(many[:0], rule=rule, **none).shape == (0, 101, 101)
+
+
+def test_seed_and_number_are_used_in_full():
+    one, arguments = atoms(1), batch(1)
+    image = polyline(one, rule="walk", **arguments)
+    for bit in (0, 31, 32, 63):
+        other = arguments | {"seed": arguments["seed"] ^ (1 << bit)}
+        assert not torch.equal(polyline(one, rule="walk", **other), image)
+        other = arguments | {"numbers": arguments["numbers"] ^ np.uint64(1 << bit)}
+        assert not torch.equal(polyline(one, rule="walk", **other), image)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"centres": np.zeros((6, 2))}, "centres"),
+        ({"centres": np.zeros((5, 2), np.float32)}, "centres"),
+        ({"numbers": np.zeros(6, np.int64)}, "numbers"),
+        ({"greys": (5, 4)}, "greys"),
+        ({"greys": (0, 256)}, "greys"),
+        ({"size": 0}, "size"),
+        ({"size": 8193}, "size"),
+        ({"rule": "paper"}, "rule"),
+    ],
+)
+def test_wrong_arguments_are_named(changes, name):
+    with pytest.raises(ValueError, match=f"^{name} must "):
+        polyline(atoms(), **({"rule": "walk"} | batch() | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"rings": np.ones(5, np.int32)}, "vertices"),
+        ({"rings": np.zeros(6, np.int32)}, "rings"),
+        ({"rings": np.full(6, 2049, np.int32)}, "rings"),
+        ({"vertices": np.full(6, 2, np.int32)}, "vertices"),
+        ({"frequencies": np.full((6, 2), -1, np.int32)}, "frequencies"),
+        ({"axes": np.ones((6, 2))}, "axes"),
+        ({"offsets": np.full(6, 10**6)}, "offsets"),
+        ({"offsets": np.full(6, -1)}, "offsets"),
+        ({"sines": np.zeros(3, np.float32)}, "sines"),
+    ],
+)
+def test_atoms_that_would_read_beyond_their_tables_are_refused(changes, name):
+    with pytest.raises(ValueError, match=name):
+        replace(atoms(), **changes)
+
+
+def test_other_devices_are_refused():
+    with pytest.raises(RuntimeError, match="polyline has no implementation for device 'meta'"):
+        polyline(atoms(), rule="walk", **(batch() | {"device": torch.device("meta")}))

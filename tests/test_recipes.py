@@ -1,0 +1,264 @@
+"""Recipes: validation, JSON, fingerprints, category files."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpurender as gr
+from gpurender.families import FAMILIES, PRESETS
+from gpurender.families.fractaldb import weight_set
+
+TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets(name):
+    recipe = gr.recipe(name)
+    assert isinstance(recipe, gr.Recipe)
+    assert len(recipe) == recipe.classes * recipe.instances
+    assert gr.recipe(recipe) is recipe
+    assert len(recipe.to_json()) < 1000  # a few hundred bytes stand for millions of images
+
+
+def test_the_papers_numbers():
+    assert len(gr.recipe("onepfrac-1k")) == 1000
+    assert len(gr.recipe("fractaldb-1k")) == len(gr.recipe("visualatom-1k")) == 1_000_000
+    assert len(gr.recipe("visualatom-21k")) == 21_000_000
+    fractaldb = gr.FractalDB()
+    assert (fractaldb.image_size, fractaldb.points, fractaldb.patches, fractaldb.flips) == (362, 200_000, 10, 4)
+    onepfrac = gr.OnePFrac()
+    assert (onepfrac.image_size, onepfrac.points, onepfrac.maps, onepfrac.sigma, onepfrac.delta) == (512, 100_000, 2, 3.5, 0.1)
+
+
+def recipes():
+    common = {
+        "classes": st.integers(1, 30),
+        "image_size": st.integers(16, 600),
+        "seed": st.integers(0, 2**64 - 1),
+        "variant": st.sampled_from(["released", "paper"]),
+    }
+    number = st.floats(-1, 1)
+    maps = st.lists(st.tuples(*[st.floats(0.1, 1)] * 1, *[st.floats(-0.01, 0.01)] * 2, st.floats(0.1, 1), number, number), min_size=1, max_size=5)
+    style = {
+        "draw_type": st.sampled_from(["patch_gray", "patch_color", "point_gray", "point_color"]),
+        "mask_mode": st.sampled_from(["random", "fill"]),
+        "points": st.integers(1, 10**6),
+    }
+    onepfrac = st.builds(gr.OnePFrac, **common, **style, base=maps, delta=st.floats(0, 1), instances=st.integers(1, 9))
+    searched = st.builds(gr.OnePFrac, **common, **style, sigma=st.floats(3, 5), maps=st.integers(2, 6))
+    fractaldb = st.builds(
+        gr.FractalDB, **common, **style, weights=st.sampled_from(["small", "base", "large"]), flips=st.integers(1, 4)
+    )
+    visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9))
+    return st.one_of(onepfrac, searched, fractaldb, visualatom)
+
+
+@settings(max_examples=200, deadline=None)
+@given(recipes())
+def test_json_is_lossless(recipe):
+    again = gr.Recipe.from_json(recipe.to_json())
+    assert again == recipe
+    assert type(again) is type(recipe)
+    assert again.fingerprint == recipe.fingerprint
+    assert hash(again) == hash(recipe)
+    assert len(recipe.fingerprint) == 64
+    int(recipe.fingerprint, 16)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_recipes_are_frozen_values(family):
+    recipe = FAMILIES[family]()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.seed = 3
+    assert dataclasses.replace(recipe, seed=3) != recipe
+    assert dataclasses.replace(recipe, seed=0) == recipe
+
+
+def fingerprint(**parameters):
+    return gr.OnePFrac(base=TRIANGLE, **parameters).fingerprint
+
+
+def test_fingerprint_changes_if_and_only_if_an_image_could():
+    one = fingerprint()
+    assert one == fingerprint(delta=0.1, points=100_000, seed=0)
+    changes = {
+        "delta": 0.2, "points": 1000, "seed": 1, "variant": "paper", "classes": 999, "instances": 2, "image_size": 511,
+        "fill_rate": 0.04, "draw_type": "point_gray", "mask_mode": "fill",
+    }  # fmt: skip
+    assert len({one, *(fingerprint(**{name: value}) for name, value in changes.items())}) == len(changes) + 1
+    # the same images, said differently
+    shares = [[*row, 1 / 3] for row in TRIANGLE]
+    assert gr.OnePFrac(base=shares).fingerprint == one
+    assert gr.OnePFrac(base=np.array(TRIANGLE)).fingerprint == one
+    assert fingerprint(draw_type="point_gray") == fingerprint(draw_type="point_gray", mask_mode="fill")
+    assert gr.OnePFrac(base=[[-0.0 if x == 0 else x for x in row] for row in TRIANGLE]).fingerprint == one
+    assert gr.FractalDB(weights="base").fingerprint == gr.FractalDB(weights=weight_set(0.4)).fingerprint
+    assert gr.FractalDB(weights="small").fingerprint != gr.FractalDB(weights="base").fingerprint
+    assert gr.FractalDB(flips=2, instances=500).fingerprint != gr.FractalDB(flips=4, instances=500).fingerprint
+
+
+WRONG = [
+    (gr.OnePFrac, {"classes": 0}, "classes"),
+    (gr.OnePFrac, {"classes": -3}, "classes"),
+    (gr.OnePFrac, {"classes": 2.5}, "classes"),
+    (gr.OnePFrac, {"classes": True}, "classes"),
+    (gr.OnePFrac, {"image_size": 0}, "image_size"),
+    (gr.OnePFrac, {"image_size": 15}, "image_size"),
+    (gr.OnePFrac, {"image_size": 10**6}, "image_size"),
+    (gr.OnePFrac, {"seed": -1}, "seed"),
+    (gr.OnePFrac, {"seed": 2**64}, "seed"),
+    (gr.OnePFrac, {"variant": "original"}, "variant"),
+    (gr.OnePFrac, {"sigma": math.nan}, "sigma"),
+    (gr.OnePFrac, {"sigma": math.inf}, "sigma"),
+    (gr.OnePFrac, {"sigma": 6.5}, "sigma"),
+    (gr.OnePFrac, {"sigma": "3.5"}, "sigma"),
+    (gr.OnePFrac, {"maps": 0}, "maps"),
+    (gr.OnePFrac, {"delta": -0.1}, "delta"),
+    (gr.OnePFrac, {"delta": math.nan}, "delta"),
+    (gr.OnePFrac, {"points": 0}, "points"),
+    (gr.OnePFrac, {"points": 10**9}, "points"),
+    (gr.OnePFrac, {"fill_rate": 1.5}, "fill_rate"),
+    (gr.OnePFrac, {"draw_type": "patch_grey"}, "draw_type"),
+    (gr.OnePFrac, {"mask_mode": None}, "mask_mode"),
+    (gr.OnePFrac, {"base": []}, "base"),
+    (gr.OnePFrac, {"base": [[1, 2, 3]]}, "base"),
+    (gr.OnePFrac, {"base": [[0.5, 0, 0, 0.5, 0, 0], [1, 2]]}, "base"),
+    (gr.OnePFrac, {"base": [[0.5, 0, 0, 0.5, math.nan, 0]]}, "base"),
+    (gr.OnePFrac, {"base": [[0.5, 0, 0, 0.5, 0, math.inf]]}, "base"),
+    (gr.OnePFrac, {"base": [[0, 0, 0, 0, 0, 0]]}, "base"),
+    (gr.OnePFrac, {"base": [[0.5, 0, 0, 0.5, 0, 0, -1]]}, "base"),
+    (gr.OnePFrac, {"base": TRIANGLE, "sigma": 3.0}, "sigma"),
+    (gr.OnePFrac, {"base": 3}, "base"),
+    (gr.FractalDB, {"weights": "huge"}, "weights"),
+    (gr.FractalDB, {"weights": [[1, 1, 1]]}, "weights"),
+    (gr.FractalDB, {"weights": [[1, 1, 1, 1, 1, math.nan]]}, "weights"),
+    (gr.FractalDB, {"instances": 1001}, "instances"),
+    (gr.FractalDB, {"instances": 0}, "instances"),
+    (gr.FractalDB, {"patches": 0}, "patches"),
+    (gr.FractalDB, {"flips": 5}, "flips"),
+    (gr.FractalDB, {"fill_rate": -0.2}, "fill_rate"),
+    (gr.FractalDB, {"categories": []}, "categories"),
+    (gr.FractalDB, {"categories": [TRIANGLE], "classes": 2}, "classes"),
+    (gr.FractalDB, {"categories": [TRIANGLE], "fill_rate": 0.1}, "fill_rate"),
+    (gr.FractalDB, {"categories": 7}, "categories"),
+    (gr.VisualAtom, {"classes": 0}, "classes"),
+    (gr.VisualAtom, {"instances": -1}, "instances"),
+    (gr.VisualAtom, {"image_size": 3}, "image_size"),
+]
+
+
+@pytest.mark.parametrize(("family", "parameters", "name"), WRONG)
+def test_wrong_parameters_are_named(family, parameters, name):
+    with pytest.raises((ValueError, TypeError), match=name) as caught:
+        family(**parameters)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "3", "null", "{}", '{"gpurender": 1}', '{"gpurender": 2, "family": "onepfrac"}',
+        '{"gpurender": true, "family": "onepfrac"}', '{"gpurender": 1, "family": "mandelbrot"}', '{"gpurender": 1, "family": ["onepfrac"]}',
+        '{"gpurender": 1, "family": "onepfrac", "sigmma": 3}', '{"gpurender": 1, "family": "onepfrac", "delta": NaN}',
+        '{"gpurender": 1, "family": "onepfrac", "delta": Infinity}', '{"gpurender": 1, "family": "onepfrac", "delta": 1e999}',
+        '{"gpurender": 1, "family": "onepfrac", "seed": 1, "seed": 2}', '{"gpurender": 1, "family": "onepfrac", "classes": "ten"}',
+        '{"gpurender": 1, "family": "onepfrac", "base": {"a": 1}}', "[" * 100_000, '{"gpurender": 1, "family": "fractaldb", "categories": [[1]]}',
+    ],
+)  # fmt: skip
+def test_malformed_json_is_refused(text):
+    with pytest.raises(ValueError, match="recipe|parameter"):
+        gr.Recipe.from_json(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_truncated_and_mutated_json_is_refused_or_loads(data):
+    text = gr.OnePFrac(base=TRIANGLE).to_json()
+    place = data.draw(st.integers(0, len(text) - 1))
+    mutated = data.draw(st.sampled_from([text[:place], text[:place] + data.draw(st.characters()) + text[place + 1 :]]))
+    try:
+        recipe = gr.Recipe.from_json(mutated)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert gr.Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("wrong", ["onepfrac-2k", "no/such/file.json", "", "\0", 7, None, b"onepfrac-1k"])
+def test_unknown_recipes_are_refused(wrong):
+    with pytest.raises((ValueError, TypeError), match="recipe"):
+        gr.recipe(wrong)
+
+
+def test_recipe_from_a_file(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(gr.OnePFrac(seed=5).to_json())
+    assert gr.recipe(path) == gr.recipe(str(path)) == gr.OnePFrac(seed=5)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"recipe\.json"):
+        gr.recipe(path)
+    with pytest.raises(ValueError, match="directory"):
+        gr.recipe(tmp_path)
+
+
+def test_base_class_is_no_dataset():
+    with pytest.raises(TypeError, match="OnePFrac"):
+        gr.Recipe()
+
+
+def test_published_categories_load(shared_dir):
+    folder = shared_dir / "data" / "fractaldb-1k"
+    recipe = gr.FractalDB.from_csv(folder / "categories", weights=folder / "weights" / "weights_0.4.csv")
+    assert recipe.weights == "base"
+    assert len(recipe) == 1_000_000
+    assert len(recipe.categories) == 1000
+    assert np.array_equal(np.array(recipe.categories[17]), np.loadtxt(folder / "categories" / "00017.csv", delimiter=","))
+    assert gr.Recipe.from_json(recipe.to_json()) == recipe
+    other = gr.FractalDB.from_csv(folder / "categories", weights=str(folder / "weights" / "weights_0.1.csv"), classes=10)
+    assert len(other) == 10_000
+    assert other.factors()[0][0] == 0.8
+
+
+def write_category(folder, name="00000.csv", text=None):
+    folder.mkdir(exist_ok=True)
+    rows = "\n".join(",".join(map(str, [*row, 1 / 3])) for row in TRIANGLE)
+    (folder / name).write_text(rows if text is None else text)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "rows"),
+        ("1,2,3\n", "line 1"),
+        ("0.5,0,0,0.5,0,0,0.5\n0.5,0,0,0.5,0", "line 2"),
+        ("0.5,0,0,0.5,0,0,0.5\n", "sum to 1"),
+        ("a,b,c,d,e,f,g\n", "line 1"),
+        ("nan,0,0,0.5,0,0,1\n", "finite"),
+        ("inf,0,0,0.5,0,0,1\n", "finite"),
+        ("0.5,0,0,0.5,0,0,2\n0.5,0,0,0.5,0,0,-1", ">= 0"),
+    ],
+)
+def test_malformed_categories_are_named(tmp_path, text, complaint):
+    write_category(tmp_path / "categories", "00000.csv")
+    write_category(tmp_path / "categories", "00001.csv", text)
+    with pytest.raises(ValueError, match=complaint) as caught:
+        gr.FractalDB.from_csv(tmp_path / "categories")
+    assert "00001.csv" in str(caught.value) or "categories[1]" in str(caught.value)
+
+
+def test_malformed_folders_and_weights_are_named(tmp_path):
+    with pytest.raises(ValueError, match="folder"):
+        gr.FractalDB.from_csv(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="found none"):
+        gr.FractalDB.from_csv(tmp_path / "empty")
+    write_category(tmp_path / "categories")
+    with pytest.raises(ValueError, match=r"nothing\.csv"):
+        gr.FractalDB.from_csv(tmp_path / "categories", weights=tmp_path / "nothing.csv")
+    (tmp_path / "w.csv").write_text("1,1,1,1,1,1\n1,1,1\n")
+    with pytest.raises(ValueError, match="line 2"):
+        gr.FractalDB.from_csv(tmp_path / "categories", weights=tmp_path / "w.csv")
