@@ -32,6 +32,7 @@ setup(
     ],
     package_data={
         "gpurender": ["py.typed"],
+        "gpurender.families": ["preset_search.json"],
         **{f"gpurender.kernels.{kernel}": ["*.cu", "*.cuh"] for kernel in KERNELS},
     },
     include_package_data=False,

@@ -22,7 +22,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 @pytest.fixture(scope="module")
 def command(root, tmp_path_factory):
-    """Arguments of a small run. Its model has dropout: unless resuming restores torch's generator, the losses differ."""
+    """Arguments of a small run. Its model has dropout: unless torch's generator is restored too, the losses differ."""
     file = tmp_path_factory.mktemp("recipe") / "small.json"
     recipe = gr.OnePFrac(classes=10, instances=5, image_size=64, points=2_000, fill_rate=0.0)
     file.write_text(recipe.to_json())

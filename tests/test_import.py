@@ -92,7 +92,7 @@ def test_every_public_name_resolves():
 
 
 def test_kernels_is_no_regular_package(root, tmp_path):
-    """A library of that name wins over the folder, even with the checkout as working directory and first on the path."""
+    """A library of that name wins over the folder, even where the checkout is the working directory."""
     assert not (root / "kernels" / "__init__.py").exists()
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "__init__.py").write_text("owner = 'another library'\n")

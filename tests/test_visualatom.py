@@ -235,7 +235,7 @@ def test_without_noise_an_orbit_is_the_papers_curve():
 
 @pytest.mark.parametrize("variant", DEFAULTS)
 def test_axes_lie_along_x_and_y(variant):
-    """A ring without waves or noise is an ellipse of the class's own half axes: r0 oval_x + w across, r0 oval_y + w down."""
+    """A bare ring is an ellipse of the class's half axes: r0 oval_x + w across and r0 oval_y + w down, or a1 and b1."""
     own = {"radius": (20, 60), "line_width": (0, 5)} if variant == "released" else {"axes": (10, 120)}
     recipe = gr.VisualAtom(
         variant=variant, classes=20, instances=1, orbits=(1, 1), image_size=256, noise_level=(0, 0), amplitudes=(0, 0),

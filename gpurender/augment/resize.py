@@ -23,7 +23,7 @@ def resized_crop(
 
     Args:
         images: uint8 ``[N, C, H, W]``.
-        boxes: int32 or int64 ``[N, 4]``, a tensor, an array or lists: top, left, height, width in pixels, inside the image.
+        boxes: int32 or int64 ``[N, 4]``, or lists of it: top, left, height, width in pixels, inside the image.
         size: side of the output in pixels, or its (height, width); 1 to 65535.
         interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; the last two are antialiased when they shrink.
 
@@ -44,7 +44,8 @@ def resized_crop(
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {boxes!r}") from None
     flips = torch.zeros((len(images), 2), dtype=torch.bool)
-    return crop_resize(images, boxes, flips, torch.full((len(images),), code, dtype=torch.uint8), size)
+    interpolations = torch.full((len(images),), code, dtype=torch.uint8)
+    return crop_resize(images, boxes, flips, interpolations, size)
 
 
 @dataclass(frozen=True, kw_only=True)

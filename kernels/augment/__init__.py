@@ -25,9 +25,9 @@ def crop_resize(
 ) -> torch.Tensor:
     """Crop each image to its box, resize the crop, flip the result.
 
-    Pillow's ``image.crop(box).resize(size, filter)``, byte for byte (Pillow 13 as built for x86-64; a build that
-    fuses multiply-adds may round a weight otherwise), then a flip from left to right, then one from top to bottom.
-    Bilinear and bicubic are antialiased when they shrink.
+    Pillow's ``image.crop(box).resize(size, filter)``, byte for byte (version 13, as built for x86-64: before it, the
+    axes came in another order; a build that fuses multiply-adds may round a weight otherwise), then a flip from left to
+    right, then one from top to bottom. Bilinear and bicubic are antialiased when they shrink.
 
     Args:
         canvases: uint8 ``[N, C, S, S']``.

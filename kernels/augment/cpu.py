@@ -8,9 +8,9 @@ Formula (one axis of Pillow's ``Resample.c``: n_in pixels become n_out, scale = 
     w_ik     = filter((first_i + k - centre_i + 1/2) / stretch),  k = 0 .. last_i - first_i - 1,  divided by their sum
     out_i    = clip((2^21 + sum_k round(2^22 w_ik) in_(first_i + k)) >> 22, 0, 255)
 
-with the weights in float64, the sum in int32 and a uint8 image between the two axes. The crop comes before the resize, so
-no tap sees a pixel outside the box. Nearest neighbour is one more filter here, a single tap of weight 1, which the rounding
-leaves as it is.
+with the weights in float64, the sum in int32 and a uint8 image between the two axes. The crop comes before the resize,
+so no tap sees a pixel outside the box. Nearest neighbour is one more filter here, a single tap of weight 1, which the
+rounding leaves as it is.
 
 The axes do not commute, because the image between them is rounded. Pillow 13 resizes along x first, unless the height
 shrinks by more than twice what the width does (in pixels); before version 13, it was x first always.
@@ -107,14 +107,15 @@ def pack_rows(source, y, words):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def turn(source, target):
-    """target = source transposed; source uint8 [h, w], target uint64 [w or more, ceil(h / 8)]: eight bytes a word.
+def turned(source):
+    """source uint8 [h, w] transposed: uint8 [w, h].
 
-    Byte by byte this would take longer than all the sums. Words are ten times as fast: they are filled along x, which
-    vectorises, and stored along y, 64 rows at a time, so that a line of the cache is written once.
+    In words of eight bytes this is ten times as fast as byte by byte: they are filled along x, which vectorises, and
+    stored along y, 64 rows at a time, so that a line of the cache is written once.
     """
     h, w = source.shape
     words = np.empty((8, w), np.uint64)
+    target = np.empty((w, (h + 7) // 8), np.uint64)
     for y in range(0, h, 64):
         used = min((h - y + 7) // 8, 8)
         for i in range(used):
@@ -122,6 +123,7 @@ def turn(source, target):
         for x in range(w):
             for i in range(used):
                 target[x, y // 8 + i] = words[i, x]
+    return target.view(np.uint8)[:, :h]
 
 
 @njit(inline="always")
@@ -135,45 +137,35 @@ def add_rows(source, row, w, total):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def resize_rows(source, taps, mirrored, target):
-    """target[i] = sum_k weights[i, k] source[first_i + k], upside down if mirrored; source uint8 [n_in, m or more], target [n_out, m]."""
-    bounds, weights = taps
-    n_out, m = target.shape
+def resized_rows(source, bounds, weights, mirrored):
+    """result[i] = sum_k weights[i, k] source[first_i + k], upside down if mirrored: uint8 [n_in, m] to [n_out, m]."""
+    m, n_out = source.shape[1], len(bounds)
+    result = np.empty((n_out, m), np.uint8)
     total = np.empty(m, np.int32)
     for i in range(n_out):
         total[:] = HALF
         first = bounds[i, 0]
         for k in range(0, bounds[i, 1] - first, GROUP):
             add_rows(source, first + k, weights[i, k : k + GROUP], total)
-        row = target[n_out - 1 - i if mirrored else i]
+        row = result[n_out - 1 - i if mirrored else i]
         for j in range(m):
             row[j] = uint8(min(max(total[j] >> BITS, 0), 255))
+    return result[:, :m]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def turned(source):
-    """source uint8 [h, w] transposed: uint8 [w, h]."""
-    h, w = source.shape
-    words = np.empty((w, (h + 7) // 8), np.uint64)
-    turn(source, words)
-    return words.view(np.uint8)[:, :h]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def resize(source, across, down, flip_x, flip_y, target):
-    """target uint8 [H, W] = source uint8 [h, w] resized along both axes, then flipped; across and down are their taps."""
-    h, w = source.shape
-    height, width = target.shape
-    if h > height and h - height > 2 * (w - width):
-        low = np.empty((height, w), np.uint8)
-        resize_rows(source, down, flip_y, low)
-        narrow = np.empty((width, height), np.uint8)
-        resize_rows(turned(low[:, :]), across, flip_x, narrow)
-        target[:] = turned(narrow[:, :])
-    else:
-        narrow = np.empty((width, h), np.uint8)
-        resize_rows(turned(source), across, flip_x, narrow)
-        resize_rows(turned(narrow[:, :]), down, flip_y, target)
+def resized(image, height, width, interpolation, flips):
+    """image uint8 [h, w] resized along both axes, then flipped: uint8 [height, width]."""
+    h, w = image.shape
+    y_first = h > height and h - height > 2 * (w - width)
+    for y_axis in (y_first, not y_first):
+        if not y_axis:
+            image = turned(image)
+        bounds, weights = filter_taps(image.shape[0], height if y_axis else width, interpolation)
+        image = resized_rows(image, bounds, weights, flips[1 if y_axis else 0])
+        if not y_axis:
+            image = turned(image)
+    return image
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -186,11 +178,12 @@ def crop_resize(canvases, boxes, flips, interpolations, out):
     n_images, channels, height, width = out.shape
     for n in range(n_images):
         top, left, h, w = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
-        across = filter_taps(w, width, interpolations[n])
-        down = filter_taps(h, height, interpolations[n])
         for c in range(channels):
             crop = canvases[n, c, top : top + h, left : left + w]
-            resize(crop, across, down, flips[n, 0], flips[n, 1], out[n, c])
+            image = resized(crop, height, width, interpolations[n], flips[n])
+            for y in range(height):
+                for x in range(width):
+                    out[n, c, y, x] = image[y, x]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
