@@ -18,7 +18,9 @@ WARM_UP = 2  # batches; the first compiles
 LEAST = 5  # batches measured, however long one takes
 
 
-def measure(recipe: Recipe | str, *, device: str = "cpu", batch_size: int = 256, seconds: float = 5.0) -> dict[str, Any]:
+def measure(
+    recipe: Recipe | str, *, device: str = "cpu", batch_size: int = 256, seconds: float = 5.0
+) -> dict[str, Any]:
     """Environment and rows of a benchmark: raster, raster + augmentation, loader.
 
     Args:
@@ -89,14 +91,18 @@ def _endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def _time(step: Callable[[], torch.Tensor], seconds: float, device: torch.device, stage: str) -> tuple[list[float], list[int]]:
+def _time(
+    step: Callable[[], torch.Tensor], seconds: float, device: torch.device, stage: str
+) -> tuple[list[float], list[int]]:
     """Seconds and images of each batch, after the warm-up."""
     for _ in range(WARM_UP):
         step()
     times: list[float] = []
     counts: list[int] = []
     start = time.perf_counter()
-    with progress(total=round(seconds, 1), desc=stage, unit="s", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}") as bar:
+    with progress(
+        total=round(seconds, 1), desc=stage, unit="s", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
+    ) as bar:
         while len(times) < LEAST or time.perf_counter() - start < seconds:
             begin = time.perf_counter()
             images = step()
@@ -110,7 +116,9 @@ def _time(step: Callable[[], torch.Tensor], seconds: float, device: torch.device
 def table(result: dict[str, Any]) -> str:
     """The rows for people."""
     here = result["environment"]
-    lines = [f"{here['gpu'] or here['cpu']}, {here['cores']} cores, {here['threads']} threads, torch {here['torch']}, numba {here['numba']}"]
+    lines = [
+        f"{here['gpu'] or here['cpu']}, {here['cores']} cores, {here['threads']} threads, torch {here['torch']}, numba {here['numba']}"
+    ]
     lines.append(f"{'stage':<9}{'images/s':>10}{'p5':>10}{'p95':>10}{'ms/batch':>10}{'peak MiB':>10}")
     for row in result["rows"]:
         rate = row["images_per_second"]

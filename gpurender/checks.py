@@ -98,6 +98,5 @@ def table(
     if len(rows[0]) not in columns:
         raise ValueError(f"{name} must be {shape}, got {len(rows[0])} columns")
     return tuple(
-        tuple(real(f"{name}[{i}][{j}]", x, low, high) for j, x in enumerate(row))
-        for i, row in enumerate(rows)
+        tuple(real(f"{name}[{i}][{j}]", x, low, high) for j, x in enumerate(row)) for i, row in enumerate(rows)
     )

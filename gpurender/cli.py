@@ -88,7 +88,9 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
     command.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture to write, such as grid.png")
     command.add_argument("--rows", type=int, default=4, metavar="R", help="classes (default 4)")
     command.add_argument("--cols", type=int, default=6, metavar="C", help="instances of each (default 6)")
-    command.add_argument("--augment", choices=["crop"], help="show what training sees: crop = random resized crop and flips")
+    command.add_argument(
+        "--augment", choices=["crop"], help="show what training sees: crop = random resized crop and flips"
+    )
     command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
     command.set_defaults(run=_preview)
 
@@ -123,7 +125,9 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
     command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
     command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images a batch (default 256)")
-    command.add_argument("--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)")
+    command.add_argument(
+        "--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)"
+    )
     command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
     command.set_defaults(run=_bench)
 
@@ -153,9 +157,13 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "what is there stays, what is missing is written.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
-    command.add_argument("directory", metavar="DIR", help="a new or empty directory, or one of an earlier export of the recipe")
+    command.add_argument(
+        "directory", metavar="DIR", help="a new or empty directory, or one of an earlier export of the recipe"
+    )
     command.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    command.add_argument("--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)")
+    command.add_argument(
+        "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
+    )
     command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
     command.set_defaults(run=_export)
 

@@ -32,7 +32,7 @@ def _try(name: str, device: str) -> dict[str, Any]:
     kernel = {"kernel": name, "device": device, "implementation": "numba" if device == "cpu" else None}
     try:
         _TRIALS[name](device)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong is what the doctor reports
+    except Exception as error:
         return {**kernel, "available": False, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
     return {**kernel, "available": True, "reason": None}
 
@@ -56,7 +56,9 @@ def _augment(device: str) -> None:
     from gpurender.augment import Crop
 
     policy = Crop()
-    policy.apply(torch.zeros(1, 1, 32, 32, dtype=torch.uint8, device=device), policy.draw([0], canvas_size=32), image_size=16)
+    policy.apply(
+        torch.zeros(1, 1, 32, 32, dtype=torch.uint8, device=device), policy.draw([0], canvas_size=32), image_size=16
+    )
 
 
 _TRIALS: dict[str, Callable[[str], None]] = {"chaos_game": _chaos_game, "polyline": _polyline, "augment": _augment}

@@ -84,7 +84,9 @@ def _claim(root: Path, recipe: Recipe) -> None:
                 f"directory {str(root)!r} holds another recipe, fingerprint {there.fingerprint[:12]}, not {recipe.fingerprint[:12]}"
             )
     elif any(root.iterdir()):
-        raise ValueError(f"directory {str(root)!r} must be empty or hold an earlier export; it has files but no {MANIFEST}")
+        raise ValueError(
+            f"directory {str(root)!r} must be empty or hold an earlier export; it has files but no {MANIFEST}"
+        )
     else:
         with replacing(manifest) as temporary:
             Path(temporary).write_text(recipe.to_json() + "\n", encoding="utf-8")

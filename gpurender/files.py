@@ -28,7 +28,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ``ValueError`` unless a file can be made at ``path``: asked before long work, not after."""
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise ValueError(f"cannot write {os.fspath(path)!r}: it must be a file in a directory that exists and is writable")
+        raise ValueError(
+            f"cannot write {os.fspath(path)!r}: it must be a file in a directory that exists and is writable"
+        )
 
 
 def _umask() -> int:

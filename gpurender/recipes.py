@@ -151,7 +151,9 @@ def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         presets = ", ".join(sorted(PRESETS))
-        raise ValueError(f"recipe {path!r} is neither a preset ({presets}) nor a readable JSON file: {reason}") from None
+        raise ValueError(
+            f"recipe {path!r} is neither a preset ({presets}) nor a readable JSON file: {reason}"
+        ) from None
     try:
         return Recipe.from_json(text)
     except ValueError as error:

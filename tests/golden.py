@@ -13,9 +13,13 @@ TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
 DIVERGENT = [[1.3, 0.2, -0.1, 1.2, 0.5, 0.1], [0.9, 0, 0, 1.4, 0, 1]]
 SMALL = {
     "onepfrac": lambda: gr.OnePFrac(classes=260, base=TRIANGLE, points=2000, image_size=48),
-    "onepfrac-paper": lambda: gr.OnePFrac(classes=40, instances=7, base=TRIANGLE, points=2000, image_size=33, variant="paper"),
+    "onepfrac-paper": lambda: gr.OnePFrac(
+        classes=40, instances=7, base=TRIANGLE, points=2000, image_size=33, variant="paper"
+    ),
     "fractaldb": lambda: gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=3000, image_size=40),
-    "fractaldb-color": lambda: gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=3000, image_size=40, draw_type="patch_color"),
+    "fractaldb-color": lambda: gr.FractalDB(
+        categories=[TRIANGLE, DIVERGENT], points=3000, image_size=40, draw_type="patch_color"
+    ),
     "visualatom": lambda: gr.VisualAtom(classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60)),
     "visualatom-paper": lambda: gr.VisualAtom(
         classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper"

@@ -11,17 +11,19 @@ import time
 import numpy as np
 import pytest
 import torch
+from golden import TRIANGLE
 from PIL import Image
 
 import gpurender as gr
 from gpurender import cli, export
-from golden import TRIANGLE
 
 
 @pytest.fixture
 def recipe_file(tmp_path):
     path = tmp_path / "tiny.json"
-    path.write_text(gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6]).to_json())
+    path.write_text(
+        gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6]).to_json()
+    )
     return str(path)
 
 
@@ -69,7 +71,10 @@ def test_doctor_reports_and_tries(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["gpurender"] == gr.__version__
-    assert report["packages"]["torch"] == torch.__version__.split("+")[0] or report["packages"]["torch"] == torch.__version__
+    assert (
+        report["packages"]["torch"] == torch.__version__.split("+")[0]
+        or report["packages"]["torch"] == torch.__version__
+    )
     on = {kernel["kernel"] for kernel in report["kernels"] if kernel["device"] == "cpu" and kernel["available"]}
     assert on == {"chaos_game", "polyline", "augment"}
     assert cli.main(["doctor"]) == 0
@@ -106,7 +111,20 @@ def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
     assert "images/s" in capsys.readouterr().out
     result = json.loads(out.read_text())
     assert set(result) == {"environment", "rows"}
-    wanted = {"gpu", "driver", "cuda", "torch", "triton", "cupy", "numba", "gpurender", "commit", "date", "cpu", "cores"}
+    wanted = {
+        "gpu",
+        "driver",
+        "cuda",
+        "torch",
+        "triton",
+        "cupy",
+        "numba",
+        "gpurender",
+        "commit",
+        "date",
+        "cpu",
+        "cores",
+    }
     assert wanted <= set(result["environment"])
     assert [row["stage"] for row in result["rows"]] == ["raster", "augment", "loader"]
     for row in result["rows"]:
@@ -167,7 +185,9 @@ def test_export_survives_kills(tmp_path):
     export.export(path, out, limit=1)  # compiled
     rng = np.random.default_rng(0)
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-m", "gpurender", "export", str(path), str(out)], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gpurender", "export", str(path), str(out)], stdout=subprocess.DEVNULL
+        )
         before = len(list(out.rglob("*.png")))
         while len(list(out.rglob("*.png"))) <= before and process.poll() is None:
             time.sleep(0.01)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from released import iou, masked_patches, patches, pixels, sequential_game
 
 import gpurender as gr
 from gpurender.families import ifs
 from gpurender.families.fractaldb import weight_set
 from gpurender.families.onepfrac import sample_system
-from released import iou, masked_patches, patches, pixels, sequential_game
 
 SIZE, POINTS = 362, 200_000
 SIERPINSKI = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
@@ -69,7 +69,9 @@ def test_occupancy_is_as_near_a_sequential_game_as_another_sequential_game(tame_
             other = [image for image in turned if iou(mine, image) < 0.75]  # unless it is nearly its own mirror image
             assert all(iou(first, mine) > iou(first, image) for image in other)
     print(f"\n{len(ours)} systems: IoU of sequential games {np.mean(theirs):.4f}, ours {np.mean(ours):.4f}")
-    print(f"mean shift {np.mean(our_shifts, axis=0)}, size {np.abs(our_shifts).mean():.2f}, of sequential {np.abs(their_shifts).mean():.2f}")
+    print(
+        f"mean shift {np.mean(our_shifts, axis=0)}, size {np.abs(our_shifts).mean():.2f}, of sequential {np.abs(their_shifts).mean():.2f}"
+    )
     assert abs(np.mean(theirs) - np.mean(ours)) < 0.02
     assert len(our_shifts) >= 40
     assert np.abs(np.mean(our_shifts, axis=0)).max() < 0.6
@@ -148,7 +150,14 @@ def test_colour_advances_along_the_walk_and_later_points_lie_on_top():
 
     size, points = 64, 3000
     recipe = gr.OnePFrac(
-        classes=1, base=SIERPINSKI, delta=0.0, points=points, image_size=size, fill_rate=0.0, draw_type="patch_color", mask_mode="fill"
+        classes=1,
+        base=SIERPINSKI,
+        delta=0.0,
+        points=points,
+        image_size=size,
+        fill_rate=0.0,
+        draw_type="patch_color",
+        mask_mode="fill",
     )
     renderer = gr.Renderer(recipe)
     systems = renderer.catalog
@@ -184,7 +193,9 @@ def test_flips_and_turns():
     assert torch.equal(top_bottom, plain.flip(0))
     assert torch.equal(left_right, plain.flip(1))
     assert torch.equal(both, plain.flip(0).flip(1))
-    turned = gr.FractalDB(categories=[SIERPINSKI], weights=[[1] * 6], variant="paper", mask_mode="fill", points=1_000_000)
+    turned = gr.FractalDB(
+        categories=[SIERPINSKI], weights=[[1] * 6], variant="paper", mask_mode="fill", points=1_000_000
+    )
     images = gr.Renderer(turned)([0, 1, 2, 3])[:, 0].numpy() > 0
     for quarter in range(4):
         back = np.rot90(images[quarter], -quarter)
@@ -253,7 +264,9 @@ def test_the_search_accepts_what_a_sequential_game_would():
     assert np.bincount(everything[2]).tolist()[:2] == [0, 0]
     assert set(everything[2]) == set(range(2, 8))
     assert set(candidates(3, "paper", np.arange(20_000))[2]) == set(range(2, 9))
-    inside = np.concatenate([system[:count].ravel() for system, count in zip(everything[0], everything[2], strict=True)])
+    inside = np.concatenate(
+        [system[:count].ravel() for system, count in zip(everything[0], everything[2], strict=True)]
+    )
     assert inside.min() >= -1
     assert inside.max() < 1
     assert abs(inside.mean()) < 0.01

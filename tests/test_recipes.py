@@ -31,7 +31,13 @@ def test_the_papers_numbers():
     fractaldb = gr.FractalDB()
     assert (fractaldb.image_size, fractaldb.points, fractaldb.patches, fractaldb.flips) == (362, 200_000, 10, 4)
     onepfrac = gr.OnePFrac()
-    assert (onepfrac.image_size, onepfrac.points, onepfrac.maps, onepfrac.sigma, onepfrac.delta) == (512, 100_000, 2, 3.5, 0.1)
+    assert (onepfrac.image_size, onepfrac.points, onepfrac.maps, onepfrac.sigma, onepfrac.delta) == (
+        512,
+        100_000,
+        2,
+        3.5,
+        0.1,
+    )
 
 
 def recipes():
@@ -42,7 +48,11 @@ def recipes():
         "variant": st.sampled_from(["released", "paper"]),
     }
     number = st.floats(-1, 1)
-    maps = st.lists(st.tuples(*[st.floats(0.1, 1)] * 1, *[st.floats(-0.01, 0.01)] * 2, st.floats(0.1, 1), number, number), min_size=1, max_size=5)
+    maps = st.lists(
+        st.tuples(*[st.floats(0.1, 1)] * 1, *[st.floats(-0.01, 0.01)] * 2, st.floats(0.1, 1), number, number),
+        min_size=1,
+        max_size=5,
+    )
     style = {
         "draw_type": st.sampled_from(["patch_gray", "patch_color", "point_gray", "point_color"]),
         "mask_mode": st.sampled_from(["random", "fill"]),
@@ -216,9 +226,13 @@ def test_published_categories_load(shared_dir):
     assert recipe.weights == "base"
     assert len(recipe) == 1_000_000
     assert len(recipe.categories) == 1000
-    assert np.array_equal(np.array(recipe.categories[17]), np.loadtxt(folder / "categories" / "00017.csv", delimiter=","))
+    assert np.array_equal(
+        np.array(recipe.categories[17]), np.loadtxt(folder / "categories" / "00017.csv", delimiter=",")
+    )
     assert gr.Recipe.from_json(recipe.to_json()) == recipe
-    other = gr.FractalDB.from_csv(folder / "categories", weights=str(folder / "weights" / "weights_0.1.csv"), classes=10)
+    other = gr.FractalDB.from_csv(
+        folder / "categories", weights=str(folder / "weights" / "weights_0.1.csv"), classes=10
+    )
     assert len(other) == 10_000
     assert other.factors()[0][0] == 0.8
 

@@ -6,12 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from golden import DIVERGENT, SMALL, TRIANGLE, current, digest, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
-from golden import DIVERGENT, SMALL, TRIANGLE, current, digest, recorded
 from gpurender.families.ifs import shares
+
 
 @pytest.fixture(scope="module", params=sorted(SMALL))
 def renderer(request):
@@ -155,7 +156,9 @@ def test_fill_rate_retries_are_bounded_and_seen():
 def test_perturbations_have_the_stated_law(variant):
     """Released: factors U(1 - d, 1 + d); paper: offsets U(-d/2, d/2), on all six parameters of every map."""
     base = np.array([[0.5, 0.1, -0.2, 0.4, 0.3, -0.6], [0.3, -0.4, 0.2, 0.5, -0.7, 0.8]])
-    recipe = gr.OnePFrac(classes=3000, base=base, delta=0.2, variant=variant, fill_rate=0.0, points=100, image_size=16, mask_mode="fill")
+    recipe = gr.OnePFrac(
+        classes=3000, base=base, delta=0.2, variant=variant, fill_rate=0.0, points=100, image_size=16, mask_mode="fill"
+    )
     maps = gr.Renderer(recipe).catalog.maps  # [3000, 2, 6]
     u = (maps / base - 1) / 0.2 if variant == "released" else (maps - base) / 0.1
     assert np.abs(u).max() <= 1 + 1e-5

@@ -36,7 +36,7 @@ TEXTURES = textures()
 
 def tensor(image):
     """[H, W] or [H, W, C] to a batch of one, uint8 [1, C, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))[None]
+    return torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())[None]
 
 
 def pillow(image, box, size, interpolation):
@@ -57,7 +57,7 @@ def spans(side):
     return lengths.flatmap(lambda n: st.tuples(st.integers(0, side - n), st.just(n)))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(
     st.sampled_from(sorted(TEXTURES)),
     spans(SIDE),
@@ -183,7 +183,7 @@ def test_the_kernel_refuses_what_it_does_not_draw():
     table = torch.zeros(3, 256)
     with pytest.raises(ValueError, match="interpolations must be 0, 1 or 2, got 3"):
         crop_resize(IMAGES, boxes, flips, codes + 3, (4, 4))
-    with pytest.raises(TypeError, match="flips must be .*torch.bool"):
+    with pytest.raises(TypeError, match=r"flips must be .*torch.bool"):
         crop_resize(IMAGES, boxes, flips.int(), codes, (4, 4))
     with pytest.raises(ValueError, match="canvases must have 1 or 3 channels"):
         crop_resize_normalise(IMAGES.expand(2, 2, 20, 30), boxes, flips, codes, table, (4, 4))
@@ -191,5 +191,5 @@ def test_the_kernel_refuses_what_it_does_not_draw():
         crop_resize_normalise(IMAGES, boxes, flips, codes, table[:1], (4, 4))
     with pytest.raises(TypeError, match=r"lut must be .*float32.*int64"):
         crop_resize_normalise(IMAGES, boxes, flips, codes, table.long(), (4, 4))
-    with pytest.raises(ValueError, match="canvases must be a CPU tensor.*meta"):
+    with pytest.raises(ValueError, match=r"canvases must be a CPU tensor.*meta"):
         crop_resize(IMAGES.to("meta"), boxes, flips, codes, (4, 4))

@@ -7,9 +7,7 @@ from gpurender.families.onepfrac import OnePFrac
 from gpurender.families.visualatom import VisualAtom
 from gpurender.recipes import Recipe
 
-FAMILIES: dict[str, type[Recipe]] = {
-    family.family: family for family in (OnePFrac, FractalDB, VisualAtom)
-}
+FAMILIES: dict[str, type[Recipe]] = {family.family: family for family in (OnePFrac, FractalDB, VisualAtom)}
 
 PRESETS: dict[str, Callable[[], Recipe]] = {
     "onepfrac-1k": OnePFrac,

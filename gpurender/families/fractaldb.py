@@ -16,7 +16,7 @@ import torch
 
 from gpurender import cache, checks
 from gpurender.families import ifs
-from gpurender.kernels.chaos_game import MAX_POINTS, Systems, chaos_game, covered_pixels
+from gpurender.kernels.chaos_game import MAX_POINTS, chaos_game, covered_pixels
 from gpurender.progress import progress
 from gpurender.randomness import LAYOUT, Stream, bounded, uniform, words
 from gpurender.recipes import Recipe
@@ -216,7 +216,9 @@ class FractalDB(Recipe):
             return found
         least = (self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE
         tried = found[-1] + 1 if found else 0
-        with progress(total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category") as bar:
+        with progress(
+            total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category"
+        ) as bar:
             while len(found) < self.classes:
                 if tried - (found[-1] if found else 0) > SEARCH_LIMIT:
                     raise ValueError(
@@ -239,7 +241,9 @@ class FractalDB(Recipe):
 def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
     """The 25 rows of the released weights files: a, b, c, d, e, f in turn times 1 - 2w, 1 - w, (1), 1 + w, 1 + 2w; all ones in row 2."""
     steps = [round(1.0 + sign * spread, 10) for sign in (-2, -1, 1, 2)]
-    rows = [tuple(step if column == parameter else 1.0 for column in range(6)) for parameter in range(6) for step in steps]
+    rows = [
+        tuple(step if column == parameter else 1.0 for column in range(6)) for parameter in range(6) for step in steps
+    ]
     return (*rows[:2], (1.0,) * 6, *rows[2:])
 
 

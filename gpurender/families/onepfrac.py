@@ -101,7 +101,9 @@ class OnePFrac(Recipe):
     ) -> torch.Tensor:
         """uint8 ``[N, channels, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``."""
         anew = fresh or self.variant == "paper"
-        return self._draw(catalog[samples // self.instances], numbers if anew else np.zeros_like(numbers), numbers, device)
+        return self._draw(
+            catalog[samples // self.instances], numbers if anew else np.zeros_like(numbers), numbers, device
+        )
 
     def _draw(self, systems: Systems, points: np.ndarray, masks: np.ndarray, device: torch.device) -> torch.Tensor:
         return chaos_game(

@@ -115,7 +115,7 @@ def covered_pixels(
     return covered
 
 
-def _implementation(device: torch.device):  # noqa: ANN202 - a module
+def _implementation(device: torch.device):
     if device.type != "cpu":
         raise RuntimeError(f"chaos_game has no implementation for device {str(device)!r}; use device='cpu'")
     from gpurender.kernels.chaos_game import cpu

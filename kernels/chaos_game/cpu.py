@@ -252,7 +252,9 @@ def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image
     size = image.shape[1]
     walkers = walker_count(xs.shape[0])
     steps = (xs.shape[0] + walkers - 1) // walkers
-    last = np.zeros((size + 3, size + 3), np.int32)  # number of the last point on a pixel, counted from 1; three empty rows, columns
+    last = np.zeros(
+        (size + 3, size + 3), np.int32
+    )  # number of the last point on a pixel, counted from 1; three empty rows, columns
     pixels = np.empty(xs.shape[0], np.int32)
     locate(xs, ys, frame, size, size, pixels)
     for i in range(xs.shape[0]):  # in order, so a later point overwrites an earlier one

@@ -18,9 +18,7 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     from gpurender.kernels.philox import cpu
 
     if counters.dtype != np.uint32 or counters.ndim != 2 or counters.shape[1] != 4:
-        raise ValueError(
-            f"counters must be uint32 [n, 4], got {counters.dtype} {list(counters.shape)}"
-        )
+        raise ValueError(f"counters must be uint32 [n, 4], got {counters.dtype} {list(counters.shape)}")
     out = np.empty_like(counters)
     cpu.fill(np.ascontiguousarray(counters), np.uint32(key[0]), np.uint32(key[1]), out)
     return out

@@ -37,7 +37,5 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 def fill(counters, key0, key1, out):
     """out[i] = philox4x32(counters[i]); both uint32 [n, 4]."""
     for i in range(counters.shape[0]):
-        words = philox4x32(
-            counters[i, 0], counters[i, 1], counters[i, 2], counters[i, 3], key0, key1
-        )
+        words = philox4x32(counters[i, 0], counters[i, 1], counters[i, 2], counters[i, 3], key0, key1)
         out[i, 0], out[i, 1], out[i, 2], out[i, 3] = words

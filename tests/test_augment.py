@@ -1,0 +1,350 @@
+"""Policies: draws by address, distributed as torchvision's; applied as Pillow and torchvision apply them."""
+
+import dataclasses
+import hashlib
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from torchvision import transforms
+from torchvision.transforms import functional
+
+import gpurender as gr
+from gpurender.mathematics import exp, log
+
+ORDINARY = gr.augment.Crop(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="random", vflip=0.3)
+MODES = [
+    transforms.InterpolationMode.NEAREST,
+    transforms.InterpolationMode.BILINEAR,
+    transforms.InterpolationMode.BICUBIC,
+]
+# Recorded once; they change only together with gpurender.randomness.LAYOUT.
+GOLDEN = {
+    512: "",
+    33: "",
+}
+
+
+def canvases(n, channels, side, seed=0):
+    rng = np.random.default_rng(seed)
+    smooth = np.add.outer(np.arange(side) * 2, np.arange(side))
+    return torch.from_numpy((smooth * rng.random((n, channels, side, side))).astype(np.uint8))
+
+
+def torchvision_draws(n, side, scale, ratio):
+    """n boxes [n, 4] of torchvision: top, left, height, width."""
+    torch.manual_seed(12)
+    image = torch.empty(1, side, side)
+    draw = transforms.RandomResizedCrop.get_params
+    return np.array([draw(image, list(scale), list(ratio)) for _ in range(n)])
+
+
+def features(boxes, side):
+    """What a crop is, as columns to compare: area, log aspect ratio, top and left as shares of the free space."""
+    top, left, h, w = boxes.T.astype(float)
+    free = {"top": side - h, "left": side - w}
+    return {
+        "area": h * w / side**2,
+        "aspect": np.log(w / h),
+        "top": top / side,
+        "left": left / side,
+        "top of free": ((top + 0.5) / (free["top"] + 1)),
+        "left of free": ((left + 0.5) / (free["left"] + 1)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "ratio"),
+    [
+        (512, (0.08, 1.0), (3 / 4, 4 / 3)),
+        (224, (0.2, 1.0), (3 / 4, 4 / 3)),
+        (512, (0.6, 1.0), (1.0, 3.0)),  # one attempt in two does not fit
+        (512, (0.9, 1.0), (0.4, 0.5)),  # none fits: the fallback
+    ],
+)
+def test_crops_are_distributed_as_torchvision_draws_them(side, scale, ratio):
+    n = 20_000
+    ours = gr.augment.Crop(scale=scale, ratio=ratio).draw(np.arange(n), seed=3, canvas_size=side)["boxes"].numpy()
+    theirs = torchvision_draws(n, side, scale, ratio)
+    for name, a in features(ours, side).items():
+        b = features(theirs, side)[name]
+        assert stats.ks_2samp(a, b).pvalue > 1e-4, name
+
+
+def test_crops_of_a_small_canvas_are_distributed_as_torchvision_draws_them():
+    """Where rounding matters: every box of a 6 x 6 canvas as often as torchvision's."""
+    n = 40_000
+    ours = gr.augment.Crop(ratio=(0.5, 2.0)).draw(np.arange(n), canvas_size=6)["boxes"].numpy()
+    theirs = torchvision_draws(n, 6, (0.08, 1.0), (0.5, 2.0))
+    kinds, which = np.unique(np.concatenate([ours, theirs]), axis=0, return_inverse=True)
+    table = np.stack([np.bincount(w, minlength=len(kinds)) for w in (which[:n], which[n:])])
+    assert stats.chi2_contingency(table[:, table.sum(axis=0) >= 20]).pvalue > 1e-4
+
+
+def test_the_fallback_is_the_largest_central_crop():
+    wide = gr.augment.Crop(scale=(1.0, 1.0), ratio=(2.0, 3.0)).draw(range(5), canvas_size=101)["boxes"]
+    tall = gr.augment.Crop(scale=(1.0, 1.0), ratio=(0.25, 0.5)).draw(range(5), canvas_size=101)["boxes"]
+    thin = gr.augment.Crop(scale=(1.0, 1.0), ratio=(8192.0, 8192.0)).draw(range(5), canvas_size=101)["boxes"]
+    assert wide.tolist() == [[25, 0, 50, 101]] * 5  # round(50.5) is 50 to Python
+    assert tall.tolist() == [[0, 25, 101, 50]] * 5
+    assert thin.tolist() == [[50, 0, 1, 101]] * 5
+
+
+def test_a_crop_of_everything_is_everything():
+    boxes = gr.augment.Crop(scale=(1.0, 1.0), ratio=(1.0, 1.0)).draw(range(50), canvas_size=77)["boxes"]
+    assert (boxes == torch.tensor([0, 0, 77, 77])).all()
+
+
+@pytest.mark.parametrize(("hflip", "vflip"), [(0.5, 0.0), (0.25, 0.8), (0.0, 1.0), (1.0, 0.001)])
+def test_flips_are_as_frequent_as_asked_and_independent(hflip, vflip):
+    n = 40_000
+    flips = gr.augment.Crop(hflip=hflip, vflip=vflip).draw(np.arange(n), seed=1)["flips"].numpy()
+    for share, p in zip(flips.mean(axis=0), (hflip, vflip), strict=True):
+        assert abs(share - p) <= 4.5 * np.sqrt(p * (1 - p) / n)
+    both = flips.all(axis=1).mean()
+    assert abs(both - hflip * vflip) <= 4.5 * np.sqrt(hflip * vflip / n)
+
+
+def test_random_interpolation_is_a_fair_choice_of_bilinear_and_bicubic():
+    codes = ORDINARY.draw(np.arange(40_000))["interpolations"]
+    counts = torch.bincount(codes, minlength=3)
+    assert counts[0] == 0
+    assert abs(counts[1] / 40_000 - 0.5) < 4.5 * 0.5 / 200
+
+
+def test_what_is_drawn_of_one_sample_says_nothing_about_the_next_or_about_its_flip():
+    drawn = ORDINARY.draw(np.arange(20_000))
+    columns = features(drawn["boxes"].numpy(), 512)
+    for name in ("area", "aspect", "top of free", "left of free"):
+        x = columns[name]
+        assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 4.5 / np.sqrt(20_000)
+        assert abs(np.corrcoef(x, drawn["flips"][:, 0])[0, 1]) < 4.5 / np.sqrt(20_000)
+        assert abs(np.corrcoef(x, drawn["interpolations"])[0, 1]) < 4.5 / np.sqrt(20_000)
+
+
+@pytest.mark.parametrize("policy", [ORDINARY, gr.augment.Resize(interpolation="bilinear")], ids=["Crop", "Resize"])
+def test_parameters_belong_to_the_number_whatever_the_order_the_batch_and_the_type(policy):
+    numbers = np.array([5, 2**64 - 1, 0, 2**32, 2**63, 17, 2**32 - 1], dtype=np.uint64)
+    whole = policy.draw(numbers, seed=2**64 - 1, canvas_size=300)
+    for i, number in enumerate(numbers.tolist()):
+        for form in (number, [number], np.array([number], np.uint64)):
+            single = policy.draw(form, seed=2**64 - 1, canvas_size=300)
+            assert single.keys() == whole.keys()
+            assert all(torch.equal(single[key][0], whole[key][i]) for key in whole)
+    small = policy.draw(torch.tensor([5, 0, 17]), seed=2**64 - 1, canvas_size=300)
+    assert all(torch.equal(small[key], whole[key][[0, 2, 5]]) for key in whole)
+    assert all(len(value) == 0 for value in policy.draw([], canvas_size=300).values())
+
+
+def test_seeds_numbers_and_high_halves_draw_differently():
+    boxes = [
+        tuple(ORDINARY.draw(number, seed=seed)["boxes"][0].tolist())
+        for seed in (0, 1, 2**32, 2**63)
+        for number in (0, 1, 2**32, 2**63)
+    ]
+    assert len(set(boxes)) == len(boxes)
+
+
+def test_other_ranges_leave_the_same_samples_flipped():
+    other = dataclasses.replace(ORDINARY, scale=(0.3, 0.4), ratio=(1.0, 1.0), interpolation="nearest")
+    assert torch.equal(other.draw(range(500))["flips"], ORDINARY.draw(range(500))["flips"])
+
+
+@pytest.mark.parametrize("side", GOLDEN)
+def test_golden_parameters(side):
+    drawn = ORDINARY.draw(np.arange(10_000), seed=42, canvas_size=side)
+    names = ("boxes", "flips", "interpolations")
+    assert [drawn[name].dtype for name in names] == [torch.int32, torch.bool, torch.uint8]
+    data = b"".join(drawn[name].numpy().tobytes() for name in names)
+    assert hashlib.sha256(data).hexdigest() == GOLDEN[side]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("image_size", [224, 57])
+def test_equal_to_pillow_and_torchvision_end_to_end(channels, image_size):
+    images = canvases(24, channels, 200)
+    drawn = ORDINARY.draw(np.arange(100, 124), canvas_size=200)
+    drawn["interpolations"][:4] = 0  # parameters can be replaced and replayed
+    assert drawn["flips"].any(dim=0).all()
+    ours = ORDINARY.apply(images, drawn, image_size=image_size)
+    assert ours.shape == (24, 3, image_size, image_size)
+    assert ours.dtype == torch.float32
+    finish = transforms.Compose([transforms.ToTensor(), transforms.Normalize(ORDINARY.mean, ORDINARY.std)])
+    for n in range(24):
+        picture = Image.fromarray(images[n].expand(3, -1, -1).permute(1, 2, 0).numpy())
+        mode = MODES[drawn["interpolations"][n]]
+        picture = functional.resized_crop(picture, *drawn["boxes"][n].tolist(), [image_size, image_size], mode)
+        picture = functional.hflip(picture) if drawn["flips"][n, 0] else picture
+        picture = functional.vflip(picture) if drawn["flips"][n, 1] else picture
+        assert torch.equal(ours[n], finish(picture))
+
+
+def test_normalisation_is_torchvisions_for_every_byte():
+    ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        mean, std = tuple(rng.random(3)), tuple(10 ** rng.uniform(-3, 3, 3))
+        policy = gr.augment.Resize(mean=mean, std=std)
+        ours = policy.apply(ramp, policy.draw(0, canvas_size=16), image_size=16)[0]
+        picture = Image.fromarray(ramp[0, 0].numpy()).convert("RGB")
+        assert torch.equal(ours, functional.normalize(functional.to_tensor(picture), mean, std))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_are_casts_of_float32(dtype):
+    images, drawn = canvases(5, 1, 64), ORDINARY.draw(range(5), canvas_size=64)
+    ours = ORDINARY.apply(images, drawn, image_size=32, dtype=dtype)
+    assert ours.dtype == dtype
+    assert torch.equal(ours, ORDINARY.apply(images, drawn, image_size=32).to(dtype))
+
+
+def test_grey_is_three_equal_channels():
+    images, drawn = canvases(9, 1, 100), ORDINARY.draw(range(9), canvas_size=100)
+    grey = ORDINARY.apply(images, drawn, image_size=48)
+    assert torch.equal(grey, ORDINARY.apply(images.expand(9, 3, 100, 100), drawn, image_size=48))
+
+
+def test_threads_change_nothing():
+    images, drawn = canvases(33, 1, 90), ORDINARY.draw(range(33), canvas_size=90)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            results.append(ORDINARY.apply(images, drawn, image_size=40))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*results)
+
+
+def test_resize_takes_the_whole_canvas_and_leaves_one_of_the_right_size_as_it_is():
+    images = canvases(4, 3, 64)
+    policy = gr.augment.Resize()
+    same = policy.apply(images, policy.draw(range(4), canvas_size=64), image_size=64)
+    assert torch.equal(same, (images / 255 - 0.5) / 0.5)
+    smaller = policy.apply(images, policy.draw(range(4), canvas_size=64), image_size=20)
+    expected = gr.augment.resized_crop(images, [[0, 0, 64, 64]] * 4, 20)
+    assert torch.equal(smaller, (expected / 255 - 0.5) / 0.5)
+
+
+def test_a_batch_is_a_fresh_writable_leaf_tensor():
+    images, drawn = canvases(2, 1, 30), ORDINARY.draw(range(2), canvas_size=30)
+    for dtype in (torch.float32, torch.bfloat16):
+        first = ORDINARY.apply(images, drawn, image_size=8, dtype=dtype)
+        second = ORDINARY.apply(images, drawn, image_size=8, dtype=dtype)
+        kept = second.clone()
+        first.mul_(0)
+        assert torch.equal(second, kept)
+        assert second.is_contiguous()
+        assert second.requires_grad_().is_leaf
+
+
+def test_policies_are_values():
+    assert gr.augment.Crop(scale=[0.5, 1], mean=[0, 0.5, 1]) == gr.augment.Crop(scale=(0.5, 1.0), mean=(0.0, 0.5, 1.0))
+    assert len({gr.augment.Crop(), gr.augment.Crop(), gr.augment.Crop(vflip=0.5)}) == 2
+    assert eval(repr(ORDINARY), {"Crop": gr.augment.Crop}) == ORDINARY
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ORDINARY.hflip = 0.1
+    for policy in (ORDINARY, gr.augment.Resize()):
+        assert isinstance(policy, gr.augment.Policy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"scale": (0.08, 1.5)}, ValueError, [r"scale\[1\]", r"\[0, 1\]", "1.5"]),
+        ({"scale": (float("nan"), 1.0)}, ValueError, [r"scale\[0\]", "finite", "nan"]),
+        ({"scale": (0.0, 1.0)}, ValueError, ["scale", r"\(0, 1\]", r"\(0.0, 1.0\)"]),
+        ({"scale": (0.9, 0.1)}, ValueError, ["scale", "low <= high", r"\(0.9, 0.1\)"]),
+        ({"scale": 0.5}, TypeError, ["scale", "pair", "0.5"]),
+        ({"ratio": (4 / 3, 3 / 4)}, ValueError, ["ratio", "low <= high"]),
+        ({"ratio": (0.0, 1.0)}, ValueError, [r"ratio\[0\]", "8192", "0.0"]),
+        ({"ratio": (1.0, float("inf"))}, ValueError, [r"ratio\[1\]", "inf"]),
+        ({"hflip": 1.5}, ValueError, ["hflip", r"\[0, 1\]", "1.5"]),
+        ({"vflip": -0.1}, ValueError, ["vflip", "-0.1"]),
+        ({"hflip": True}, TypeError, ["hflip", "True"]),
+        ({"interpolation": "lanczos"}, ValueError, ["interpolation", "'random'", "'lanczos'"]),
+        ({"std": (0.2, 0.0, 0.2)}, ValueError, [r"std\[1\]", "0.001", "0.0"]),
+        ({"std": 0.5}, TypeError, ["std", "three numbers", "0.5"]),
+        ({"mean": (127.5, 127.5, 127.5)}, ValueError, [r"mean\[0\]", r"\[0, 1\]", "127.5"]),
+        ({"mean": (0.5, 0.5)}, TypeError, ["mean", "three numbers", r"\(0.5, 0.5\)"]),
+        ({"mean": (0.5, 0.5, "1")}, TypeError, [r"mean\[2\]", "'1'"]),
+    ],
+)
+def test_wrong_policies_are_refused(arguments, error, words):
+    policies = [gr.augment.Crop]
+    if arguments.keys() <= {"mean", "std", "interpolation"}:
+        policies.append(gr.augment.Resize)
+    for policy in policies:
+        with pytest.raises(error) as caught:
+            policy(**arguments)
+        for word in words if policy is gr.augment.Crop else words[:1]:
+            caught.match(word)
+
+
+@pytest.mark.parametrize("policy", [ORDINARY, gr.augment.Resize()], ids=["Crop", "Resize"])
+@pytest.mark.parametrize(
+    ("numbers", "keywords", "error", "words"),
+    [
+        ([-1], {}, ValueError, ["numbers", "18446744073709551615", "-1"]),
+        ([0.5], {}, TypeError, ["numbers", "float64"]),
+        ([True], {}, TypeError, ["numbers", "bool"]),
+        ([[1]], {}, TypeError, ["numbers", r"\[1, 1\]"]),
+        ([2**64], {}, TypeError, ["numbers", "18446744073709551615"]),
+        ("all", {}, TypeError, ["numbers"]),
+        ([0], {"seed": -1}, ValueError, ["seed", "-1"]),
+        ([0], {"seed": 2**64}, ValueError, ["seed"]),
+        ([0], {"canvas_size": 0}, ValueError, ["canvas_size", "0"]),
+        ([0], {"canvas_size": 1.5}, TypeError, ["canvas_size", "1.5"]),
+    ],
+)
+def test_wrong_draws_are_refused(policy, numbers, keywords, error, words):
+    with pytest.raises(error) as caught:
+        policy.draw(numbers, **keywords)
+    for word in words:
+        caught.match(word)
+
+
+@pytest.mark.parametrize("policy", [ORDINARY, gr.augment.Resize()], ids=["Crop", "Resize"])
+def test_wrong_applications_are_refused(policy):
+    images, drawn = canvases(2, 1, 32), policy.draw(range(2), canvas_size=32)
+    with pytest.raises(ValueError, match=r"image_size must be an integer in \[1, 65535\], got 0"):
+        policy.apply(images, drawn, image_size=0)
+    with pytest.raises(ValueError, match=r"dtype must be one of torch.float32.*int64"):
+        policy.apply(images, drawn, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"canvases must be .*uint8.*float32"):
+        policy.apply(images.float(), drawn)
+    with pytest.raises(ValueError, match=r"boxes must be .*\[1, 4\].*\[2, 4\]"):
+        policy.apply(images[:1], drawn)
+    with pytest.raises(ValueError, match=r"boxes\[0\] must be .*inside an image of 9 x 9"):
+        policy.apply(images[:, :, :9, :9], gr.augment.Resize().draw(range(2), canvas_size=10))
+
+
+@pytest.mark.parametrize("x", [0.0, 1.0, -1.0, 1e-9, 0.34657359, 0.3465736, 9.01, -700.0, 700.0, 123.456, -2.5e-300])
+def test_exp_against_decimal_arithmetic(x):
+    exact = Decimal(x).exp()
+    assert abs(Decimal(float(exp(x))) - exact) <= Decimal("2e-15") * exact
+
+
+@pytest.mark.parametrize(
+    "x", [1.0, 3 / 4, 4 / 3, 0.7071067811865476, 0.7071067811865475, 8192.0, 1e300, 3e-308, 1 + 2**-52]
+)
+def test_log_against_decimal_arithmetic(x):
+    exact = Decimal(x).ln()
+    assert abs(Decimal(float(log(x))) - exact) <= Decimal("2e-15") * max(abs(exact), 1)
+
+
+def test_exp_and_log_of_arrays_and_of_what_they_refuse():
+    x = np.random.default_rng(0).uniform(-20, 20, (50, 20))
+    np.testing.assert_allclose(exp(x), np.exp(x), rtol=4e-15)
+    np.testing.assert_allclose(log(exp(x)), x, rtol=0, atol=1e-14)
+    assert np.array_equal(exp(x), [[float(exp(value)) for value in row] for row in x.tolist()])
+    for wrong in (701.0, -701.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="x must be within"):
+            exp(wrong)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="x must be positive"):
+            log(wrong)
