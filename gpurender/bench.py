@@ -30,7 +30,8 @@ def measure(
         seconds: measured for each stage, at least five batches.
 
     Returns:
-        ``{"environment": …, "rows": […]}`` as DESIGN section 3 lays it out; times of batches as median, 5th and 95th percentile.
+        ``{"environment": …, "rows": […]}`` as DESIGN section 3 lays it out; times of batches as median, 5th and 95th
+        percentile.
     """
     from gpurender import DataLoader, Renderer
     from gpurender.augment import Crop
@@ -117,12 +118,12 @@ def table(result: dict[str, Any]) -> str:
     """The rows for people."""
     here = result["environment"]
     lines = [
-        f"{here['gpu'] or here['cpu']}, {here['cores']} cores, {here['threads']} threads, torch {here['torch']}, numba {here['numba']}"
+        f"{here['gpu'] or here['cpu']}, {here['cores']} cores, {here['threads']} threads, "
+        f"torch {here['torch']}, numba {here['numba']}",
+        f"{'stage':<9}{'images/s':>10}{'p5':>10}{'p95':>10}{'ms/batch':>10}{'peak MiB':>10}",
     ]
-    lines.append(f"{'stage':<9}{'images/s':>10}{'p5':>10}{'p95':>10}{'ms/batch':>10}{'peak MiB':>10}")
     for row in result["rows"]:
         rate = row["images_per_second"]
-        lines.append(
-            f"{row['stage']:<9}{rate['median']:>10.0f}{rate['p5']:>10.0f}{rate['p95']:>10.0f}{row['host_ms']:>10.1f}{row['peak_mib']:>10}"
-        )
+        rates = "".join(f"{rate[name]:>10.0f}" for name in ("median", "p5", "p95"))
+        lines.append(f"{row['stage']:<9}{rates}{row['host_ms']:>10.1f}{row['peak_mib']:>10}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Results of searches, kept on disk: lists of integers under the user's cache directory, one file a key.
 
-A file is written beside its place and moved into it, so a reader sees all of it or none. Whatever does not carry its own
-checksum is treated as absent and made again. A directory that cannot be written costs time, never correctness.
+A file is written beside its place and moved into it, so a reader sees all of it or none. Whatever does not carry its
+own checksum is treated as absent and made again. A directory that cannot be written costs time, never correctness.
 """
 
 import contextlib

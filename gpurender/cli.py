@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 EPILOG = """\
-RECIPE is a preset's name (onepfrac-1k, onepfrac-21k, fractaldb-1k, visualatom-1k, visualatom-21k) or a recipe's JSON file.
+RECIPE is a preset's name (onepfrac-1k, onepfrac-21k, fractaldb-1k, visualatom-1k, visualatom-21k) or a recipe's JSON
+file.
 
 examples:
   gpurender doctor                                      what can draw on this machine
@@ -18,7 +19,9 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when done, 1 when the machine refused (a full disk, say), 2 for wrong input, each with one line on stderr."""
+    """Run a command; 0 when done, 1 when the machine refused (a full disk, say), 2 for wrong input, each with one line
+    on stderr.
+    """
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -119,8 +122,8 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "bench",
         help="images/s by stage",
-        description="Measure images/s of the raster alone, of raster and augmentation, and of the loader; batch by batch after a warm-up, "
-        "median with 5th and 95th percentile.",
+        description="Measure images/s of the raster alone, of raster and augmentation, and of the loader; "
+        "batch by batch after a warm-up, median with 5th and 95th percentile.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
     command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
@@ -153,8 +156,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "export",
         help="the dataset as files",
-        description="Write a dataset as PNG files, one folder a class (torchvision's ImageFolder reads it). Safe to run again after a kill: "
-        "what is there stays, what is missing is written.",
+        description="Write a dataset as PNG files, one folder a class (torchvision's ImageFolder reads it). "
+        "Safe to run again after a kill: what is there stays, what is missing is written.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
     command.add_argument(

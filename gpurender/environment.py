@@ -53,7 +53,9 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, ``+`` behind it if files are changed; ``None`` for an installed copy."""
+    """The commit of the checkout this package runs from, ``+`` behind it if files are changed; ``None`` for an
+    installed copy.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

@@ -81,7 +81,8 @@ def _claim(root: Path, recipe: Recipe) -> None:
         there = Recipe.from_json(manifest.read_text(encoding="utf-8"))
         if there.fingerprint != recipe.fingerprint:
             raise ValueError(
-                f"directory {str(root)!r} holds another recipe, fingerprint {there.fingerprint[:12]}, not {recipe.fingerprint[:12]}"
+                f"directory {str(root)!r} holds another recipe: "
+                f"its fingerprint is {there.fingerprint[:12]}, not {recipe.fingerprint[:12]}"
             )
     elif any(root.iterdir()):
         raise ValueError(

@@ -10,7 +10,7 @@ TEMPORARY = ".gpurender-unfinished-"  # prefix of a file that is still being wri
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
-    """A temporary file beside ``path`` that takes its place when the block ends well and disappears when it does not."""
+    """A temporary file beside ``path``: takes its place when the block ends well, disappears when it does not."""
     path = os.path.abspath(path)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=TEMPORARY)
     os.close(handle)

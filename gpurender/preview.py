@@ -26,8 +26,8 @@ def contact_sheet(
 
     Args:
         recipe: whatever ``gr.recipe`` takes.
-        rows, cols: 1 to 64 each; a recipe with fewer classes or instances fills fewer, and with one instance a class the columns go on to
-            other classes.
+        rows, cols: 1 to 64 each; a recipe with fewer classes or instances fills fewer, and with one instance a class
+            the columns go on to other classes.
         augment: a policy to show; default: the canvas itself, resized.
         cell: side of an image on the sheet in pixels.
 

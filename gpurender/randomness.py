@@ -5,12 +5,12 @@ One generator, Philox4x32-10, and one address for every number drawn::
     key     = (seed low, seed high)                        the recipe's or the loader's 64-bit seed
     counter = (block, stream, number low, number high)     four uint32
 
-*stream* is the purpose (:class:`Stream`), *number* says whose number it is (for a sample: epoch x len + sample) and *block*
-counts on within one purpose, four words a block. So any number can be computed again anywhere, by anyone, in any order;
-and no address is a sum of two things (seed 0, epoch 1 is not seed 1, epoch 0).
+*stream* is the purpose (:class:`Stream`), *number* says whose number it is (for a sample: epoch x len + sample) and
+*block* counts on within one purpose, four words a block. So any number can be computed again anywhere, by anyone, in
+any order; and no address is a sum of two things (seed 0, epoch 1 is not seed 1, epoch 0).
 
-``LAYOUT`` is the version of these addresses and of everything drawn from them. It is part of every fingerprint, and it changes,
-with a line in the CHANGELOG, whenever a pixel, a label or a parameter would.
+``LAYOUT`` is the version of these addresses and of everything drawn from them. It is part of every fingerprint, and it
+changes, with a line in the CHANGELOG, whenever a pixel, a label or a parameter would.
 """
 
 from enum import IntEnum

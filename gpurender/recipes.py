@@ -12,7 +12,8 @@ from gpurender.randomness import LAYOUT
 FORMAT = 1  # of the JSON text
 MIN_IMAGE_SIZE = 16
 MAX_IMAGE_SIZE = 8192
-MAX_COUNT = 2**31 - 1
+MAX_CLASSES = 10_000_000  # their parameters are held in memory
+MAX_INSTANCES = 2**31 - 1
 VARIANTS = ("released", "paper")
 
 
@@ -20,8 +21,8 @@ VARIANTS = ("released", "paper")
 class Recipe:
     """What every family of images has in common; the families in ``gpurender.families`` add their parameters.
 
-    A recipe is a value: two equal recipes are the same dataset, on every machine. ``len(recipe)`` is ``classes * instances``;
-    sample ``n`` is instance ``n % instances`` of class ``n // instances``.
+    A recipe is a value: two equal recipes are the same dataset, on every machine. ``len(recipe)`` is ``classes *
+    instances``; sample ``n`` is instance ``n % instances`` of class ``n // instances``.
 
     Args:
         classes: number of classes.
@@ -46,8 +47,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if type(self) is Recipe:
             raise TypeError("Recipe is the base of gr.OnePFrac, gr.FractalDB and gr.VisualAtom: use one of these")
-        self._set("classes", checks.integer("classes", self.classes, 1, MAX_COUNT))
-        self._set("instances", checks.integer("instances", self.instances, 1, MAX_COUNT))
+        self._set("classes", checks.integer("classes", self.classes, 1, MAX_CLASSES))
+        self._set("instances", checks.integer("instances", self.instances, 1, MAX_INSTANCES))
         self._set("image_size", checks.integer("image_size", self.image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE))
         self._set("seed", checks.integer("seed", self.seed, 0, checks.UINT64_MAX))
         self._set("variant", checks.choice("variant", self.variant, VARIANTS))
@@ -55,6 +56,11 @@ class Recipe:
     def _set(self, name: str, value: Any) -> None:
         """Store a normalised field; only ``__post_init__`` may, a recipe is frozen afterwards."""
         object.__setattr__(self, name, value)
+
+    def _default(self, name: str, value: Any) -> None:
+        """Give a field that was left at ``None`` its default."""
+        if getattr(self, name) is None:
+            self._set(name, value)
 
     def __len__(self) -> int:
         return self.classes * self.instances

@@ -19,8 +19,8 @@ class Renderer:
     >>> renderer([0, 1, 2])  # uint8 [3, 1, 512, 512]
     >>> renderer.labels([0, 1, 2])  # int64 [3]
 
-    The image of a number is the same bytes in every batch, order, process and thread count, and on every device. What a family
-    finds out once (a category search, the parameters of its classes) is done at the first image and kept.
+    The image of a number is the same bytes in every batch, order, process and thread count, and on every device. What a
+    family finds out once (a category search, the parameters of its classes) is done at the first image and kept.
 
     Args:
         recipe: a recipe, a preset's name or the path of a recipe's JSON file.
@@ -45,9 +45,11 @@ class Renderer:
         """Draw samples.
 
         Args:
-            samples: numbers in ``[0, len(recipe))``: an int, a list, a NumPy array or a torch tensor of integers; ``[N]``.
+            samples: numbers in ``[0, len(recipe))``: an int, a list, a NumPy array or a torch tensor of integers;
+                ``[N]``.
             epoch: 0 is the dataset itself; every further epoch draws new instances of the same classes.
-            fresh: draw everything anew, also what the released dataset shares between images; default: in epochs after 0.
+            fresh: draw everything anew, also what the released dataset shares between images; default: in epochs after
+                0.
 
         Returns:
             uint8 ``[N, C, S, S]`` on the device, C = 1 (grey) or 3, S = ``recipe.image_size``; no augmentation.

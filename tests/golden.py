@@ -33,7 +33,9 @@ def digest(images):
 
 
 def preset_pixels(name):
-    """First and last image of a preset; of a searched one the first two categories, which are the same in any longer search."""
+    """First and last image of a preset; of a searched one the first two categories, which are the same in any longer
+    search.
+    """
     recipe = gr.FractalDB(classes=2) if name == "fractaldb-1k" else gr.recipe(name)
     return digest(gr.Renderer(recipe)([0, len(recipe) - 1]))
 

@@ -1,4 +1,6 @@
-"""The released rules written down once more, sequential and in float64, for the tests to compare with (families.md, section 7)."""
+"""The released rules written down once more, sequential and in float64, for the tests to compare with (families.md,
+section 7).
+"""
 
 import numpy as np
 from numba import njit
@@ -40,7 +42,9 @@ def patches(columns, rows, size):
 
 
 def masked_patches(columns, rows, size, rng):
-    """The released image itself: for every point in order an opaque patch of nine random bits, never all zero; bool [size, size]."""
+    """The released image itself: for every point in order an opaque patch of nine random bits, never all zero; bool
+    [size, size].
+    """
     image = np.zeros((size, size), bool)
     masks = (rng.integers(1, 512, len(columns))[:, None] >> np.arange(9)) & 1
     for x, y, mask in zip(columns.astype(int), rows.astype(int), masks.reshape(-1, 3, 3).astype(bool), strict=True):

@@ -168,19 +168,36 @@ def test_wrong_parameters_are_named(family, parameters, name):
     assert "\n" not in str(caught.value)
 
 
+HEAD = '"gpurender": 1, "family": "onepfrac"'
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "3", "null", "{}", '{"gpurender": 1}', '{"gpurender": 2, "family": "onepfrac"}',
-        '{"gpurender": true, "family": "onepfrac"}', '{"gpurender": 1, "family": "mandelbrot"}', '{"gpurender": 1, "family": ["onepfrac"]}',
-        '{"gpurender": 1, "family": "onepfrac", "sigmma": 3}', '{"gpurender": 1, "family": "onepfrac", "delta": NaN}',
-        '{"gpurender": 1, "family": "onepfrac", "delta": Infinity}', '{"gpurender": 1, "family": "onepfrac", "delta": 1e999}',
-        '{"gpurender": 1, "family": "onepfrac", "seed": 1, "seed": 2}', '{"gpurender": 1, "family": "onepfrac", "classes": "ten"}',
-        '{"gpurender": 1, "family": "onepfrac", "base": {"a": 1}}', "[" * 100_000, '{"gpurender": 1, "family": "fractaldb", "categories": [[1]]}',
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        "{}",
+        '{"gpurender": 1}',
+        '{"gpurender": 2, "family": "onepfrac"}',
+        '{"gpurender": true, "family": "onepfrac"}',
+        '{"gpurender": 1, "family": "mandelbrot"}',
+        '{"gpurender": 1, "family": ["onepfrac"]}',
+        '{"gpurender": 1, "family": "fractaldb", "categories": [[1]]}',
+        "{" + HEAD + ', "sigmma": 3}',
+        "{" + HEAD + ', "delta": NaN}',
+        "{" + HEAD + ', "delta": Infinity}',
+        "{" + HEAD + ', "delta": 1e999}',
+        "{" + HEAD + ', "seed": 1, "seed": 2}',
+        "{" + HEAD + ', "classes": "ten"}',
+        "{" + HEAD + ', "base": {"a": 1}}',
+        "[" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_malformed_json_is_refused(text):
-    with pytest.raises(ValueError, match="recipe|parameter"):
+    with pytest.raises(ValueError, match=r"recipe|parameter"):
         gr.Recipe.from_json(text)
 
 
@@ -192,10 +209,9 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
     mutated = data.draw(st.sampled_from([text[:place], text[:place] + data.draw(st.characters()) + text[place + 1 :]]))
     try:
         recipe = gr.Recipe.from_json(mutated)
-    except ValueError as error:
-        assert str(error)
-    else:
-        assert gr.Recipe.from_json(recipe.to_json()) == recipe
+    except ValueError:
+        return
+    assert gr.Recipe.from_json(recipe.to_json()) == recipe
 
 
 @pytest.mark.parametrize("wrong", ["onepfrac-2k", "no/such/file.json", "", "\0", 7, None, b"onepfrac-1k"])

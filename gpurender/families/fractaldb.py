@@ -1,7 +1,7 @@
 """FractalDB: a category is an iterated function system found by random search.
 
-Source: Kataoka et al., "Pre-training without Natural Images" (ACCV 2020); "Exploring the Potential of Neural Dataset Search" restates the
-rules; and the search and the renderer that the authors released.
+Source: Kataoka et al., "Pre-training without Natural Images" (ACCV 2020); "Exploring the Potential of Neural Dataset
+Search" restates the rules; and the search and the renderer that the authors released.
 """
 
 import hashlib
@@ -41,16 +41,17 @@ ORIENTATIONS = {
 class FractalDB(Recipe):
     """Images of random iterated function systems, a class a system ("category").
 
-    A category has 2 to 7 maps (paper: 2 to 8) with parameters U(-1, 1) and probabilities in proportion to \\|det\\|, and is accepted when
-    100,000 points cover at least ``fill_rate`` of a 512 x 512 canvas. Instance ``i`` of it is
-    ``(weight * patches + patch) * flips + flip``: a row of instance weights that multiply a, b, c, d, e, f of every map, a redraw of the
-    random patches, and a flip (0 none, 1 top-bottom, 2 left-right, 3 both; in the paper's variant turns by 0, 90, 180, 270 degrees).
+    A category has 2 to 7 maps (paper: 2 to 8) with parameters U(-1, 1) and probabilities in proportion to \\|det\\|,
+    and is accepted when 100,000 points cover at least ``fill_rate`` of a 512 x 512 canvas. Instance ``i`` of it is
+    ``(weight * patches + patch) * flips + flip``: a row of instance weights that multiply a, b, c, d, e, f of every
+    map, a redraw of the random patches, and a flip (0 none, 1 top-bottom, 2 left-right, 3 both; in the paper's variant
+    turns by 0, 90, 180, 270 degrees).
 
     Args:
         classes: number of categories (default 1000, or all the given ones).
         instances: images of a category; default and most: weights x patches x flips.
-        weights: ``"small"``, ``"base"`` or ``"large"`` (25 rows: ones, and one parameter at a time times 1 +- w, 1 +- 2 w for
-            w = 0.2, 0.4, 0.6), or a table of 6 columns.
+        weights: ``"small"``, ``"base"`` or ``"large"`` (25 rows: ones, and one parameter at a time times 1 +- w, 1 +- 2
+            w for w = 0.2, 0.4, 0.6), or a table of 6 columns.
         patches: redraws of the patch masks; default 10 with random masks, else 1, where redraws would be equal.
         flips: 1 to 4.
         points: points of an image.
@@ -58,12 +59,13 @@ class FractalDB(Recipe):
         categories: the systems themselves, each rows of a, b, c, d, e, f, p, instead of a search; see :meth:`from_csv`.
         draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
         mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
-        variant: ``"released"``: all images share the uniforms that choose the maps, so the patches and flips of a category and weight
-            share their points, and its flips share their masks; ``"paper"``: every image draws its own.
+        variant: ``"released"``: all images share the uniforms that choose the maps, so the patches and flips of a
+            category and weight share their points, and its flips share their masks; ``"paper"``: every image draws its
+            own.
 
-    Systems that diverge: most published categories contract only on average, and about one image in twenty leaves float32's range. A
-    walker that does so starts again at the origin; what it drew on the way stays in the frame. The picture is a few pixels, as with
-    the released program, which ends there in NaNs.
+    Systems that diverge: most published categories contract only on average, and about one image in twenty leaves
+    float32's range. A walker that does so starts again at the origin; what it drew on the way stays in the frame. The
+    picture is a few pixels, as with the released program, which ends there in NaNs.
     """
 
     family: ClassVar[str] = "fractaldb"
@@ -76,7 +78,7 @@ class FractalDB(Recipe):
     flips: int = 4
     points: int = 200_000
     fill_rate: float | None = None
-    categories: tuple[tuple[tuple[float, ...], ...], ...] | None = None
+    categories: Any = None  # once made: tuple[tuple[tuple[float, ...], ...], ...] | None
     draw_type: str = "patch_gray"
     mask_mode: str = "random"
 
@@ -84,19 +86,18 @@ class FractalDB(Recipe):
         self._set("draw_type", checks.choice("draw_type", self.draw_type, ifs.DRAW_TYPES))
         self._set("mask_mode", checks.choice("mask_mode", self.mask_mode, ifs.MASK_MODES))
         masked = self.draw_type.startswith("patch_") and self.mask_mode == "random"
-        patches = self.patches if self.patches is not None else (10 if masked else 1)
-        self._set("patches", checks.integer("patches", patches, 1, 10**6))
+        self._default("patches", 10 if masked else 1)
+        self._set("patches", checks.integer("patches", self.patches, 1, 10**6))
         self._set("flips", checks.integer("flips", self.flips, 1, 4))
         self._check_weights()
         self._check_categories()
         most = len(self.factors()) * self.patches * self.flips
-        if self.instances is None:
-            self._set("instances", most)
+        self._default("instances", most)
         super().__post_init__()
         if self.instances > most:
             raise ValueError(
-                f"instances must be at most weights x patches x flips = {len(self.factors())} x {self.patches} x {self.flips} = {most}, "
-                f"got {self.instances}; raise patches for more"
+                f"instances must be at most weights x patches x flips = {len(self.factors())} x {self.patches} x "
+                f"{self.flips} = {most}, got {self.instances}; raise patches for more"
             )
         self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
 
@@ -110,9 +111,9 @@ class FractalDB(Recipe):
 
     def _check_categories(self) -> None:
         if self.categories is None:
-            self._set("classes", 1000 if self.classes is None else self.classes)
-            fill_rate = 0.2 if self.fill_rate is None else self.fill_rate
-            self._set("fill_rate", checks.real("fill_rate", fill_rate, 0.0, 1.0))
+            self._default("classes", 1000)
+            self._default("fill_rate", 0.2)
+            self._set("fill_rate", checks.real("fill_rate", self.fill_rate, 0.0, 1.0))
             return
         if self.fill_rate is not None:
             raise ValueError(f"fill_rate must be left out when categories are given, got {self.fill_rate!r}")
@@ -122,9 +123,9 @@ class FractalDB(Recipe):
             raise TypeError(f"categories must be a sequence of systems, got {self.categories!r}") from None
         if not given:
             raise ValueError("categories must hold at least one system, got none")
-        classes = checks.integer("classes", len(given) if self.classes is None else self.classes, 1, len(given))
-        self._set("classes", classes)
-        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given[:classes]))
+        self._default("classes", len(given))
+        self._set("classes", checks.integer("classes", self.classes, 1, len(given)))
+        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given[: self.classes]))
         self._set("categories", systems)
 
     @classmethod
@@ -132,7 +133,8 @@ class FractalDB(Recipe):
         """The recipe of published category files.
 
         Args:
-            folder: directory of ``*.csv``, one category a file, one map a row: a, b, c, d, e, f, p; classes in file-name order.
+            folder: directory of ``*.csv``, one category a file, one map a row: a, b, c, d, e, f, p; classes in
+                file-name order.
             weights: a published weights file (6 columns a row), or as for :class:`FractalDB`.
             parameters: any other parameter of :class:`FractalDB`.
 
@@ -172,7 +174,9 @@ class FractalDB(Recipe):
         return values
 
     def catalog(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Maps float64 [classes, M, 6], probabilities [classes, M] and counts [classes] of the categories; a search is cached on disk."""
+        """Maps float64 [classes, M, 6], probabilities [classes, M] and counts [classes] of the categories; a search is
+        cached on disk.
+        """
         if self.categories is None:
             return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
         width = max(len(rows) for rows in self.categories)
@@ -204,7 +208,9 @@ class FractalDB(Recipe):
         )
 
     def _search(self, device: torch.device) -> list[int]:
-        """Numbers of the first ``classes`` candidates (or more) that are filled; found once, cached, and carried on from there."""
+        """Numbers of the first ``classes`` candidates (or more) that are filled; found once, cached, and carried on
+        from there.
+        """
         law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self.fill_rate])
         key = hashlib.sha256(law.encode()).hexdigest()
         found = cache.load("fractaldb", key)
@@ -222,7 +228,8 @@ class FractalDB(Recipe):
             while len(found) < self.classes:
                 if tried - (found[-1] if found else 0) > SEARCH_LIMIT:
                     raise ValueError(
-                        f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than {self.fill_rate} of the canvas; lower it"
+                        f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than "
+                        f"{self.fill_rate} of the canvas; lower it"
                     )
                 some = np.arange(tried, tried + SEARCH_BATCH)
                 tested = ifs.systems(*candidates(self.seed, self.variant, some))
@@ -239,7 +246,9 @@ class FractalDB(Recipe):
 
 
 def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
-    """The 25 rows of the released weights files: a, b, c, d, e, f in turn times 1 - 2w, 1 - w, (1), 1 + w, 1 + 2w; all ones in row 2."""
+    """The 25 rows of the released weights files: a, b, c, d, e, f in turn times 1 - 2w, 1 - w, (1), 1 + w, 1 + 2w; all
+    ones in row 2.
+    """
     steps = [round(1.0 + sign * spread, 10) for sign in (-2, -1, 1, 2)]
     rows = [
         tuple(step if column == parameter else 1.0 for column in range(6)) for parameter in range(6) for step in steps
@@ -248,7 +257,9 @@ def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
 
 
 def candidates(seed: int, variant: str, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random systems of the search: maps float64 [N, M, 6], probabilities [N, M], counts [N]; candidate numbers int [N]."""
+    """Random systems of the search: maps float64 [N, M, 6], probabilities [N, M], counts [N]; candidate numbers int
+    [N].
+    """
     most = MOST_MAPS[variant]
     drawn = words(seed, Stream.SEARCH, numbers, blocks=1 + (6 * most + 3) // 4)  # block 0: the count
     counts = 2 + bounded(drawn[:, 0], most - 1)
@@ -258,7 +269,9 @@ def candidates(seed: int, variant: str, numbers: np.ndarray) -> tuple[np.ndarray
 
 
 def _preset_search(key: str) -> list[int]:
-    """What the search of the preset finds, shipped with the package (``preset_search.json``); nothing for any other search."""
+    """What the search of the preset finds, shipped with the package (``preset_search.json``); nothing for any other
+    search.
+    """
     preset = json.loads((Path(__file__).parent / "preset_search.json").read_text(encoding="utf-8"))
     return preset["values"] if preset["key"] == key else []
 

@@ -1,6 +1,7 @@
 """Iterated function systems, as 1p-frac and FractalDB share them: probabilities, thresholds, how points are drawn.
 
-Host arithmetic is float64 by NumPy's + - * / and comparisons alone, so that the float32 a kernel gets is the same on every machine.
+Host arithmetic is float64 by NumPy's + - * / and comparisons alone, so that the float32 a kernel gets is the same on
+every machine.
 """
 
 import numpy as np
@@ -24,7 +25,8 @@ def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
 
 
 def shares(maps: np.ndarray, name: str = "base") -> np.ndarray:
-    """Probabilities of the maps, [N, M]: column 7 where there is one, else |det| = |a d - b c|, normalised (released rule).
+    """Probabilities of the maps, [N, M]: column 7 where there is one, else |det| = |a d - b c|, normalised (released
+    rule).
 
     maps  # [N, M, 6 or 7] float64, rows of zeros as padding
     """

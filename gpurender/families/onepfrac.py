@@ -1,7 +1,8 @@
 """1p-frac: one fractal, locally perturbed; every perturbation is a class.
 
-Source: Nakamura, Tadokoro et al., "Scaling Backwards: Minimal Synthetic Pre-training?" (ECCV 2024), eqs. 2 and 9, and the generator its
-authors released. The base system is sampled at a given sigma-factor as in Anderson & Farrell, "Improving Fractal Pre-training" (WACV 2022).
+Source: Nakamura, Tadokoro et al., "Scaling Backwards: Minimal Synthetic Pre-training?" (ECCV 2024), eqs. 2 and 9, and
+the generator its authors released. The base system is sampled at a given sigma-factor as in Anderson & Farrell,
+"Improving Fractal Pre-training" (WACV 2022).
 """
 
 from dataclasses import dataclass
@@ -30,22 +31,27 @@ class OnePFrac(Recipe):
     Args:
         classes: L, the number of perturbations.
         instances: images of a class; they differ in their patch masks (and, in the paper's variant, in their points).
-        sigma: sigma-factor of the base, sum over maps of s1 + 2 s2 with the singular values s1 >= s2; the base's is U(sigma - 0.1, sigma + 0.1).
+        sigma: sigma-factor of the base, sum over maps of s1 + 2 s2 with the singular values s1 >= s2; the base's is
+            U(sigma - 0.1, sigma + 0.1), at most 3 maps.
         maps: N, number of affine maps of the base.
-        base: the base itself, rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the probabilities are |det|.
-        delta: the perturbation. Released: each parameter times U(1 - delta, 1 + delta). Paper: plus U(-delta/2, delta/2).
+        base: the base itself, rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the
+            probabilities are |det|.
+        delta: the perturbation. Released: each parameter times U(1 - delta, 1 + delta). Paper: plus U(-delta/2,
+            delta/2).
         points: points of an image.
-        fill_rate: a class's perturbation is drawn again until more than this share of its image is lit (released: 0.05).
+        fill_rate: a class's perturbation is drawn again until more than this share of its image is lit (released:
+            0.05).
         draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
         mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
-        variant: ``"released"``: all images share the uniforms that choose the maps; ``"paper"``: every image draws its own.
+        variant: ``"released"``: all images share the uniforms that choose the maps; ``"paper"``: every image draws its
+            own.
     """
 
     family: ClassVar[str] = "onepfrac"
 
     sigma: float | None = None
     maps: int | None = None
-    base: tuple[tuple[float, ...], ...] | None = None
+    base: Any = None  # once made: tuple[tuple[float, ...], ...] | None
     delta: float = 0.1
     points: int = 100_000
     fill_rate: float = 0.05
@@ -55,13 +61,10 @@ class OnePFrac(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.base is None:
-            self._set("maps", checks.integer("maps", 2 if self.maps is None else self.maps, 1, MAX_MAPS))
-            sigma = checks.real("sigma", 3.5 if self.sigma is None else self.sigma, SIGMA_MARGIN, 3.0 * self.maps)  # type: ignore[operator]
-            if not SIGMA_MARGIN < sigma <= 3.0 * self.maps - SIGMA_MARGIN:  # type: ignore[operator]
-                raise ValueError(
-                    f"sigma must be a finite number in (0.1, 3 * maps - 0.1] for maps = {self.maps}, got {self.sigma!r}"
-                )
-            self._set("sigma", sigma)
+            self._default("maps", 2)
+            self._set("maps", checks.integer("maps", self.maps, 1, MAX_MAPS))
+            self._default("sigma", 3.5)
+            self._set("sigma", checks.real("sigma", self.sigma, SIGMA_MARGIN, 3.0 * (self.maps or 0)))
         else:
             for name in ("sigma", "maps"):
                 if getattr(self, name) is not None:
@@ -132,7 +135,7 @@ class OnePFrac(Recipe):
         return sample_system(self.seed, candidate, self.maps or 2, self.sigma or 3.5)
 
     def _systems(self, candidate: int, classes: np.ndarray, attempts: np.ndarray) -> Systems:
-        """Perturbed systems: released p_i (x) U(1 - d, 1 + d), paper p_i + U(-d/2, d/2); probabilities stay the base's."""
+        """Perturbed systems: released times U(1 - d, 1 + d), paper plus U(-d/2, d/2); probabilities stay the base's."""
         base = self._base(candidate)
         count = len(base)
         numbers = classes.astype(np.uint64) | (attempts.astype(np.uint64) << np.uint64(32))
@@ -156,7 +159,8 @@ class OnePFrac(Recipe):
                 return candidate
         raise ValueError(
             f"fill_rate: none of {MAX_BASES} bases with sigma {self.sigma} and {self.maps} maps lights more than "
-            f"{self.fill_rate:g} of a {self.image_size} x {self.image_size} canvas with {self.points} points; lower fill_rate"
+            f"{self.fill_rate:g} of a {self.image_size} x {self.image_size} canvas with {self.points} points; "
+            "lower fill_rate"
         )
 
     def _find_attempts(self, candidate: int, device: torch.device) -> list[int]:
@@ -169,13 +173,13 @@ class OnePFrac(Recipe):
                     attempts[sparse] = attempt
                     lit = self._lit(self._systems(candidate, sparse, attempts[sparse]), sparse, device)
                     bar.update(int((lit > self.fill_rate).sum()))
-                    sparse = sparse[~(lit > self.fill_rate)]
+                    sparse = sparse[lit <= self.fill_rate]
                     if len(sparse) == 0:
                         break
                 else:
                     raise ValueError(
-                        f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of a {self.image_size} x {self.image_size} "
-                        f"canvas in {MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
+                        f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of the canvas in "
+                        f"{MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
                     )
         return attempts.tolist()
 
@@ -183,12 +187,12 @@ class OnePFrac(Recipe):
 def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:
     """A contractive system of a given sigma-factor, float64 ``[maps, 6]`` (a, b, c, d, e, f).
 
-    A_i = U_i diag(s_i1, s_i2) V_i with U, V random rotations times random reflections, translations U(-1, 1), and singular values with
-    sum_i (s_i1 + 2 s_i2) = alpha, alpha ~ U(sigma - 0.1, sigma + 0.1) (Anderson & Farrell, section 3.2). A random angle is a point of
-    the unit disc, normalised: no cosine is needed.
+    A_i = U_i diag(s_i1, s_i2) V_i with U, V random rotations times random reflections, translations U(-1, 1), and
+    singular values with sum_i (s_i1 + 2 s_i2) = alpha, alpha ~ U(sigma - 0.1, sigma + 0.1) (Anderson & Farrell, section
+    3.2). A random angle is a point of the unit disc, normalised: no cosine is needed.
     """
     u = uniform(words(seed, Stream.SYSTEM, np.array([candidate << 32]), blocks=(1 + 4 * maps + 3) // 4)[0])
-    alpha = sigma - SIGMA_MARGIN + 2.0 * SIGMA_MARGIN * u[0]
+    alpha = min(sigma - SIGMA_MARGIN + 2.0 * SIGMA_MARGIN * float(u[0]), 3.0 * maps)  # 3 maps: nothing contracts
     values = _singular_values(maps, alpha, u[1 : 1 + 2 * maps])
     rows = []
     for i, (s1, s2) in enumerate(values):
@@ -204,7 +208,9 @@ def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndar
 
 
 def _singular_values(maps: int, alpha: float, u: np.ndarray) -> list[tuple[float, float]]:
-    """Pairs 1 >= s1 >= s2 >= 0 with sum(s1 + 2 s2) = alpha, each uniform in what the others leave it (the released sequential sampler)."""
+    """Pairs 1 >= s1 >= s2 >= 0 with sum(s1 + 2 s2) = alpha, each uniform in what the others leave it (the released
+    sequential sampler).
+    """
     pairs = []
     left, slack = alpha, alpha - 3.0 * maps + 3.0  # to be spent; least that this and no later map must spend
     for i in range(maps - 1):

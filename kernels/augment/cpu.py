@@ -150,7 +150,7 @@ def resized_rows(source, bounds, weights, mirrored):
         row = result[n_out - 1 - i if mirrored else i]
         for j in range(m):
             row[j] = uint8(min(max(total[j] >> BITS, 0), 255))
-    return result[:, :m]
+    return result[:, :m]  # a slice, as turned() returns: to Numba, an image that is turned or not has one type
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

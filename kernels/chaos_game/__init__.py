@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -78,10 +79,11 @@ def chaos_game(
     Raises:
         RuntimeError: no implementation for the device.
 
-    Source: FractalDB (Kataoka et al., ACCV 2020) and its released renderer. The released program pastes, for every point in order, an opaque
-    3 x 3 patch whose nine bits are uniform over 1 .. 511. In distribution that is one bit a pixel: the last patch over a pixel decides it,
-    its bit is 1 with probability 256/511, and pixels decided by different patches are independent (by the same patch, up to the missing
-    all-zero mask). So: dilate the occupancy by the patch, AND it with independent bits of probability 256/511.
+    Source: FractalDB (Kataoka et al., ACCV 2020) and its released renderer. The released program pastes, for every
+    point in order, an opaque 3 x 3 patch whose nine bits are uniform over 1 .. 511. In distribution that is one bit a
+    pixel: the last patch over a pixel decides it, its bit is 1 with probability 256/511, and pixels decided by
+    different patches are independent (by the same patch, up to the missing all-zero mask). So: dilate the occupancy by
+    the patch, AND it with independent bits of probability 256/511.
     """
     cpu = _implementation(device)
     images = torch.empty((len(systems), 3 if color else 1, size, size), dtype=torch.uint8)
@@ -101,7 +103,9 @@ def chaos_game(
 def covered_pixels(
     systems: Systems, numbers: np.ndarray, *, seed: int, points: int, size: int, device: torch.device
 ) -> np.ndarray:
-    """Pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as :func:`chaos_game`."""
+    """Pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
+    :func:`chaos_game`.
+    """
     cpu = _implementation(device)
     covered = np.empty(len(systems), np.int64)
     key, words = _key(seed), _split(numbers)
@@ -115,7 +119,7 @@ def covered_pixels(
     return covered
 
 
-def _implementation(device: torch.device):
+def _implementation(device: torch.device) -> ModuleType:
     if device.type != "cpu":
         raise RuntimeError(f"chaos_game has no implementation for device {str(device)!r}; use device='cpu'")
     from gpurender.kernels.chaos_game import cpu
@@ -135,7 +139,9 @@ def _split(numbers: np.ndarray) -> np.ndarray:
 
 @cache
 def _survival(size: int) -> np.ndarray:
-    """uint32 [size + 1]: floor(2^32 (510/511)^g), the chance that g pixels in a row are all spared by an event of chance 1/511."""
+    """uint32 [size + 1]: floor(2^32 (510/511)^g), the chance that g pixels in a row are all spared by an event of
+    chance 1/511.
+    """
     chance, table = 1.0, np.zeros(size + 1, np.uint32)
     for gap in range(1, size + 1):
         chance = chance * 510.0 / 511.0

@@ -6,24 +6,26 @@ An iterated function system is a set of affine maps chosen with given probabilit
     y' = c x + d y + f          (a, b, c, d, e, f) = map i with probability p_i
 
 and lights the pixel under every point it visits. One image, top to bottom: :func:`walk` the points and frame them,
-:func:`splat` them into a bitmap of one bit a pixel, widen every point into a 3 x 3 patch and :func:`mask_row` it at random,
-and write bytes. Coloured images keep the number of the last point on a pixel instead of one bit.
+:func:`splat` them into a bitmap of one bit a pixel, widen every point into a 3 x 3 patch and :func:`mask_row` it at
+random, and write bytes. Coloured images keep the number of the last point on a pixel instead of one bit.
 
-**Many walkers, one image.** A sequential game is one long dependency; here ``W`` walkers play at once, and point ``i`` is step
-``i // W`` of walker ``i % W``. They start along one sequential game, the *pilot*: it begins at the origin as the released one does, and
-walker ``w`` starts where it is after ``16 w`` steps. So walker 0 draws the released game's own beginning, the others need no burn-in, and
-a system that mixes slowly (the spirals of 1p-frac turn for hundreds of steps) or does not contract at all shows it within the pilot's
-2,048 steps as it would in a sequential game. The tests compare occupancies with a sequential float64 game.
+**Many walkers, one image.** A sequential game is one long dependency; here ``W`` walkers play at once, and point ``i``
+is step ``i // W`` of walker ``i % W``. They start along one sequential game, the *pilot*: it begins at the origin as
+the released one does, and walker ``w`` starts where it is after ``16 w`` steps. So walker 0 draws the released game's
+own beginning, the others need no burn-in, and a system that mixes slowly (the spirals of 1p-frac turn for hundreds of
+steps) or does not contract at all shows it within the pilot's 2,048 steps as it would in a sequential game. The tests
+compare occupancies with a sequential float64 game.
 
-**Which map.** Sixteen random bits a step against cumulative probabilities in units of 2^-16, so a share is off by at most
-2^-16; over 200,000 points that is 3 points, against a sampling deviation of up to 220.
+**Which map.** Sixteen random bits a step against cumulative probabilities in units of 2^-16, so a share is off by at
+most 2^-16; over 200,000 points that is 3 points, against a sampling deviation of up to 220.
 
 **Divergence.** Most published systems contract only on average and a few do not contract at all. A walker that leaves
-|x|, |y| <= 2^62 goes back to the origin, and the point it would have reached is neither drawn nor framed. What it drew on the way out
-stays, so the frame is as wide as in the released float64 program and the picture is, as there, a few pixels.
+|x|, |y| <= 2^62 goes back to the origin, and the point it would have reached is neither drawn nor framed. What it drew
+on the way out stays, so the frame is as wide as in the released float64 program and the picture is, as there, a few
+pixels.
 
-**What makes it deterministic.** Every random word has an address (image's number, stream, step, walker); min, max and OR do
-not care for order; float32 with no contraction.
+**What makes it deterministic.** Every random word has an address (image's number, stream, step, walker); min, max and
+OR do not care for order; float32 with no contraction.
 """
 
 import numpy as np
@@ -126,7 +128,9 @@ def walk(maps, thresholds, key, number, xs, ys):
 
 @njit(inline="always")
 def pixels_a_unit(low, high, size):
-    """Scale that takes the span of an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last of them."""
+    """Scale that takes the span of an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last of
+    them.
+    """
     span = high - low
     if not span >= MIN_SPAN:
         return float32(0)
@@ -150,7 +154,7 @@ def locate(xs, ys, frame, size, stride, pixels):
 
 @njit(nogil=True, cache=True)
 def splat(xs, ys, frame, size, cover):
-    """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j of a row is column 32 j + k."""
+    """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k."""
     flat = cover.ravel()
     stride = 32 * cover.shape[1]
     pixels = np.empty(1024, np.int32)  # a block that stays in the first cache: places first, then scattered writes
@@ -163,7 +167,9 @@ def splat(xs, ys, frame, size, cover):
 
 @njit(nogil=True, cache=True)
 def widen(cover, wide):
-    """wide = cover moved by one, two and three columns: the columns of the 3 x 3 patches, pasted at (x + 1, y + 1) as released."""
+    """wide = cover moved by one, two and three columns: the columns of the 3 x 3 patches, pasted at (x + 1, y + 1) as
+    released.
+    """
     for y in range(cover.shape[0]):
         carry = uint32(0)
         for j in range(cover.shape[1]):
@@ -180,8 +186,8 @@ def mask_row(y, size, survival, key, number, mask):
     """A row of mask bits, each lit with probability 256/511: a fair bit, OR one lit with probability 1/511.
 
     1 - (1 - 1/2)(1 - 1/511) = 256/511. The second kind is rare, so it is drawn by the gaps between its pixels:
-    survival[g] = 2^32 (510/511)^g is the chance that a gap is at least g, and the gap of a word u is the largest g with u < survival[g].
-    mask  # [words] uint32
+    survival[g] = 2^32 (510/511)^g is the chance that a gap is at least g, and the gap of a word u is the largest g with
+    u < survival[g]. mask  # [words] uint32
     """
     calls = (mask.shape[0] + 3) // 4
     for q in range(calls):
@@ -246,8 +252,8 @@ def draw_grey(xs, ys, frame, patch, mask, survival, key, number, image):
 def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image):
     """The coloured image: a pixel takes the colour of the last point (or patch) on it. image  # [3, size, size] uint8.
 
-    The hue advances by one along a walk, as along the released sequential one: point i is step i // W of walker i % W, and the walkers'
-    paths count one after the other.
+    The hue advances by one along a walk, as along the released sequential one: point i is step i // W of walker i % W,
+    and the walkers' paths count one after the other.
     """
     size = image.shape[1]
     walkers = walker_count(xs.shape[0])
@@ -278,7 +284,7 @@ def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image
 
 @njit(nogil=True, cache=True)
 def orient(plane, orientation):
-    """Flip top-bottom (bit 0), then left-right (bit 1), then transpose (bit 2), in place. plane  # [size, size] uint8."""
+    """Flip top-bottom (bit 0), left-right (bit 1), then transpose (bit 2), in place. plane  # [size, size] uint8."""
     size = plane.shape[0]
     if orientation & 1:
         for y in range(size // 2):

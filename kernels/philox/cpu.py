@@ -1,6 +1,7 @@
 """Philox4x32-10, the one generator of the library, in Numba.
 
-Formula (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011), ten times, with the key bumped between rounds::
+Formula (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011), ten times, with the key
+bumped between rounds::
 
     (c0, c1, c2, c3) <- (hi(M1 c2) ^ c1 ^ k0,  lo(M1 c2),  hi(M0 c0) ^ c3 ^ k1,  lo(M0 c0))
     (k0, k1)         <- (k0 + W0, k1 + W1)
