@@ -45,6 +45,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", type=recipe, default="onepfrac-1k", help="a preset's name or a recipe's JSON file")
     parser.add_argument("--model", default="vit_tiny_patch16_224", help="name of a timm model")
     parser.add_argument("--image-size", type=int, default=224, help="side of the images that the model sees, in pixels")
+    parser.add_argument("--mean", type=float, default=0.5, help="brightness, 0 to 1, that the model sees as zero")
+    parser.add_argument("--std", type=float, default=0.5, help="difference in brightness that it sees as one")
     parser.add_argument("--batch-size", type=int, default=128, help="images a step and process")
     parser.add_argument("--epochs", type=int, default=100, help="length of the run")
     parser.add_argument("--steps", type=int, help="length of the run in optimiser steps, instead of --epochs")
@@ -195,7 +197,7 @@ def main() -> None:
         args.recipe,
         batch_size=args.batch_size,
         image_size=args.image_size,
-        augment=gr.augment.Crop(),
+        augment=gr.augment.Crop(mean=(args.mean,) * 3, std=(args.std,) * 3),
         shuffle=True,
         drop_last=True,
         device=args.device,

@@ -34,7 +34,7 @@ class Stream(IntEnum):
     SYSTEM = 9  # 1p-frac: candidate base systems of a given sigma-factor
     PERTURBATION = 10  # 1p-frac: the perturbation of a class
     ORDER = 11  # the loader's permutation
-    CROP = 12  # RandomResizedCrop: area, aspect ratio, position
+    CROP = 12  # RandomResizedCrop: area, aspect ratio, position, interpolation
     FLIP = 13  # horizontal and vertical flip
 
 

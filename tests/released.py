@@ -55,3 +55,16 @@ def masked_patches(columns, rows, size, rng):
 def iou(a, b):
     """Intersection over union of two bool arrays."""
     return (a & b).sum() / (a | b).sum()
+
+
+def sequential_singular_values(maps, alpha, rng):
+    """Anderson & Farrell's sampler, one value after the other: [maps, 2] with sum(s1 + 2 s2) = alpha."""
+    p, q, pairs = alpha, alpha - 3 * maps + 3, []
+    for _ in range(maps - 1):
+        s1 = rng.uniform(max(0, q / 3), min(1, p))
+        p, q = p - s1, q - s1
+        s2 = rng.uniform(max(0, q / 2), min(s1, p / 2))
+        p, q = p - 2 * s2, q - 2 * s2 + 3
+        pairs.append((s1, s2))
+    s2 = rng.uniform(max(0, (p - 1) / 2), p / 3)
+    return np.array([*pairs, (p - 2 * s2, s2)])

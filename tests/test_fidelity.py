@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from released import iou, masked_patches, patches, pixels, sequential_game
+from released import iou, masked_patches, patches, pixels, sequential_game, sequential_singular_values
 
 import gpurender as gr
 from gpurender.families import ifs
@@ -227,9 +227,7 @@ def test_weights_are_the_published_files(shared_dir):
 
 @pytest.mark.parametrize("maps", [1, 2, 3, 6])
 def test_sigma_factor_of_sampled_systems_is_exact(maps):
-    """sum s1 + 2 s2 within 0.1 of sigma, all maps contract; the distribution of its parts follows Anderson & Farrell's
-    sampler.
-    """
+    """sum s1 + 2 s2 is within 0.1 of sigma, and no map expands."""
     found = []
     for candidate in range(200):
         sigma = 0.4 + (3 * maps - 0.4) * candidate / 199
@@ -240,6 +238,18 @@ def test_sigma_factor_of_sampled_systems_is_exact(maps):
         assert (np.abs(system[:, 4:]) <= 1).all()
         found.append((values @ [1, 2]).sum() - sigma)
     assert np.std(found) == pytest.approx(0.2 / np.sqrt(12), rel=0.25)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.5, 5.0])
+def test_singular_values_follow_the_released_sampler(sigma):
+    """Each of the four singular values of two maps, against the released sequential sampler (Kolmogorov-Smirnov)."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(2)
+    theirs = np.array([sequential_singular_values(2, rng.uniform(sigma - 0.1, sigma + 0.1), rng) for _ in range(2000)])
+    systems = np.array([sample_system(8, candidate, 2, sigma) for candidate in range(2000)])
+    ours = np.linalg.svd(systems[:, :, :4].reshape(-1, 2, 2, 2), compute_uv=False)
+    for a, b in zip(ours.reshape(2000, 4).T, theirs.reshape(2000, 4).T, strict=True):
+        assert stats.ks_2samp(a, b).pvalue > 1e-4
 
 
 def test_orientation_of_sampled_maps_is_uniform():

@@ -86,18 +86,18 @@ def chaos_game(
     the patch, AND it with independent bits of probability 256/511.
     """
     cpu = _implementation(device)
-    images = torch.empty((len(systems), 3 if color else 1, size, size), dtype=torch.uint8)
+    images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy asks for huge pages
     key, point_words, mask_words = _key(seed), _split(point_numbers), _split(mask_numbers)
     orientations = np.ascontiguousarray(orientations, dtype=np.uint8)
 
     def work(first: int, last: int) -> None:
         cpu.draw_images(
             first, last, systems.counts, systems.maps, systems.thresholds, point_words, mask_words,
-            orientations, key, points, patch, mask, _survival(size), _palette(), images.numpy(),
+            orientations, key, points, patch, mask, _survival(size), _palette(), images,
         )  # fmt: skip
 
     parallel_ranges(len(systems), work)
-    return images
+    return torch.from_numpy(images)
 
 
 def covered_pixels(
