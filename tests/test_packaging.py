@@ -17,7 +17,7 @@ import pytest
 import gpurender as gr
 
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "first_light", "results")
-SOURCES = {".py", ".cu", ".cuh", ".typed"}
+SOURCES = {".py", ".cu", ".cuh", ".json", ".typed"}
 OPTIONAL = {"cupy", "triton", "nvidia"}  # what the library imports only where it is found
 DISTRIBUTIONS = {"PIL": "pillow"}  # import name to name on PyPI, where they differ
 

@@ -69,11 +69,8 @@ def draw_picks(chunk, walkers, key, number, picks):
 
 
 @njit(inline="always")
-def step(maps, thresholds, pick, x, y):
-    """The next point after (x, y) for a sixteen-bit pick; the origin instead of a point out of range."""
-    i = int32(0)
-    for k in range(maps.shape[0] - 1):
-        i += int32(pick >= thresholds[k])
+def step(maps, i, x, y):
+    """Map i of (x, y); the origin instead of a point out of range."""
     next_x = maps[i, 0] * x + maps[i, 1] * y + maps[i, 4]
     next_y = maps[i, 2] * x + maps[i, 3] * y + maps[i, 5]
     inside = (abs(next_x) <= LIMIT) & (abs(next_y) <= LIMIT)  # False for NaN as well
@@ -81,24 +78,37 @@ def step(maps, thresholds, pick, x, y):
 
 
 @njit(nogil=True, cache=True)
-def pilot(maps, thresholds, key, number, x, y):
-    """Where the walkers start, x, y float32 [W]: every sixteenth point of a sequential game from the origin."""
-    here_x, here_y = float32(0), float32(0)
-    for w in range(x.shape[0]):
-        x[w], y[w] = here_x, here_y
-        for call in range(PILOT_STEPS // PICKS_A_CALL):
-            block = uint32(PILOT_BLOCKS + w * (PILOT_STEPS // PICKS_A_CALL) + call)
-            four = philox4x32(block, POINTS, number[0], number[1], key[0], key[1])
-            for turn in range(PICKS_A_CALL):
-                pick = (four[turn // 2] >> uint32(16 * (turn % 2))) & uint32(0xFFFF)
-                here_x, here_y = step(maps, thresholds, pick, here_x, here_y)
+def choose(thresholds, words, shift, which):
+    """which[w] = the map for the sixteen bits of words[w] from bit ``shift`` on; int32 [W]."""
+    which[:] = 0
+    for k in range(thresholds.shape[0] - 1):  # one threshold at a time: every loop over walkers is a vector loop
+        for w in range(words.shape[0]):
+            which[w] += int32(((words[w] >> shift) & uint32(0xFFFF)) >= thresholds[k])
 
 
 @njit(nogil=True, cache=True)
-def move(maps, thresholds, words, shift, x, y):
-    """One step of every walker, in place; x, y float32 [W]."""
+def move(maps, which, x, y):
+    """One step of every walker, in place; x, y  # [W] float32."""
     for w in range(x.shape[0]):
-        x[w], y[w] = step(maps, thresholds, (words[w] >> shift) & uint32(0xFFFF), x[w], y[w])
+        x[w], y[w] = step(maps, which[w], x[w], y[w])
+
+
+@njit(nogil=True, cache=True)
+def pilot(maps, thresholds, key, number, x, y):
+    """Where the walkers start, x, y float32 [W]: every sixteenth point of a sequential game from the origin."""
+    calls = x.shape[0] * PILOT_STEPS // PICKS_A_CALL
+    words, which = np.empty(4 * calls, np.uint32), np.empty((2, 4 * calls), np.int32)
+    for c in range(calls):
+        words[4 * c], words[4 * c + 1], words[4 * c + 2], words[4 * c + 3] = philox4x32(
+            uint32(PILOT_BLOCKS + c), POINTS, number[0], number[1], key[0], key[1]
+        )
+    choose(thresholds, words, uint32(0), which[0])
+    choose(thresholds, words, uint32(16), which[1])
+    here_x, here_y = float32(0), float32(0)
+    for turn in range(x.shape[0] * PILOT_STEPS):
+        if turn % PILOT_STEPS == 0:
+            x[turn // PILOT_STEPS], y[turn // PILOT_STEPS] = here_x, here_y
+        here_x, here_y = step(maps, which[turn % 2, turn // 2], here_x, here_y)
 
 
 @njit(nogil=True, cache=True)
@@ -110,7 +120,7 @@ def walk(maps, thresholds, key, number, xs, ys):
     points = xs.shape[0]
     walkers = walker_count(points)
     x, y = np.empty(walkers, np.float32), np.empty(walkers, np.float32)
-    picks = np.empty((4, walkers), np.uint32)
+    picks, which = np.empty((4, walkers), np.uint32), np.empty(walkers, np.int32)
     pilot(maps, thresholds, key, number, x, y)
     min_x, max_x, min_y, max_y = x[0], x[0], y[0], y[0]
     for turn in range((points + walkers - 1) // walkers):
@@ -122,7 +132,8 @@ def walk(maps, thresholds, key, number, xs, ys):
         place = turn % PICKS_A_CALL
         if place == 0:
             draw_picks(turn // PICKS_A_CALL, walkers, key, number, picks)
-        move(maps, thresholds, picks[place // 2], uint32(16 * (place % 2)), x, y)
+        choose(thresholds, picks[place // 2], uint32(16 * (place % 2)), which)
+        move(maps, which, x, y)
     return min_x, max_x, min_y, max_y
 
 
