@@ -43,7 +43,7 @@ setup(
         "dali-cuda12": ["nvidia-dali-cuda120"],
         "dali-cuda13": ["nvidia-dali-cuda130"],
         "train": ["timm"],
-        "test": ["build", "hypothesis", "psutil", "pytest", "scipy", "setuptools>=77", "timm", "torchvision"],
+        "test": ["build", "hypothesis", "psutil", "pytest", "scikit-image", "scipy", "setuptools>=77", "timm", "torchvision"],
         "dev": ["gpurender[test]", "mypy", "ruff"],
     },
     entry_points={"console_scripts": ["gpurender = gpurender.cli:main"]},

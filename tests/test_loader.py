@@ -111,6 +111,17 @@ def test_epochs_are_augmented_anew():
     assert not any(torch.equal(x, u) for (x, _), (u, _) in zip(first, second, strict=True))
 
 
+def test_augmentation_is_drawn_at_the_address_epoch_times_len_plus_sample():
+    recipe, policy = tiny(), gr.augment.Crop()
+    drawn = gr.DataLoader(recipe, batch_size=20, image_size=24, augment=policy, shuffle=True, seed=3)
+    for epoch in range(3):
+        images, targets = next(iter(drawn))
+        samples = permuted(np.arange(20), 20, 3, epoch)
+        parameters = policy.draw(epoch * 20 + samples, seed=3, canvas_size=32)
+        assert torch.equal(images, policy.apply(gr.Renderer(recipe)(samples), parameters, image_size=24))
+        assert targets.tolist() == (samples // 4).tolist()
+
+
 def test_fresh_never_shows_an_image_twice():
     recipe = tiny()
     for fresh, distinct in ((False, 20), (True, 60)):

@@ -74,9 +74,9 @@ def test_another_batch_size_continues_the_same_samples(batch_size):
 
 
 def test_a_state_is_small_and_plain():
-    recipe = gr.OnePFrac(classes=2**31 - 1, instances=2**31 - 1, points=1)
+    recipe = gr.OnePFrac(classes=10**7, instances=2**31 - 1, points=1)
     big = gr.DataLoader(recipe, seed=2**64 - 1, shuffle=True)
-    state = {**big.state_dict(), "epoch": 2, "position": len(recipe) - 1}
+    state = {**big.state_dict(), "epoch": 800, "position": len(recipe) - 1}
     big.load_state_dict(state)
     text = json.dumps(big.state_dict())
     assert json.loads(text) == state

@@ -90,11 +90,17 @@ def chaos_game(
     key, point_words, mask_words = _key(seed), _split(point_numbers), _split(mask_numbers)
     orientations = np.ascontiguousarray(orientations, dtype=np.uint8)
 
+    survival, palette = _survival(size), _palette()
+
     def work(first: int, last: int) -> None:
-        cpu.draw_images(
-            first, last, systems.counts, systems.maps, systems.thresholds, point_words, mask_words,
-            orientations, key, points, patch, mask, _survival(size), _palette(), images,
-        )  # fmt: skip
+        for n in range(first, last):
+            m = systems.counts[n]
+            cpu.draw_image(
+                systems.maps[n, :m], systems.thresholds[n, :m], key, point_words[n], mask_words[n],
+                points, patch, mask, survival, palette, images[n],
+            )  # fmt: skip
+            for plane in images[n]:
+                cpu.orient(plane, orientations[n])
 
     parallel_ranges(len(systems), work)
     return torch.from_numpy(images)
@@ -111,9 +117,9 @@ def covered_pixels(
     key, words = _key(seed), _split(numbers)
 
     def work(first: int, last: int) -> None:
-        cpu.count_pixels(
-            first, last, systems.counts, systems.maps, systems.thresholds, words, key, points, size, covered
-        )  # fmt: skip
+        for n in range(first, last):
+            m = systems.counts[n]
+            covered[n] = cpu.count_pixels(systems.maps[n, :m], systems.thresholds[n, :m], key, words[n], points, size)
 
     parallel_ranges(len(systems), work)
     return covered

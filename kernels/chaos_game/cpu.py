@@ -29,7 +29,7 @@ OR do not care for order; float32 with no contraction.
 """
 
 import numpy as np
-from numba import float32, int32, int64, njit, uint32
+from numba import float32, int32, njit, uint32
 
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.randomness import Stream
@@ -49,7 +49,7 @@ MASK = np.uint32(Stream.MASK)
 MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def walker_count(points):
     """The largest power of two that leaves every walker 64 steps, at most 128."""
     walkers = 1
@@ -68,7 +68,7 @@ def draw_picks(chunk, walkers, key, number, picks):
         )
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def step(maps, i, x, y):
     """Map i of (x, y); the origin instead of a point out of range."""
     next_x = maps[i, 0] * x + maps[i, 1] * y + maps[i, 4]
@@ -137,7 +137,7 @@ def walk(maps, thresholds, key, number, xs, ys):
     return min_x, max_x, min_y, max_y
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def pixels_a_unit(low, high, size):
     """Scale that takes the span of an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last of
     them.
@@ -206,8 +206,10 @@ def mask_row(y, size, survival, key, number, mask):
         for k in range(min(4, mask.shape[0] - 4 * q)):
             mask[4 * q + k] = four[k]
     x, drawn = -1, 0
-    four = philox4x32(uint32(y << 16), MASK_EXCESS, number[0], number[1], key[0], key[1])
     while True:
+        if drawn % 4 == 0:
+            block = uint32((y << 16) | (drawn // 4))
+            four = philox4x32(block, MASK_EXCESS, number[0], number[1], key[0], key[1])
         low, high = 0, size  # the gap lies in [low, high]
         while low < high:
             middle = (low + high + 1) // 2
@@ -220,9 +222,6 @@ def mask_row(y, size, survival, key, number, mask):
             return
         mask[x >> 5] |= uint32(uint32(1) << uint32(x & 31))
         drawn += 1
-        if drawn % 4 == 0:
-            block = uint32((y << 16) | (drawn // 4))
-            four = philox4x32(block, MASK_EXCESS, number[0], number[1], key[0], key[1])
 
 
 @njit(nogil=True, cache=True)
@@ -294,54 +293,40 @@ def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image
 
 
 @njit(nogil=True, cache=True)
+def count_bits(cover):
+    """Bits set in a bitmap of uint32 words."""
+    total = 0
+    for word in cover.ravel():
+        while word:  # clears the lowest set bit
+            word &= uint32(word - uint32(1))
+            total += 1
+    return total
+
+
+# What follows is ordinary Python around the loops above: compiled into one function they would be optimised twice, and
+# the first image would come two seconds later.
+
+
 def orient(plane, orientation):
     """Flip top-bottom (bit 0), left-right (bit 1), then transpose (bit 2), in place. plane  # [size, size] uint8."""
-    size = plane.shape[0]
-    if orientation & 1:
-        for y in range(size // 2):
-            for x in range(size):
-                plane[y, x], plane[size - 1 - y, x] = plane[size - 1 - y, x], plane[y, x]
-    if orientation & 2:
-        for y in range(size):
-            for x in range(size // 2):
-                plane[y, x], plane[y, size - 1 - x] = plane[y, size - 1 - x], plane[y, x]
-    if orientation & 4:
-        for y in range(size):
-            for x in range(y):
-                plane[y, x], plane[x, y] = plane[x, y], plane[y, x]
+    turned = plane[:: -1 if orientation & 1 else 1, :: -1 if orientation & 2 else 1]
+    plane[...] = turned.T if orientation & 4 else turned
 
 
-@njit(nogil=True, cache=True)
-def draw_images(
-    first, last, counts, maps, thresholds, point_numbers, mask_numbers, orientations,
-    key, points, patch, mask, survival, palette, images,
-):  # fmt: skip
-    """Images first to last - 1 of a batch; images  # [N, C, size, size] uint8, coloured if C is 3."""
+def draw_image(maps, thresholds, key, point_number, mask_number, points, patch, mask, survival, palette, image):
+    """One image; image  # [C, size, size] uint8, coloured if C is 3."""
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-    for n in range(first, last):
-        m = counts[n]
-        frame = walk(maps[n, :m], thresholds[n, :m], key, point_numbers[n], xs, ys)
-        if images.shape[1] == 3:
-            draw_color(xs, ys, frame, patch, mask, survival, palette, key, mask_numbers[n], images[n])
-        else:
-            draw_grey(xs, ys, frame, patch, mask, survival, key, mask_numbers[n], images[n, 0])
-        for c in range(images.shape[1]):
-            orient(images[n, c], orientations[n])
+    frame = walk(maps, thresholds, key, point_number, xs, ys)
+    if len(image) == 3:
+        draw_color(xs, ys, frame, patch, mask, survival, palette, key, mask_number, image)
+    else:
+        draw_grey(xs, ys, frame, patch, mask, survival, key, mask_number, image[0])
 
 
-@njit(nogil=True, cache=True)
-def count_pixels(first, last, counts, maps, thresholds, numbers, key, points, size, covered):
-    """covered[n] = pixels of a size x size canvas with a point on them, for systems first to last - 1; int64 [N]."""
+def count_pixels(maps, thresholds, key, number, points, size):
+    """Pixels of a size x size canvas with a point on them."""
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-    cover = np.empty((size, (size + 31) // 32), np.uint32)
-    for n in range(first, last):
-        m = counts[n]
-        frame = walk(maps[n, :m], thresholds[n, :m], key, numbers[n], xs, ys)
-        cover[:] = 0
-        splat(xs, ys, frame, size, cover)
-        total = int64(0)
-        for word in cover.ravel():
-            while word:  # clears the lowest set bit
-                word &= uint32(word - uint32(1))
-                total += 1
-        covered[n] = total
+    frame = walk(maps, thresholds, key, number, xs, ys)
+    cover = np.zeros((size, (size + 31) // 32), np.uint32)
+    splat(xs, ys, frame, size, cover)
+    return count_bits(cover)

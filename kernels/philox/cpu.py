@@ -19,7 +19,7 @@ W1 = np.uint32(0xBB67AE85)
 ROUNDS = 10
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def philox4x32(c0, c1, c2, c3, k0, k1):
     """Four uint32 from a counter of four uint32 and a key of two."""
     for _ in range(ROUNDS):
