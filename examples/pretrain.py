@@ -200,7 +200,6 @@ def main() -> None:
         augment=gr.augment.Crop(mean=(args.mean,) * 3, std=(args.std,) * 3),
         shuffle=True,
         drop_last=True,
-        device=args.device,
         seed=args.seed,
     )
     if len(loader) == 0:
