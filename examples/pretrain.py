@@ -89,7 +89,7 @@ def world_size() -> int:
 def create_model(name: str, classes: int, image_size: int) -> nn.Module:
     """A timm model with random weights; one whose input size is fixed at birth (a ViT) is made for ``image_size``."""
     config = timm.get_pretrained_cfg(name)
-    size = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    size: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     return timm.create_model(name, num_classes=classes, **size)
 
 
