@@ -5,6 +5,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 UINT64_MAX = 2**64 - 1
 
 
@@ -26,6 +28,23 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ValueError(f"{name} must be {allowed}, got {_shown(value)}")
     return number
+
+
+def integers(name: str, values: Any, high: int) -> np.ndarray:
+    """Return integers in ``[0, high]`` — an int, a list, a NumPy array or a torch tensor — as uint64 ``[N]``."""
+    allowed = f"integers in [0, {high}]"
+    try:
+        array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be {allowed}, got {_shown(values)}") from None
+    if array.size == 0 and array.ndim == 1:
+        return np.zeros(0, np.uint64)
+    if array.dtype.kind not in "iu" or array.ndim > 1:
+        raise TypeError(f"{name} must be {allowed}, one or a list, got {array.dtype} {list(array.shape)}")
+    least, most = int(array.min()), int(array.max())
+    if least < 0 or most > high:
+        raise ValueError(f"{name} must be {allowed}, got {least if least < 0 else most}")
+    return np.atleast_1d(array).astype(np.uint64)
 
 
 def real(name: str, value: Any, low: float, high: float) -> float:

@@ -47,9 +47,8 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
 
     @cached_property
     def classes(self) -> list[str]:
-        """Names of the classes: numbers of at least five digits, as the published folders are named."""
-        digits = max(5, len(str(self.recipe.classes - 1)))
-        return [f"{label:0{digits}d}" for label in range(self.recipe.classes)]
+        """Names of the classes, by label."""
+        return [self.recipe.class_name(label) for label in range(self.recipe.classes)]
 
     @cached_property
     def class_to_idx(self) -> dict[str, int]:

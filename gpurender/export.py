@@ -19,12 +19,6 @@ MANIFEST = "recipe.json"
 BATCH = 64
 
 
-def class_names(recipe: Recipe) -> list[str]:
-    """Folder names of the classes, ``"00000"`` and on, in an order that sorting keeps."""
-    width = max(5, len(str(recipe.classes - 1)))
-    return [f"{label:0{width}d}" for label in range(recipe.classes)]
-
-
 def export(
     recipe: Recipe | str, directory: str | os.PathLike[str], *, limit: int | None = None, device: str = "cpu"
 ) -> tuple[int, int]:
@@ -65,8 +59,8 @@ def export(
 def image_path(root: Path, recipe: Recipe, sample: int) -> Path:
     """Where the image of a sample lies."""
     label, instance = divmod(sample, recipe.instances)
-    name = f"{label:0{max(5, len(str(recipe.classes - 1)))}d}"
-    return root / name / f"{name}_{instance:0{max(4, len(str(recipe.instances - 1)))}d}.png"
+    name, digits = recipe.class_name(label), max(4, len(str(recipe.instances - 1)))
+    return root / name / f"{name}_{instance:0{digits}d}.png"
 
 
 def _claim(root: Path, recipe: Recipe) -> None:

@@ -65,6 +65,10 @@ class Recipe:
     def __len__(self) -> int:
         return self.classes * self.instances
 
+    def class_name(self, label: int) -> str:
+        """Name of a class: its number in at least five digits, as the published folders are named."""
+        return f"{label:0{max(5, len(str(self.classes - 1)))}d}"
+
     def canonical(self) -> dict[str, Any]:
         """All that decides a pixel or a label, and nothing else; a family drops here what its other fields override."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

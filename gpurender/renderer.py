@@ -76,16 +76,4 @@ class Renderer:
 
     def _samples(self, samples: Any) -> np.ndarray:
         """Sample numbers as int64 [N]."""
-        allowed = f"integers in [0, {len(self.recipe)})"
-        try:
-            array = np.asarray(samples.cpu() if isinstance(samples, torch.Tensor) else samples)
-        except (TypeError, ValueError, OverflowError):
-            raise TypeError(f"samples must be {allowed}, got {samples!r}") from None
-        if array.size == 0 and array.ndim == 1:
-            return np.zeros(0, np.int64)
-        if array.dtype.kind not in "iu" or array.ndim > 1:
-            raise TypeError(f"samples must be {allowed}, one or a list, got {array.dtype} {list(array.shape)}")
-        outside = (array < 0) | (array >= len(self.recipe))
-        if outside.any():
-            raise ValueError(f"samples must be {allowed}, got {np.atleast_1d(array)[np.atleast_1d(outside)][0]}")
-        return np.atleast_1d(array).astype(np.int64)
+        return checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)

@@ -8,7 +8,7 @@ import torch
 
 from gpurender import checks
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters, draw_numbers
+from gpurender.augment.policy import Parameters
 from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import BILINEAR, MAX_SIDE
 from gpurender.mathematics import exp, log
@@ -78,7 +78,7 @@ class Crop:
             ``boxes`` int32 ``[N, 4]``: top, left, height, width; ``flips`` bool ``[N, 2]``: horizontal, vertical;
             ``interpolations`` uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
         """
-        numbers = draw_numbers(numbers)
+        numbers = checks.integers("numbers", numbers, checks.UINT64_MAX)
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
         blocks = words(seed, Stream.CROP, numbers, ATTEMPTS + 1).reshape(-1, ATTEMPTS + 1, 4)

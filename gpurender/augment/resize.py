@@ -8,7 +8,7 @@ import torch
 
 from gpurender import checks
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters, draw_numbers
+from gpurender.augment.policy import Parameters
 from gpurender.kernels.augment import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, crop_resize
 
 INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
@@ -69,7 +69,7 @@ class Resize:
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512) -> Parameters:
         """What :meth:`gpurender.augment.crop.Crop.draw` returns, but the same for every number and seed."""
-        n = len(draw_numbers(numbers))
+        n = len(checks.integers("numbers", numbers, checks.UINT64_MAX))
         checks.integer("seed", seed, 0, checks.UINT64_MAX)
         side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
         return {
