@@ -8,16 +8,18 @@ import gpurender as gr
 from gpurender.preview import GAP, contact_sheet
 
 HERE = Path(__file__).parent
-COLUMNS, CELL = 7, 160
+IMAGES, CELL = 7, 160
 
 
 def families() -> Image.Image:
     """One row a family, each image of another class."""
     recipes = [gr.OnePFrac(), gr.FractalDB(instances=1, weights=[[1] * 6]), gr.VisualAtom(instances=1)]
-    rows = [contact_sheet(recipe, 1, COLUMNS, cell=CELL) for recipe in recipes]
-    sheet = Image.new("RGB", (rows[0].width, len(rows) * (CELL + GAP) + GAP), "white")
-    for k, row in enumerate(rows):
-        sheet.paste(row, (0, k * (CELL + GAP)))
+    step = CELL + GAP
+    sheet = Image.new("RGB", (IMAGES * step + GAP, len(recipes) * step + GAP), "white")
+    for row, recipe in enumerate(recipes):
+        column = contact_sheet(recipe, IMAGES, 1, cell=CELL)  # one class below the other: laid side by side here
+        for k in range(IMAGES):
+            sheet.paste(column.crop((GAP, GAP + k * step, step, (k + 1) * step)), (GAP + k * step, GAP + row * step))
     return sheet
 
 

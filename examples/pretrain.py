@@ -13,6 +13,7 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +41,58 @@ def recipe(text: str) -> gr.Recipe:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], Any]:
+    """An argparse type: a finite number in [low, high]."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise argparse.ArgumentTypeError(f"{text} is not within {low:g} and {high:g}")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def model_name(text: str) -> str:
+    if not timm.is_model(text):
+        raise argparse.ArgumentTypeError(f"timm has no model {text!r}")
+    return text
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--recipe", type=recipe, default="onepfrac-1k", help="a preset's name or a recipe's JSON file")
-    parser.add_argument("--model", default="vit_tiny_patch16_224", help="name of a timm model")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the images that the model sees, in pixels")
-    parser.add_argument("--mean", type=float, default=0.5, help="brightness, 0 to 1, that the model sees as zero")
-    parser.add_argument("--std", type=float, default=0.5, help="difference in brightness that it sees as one")
-    parser.add_argument("--batch-size", type=int, default=128, help="images a step and process")
-    parser.add_argument("--epochs", type=int, default=100, help="length of the run")
-    parser.add_argument("--steps", type=int, help="length of the run in optimiser steps, instead of --epochs")
+    parser.add_argument("--model", type=model_name, default="vit_tiny_patch16_224", help="name of a timm model")
+    parser.add_argument(
+        "--image-size", type=number(int, 1, 4096), default=224, help="side of the images that the model sees, in pixels"
+    )
+    parser.add_argument(
+        "--mean", type=number(float, 0, 1), default=0.5, help="brightness, 0 to 1, that the model sees as zero"
+    )
+    parser.add_argument(
+        "--std", type=number(float, 0.001, 1000), default=0.5, help="difference in brightness that it sees as one"
+    )
+    parser.add_argument("--batch-size", type=number(int, 1), default=128, help="images a step and process")
+    parser.add_argument("--epochs", type=number(int, 1), default=100, help="length of the run")
+    parser.add_argument(
+        "--steps", type=number(int, 1), help="length of the run in optimiser steps, instead of --epochs"
+    )
     parser.add_argument("--optimizer", choices=["adamw", "sgd"], default="adamw", help="update rule")
-    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate after the warm-up")
-    parser.add_argument("--weight-decay", type=float, default=0.05, help="weight decay of all but biases and norms")
-    parser.add_argument("--warmup", type=float, default=0.05, help="share of the run in which the rate rises linearly")
+    parser.add_argument("--lr", type=number(float, 0), default=1e-3, help="learning rate after the warm-up")
+    parser.add_argument(
+        "--weight-decay", type=number(float, 0), default=0.05, help="weight decay of all but biases and norms"
+    )
+    parser.add_argument(
+        "--warmup", type=number(float, 0, 1), default=0.05, help="share of the run in which the rate rises linearly"
+    )
     parser.add_argument("--amp", choices=AMP_DTYPES, default="bf16", help="mixed precision on a GPU")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights, the order and the crops")
+    parser.add_argument(
+        "--seed", type=number(int, 0, 2**32), default=0, help="seed of the weights, the order and the crops"
+    )
     parser.add_argument("--output", type=Path, default=Path("first_light"), help="folder of the results")
-    parser.add_argument("--log-every", type=int, default=10, help="steps from one loss line to the next")
-    parser.add_argument("--save-every", type=int, default=500, help="steps from one checkpoint to the next")
+    parser.add_argument("--log-every", type=number(int, 1), default=10, help="steps from one loss line to the next")
+    parser.add_argument("--save-every", type=number(int, 1), default=500, help="steps from one checkpoint to the next")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --output, if there is one")
     args = parser.parse_args()
     args.checkpoint = args.output / "checkpoint.pt"

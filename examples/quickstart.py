@@ -15,5 +15,5 @@ print(f"loader   {len(loader)} batches an epoch")
 print(f"images   {images.dtype} {list(images.shape)} on {images.device}, {images.min():.2f} to {images.max():.2f}")
 print(f"targets  {targets.dtype} {list(targets.shape)}: {targets[:6].tolist()} ...")
 
-contact_sheet(recipe, rows=6, cols=8).save("quickstart.png")
-print("quickstart.png shows 48 of the classes")
+contact_sheet(recipe, rows=8, cols=4).save("quickstart.png")
+print("quickstart.png shows eight classes, one a row")

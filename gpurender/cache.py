@@ -15,16 +15,21 @@ from pathlib import Path
 log = logging.getLogger("gpurender")
 
 
-def directory() -> Path:
-    """``$XDG_CACHE_HOME/gpurender``, by default ``~/.cache/gpurender``."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(root) / "gpurender"
+def directory() -> Path | None:
+    """``$XDG_CACHE_HOME/gpurender``, by default ``~/.cache/gpurender``; ``None`` for a user without a home."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(root):  # the XDG specification: a relative one is to be ignored
+        root = os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(root) / "gpurender" if os.path.isabs(root) else None
 
 
 def load(kind: str, key: str) -> list[int] | None:
     """The integers saved under a kind and a key, or ``None`` if there are none or the file is damaged."""
+    path = _path(kind, key)
+    if path is None:
+        return None
     try:
-        data = json.loads(_path(kind, key).read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
         values = data["values"]
         if data["sha256"] == _checksum(kind, key, values) and all(type(value) is int for value in values):
             return values
@@ -36,6 +41,8 @@ def load(kind: str, key: str) -> list[int] | None:
 def save(kind: str, key: str, values: list[int]) -> None:
     """Save integers under a kind and a key, atomically; a failure is logged and otherwise ignored."""
     path = _path(kind, key)
+    if path is None:
+        return
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +57,9 @@ def save(kind: str, key: str, values: list[int]) -> None:
                 os.unlink(temporary)
 
 
-def _path(kind: str, key: str) -> Path:
-    return directory() / f"{kind}-{key}.json"
+def _path(kind: str, key: str) -> Path | None:
+    folder = directory()
+    return None if folder is None else folder / f"{kind}-{key}.json"
 
 
 def _checksum(kind: str, key: str, values: list[int]) -> str:

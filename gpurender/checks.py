@@ -32,19 +32,18 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
 
 def integers(name: str, values: Any, high: int) -> np.ndarray:
     """Return integers in ``[0, high]`` — an int, a list, a NumPy array or a torch tensor — as uint64 ``[N]``."""
-    allowed = f"integers in [0, {high}]"
-    try:
-        array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{name} must be {allowed}, got {_shown(values)}") from None
-    if array.size == 0 and array.ndim == 1:
-        return np.zeros(0, np.uint64)
-    if array.dtype.kind not in "iu" or array.ndim > 1:
-        raise TypeError(f"{name} must be {allowed}, one or a list, got {array.dtype} {list(array.shape)}")
-    least, most = int(array.min()), int(array.max())
-    if least < 0 or most > high:
-        raise ValueError(f"{name} must be {allowed}, got {least if least < 0 else most}")
-    return np.atleast_1d(array).astype(np.uint64)
+    if hasattr(values, "cpu"):  # a tensor
+        values = values.cpu().numpy()
+    if not isinstance(values, (np.ndarray, np.generic)):
+        values = [values] if not isinstance(values, (list, tuple, range)) else values
+        return np.array([integer(name, value, 0, high) for value in values], np.uint64)
+    allowed = f"integers in [0, {high}], one or a list"
+    if values.ndim > 1 or (values.dtype.kind not in "iu" and values.size > 0):  # np.array([]) is of floats
+        raise TypeError(f"{name} must be {allowed}, got {_shown(values)} of {values.dtype}")
+    if values.size:
+        integer(name, values.min(), 0, high)
+        integer(name, values.max(), 0, high)
+    return np.atleast_1d(values).astype(np.uint64)
 
 
 def real(name: str, value: Any, low: float, high: float) -> float:

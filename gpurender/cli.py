@@ -92,7 +92,7 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--rows", type=int, default=4, metavar="R", help="classes (default 4)")
     command.add_argument("--cols", type=int, default=6, metavar="C", help="instances of each (default 6)")
     command.add_argument(
-        "--augment", choices=["crop"], help="show what training sees: crop = random resized crop and flips"
+        "--augment", metavar="POLICY", help="show what training sees: crop = random resized crop and flips"
     )
     command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
     command.set_defaults(run=_preview)
@@ -102,18 +102,21 @@ def _preview(options: argparse.Namespace) -> int:
     from PIL import Image
 
     from gpurender.augment import Crop
-    from gpurender.files import replacing
+    from gpurender.files import check_writable, replacing
     from gpurender.preview import contact_sheet
     from gpurender.recipes import recipe
 
-    suffix = os.path.splitext(options.output)[1].lower()
-    if suffix not in Image.registered_extensions():
-        raise ValueError(f"output must end in a picture's suffix such as .png, got {options.output!r}")
-    policy = Crop() if options.augment == "crop" else None
+    form = Image.registered_extensions().get(os.path.splitext(options.output)[1].lower())
+    if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {options.output!r}")
+    if options.augment not in (None, "crop"):
+        raise ValueError(f"augment must be 'crop', the one policy of this version, got {options.augment!r}")
+    check_writable(options.output)
+    policy = Crop() if options.augment else None
     chosen = recipe(options.recipe)
     sheet = contact_sheet(chosen, options.rows, options.cols, augment=policy, device=options.device)
     with replacing(options.output) as temporary:
-        sheet.save(temporary, format=Image.registered_extensions()[suffix])
+        sheet.save(temporary, format=form)
     print(f"{options.output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")
     return 0
 

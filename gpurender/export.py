@@ -13,6 +13,7 @@ from gpurender import checks
 from gpurender.files import TEMPORARY, replacing
 from gpurender.progress import progress
 from gpurender.recipes import Recipe
+from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
 
 MANIFEST = "recipe.json"
@@ -67,12 +68,15 @@ def _claim(root: Path, recipe: Recipe) -> None:
     """Make the directory this recipe's, or refuse it; clear what a killed run left unfinished."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"directory {str(root)!r} is not a directory")
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+        raise ValueError(f"directory {str(root)!r} cannot be made: {error.strerror}") from None
     for leftover in root.rglob(TEMPORARY + "*"):
         leftover.unlink(missing_ok=True)
     manifest = root / MANIFEST
     if manifest.exists():
-        there = Recipe.from_json(manifest.read_text(encoding="utf-8"))
+        there = as_recipe(manifest)
         if there.fingerprint != recipe.fingerprint:
             raise ValueError(
                 f"directory {str(root)!r} holds another recipe: "

@@ -59,15 +59,15 @@ class DataLoader:
         augment: a policy of ``gpurender.augment``; ``None`` resizes the canvas and normalises with mean = std = 0.5.
         shuffle: draw the samples of an epoch in an order keyed by seed and epoch, else in that of their numbers.
         drop_last: leave out what is left of an epoch when it no longer fills a step.
-        device: where to draw and where the batches are; ``None``: the CPU.
+        device: where to draw and where the batches are; ``None``: the CPU, which is all that this version draws on.
         dtype: of the images: ``torch.float32``, ``float16``, ``bfloat16`` or ``float64``.
         seed: unsigned 64-bit key of order and augmentation (the images themselves have the recipe's).
-        fresh: draw new instances of the classes in every epoch, so that no image is ever seen twice.
+        fresh: draw new instances of the classes in every epoch, so that no image is ever seen twice (but for the
+            samples that fill up a tail of fewer samples than ranks; ``drop_last`` leaves that out).
         rank, world_size: this process and the number of processes, given together or not at all.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
-        RuntimeError: nothing can draw this recipe on the device.
     """
 
     # What code that introspects torch's DataLoader looks for: no workers, no pinned copies, nothing to collate.
@@ -206,8 +206,10 @@ class DataLoader:
         self._epoch, self._position, self._resumes = epoch, position, resumes
         self._moves += 1
 
-    def _handed_out(self, epoch: int, position: int) -> None:
-        self._epoch, self._position, self._resumes = epoch, position, False
+    def _handed_out(self, epoch: int, position: int, moves: int) -> None:
+        """Move on after a batch, unless the place was set while the pass that drew it was already under way."""
+        if moves == self._moves:
+            self._epoch, self._position, self._resumes = epoch, position, False
 
     def _start(self) -> tuple[int, int]:
         """Epoch and position at which a pass begins."""
@@ -259,7 +261,7 @@ class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         batch = loader._draw(self._epoch, positions)  # if this raises, nothing has moved: ask again for the same batch
         self._position += loader.batch_size * world.world_size
         if len(loader._share(self._position, world)):
-            loader._handed_out(self._epoch, self._position)
+            loader._handed_out(self._epoch, self._position, self._moves)
         else:
             self._finish()
         return batch
@@ -269,11 +271,12 @@ class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
             self._world = self._loader._world()
             if self._moves != self._loader._moves:  # a state was loaded, or an epoch set, after iter()
                 self._epoch, self._position = self._loader._start()
+                self._moves = self._loader._moves
         return self._world
 
     def _finish(self) -> None:
         self._over = True
-        self._loader._handed_out(self._epoch + 1, 0)
+        self._loader._handed_out(self._epoch + 1, 0, self._moves)
 
 
 class BatchSampler:

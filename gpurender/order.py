@@ -41,8 +41,8 @@ MAX_LENGTH = 2**62  # sides then fit 31 bits and cells 63
 
 
 def last_epoch(length: int) -> int:
-    """The last epoch whose draw numbers, ``epoch * length + sample``, and whose rounds still have a 64-bit address."""
-    return 2**64 // max(length, ROUNDS) - 1
+    """The last epoch whose draw numbers, ``epoch * length + sample``, and rounds stay below 2^63 (searches: above)."""
+    return 2**63 // max(length, ROUNDS) - 1
 
 
 def permuted(positions: np.ndarray, length: int, seed: int, epoch: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from gpurender import checks
+from gpurender.order import last_epoch
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 
@@ -27,7 +28,7 @@ class Renderer:
         device: where to draw.
 
     Raises:
-        RuntimeError: at the first image, if the family's kernel has no implementation for the device.
+        ValueError: no such recipe, or a device other than the CPU, the only one this version draws on.
     """
 
     def __init__(self, recipe: Recipe | str, device: str | torch.device = "cpu") -> None:
@@ -35,7 +36,9 @@ class Renderer:
         try:
             self.device = torch.device(device)
         except (RuntimeError, TypeError):
-            raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda:0', got {device!r}") from None
+            raise ValueError(f"device must be 'cpu', got {device!r}") from None
+        if self.device.type != "cpu":
+            raise ValueError(f"device must be 'cpu': this version has no kernels for other devices, got {device!r}")
         self._catalog: Any = None
 
     def __repr__(self) -> str:
@@ -58,7 +61,7 @@ class Renderer:
             TypeError, ValueError: samples that are no integers or out of range.
         """
         numbers = self._samples(samples)
-        epoch = checks.integer("epoch", epoch, 0, (2**63) // len(self.recipe))
+        epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
         draws = numbers.astype(np.uint64) + np.uint64(epoch * len(self.recipe))
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
         return self.recipe.canvases(self.catalog, numbers, draws, fresh, self.device)

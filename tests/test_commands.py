@@ -52,6 +52,12 @@ def test_help_teaches():
         "preview onepfrac-1k",
         "preview onepfrac-2k -o x.png",
         "preview onepfrac-1k -o x.txt",
+        "preview onepfrac-1k -o x.psd",
+        "preview onepfrac-1k -o nowhere/x.png",
+        "preview onepfrac-1k -o x.png --device cuda",
+        "bench onepfrac-1k --device cuda",
+        "export onepfrac-1k out --device cuda",
+        "export onepfrac-1k /proc/nope",
         "preview onepfrac-1k -o x.png --rows 0",
         "preview onepfrac-1k -o x.png --rows two",
         "preview onepfrac-1k -o x.png --augment none",
@@ -88,7 +94,10 @@ def test_doctor_reports_and_tries(capsys):
         or report["packages"]["torch"] == torch.__version__
     )
     on = {kernel["kernel"] for kernel in report["kernels"] if kernel["device"] == "cpu" and kernel["available"]}
-    assert on == {"chaos_game", "polyline", "augment"}
+    assert on == {"philox", "chaos_game", "polyline", "augment"}
+    off = [kernel for kernel in report["kernels"] if kernel["device"] == "cuda"]
+    assert all(kernel["reason"] and not kernel["available"] for kernel in off)
+    assert len(off) == 4
     assert cli.main(["doctor"]) == 0
     assert re.search(r"chaos_game +cpu +on \(numba\)", capsys.readouterr().out)
 
@@ -96,7 +105,7 @@ def test_doctor_reports_and_tries(capsys):
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
     from gpurender import doctor
 
-    def broken(device):
+    def broken():
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(doctor, "_TRIALS", {"chaos_game": broken})

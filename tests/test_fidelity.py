@@ -164,7 +164,8 @@ def test_colour_advances_along_the_walk_and_later_points_lie_on_top():
         mask_mode="fill",
     )
     renderer = gr.Renderer(recipe)
-    systems = renderer.catalog
+    renderer(0)
+    systems = recipe._systems(0, np.array([0]), renderer.catalog.attempts[:1])
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
     nothing = np.zeros(2, np.uint32)
     frame = cpu.walk(systems.maps[0], systems.thresholds[0], nothing, nothing, xs, ys)

@@ -109,6 +109,16 @@ def test_fingerprint_changes_if_and_only_if_an_image_could():
     assert gr.FractalDB(weights="base").fingerprint == gr.FractalDB(weights=weight_set(0.4)).fingerprint
     assert gr.FractalDB(weights="small").fingerprint != gr.FractalDB(weights="base").fingerprint
     assert gr.FractalDB(flips=2, instances=500).fingerprint != gr.FractalDB(flips=4, instances=500).fingerprint
+    # only what some instance uses counts
+    ones, other = [1.0] * 6, [2.0] * 6
+    assert gr.FractalDB(instances=4, patches=1).fingerprint == gr.FractalDB(instances=4).fingerprint
+    assert gr.FractalDB(instances=2, flips=2).fingerprint == gr.FractalDB(instances=2, flips=4).fingerprint
+    assert gr.FractalDB(weights=[ones, other], instances=40).fingerprint == gr.FractalDB(weights=[ones]).fingerprint
+    assert gr.FractalDB(weights=[ones, other], instances=41).fingerprint != gr.FractalDB(weights=[ones]).fingerprint
+    assert gr.FractalDB(fill_rate=0.2).fingerprint == gr.FractalDB(fill_rate=0.2 + 1e-9).fingerprint
+    never = [*shares, [0.5, 0, 0, 0.5, 9, 9, 0]]
+    assert gr.FractalDB(categories=[never]).fingerprint == gr.FractalDB(categories=[shares]).fingerprint
+    assert gr.OnePFrac(base=never[::-1]).fingerprint != one  # perturbations have the number of their map
 
 
 WRONG = [
@@ -269,6 +279,7 @@ def write_category(folder, name="00000.csv", text=None):
         ("a,b,c,d,e,f,g\n", "line 1"),
         ("nan,0,0,0.5,0,0,1\n", "finite"),
         ("inf,0,0,0.5,0,0,1\n", "finite"),
+        ("1_0,0,0,0.5,0,0,1\n", "line 1"),
         ("0.5,0,0,0.5,0,0,2\n0.5,0,0,0.5,0,0,-1", ">= 0"),
     ],
 )
@@ -277,7 +288,25 @@ def test_malformed_categories_are_named(tmp_path, text, complaint):
     write_category(tmp_path / "categories", "00001.csv", text)
     with pytest.raises(ValueError, match=complaint) as caught:
         gr.FractalDB.from_csv(tmp_path / "categories")
-    assert "00001.csv" in str(caught.value) or "categories[1]" in str(caught.value)
+    assert "00001.csv" in str(caught.value)
+
+
+def test_files_as_other_programs_leave_them(tmp_path):
+    """A byte order mark, Windows line ends, an upper-case suffix and hidden companions."""
+    text = "\ufeff" + "\r\n".join(",".join(f" {x}" for x in [*row, 1 / 3]) for row in TRIANGLE) + "\r\n\r\n"
+    write_category(tmp_path / "categories", "00001.CSV", text)
+    write_category(tmp_path / "categories", "00000.csv")
+    write_category(tmp_path / "categories", "._00000.csv", "\0\1")
+    (tmp_path / "categories" / "notes.txt").write_text("no category")
+    recipe = gr.FractalDB.from_csv(tmp_path / "categories")
+    assert recipe.classes == 2
+    assert recipe.categories[0] == recipe.categories[1]
+
+
+@pytest.mark.parametrize("wrong", [5, None, "a\0b"])
+def test_wrong_folders_are_named(wrong):
+    with pytest.raises((TypeError, ValueError), match="folder"):
+        gr.FractalDB.from_csv(wrong)
 
 
 def test_malformed_folders_and_weights_are_named(tmp_path):

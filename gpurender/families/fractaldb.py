@@ -6,6 +6,7 @@ Search" restates the rules; and the search and the renderer that the authors rel
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,10 +142,15 @@ class FractalDB(Recipe):
         Raises:
             ValueError: a file or folder that is missing, empty or malformed, with its name and line.
         """
+        for name in ("categories", "fill_rate"):
+            if name in parameters:
+                raise TypeError(f"{name} must be left out: the files in folder are the categories")
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(f"folder must be the path of a directory, got {folder!r}")
         try:
-            files = sorted(path for path in Path(folder).iterdir() if path.suffix == ".csv")
-        except OSError as error:
-            raise ValueError(f"folder {os.fspath(folder)!r} cannot be read: {error.strerror}") from None
+            files = sorted(path for path in Path(folder).iterdir() if _is_category(path))
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            raise ValueError(f"folder {os.fspath(folder)!r} cannot be read: {error}") from None
         if not files:
             raise ValueError(f"folder {os.fspath(folder)!r} must hold category files (*.csv), found none")
         if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
@@ -163,12 +169,16 @@ class FractalDB(Recipe):
 
     def canonical(self) -> dict[str, Any]:
         values = super().canonical()
-        values["weights"] = self.factors()
-        if self.categories is not None:  # with and without their own |det| probabilities they are the same categories
-            values["categories"] = [
-                [[*row[:6], p] for row, p in zip(rows, ifs.shares(np.array([rows]))[0].tolist(), strict=True)]
-                for rows in self.categories
-            ]
+        used = -(-self.instances // (self.patches * self.flips))  # rows of weights that some instance has
+        values["weights"] = self.factors()[:used]
+        if used == 1:  # then the number of patches names nothing, and flips only as far as there are instances
+            del values["patches"]
+            values["flips"] = min(self.flips, self.instances)
+        if self.categories is not None:
+            systems = [ifs.canonical(rows) for rows in self.categories]
+            values["categories"] = [[row for row in rows if row[6] > 0] for rows in systems]  # what is never chosen
+        else:
+            values["fill_rate"] = self._least
         if self.draw_type.startswith("point_"):
             del values["mask_mode"]
         return values
@@ -207,11 +217,16 @@ class FractalDB(Recipe):
             **ifs.style(self.draw_type, self.mask_mode),
         )
 
+    @property
+    def _least(self) -> int:
+        """Pixels that a category covers at least in the search."""
+        return math.ceil((self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE)
+
     def _search(self, device: torch.device) -> list[int]:
         """Numbers of the first ``classes`` candidates (or more) that are filled; found once, cached, and carried on
         from there.
         """
-        law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self.fill_rate])
+        law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
         key = hashlib.sha256(law.encode()).hexdigest()
         found = cache.load("fractaldb", key)
         if found is None:
@@ -220,7 +235,6 @@ class FractalDB(Recipe):
                 cache.save("fractaldb", key, found)
         if len(found) >= self.classes:
             return found
-        least = (self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE
         tried = found[-1] + 1 if found else 0
         with progress(
             total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category"
@@ -237,7 +251,7 @@ class FractalDB(Recipe):
                 covered = covered_pixels(
                     tested, addresses, seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE, device=device
                 )
-                accepted = some[covered >= least].tolist()
+                accepted = some[covered >= self._least].tolist()
                 found += accepted
                 tried += SEARCH_BATCH
                 bar.update(min(len(accepted), self.classes - bar.n))
@@ -276,30 +290,40 @@ def _preset_search(key: str) -> list[int]:
     return preset["values"] if preset["key"] == key else []
 
 
+def _is_category(path: Path) -> bool:
+    """Whether a path is a category's file: hidden files, such as some systems put beside every file, are none."""
+    return path.suffix.lower() == ".csv" and not path.name.startswith(".")
+
+
 def _read_category(path: Path) -> tuple[tuple[float, ...], ...]:
     rows = _read_csv(path, 7)
     total = sum(row[6] for row in rows)
-    if abs(total - 1.0) > 1e-3:
+    if abs(total - 1.0) > 1e-5:
         raise ValueError(f"{path}: the probabilities (column 7) must sum to 1, got {total:g}; is the file cut off?")
-    return rows
+    return ifs.system(os.fspath(path), rows)
 
 
 def _read_csv(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
     """A table of comma-separated numbers, with errors that name the file and line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # -sig: some editors begin a file with a mark
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ValueError(f"{path} cannot be read: {reason}") from None
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            row = [float(cell) for cell in line.split(",")]
-        except ValueError:
-            row = []
-        if len(row) != columns:
+        row = [_number(cell) for cell in line.split(",")]
+        if len(row) != columns or None in row:
             raise ValueError(f"{path}, line {number}: expected {columns} comma-separated numbers, got {line[:60]!r}")
         rows.append(row)
     return checks.table(os.fspath(path), rows, (columns,), MAX_WEIGHTS, -ifs.MAX_PARAMETER, ifs.MAX_PARAMETER)
+
+
+def _number(cell: str) -> float | None:
+    """A number as C and NumPy write it; Python would also read 1_000 and other alphabets' digits."""
+    try:
+        return float(cell) if cell.isascii() and "_" not in cell else None
+    except ValueError:
+        return None

@@ -44,6 +44,12 @@ def shares(maps: np.ndarray, name: str = "base") -> np.ndarray:
     return weights / total[:, None]
 
 
+def canonical(system: tuple[tuple[float, ...], ...]) -> list[list[float]]:
+    r"""A system as rows of a, b, c, d, e, f, p: the same with and without its own \|det\|."""
+    probabilities = shares(np.array([system]))[0].tolist()
+    return [[*row[:6], p] for row, p in zip(system, probabilities, strict=True)]
+
+
 def systems(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Systems:
     """The kernel's arrays of maps float64 [N, M, 6], their probabilities [N, M] and counts [N]."""
     cumulative, total = np.empty(probabilities.shape), np.zeros(len(probabilities))

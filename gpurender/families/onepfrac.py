@@ -5,16 +5,16 @@ the generator its authors released. The base system is sampled at a given sigma-
 "Improving Fractal Pre-training" (WACV 2022).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from gpurender import cache, checks
+from gpurender import checks
 from gpurender.families import ifs
 from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, chaos_game
-from gpurender.progress import progress
 from gpurender.randomness import Stream, uniform, words
 from gpurender.recipes import Recipe
 
@@ -22,6 +22,20 @@ SIGMA_MARGIN = 0.1  # released: sigma-factor ~ U(sigma - 0.1, sigma + 0.1)
 MAX_BASES = 100  # tried for a recipe
 MAX_ATTEMPTS = 1000  # perturbations tried for a class
 BATCH = 16  # classes checked at a time; small, so that a hopeless base is refused soon
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Perturbations:
+    """What a recipe knows of its classes.
+
+    Attributes:
+        base: number of the base among the candidates.
+        attempts: int32 ``[classes]``, the number of a class's perturbation, found when the class is first drawn.
+    """
+
+    base: int
+    attempts: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,31 +96,26 @@ class OnePFrac(Recipe):
         return 3 if self.draw_type.endswith("_color") else 1
 
     def canonical(self) -> dict[str, Any]:
-        values = super().canonical()
-        if self.base is not None:  # a base with and without its own |det| probabilities is one base
-            base = np.array([self.base])
-            values["base"] = [[*row[:6], p] for row, p in zip(self.base, ifs.shares(base)[0].tolist(), strict=True)]
+        values = super().canonical() | {"fill_rate": self._sparse}
+        if self.base is not None:
+            values["base"] = ifs.canonical(self.base)
         if self.draw_type.startswith("point_"):
             del values["mask_mode"]
         return values
 
-    def catalog(self, device: torch.device) -> Systems:
-        """The perturbed systems of all classes, on the host; the numbers of accepted attempts are cached on disk."""
-        found = cache.load("onepfrac", self.fingerprint)
-        if found is None or len(found) != self.classes + 1:
-            candidate = self._find_base(device)
-            found = [candidate, *self._find_attempts(candidate, device)]
-            cache.save("onepfrac", self.fingerprint, found)
-        return self._systems(found[0], np.arange(self.classes), np.array(found[1:]))
+    def catalog(self, device: torch.device) -> "Perturbations":
+        """The base, and for every class which of its perturbations is drawn, as far as that is known."""
+        return Perturbations(self._find_base(device), np.full(self.classes, UNKNOWN, np.int32))
 
     def canvases(
-        self, catalog: Systems, samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
+        self, catalog: "Perturbations", samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
     ) -> torch.Tensor:
         """uint8 ``[N, channels, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``."""
+        classes = samples // self.instances
+        self._find_attempts(catalog, np.unique(classes), device)
         anew = fresh or self.variant == "paper"
-        return self._draw(
-            catalog[samples // self.instances], numbers if anew else np.zeros_like(numbers), numbers, device
-        )
+        systems = self._systems(catalog.base, classes, catalog.attempts[classes])
+        return self._draw(systems, numbers if anew else np.zeros_like(numbers), numbers, device)
 
     def _draw(self, systems: Systems, points: np.ndarray, masks: np.ndarray, device: torch.device) -> torch.Tensor:
         return chaos_game(
@@ -121,12 +130,17 @@ class OnePFrac(Recipe):
             **ifs.style(self.draw_type, self.mask_mode),
         )
 
-    def _lit(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
-        """Lit share of the classes' first images, float64 [N]."""
+    @property
+    def _sparse(self) -> int:
+        """Values of a canvas above 0 that are not yet enough."""
+        return math.floor(self.fill_rate * self.channels * self.image_size**2)
+
+    def _filled(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
+        """Whether the classes' first images are filled, bool [N]."""
         numbers = classes.astype(np.uint64) * np.uint64(self.instances)
         points = numbers if self.variant == "paper" else np.zeros_like(numbers)
         images = self._draw(systems, points, numbers, device)
-        return (images > 1).flatten(1).sum(1).cpu().numpy() / float(images[0].numel())
+        return (images > 1).flatten(1).sum(1).cpu().numpy() > self._sparse
 
     def _base(self, candidate: int) -> np.ndarray:
         """The base system, float64 [M, 6 or 7]: given, or the candidate of that number."""
@@ -155,7 +169,7 @@ class OnePFrac(Recipe):
         for candidate in range(MAX_BASES):
             base = self._base(candidate)[None]
             plain = ifs.systems(base, ifs.shares(base), np.array([base.shape[1]]))
-            if self._lit(plain, np.array([0]), device)[0] > self.fill_rate:
+            if self._filled(plain, np.array([0]), device)[0]:
                 return candidate
         raise ValueError(
             f"fill_rate: none of {MAX_BASES} bases with sigma {self.sigma} and {self.maps} maps lights more than "
@@ -163,25 +177,27 @@ class OnePFrac(Recipe):
             "lower fill_rate"
         )
 
-    def _find_attempts(self, candidate: int, device: torch.device) -> list[int]:
-        """For every class the number of its first perturbation whose image is filled."""
-        attempts = np.zeros(self.classes, np.int64)
-        with progress(total=self.classes, desc="1p-frac: checking fill rates", unit="class") as bar:
-            for first in range(0, self.classes, BATCH):
-                sparse = np.arange(first, min(first + BATCH, self.classes))
-                for attempt in range(MAX_ATTEMPTS):
-                    attempts[sparse] = attempt
-                    lit = self._lit(self._systems(candidate, sparse, attempts[sparse]), sparse, device)
-                    bar.update(int((lit > self.fill_rate).sum()))
-                    sparse = sparse[lit <= self.fill_rate]
-                    if len(sparse) == 0:
-                        break
-                else:
-                    raise ValueError(
-                        f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of the canvas in "
-                        f"{MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
-                    )
-        return attempts.tolist()
+    def _find_attempts(self, catalog: "Perturbations", classes: np.ndarray, device: torch.device) -> None:
+        """Note for classes the number of their first perturbation whose image is filled.
+
+        It depends on the class alone, so it does not matter when, or by which of several threads, it is found.
+        """
+        unknown = classes[catalog.attempts[classes] == UNKNOWN]
+        for first in range(0, len(unknown), BATCH):
+            sparse = unknown[first : first + BATCH]
+            for attempt in range(MAX_ATTEMPTS):
+                filled = self._filled(
+                    self._systems(catalog.base, sparse, np.full(len(sparse), attempt)), sparse, device
+                )
+                catalog.attempts[sparse[filled]] = attempt
+                sparse = sparse[~filled]
+                if len(sparse) == 0:
+                    break
+            else:
+                raise ValueError(
+                    f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of the canvas in "
+                    f"{MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
+                )
 
 
 def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:

@@ -65,6 +65,8 @@ class VisualAtom(Recipe):
     Two facts of the released generator: its own command-line defaults differ from the script that made the dataset
     (these are ``noise_level=(2, 6), line_width=(0, 0.01), radius=(0, 50)``), and eta is a range of width 4, r0 one of
     width 50, from a given minimum.
+
+    Radii are pixels, whatever the canvas: on one much smaller than the released 512 some atoms lie outside altogether.
     """
 
     family: ClassVar[str] = "visualatom"

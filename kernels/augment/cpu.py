@@ -22,6 +22,7 @@ Either axis is a sum of whole rows, which vectorises as a sum along a row does n
 import numpy as np
 from numba import int32, njit, uint8, uint64
 
+from gpurender.jit import kernel
 from gpurender.kernels.augment import BICUBIC, NEAREST
 
 BITS = 22  # of the fixed-point weights
@@ -46,7 +47,7 @@ def cubic(x):
     return 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def nearest_taps(n_in, n_out):
     """The tables of :func:`filter_taps` for nearest neighbour: one tap of weight 1.
 
@@ -64,7 +65,7 @@ def nearest_taps(n_in, n_out):
     return bounds, weights
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def filter_taps(n_in, n_out, interpolation):
     """Taps of each output pixel: bounds int32 [n_out, 2] (first, last + 1), weights int32 [n_out, taps], then zeros."""
     if interpolation == NEAREST:
@@ -106,7 +107,7 @@ def pack_rows(source, y, words):
         words[x] = low | high << 32
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def turned(source):
     """source uint8 [h, w] transposed: uint8 [w, h].
 
@@ -136,7 +137,7 @@ def add_rows(source, row, w, total):
         total[j] = int32(total[j] + int32(w0 * r0[j]) + int32(w1 * r1[j]) + int32(w2 * r2[j]) + int32(w3 * r3[j]))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def resized_rows(source, bounds, weights, mirrored):
     """result[i] = sum_k weights[i, k] source[first_i + k], upside down if mirrored: uint8 [n_in, m] to [n_out, m]."""
     m, n_out = source.shape[1], len(bounds)
@@ -153,7 +154,7 @@ def resized_rows(source, bounds, weights, mirrored):
     return result[:, :m]  # a slice, as turned() returns: to Numba, an image that is turned or not has one type
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def resized(image, height, width, interpolation, flips):
     """image uint8 [h, w] resized along both axes, then flipped: uint8 [height, width]."""
     h, w = image.shape
@@ -168,7 +169,7 @@ def resized(image, height, width, interpolation, flips):
     return image
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def crop_resize(canvases, boxes, flips, interpolations, out):
     """out[n, c] = flipped(resized(canvases[n, c] cropped to boxes[n])).
 
@@ -186,7 +187,7 @@ def crop_resize(canvases, boxes, flips, interpolations, out):
                     out[n, c, y, x] = image[y, x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def look_up(images, lut, out):
     """out[n, c] = lut[c][images[n, c]], images uint8 [N, 1 or 3, H, W], lut [3, 256], out [N, 3, H, W].
 

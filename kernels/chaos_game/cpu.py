@@ -31,6 +31,7 @@ OR do not care for order; float32 with no contraction.
 import numpy as np
 from numba import float32, int32, njit, uint32
 
+from gpurender.jit import kernel
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.randomness import Stream
 
@@ -58,7 +59,7 @@ def walker_count(points):
     return walkers
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_picks(chunk, walkers, key, number, picks):
     """Eight picks for every walker: picks[j, w] holds those of steps 2j (low half) and 2j + 1 (high half)."""
     for w in range(walkers):
@@ -77,7 +78,7 @@ def step(maps, i, x, y):
     return (next_x if inside else float32(0)), (next_y if inside else float32(0))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def choose(thresholds, words, shift, which):
     """which[w] = the map for the sixteen bits of words[w] from bit ``shift`` on; int32 [W]."""
     which[:] = 0
@@ -86,14 +87,14 @@ def choose(thresholds, words, shift, which):
             which[w] += int32(((words[w] >> shift) & uint32(0xFFFF)) >= thresholds[k])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def move(maps, which, x, y):
     """One step of every walker, in place; x, y  # [W] float32."""
     for w in range(x.shape[0]):
         x[w], y[w] = step(maps, which[w], x[w], y[w])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pilot(maps, thresholds, key, number, x, y):
     """Where the walkers start, x, y float32 [W]: every sixteenth point of a sequential game from the origin."""
     calls = x.shape[0] * PILOT_STEPS // PICKS_A_CALL
@@ -111,7 +112,7 @@ def pilot(maps, thresholds, key, number, x, y):
         here_x, here_y = step(maps, which[turn % 2, turn // 2], here_x, here_y)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def walk(maps, thresholds, key, number, xs, ys):
     """Play the game: fill xs, ys (float32 [points]) and return their frame (min x, max x, min y, max y).
 
@@ -152,7 +153,7 @@ def pixels_a_unit(low, high, size):
     return scale
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def locate(xs, ys, frame, size, stride, pixels):
     """pixels[i] = stride * row + column of point i, in [PAD, size - PAD] both, truncated as released."""
     scale_x = pixels_a_unit(frame[0], frame[1], size)
@@ -163,7 +164,7 @@ def locate(xs, ys, frame, size, stride, pixels):
         pixels[i] = row * stride + column
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def splat(xs, ys, frame, size, cover):
     """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k."""
     flat = cover.ravel()
@@ -176,7 +177,7 @@ def splat(xs, ys, frame, size, cover):
             flat[pixels[i] >> 5] |= uint32(uint32(1) << uint32(pixels[i] & 31))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def widen(cover, wide):
     """wide = cover moved by one, two and three columns: the columns of the 3 x 3 patches, pasted at (x + 1, y + 1) as
     released.
@@ -192,7 +193,7 @@ def widen(cover, wide):
             carry = word
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def mask_row(y, size, survival, key, number, mask):
     """A row of mask bits, each lit with probability 256/511: a fair bit, OR one lit with probability 1/511.
 
@@ -224,7 +225,7 @@ def mask_row(y, size, survival, key, number, mask):
         drawn += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def write_row(words, row):
     """row[x] = GREY where bit x of the words is set, else 0; row  # [size] uint8."""
     size = row.shape[0]
@@ -236,7 +237,7 @@ def write_row(words, row):
         row[x] = np.uint8(GREY) * np.uint8((words[x >> 5] >> uint32(x & 31)) & uint32(1))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_grey(xs, ys, frame, patch, mask, survival, key, number, image):
     """The grey image of the points; image  # [size, size] uint8, row = y."""
     size = image.shape[0]
@@ -258,7 +259,7 @@ def draw_grey(xs, ys, frame, patch, mask, survival, key, number, image):
         write_row(lit, image[y])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image):
     """The coloured image: a pixel takes the colour of the last point (or patch) on it. image  # [3, size, size] uint8.
 
@@ -292,7 +293,7 @@ def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image
                 image[c, y, x] = palette[along % palette.shape[0], c] if lit else np.uint8(0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_bits(cover):
     """Bits set in a bitmap of uint32 words."""
     total = 0

@@ -12,6 +12,8 @@ Every product is taken in 64 bits and every other step is wrapped back into 32, 
 import numpy as np
 from numba import njit, uint32, uint64
 
+from gpurender.jit import kernel
+
 M0 = np.uint32(0xD2511F53)
 M1 = np.uint32(0xCD9E8D57)
 W0 = np.uint32(0x9E3779B9)
@@ -34,7 +36,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def fill(counters, key0, key1, out):
     """out[i] = philox4x32(counters[i]); both uint32 [n, 4]."""
     for i in range(counters.shape[0]):

@@ -36,6 +36,7 @@ in closed form (:func:`draw_crossing`).
 import numpy as np
 from numba import float32, float64, int32, int64, njit, uint32, uint64
 
+from gpurender.jit import kernel
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.randomness import Stream
 
@@ -85,7 +86,7 @@ def noise(word):
     return perlin(int32(abscissa >> uint64(32)), float32(uint32(abscissa) >> uint32(8)) * float32(2.0**-24))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_words(group, number, key, words):
     """The four noise words of every vertex for one group of rings; words  # [4, q] uint32."""
     for j in range(words.shape[1]):
@@ -95,14 +96,14 @@ def draw_words(group, number, key, words):
         )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def ring_grey(ring, number, key, darkest, greys):
     """A grey uniform over darkest, ..., darkest + greys - 1, of a ring of an image."""
     four = philox4x32(uint32(ring // 4), LINE_COLOR, number[0], number[1], key[0], key[1])
     return np.uint8(uint64(darkest) + (uint64(four[ring % 4]) * uint64(greys) >> uint64(32)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_waves(frequencies, amplitudes, sines, waves):
     """waves[j] = lambda1 sin(n1 t_j) + lambda2 sin(n2 t_j), float32 [q], with sines[i] = sin t_i."""
     q = waves.shape[0]
@@ -111,7 +112,7 @@ def add_waves(frequencies, amplitudes, sines, waves):
         waves[j] = amplitudes[0] * first + amplitudes[1] * second
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def start_walk(axes, centre, cosines, sines, x, y):
     """The ellipse the walk starts from (it is not drawn); x, y  # [q] float32."""
     for j in range(x.shape[0]):
@@ -119,7 +120,7 @@ def start_walk(axes, centre, cosines, sines, x, y):
         y[j] = sines[j] * axes[1] + centre[1]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def walk_out(words_x, words_y, noise_level, growth, waves, cosines, sines, x, y):
     """The next ring of the released rule, in place; growth = eta + w."""
     for j in range(x.shape[0]):
@@ -128,7 +129,7 @@ def walk_out(words_x, words_y, noise_level, growth, waves, cosines, sines, x, y)
         y[j] += sines[j] * (outwards - noise_level * noise(words_y[j]))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def place_orbit(words, noise_level, a, b, waves, centre, cosines, sines, x, y):
     """A ring of the paper's rule; a, b are the axes of its orbit."""
     for j in range(x.shape[0]):
@@ -143,7 +144,7 @@ def truncate(coordinate):
     return int32(min(max(coordinate, -LIMIT), LIMIT))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def plan(x, y, size, lines):
     """The segments of a closed polygon, ready to draw; x, y float32 [q], lines int32 [7, q].
 
@@ -174,7 +175,7 @@ def plan(x, y, size, lines):
         count[j] = int32(0) if leaves else int32(long)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_polygon(x, y, grey, size, pixels, lines):
     """Draw the closed polygon x, y (float32 [q]) into pixels (uint8 [size * size]); lines int32 [7, q] is scratch."""
     plan(x, y, size, lines)
@@ -189,7 +190,7 @@ def draw_polygon(x, y, grey, size, pixels, lines):
             moved += slope[j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_crossing(x0, y0, x1, y1, grey, size, pixels):
     """Draw the visible pixels of a segment, its last one included, wherever its ends are (within +-2^20)."""
     if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= size or min(y0, y1) >= size:
@@ -229,7 +230,7 @@ def reach(m, long, short):
     return (long * (2 * m - 1) + 2 * short - 1) // (2 * short) if m > 0 else int64(0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_polygons(x, y, greys, canvas):
     """Draw closed polygons, each over those before; x, y float32 [K, q], greys uint8 [K], canvas uint8 [size, size]."""
     lines = np.empty((7, x.shape[1]), np.int32)
@@ -237,7 +238,7 @@ def draw_polygons(x, y, greys, canvas):
         draw_polygon(x[k], y[k], greys[k], canvas.shape[0], canvas.ravel(), lines)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def draw_images(
     first, last, walk, rings, vertices, frequencies, axes, growth, amplitudes, noise_levels, offsets, cosines, sines,
     centres, numbers, key, darkest, greys, canvases,
