@@ -3,6 +3,7 @@
 import os
 import stat
 
+import numba
 import pytest
 import torch
 
@@ -97,3 +98,26 @@ def test_the_shipped_search_is_what_the_search_finds(own_cache, searches, monkey
     monkeypatch.setattr(fractaldb, "_preset_search", lambda key: shipped[:700])
     next(own_cache.iterdir()).unlink()
     assert gr.FractalDB(classes=715)._search(torch.device("cpu"))[:715] == shipped[:715]
+
+
+def test_kernels_compile_where_numba_cannot_keep_them(monkeypatch):
+    """A read-only installation of a user without a home: every process compiles for itself."""
+    from numba.core import caching
+
+    from gpurender.jit import kernel
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(lambda x: x)
+    assert kernel(lambda x: x + 1)(2) == 3
+
+
+@pytest.mark.parametrize("root", ["", "relative/cache"])
+def test_nobody_s_cache_is_nowhere(root, tmp_path, monkeypatch):
+    """Without a home, and without an absolute XDG_CACHE_HOME, nothing is written anywhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", root)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for a user that has no home
+    cache.save("kind", "key", [1])
+    assert cache.load("kind", "key") is None
+    assert list(tmp_path.iterdir()) == []

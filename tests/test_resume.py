@@ -76,7 +76,7 @@ def test_another_batch_size_continues_the_same_samples(batch_size):
 def test_a_state_is_small_and_plain():
     recipe = gr.OnePFrac(classes=10**7, instances=2**31 - 1, points=1)
     big = gr.DataLoader(recipe, seed=2**64 - 1, shuffle=True)
-    state = {**big.state_dict(), "epoch": 800, "position": len(recipe) - 1}
+    state = {**big.state_dict(), "epoch": 400, "position": len(recipe) - 1}
     big.load_state_dict(state)
     text = json.dumps(big.state_dict())
     assert json.loads(text) == state
@@ -149,6 +149,21 @@ def test_loading_after_iter_counts_if_no_batch_was_drawn():
     assert same(list(early), batches[15:])
     waiting.load_state_dict({**waiting.state_dict(), "epoch": 2, "position": 9})
     assert same([next(running)], batches[1:2])  # one that has begun goes on
+
+
+def test_loading_outlives_a_pass_that_was_under_way():
+    """A pass that began before a state was loaded goes on by itself and does not move the loaded place."""
+    source = loader()
+    before = iter(source)
+    first = next(before)
+    state = source.state_dict()
+    next(before)
+    source.load_state_dict(state)
+    next(before)
+    assert source.state_dict() == state
+    expected = list(loader())
+    assert same([first], expected[:1])
+    assert same([next(iter(source))], expected[1:2])
 
 
 def test_loading_goes_back_too():
