@@ -11,7 +11,7 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "gpurender/__init__.py").read_text(), re.MULTILINE).group(1)
-KERNELS = ["augment", "chaos_game", "philox", "polyline"]
+KERNELS = ["augment", "chaos_game", "order", "philox", "polyline"]
 
 setup(
     name="gpurender",
@@ -33,6 +33,7 @@ setup(
     package_data={
         "gpurender": ["py.typed"],
         "gpurender.families": ["preset_search.json"],
+        "gpurender.kernels": ["*.cuh"],
         **{f"gpurender.kernels.{kernel}": ["*.cu", "*.cuh"] for kernel in KERNELS},
     },
     include_package_data=False,

@@ -200,8 +200,7 @@ def train(network: nn.Module, parts: dict[str, Any], step: int, total: int, args
     report = LossReport(step, total, args.batch_size * world_size())
     network.train()
     while step < total:
-        for images, targets in loader:  # [B, 3, H, W] float32, [B] int64; after --resume the rest of an epoch
-            images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        for images, targets in loader:  # [B, 3, H, W] float32, [B] int64 on the device; after --resume an epoch's rest
             with torch.autocast(device.type, AMP_DTYPES[args.amp], enabled=amp):
                 loss = criterion(network(images), targets)
             optimizer.zero_grad()
@@ -234,6 +233,7 @@ def main() -> None:
         augment=gr.augment.Crop(mean=(args.mean,) * 3, std=(args.std,) * 3),
         shuffle=True,
         drop_last=True,
+        device=args.device,
         seed=args.seed,
     )
     if len(loader) == 0:
@@ -252,7 +252,7 @@ def main() -> None:
 
     args.output.mkdir(parents=True, exist_ok=True)
     if rank() == 0:
-        contact_sheet(args.recipe, rows=8, cols=8).save(args.output / "contact_sheet.png")
+        contact_sheet(args.recipe, rows=8, cols=8, device=args.device).save(args.output / "contact_sheet.png")
     network = nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model
     train(network, parts, step, total, args)
     if rank() == 0:

@@ -1,5 +1,6 @@
 """DataLoader: draws the batches of a recipe where torch's would load them."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender import checks
+from gpurender import checks, devices
 from gpurender import world as worlds
+from gpurender.ahead import Ahead, Ready
 from gpurender.augment import Policy, Resize
+from gpurender.batches import Batches
 from gpurender.dataset import Dataset
 from gpurender.kernels.augment import MAX_SIDE
 from gpurender.order import last_epoch, permuted, share, steps
@@ -52,6 +55,9 @@ class DataLoader:
     ranks or another batch size. ``len`` does not change by it, although the first epoch then has fewer batches left
     (none, if ``drop_last`` and what is left is less than a step).
 
+    **On a GPU** batches are drawn on a stream of the loader's own, one ahead of the one handed out, and are ready for
+    the stream that torch works on when they are asked for (:mod:`gpurender.ahead`). The host never waits.
+
     Args:
         recipe: a recipe, a preset's name or the path of a recipe's JSON file.
         batch_size: samples of a batch, on each rank.
@@ -59,8 +65,10 @@ class DataLoader:
         augment: a policy of ``gpurender.augment``; ``None`` resizes the canvas and normalises with mean = std = 0.5.
         shuffle: draw the samples of an epoch in an order keyed by seed and epoch, else in that of their numbers.
         drop_last: leave out what is left of an epoch when it no longer fills a step.
-        device: where to draw and where the batches are; ``None``: the CPU, which is all that this version draws on.
+        device: where to draw and where the batches are: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``None``: torch's
+            current GPU (``torch.cuda.set_device``), or the CPU where there is none.
         dtype: of the images: ``torch.float32``, ``float16``, ``bfloat16`` or ``float64``.
+        memory_format: of the images: ``torch.contiguous_format`` or ``torch.channels_last``.
         seed: unsigned 64-bit key of order and augmentation (the images themselves have the recipe's).
         fresh: draw new instances of the classes in every epoch, so that no image is ever seen twice (but for the
             samples that fill up a tail of fewer samples than ranks; ``drop_last`` leaves that out).
@@ -68,6 +76,7 @@ class DataLoader:
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
+        RuntimeError: the device is a GPU and the packages that compile its kernels are missing.
     """
 
     # What code that introspects torch's DataLoader looks for: no workers, no pinned copies, nothing to collate.
@@ -94,6 +103,7 @@ class DataLoader:
         drop_last: bool = False,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
         seed: int = 0,
         fresh: bool = False,
         rank: int | None = None,
@@ -109,8 +119,11 @@ class DataLoader:
         self._seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         self._fresh = checks.boolean("fresh", fresh)
         self._fixed_world = worlds.checked(rank, world_size)
-        self._renderer = Renderer(self._recipe, "cpu" if device is None else device)
+        self._memory_format = _memory_format(memory_format)
+        self._renderer = Renderer(self._recipe, devices.resolve(device))
         self._dataset = Dataset(self._recipe)
+        self._batches: Batches | None = None  # both made when the first batch is asked for
+        self._ahead: Ahead | None = None
 
         self._epoch = 0  # the place: (epoch, position) of the sample after the last one handed out, over all ranks
         self._position = 0
@@ -227,13 +240,24 @@ class DataLoader:
         """Sample numbers at positions of an epoch; int64 ``[b]``."""
         return permuted(positions, len(self._recipe), self._seed, epoch) if self._shuffle else positions
 
-    def _draw(self, epoch: int, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        samples = self._samples(epoch, positions)  # [b] int64
-        numbers = samples.astype(np.uint64) + np.uint64(epoch * len(self._recipe))  # [b]
-        canvases = self._renderer(samples, epoch if self._fresh else 0, fresh=self._fresh)  # [b, C, S, S] uint8
-        parameters = self._policy.draw(numbers, seed=self._seed, canvas_size=self._recipe.image_size)
-        images = self._policy.apply(canvases, parameters, image_size=self._image_size, dtype=self._dtype)
-        return images, self._renderer.labels(samples)
+    def _draw(self, epoch: int, positions: np.ndarray, world: World) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch of consecutive positions of an epoch."""
+        if self._batches is None:
+            self._batches = Batches(
+                self._renderer, self._policy, image_size=self._image_size, dtype=self._dtype,
+                memory_format=self._memory_format, seed=self._seed, shuffle=self._shuffle, fresh=self._fresh,
+            )  # fmt: skip
+        return self._batches.draw(epoch, int(positions[0]), len(positions), self._batch_size * world.world_size)
+
+    def _producer(self) -> Ahead | None:
+        """What draws ahead, on a GPU."""
+        if self._ahead is None and devices.on_gpu(self._renderer.device):
+            self._ahead = Ahead(self._renderer.device)
+        return self._ahead
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes its own stream and cursor."""
+        return self.__dict__ | {"_batches": None, "_ahead": None}
 
 
 class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
@@ -249,6 +273,7 @@ class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         self._epoch, self._position = loader._start()
         self._world: World | None = None  # looked up at the first batch; the process group may not exist before
         self._over = False
+        self._prepared: Ready | None = None  # on a GPU: the batch at the place, under way
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self._over:
@@ -258,13 +283,29 @@ class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         if not len(positions):  # dropped: less than a step
             self._finish()
             raise StopIteration
-        batch = loader._draw(self._epoch, positions)  # if this raises, nothing has moved: ask again for the same batch
+        following = loader._share(self._position + loader.batch_size * world.world_size, world)
+        batch = self._batch(
+            positions, following, world
+        )  # if this raises, nothing has moved: ask again for the same one
         self._position += loader.batch_size * world.world_size
-        if len(loader._share(self._position, world)):
+        if len(following):
             loader._handed_out(self._epoch, self._position, self._moves)
         else:
             self._finish()
         return batch
+
+    def _batch(self, positions: np.ndarray, following: np.ndarray, world: World) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch at these positions; on a GPU the one that follows is under way when this returns."""
+        loader, epoch = self._loader, self._epoch
+        producer = loader._producer()
+        if producer is None:
+            return loader._draw(epoch, positions, world)
+        ready = self._prepared or producer.start(lambda: loader._draw(epoch, positions, world))
+        self._prepared = None
+        if len(following):
+            with contextlib.suppress(Exception):  # then it is drawn, and raises, when its turn has come
+                self._prepared = producer.start(lambda: loader._draw(epoch, following, world))
+        return producer.hand_over(ready)
 
     def _begun(self) -> World:
         if self._world is None:
@@ -353,3 +394,12 @@ def _dtype(dtype: Any) -> torch.dtype:
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
     return dtype
+
+
+def _memory_format(memory_format: Any) -> torch.memory_format:
+    allowed = (torch.contiguous_format, torch.channels_last)
+    if not isinstance(memory_format, torch.memory_format):
+        raise TypeError(f"memory_format must be one of {allowed}, got {memory_format!r}")
+    if memory_format not in allowed:
+        raise ValueError(f"memory_format must be one of {allowed}, got {memory_format!r}")
+    return memory_format

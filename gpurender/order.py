@@ -45,6 +45,12 @@ def last_epoch(length: int) -> int:
     return 2**63 // max(length, ROUNDS) - 1
 
 
+def sides(length: int) -> tuple[int, int]:
+    """Columns and rows of the table of an epoch."""
+    columns = max(MIN_SIDE, math.isqrt(length - 1) + 1)
+    return columns, max(MIN_SIDE, -(-length // columns))
+
+
 def permuted(positions: np.ndarray, length: int, seed: int, epoch: int) -> np.ndarray:
     """The samples at the given positions of a shuffled epoch: a bijection on ``[0, length)`` for every seed and epoch.
 
@@ -67,8 +73,7 @@ def permuted(positions: np.ndarray, length: int, seed: int, epoch: int) -> np.nd
     if cells.size and (cells.min() < 0 or cells.max() >= length):
         raise ValueError(f"positions must lie in [0, {length - 1}], got [{cells.min()}, {cells.max()}]")
 
-    columns = max(MIN_SIDE, math.isqrt(length - 1) + 1)
-    rows = max(MIN_SIDE, -(-length // columns))
+    columns, rows = sides(length)
     outside = np.arange(len(cells))
     while outside.size:
         cells[outside] = _rounds(cells[outside], columns, rows, seed, epoch)

@@ -73,12 +73,17 @@ class Recipe:
         """All that decides a pixel or a label, and nothing else; a family drops here what its other fields override."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def catalog(self, device: Any) -> Any:
-        """What the family knows of all its classes: parameters, found or drawn once."""
+    def catalog(self, device: Any, cache_bytes: int = 0) -> Any:
+        """What the family knows of all its classes: parameters, found or drawn once, and kept on the device.
+
+        ``cache_bytes``: what else it may keep there to draw images faster.
+        """
         raise TypeError(f"{type(self).__name__} draws nothing")
 
-    def canvases(self, catalog: Any, samples: Any, numbers: Any, fresh: bool, device: Any) -> Any:
-        """uint8 ``[N, C, S, S]`` of samples int64 ``[N]`` whose randomness has the draw numbers uint64 ``[N]``."""
+    def canvases(self, catalog: Any, samples: Any, numbers: Any, fresh: bool) -> Any:
+        """uint8 ``[N, C, S, S]`` of samples whose randomness has the draw numbers, int64 ``[N]`` both; on their device,
+        which is the catalog's. On a GPU nothing here waits for the host.
+        """
         raise TypeError(f"{type(self).__name__} draws nothing")
 
     @property

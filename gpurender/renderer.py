@@ -5,19 +5,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender import checks
+from gpurender import checks, devices
 from gpurender.order import last_epoch
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 
 __all__ = ["Renderer"]
 
+CACHE_BYTES = 1 << 30  # the point sets of the largest preset, fractaldb-1k, take 415 MiB
+
 
 class Renderer:
     """Draws the images of a recipe.
 
-    >>> renderer = gr.Renderer("onepfrac-1k")
-    >>> renderer([0, 1, 2])  # uint8 [3, 1, 512, 512]
+    >>> renderer = gr.Renderer("onepfrac-1k", device="cuda")
+    >>> renderer([0, 1, 2])  # uint8 [3, 1, 512, 512] on the GPU
     >>> renderer.labels([0, 1, 2])  # int64 [3]
 
     The image of a number is the same bytes in every batch, order, process and thread count, and on every device. What a
@@ -25,20 +27,24 @@ class Renderer:
 
     Args:
         recipe: a recipe, a preset's name or the path of a recipe's JSON file.
-        device: where to draw.
+        device: where to draw: ``"cpu"``, ``"cuda"`` (torch's current GPU), ``"cuda:1"`` …
+        cache_bytes: of a GPU's memory that may keep what repeats. Where a recipe has finitely many point sets (the
+            released variants of 1p-frac and FractalDB, not ``fresh``), one bit a pixel of each is kept if all of them
+            fit, and only the masks are drawn anew; 0 keeps none. The images are the same.
 
     Raises:
-        ValueError: no such recipe, or a device other than the CPU, the only one this version draws on.
+        ValueError: no such recipe or device.
+        RuntimeError: a GPU, without the packages that compile its kernels.
     """
 
-    def __init__(self, recipe: Recipe | str, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, recipe: Recipe | str, device: str | torch.device = "cpu", *, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         self.recipe = as_recipe(recipe)
-        try:
-            self.device = torch.device(device)
-        except (RuntimeError, TypeError):
-            raise ValueError(f"device must be 'cpu', got {device!r}") from None
-        if self.device.type != "cpu":
-            raise ValueError(f"device must be 'cpu': this version has no kernels for other devices, got {device!r}")
+        if device is None:
+            raise ValueError("device must be 'cpu', 'cuda' or 'cuda:0', 'cuda:1' …, got None")
+        self.device = devices.resolve(device)
+        self._cache_bytes = checks.integer("cache_bytes", cache_bytes, 0, checks.UINT64_MAX)
         self._catalog: Any = None
 
     def __repr__(self) -> str:
@@ -59,24 +65,45 @@ class Renderer:
 
         Raises:
             TypeError, ValueError: samples that are no integers or out of range.
+            torch.cuda.OutOfMemoryError: the canvases do not fit the GPU.
         """
         numbers = self._samples(samples)
         epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
-        draws = numbers.astype(np.uint64) + np.uint64(epoch * len(self.recipe))
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
-        return self.recipe.canvases(self.catalog, numbers, draws, fresh, self.device)
+        return self.draw(numbers, numbers + epoch * len(self.recipe), fresh)
+
+    def draw(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """Draw samples that are known to be in range, int64 ``[N]`` on the device, with the randomness of draw numbers.
+
+        For whoever made the numbers on the device: nothing is read back from there.
+        """
+        try:
+            return self.recipe.canvases(self.catalog, samples, numbers, fresh)
+        except torch.cuda.OutOfMemoryError as error:
+            size = self.recipe.image_size
+            raise torch.cuda.OutOfMemoryError(
+                f"{self.device} has no memory for a batch of {len(samples)} canvases of {self.recipe.channels} x "
+                f"{size} x {size} bytes and what draws them; take a smaller batch ({str(error).splitlines()[0]})"
+            ) from None
 
     def labels(self, samples: Any) -> torch.Tensor:
         """Classes of samples: ``sample // instances``, int64 ``[N]`` on the device."""
-        return torch.from_numpy(self._samples(samples) // self.recipe.instances).to(self.device)
+        return self._samples(samples) // self.recipe.instances
 
     @property
     def catalog(self) -> Any:
         """What the family knows of all its classes, made at first use."""
         if self._catalog is None:
-            self._catalog = self.recipe.catalog(self.device)
+            # A CPU finds classes as they are drawn, so it has nothing to keep of all of them.
+            cache_bytes = self._cache_bytes if devices.on_gpu(self.device) else 0
+            self._catalog = self.recipe.catalog(self.device, cache_bytes)
         return self._catalog
 
-    def _samples(self, samples: Any) -> np.ndarray:
-        """Sample numbers as int64 [N]."""
-        return checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy finds out for itself what is kept in a GPU's memory."""
+        return self.__dict__ | ({"_catalog": None} if devices.on_gpu(self.device) else {})
+
+    def _samples(self, samples: Any) -> torch.Tensor:
+        """Sample numbers as int64 [N] on the device."""
+        numbers = checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)
+        return torch.from_numpy(numbers).to(self.device)

@@ -142,7 +142,8 @@ def test_given_the_same_points_the_frame_is_the_released_one():
         xs, ys = (rng.normal(rng.normal(), 10 ** rng.uniform(-3, 3), 5000).astype(np.float32) for _ in range(2))
         size = int(rng.integers(16, 1000))
         found = np.empty(len(xs), np.int32)
-        cpu.locate(xs, ys, (xs.min(), xs.max(), ys.min(), ys.max()), size, size, found)
+        frame = np.array([xs.min(), xs.max(), ys.min(), ys.max()], np.float32)
+        cpu.locate(xs, ys, frame, size, size, found)
         columns, rows = pixels(xs, ys, size)
         assert np.mean((found % size == columns) & (found // size == rows)) > 0.999
         assert found.max() // size == size - 6 == (found % size).max()
@@ -150,7 +151,7 @@ def test_given_the_same_points_the_frame_is_the_released_one():
 
 
 def test_colour_advances_along_the_walk_and_later_points_lie_on_top():
-    from gpurender.kernels.chaos_game import _palette, cpu
+    from gpurender.kernels.chaos_game import cpu, tables
 
     size, points = 64, 3000
     recipe = gr.OnePFrac(
@@ -168,7 +169,7 @@ def test_colour_advances_along_the_walk_and_later_points_lie_on_top():
     systems = recipe._systems(0, np.array([0]), renderer.catalog.attempts[:1])
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
     nothing = np.zeros(2, np.uint32)
-    frame = cpu.walk(systems.maps[0], systems.thresholds[0], nothing, nothing, xs, ys)
+    frame = cpu.walk(*cpu.unpadded(systems)(0), nothing, nothing, xs, ys)
     found = np.empty(points, np.int32)
     cpu.locate(xs, ys, frame, size, size, found)
     walkers = cpu.walker_count(points)
@@ -176,15 +177,17 @@ def test_colour_advances_along_the_walk_and_later_points_lie_on_top():
     expected = np.zeros((size, size, 3), np.uint8)
     for i, place in enumerate(found):  # painter's order
         y, x = divmod(int(place), size)
-        expected[y + 1 : y + 4, x + 1 : x + 4] = _palette()[(i % walkers * steps + i // walkers) % 128]
+        expected[y + 1 : y + 4, x + 1 : x + 4] = tables.palette(torch.device("cpu")).numpy()[
+            (i % walkers * steps + i // walkers) % 128
+        ]
     assert np.array_equal(renderer(0)[0].permute(1, 2, 0).numpy(), expected[::-1])
 
 
 def test_palette_is_the_released_colour_wheel():
     """Six sectors of a wheel at saturation and intensity 0.75: extremes 47 and 191, one channel between."""
-    from gpurender.kernels.chaos_game import _palette
+    from gpurender.kernels.chaos_game import tables
 
-    wheel = _palette().astype(int)
+    wheel = tables.palette(torch.device("cpu")).numpy().astype(int)
     assert wheel.shape == (128, 3)
     assert (wheel.max(1) == 191).all()
     assert (wheel.min(1) == 47).all()

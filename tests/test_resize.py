@@ -191,5 +191,5 @@ def test_the_kernel_refuses_what_it_does_not_draw():
         crop_resize_normalise(IMAGES, boxes, flips, codes, table[:1], (4, 4))
     with pytest.raises(TypeError, match=r"lut must be .*float32.*int64"):
         crop_resize_normalise(IMAGES, boxes, flips, codes, table.long(), (4, 4))
-    with pytest.raises(ValueError, match=r"canvases must be a CPU tensor.*meta"):
+    with pytest.raises(ValueError, match=r"canvases must be .*on a CPU or a GPU, got .*meta"):
         crop_resize(IMAGES.to("meta"), boxes, flips, codes, (4, 4))

@@ -8,9 +8,9 @@ import torch
 
 from gpurender import checks
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters
+from gpurender.augment.policy import Parameters, gpu_numbers
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.kernels.augment import BILINEAR, MAX_SIDE
+from gpurender.kernels.augment import BILINEAR, MAX_SIDE, CropLaw, draw_crops
 from gpurender.mathematics import exp, log
 from gpurender.randomness import Stream, bounded, uniform, words
 
@@ -70,17 +70,20 @@ class Crop:
         numbers: with another ``scale``, the same samples are flipped.
 
         Args:
-            numbers: unsigned 64-bit integers ``[N]``.
+            numbers: unsigned 64-bit integers ``[N]``; a tensor on a GPU is drawn from there, its values unread.
             seed: unsigned 64-bit key.
             canvas_size: side of the canvases in pixels.
 
         Returns:
             ``boxes`` int32 ``[N, 4]``: top, left, height, width; ``flips`` bool ``[N, 2]``: horizontal, vertical;
-            ``interpolations`` uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
+            ``interpolations`` uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic. On the GPU if the numbers are.
         """
-        numbers = checks.integers("numbers", numbers, checks.UINT64_MAX)
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
+        if (there := gpu_numbers(numbers)) is not None:
+            boxes, flipped, codes = draw_crops(there, seed, side, self._law(side))
+            return {"boxes": boxes, "flips": flipped, "interpolations": codes}
+        numbers = checks.integers("numbers", numbers, checks.UINT64_MAX)
         blocks = words(seed, Stream.CROP, numbers, ATTEMPTS + 1).reshape(-1, ATTEMPTS + 1, 4)
         flips = uniform(words(seed, Stream.FLIP, numbers)[:, :2]) < np.array([self.hflip, self.vflip])
         if self.interpolation == "random":
@@ -93,19 +96,32 @@ class Crop:
             "interpolations": torch.from_numpy(interpolations.astype(np.uint8)),
         }
 
+    def _law(self, side: int) -> CropLaw:
+        """The numbers that :meth:`_boxes` begins with."""
+        low, high = self.scale
+        log_low, log_high = float(log(self.ratio[0])), float(log(self.ratio[1]))
+        return CropLaw(
+            central=self._central(side),
+            area=(low, high - low, float(side * side)),
+            log_ratio=(log_low, log_high - log_low),
+            flips=(self.hflip, self.vflip),
+            interpolation=INTERPOLATIONS.get(self.interpolation),
+            attempts=ATTEMPTS,
+        )
+
     def _boxes(self, attempts: np.ndarray, side: int) -> np.ndarray:
         """Boxes int32 [N, 4] from words uint32 [N, attempts, 4]."""
-        low, high = self.scale
-        area = (low + uniform(attempts[..., 0]) * (high - low)) * float(side * side)
-        log_low, log_high = log(self.ratio[0]), log(self.ratio[1])
-        ratio = exp(log_low + uniform(attempts[..., 1]) * (log_high - log_low))
+        law = self._law(side)
+        (low, span, whole), (log_low, log_span) = law.area, law.log_ratio
+        area = (low + uniform(attempts[..., 0]) * span) * whole
+        ratio = exp(log_low + uniform(attempts[..., 1]) * log_span)
         w = np.rint(np.sqrt(area * ratio))  # [N, attempts]; halves to even, as Python's round
         h = np.rint(np.sqrt(area / ratio))
         fits = (w > 0) & (w <= side) & (h > 0) & (h <= side)
 
         row, first = np.arange(len(attempts)), fits.argmax(axis=1)
         some = fits.any(axis=1)
-        central_h, central_w = self._central(side)
+        central_h, central_w = law.central
         h = np.where(some, h[row, first], central_h).astype(np.int64)
         w = np.where(some, w[row, first], central_w).astype(np.int64)
         top = np.where(some, bounded(attempts[row, first, 2], side - h + 1), (side - h) // 2)
@@ -128,6 +144,7 @@ class Crop:
         *,
         image_size: int = 224,
         dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> torch.Tensor:
         """Apply drawn parameters: crop, resize, flip, normalise. What they decide is exact, whatever ``dtype``.
 
@@ -136,9 +153,10 @@ class Crop:
             parameters: what :meth:`draw` returned for N numbers.
             image_size: side of the images in pixels.
             dtype: float32, float16, bfloat16 or float64; the arithmetic is float32's.
+            memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.
 
         Returns:
             ``[N, 3, image_size, image_size]``: the float32 values of Pillow's crop, resize and flips and of
             torchvision's ToTensor and Normalize, cast to ``dtype``.
         """
-        return crop_and_normalise(canvases, parameters, image_size, self.mean, self.std, dtype)
+        return crop_and_normalise(canvases, parameters, image_size, self.mean, self.std, dtype, memory_format)

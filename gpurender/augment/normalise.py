@@ -1,5 +1,6 @@
 """Normalisation by look-up: a byte has 256 values, so (v / 255 - mean) / std is a table of 256 entries a channel."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -32,21 +33,30 @@ def _triple(name: str, value: Any, low: float, high: float) -> Triple:
     return red, green, blue
 
 
-def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype) -> torch.Tensor:
-    """``[3, 256]``: (v / 255 - mean) / std by torchvision's steps in float32, then cast to ``dtype``."""
+@functools.lru_cache(maxsize=64)
+def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """``[3, 256]`` on the device: (v / 255 - mean) / std by torchvision's steps in float32, then cast to ``dtype``.
+
+    Made once and kept, for reading only: to copy it to a GPU for every batch would wait for the GPU every time.
+    """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(str(d) for d in DTYPES)}, got {dtype!r}")
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     table = (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
-    return torch.from_numpy(table).to(dtype)
+    return torch.from_numpy(table).to(dtype).to(device)
 
 
 def crop_and_normalise(
-    canvases: torch.Tensor, parameters: Parameters, image_size: int, mean: Triple, std: Triple, dtype: torch.dtype
+    canvases: torch.Tensor,
+    parameters: Parameters,
+    image_size: int,
+    mean: Triple,
+    std: Triple,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:
     """Apply boxes, flips and interpolations, and normalise: ``[N, 3, image_size, image_size]`` of ``dtype``."""
     side = checks.integer("image_size", image_size, 1, MAX_SIDE)
-    table = lookup_table(mean, std, dtype)
-    return crop_resize_normalise(
-        canvases, parameters["boxes"], parameters["flips"], parameters["interpolations"], table, (side, side)
-    )
+    drawn = parameters["boxes"], parameters["flips"], parameters["interpolations"]
+    table = lookup_table(mean, std, dtype, canvases.device)
+    return crop_resize_normalise(canvases, *drawn, table, (side, side), memory_format)

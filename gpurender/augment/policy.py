@@ -4,7 +4,22 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from gpurender import devices
+
 Parameters = dict[str, torch.Tensor]
+
+
+def gpu_numbers(numbers: Any) -> torch.Tensor | None:
+    """Draw numbers that lie on a GPU as int64 ``[N]``, or ``None``: these numbers are the CPU's.
+
+    Their values are not looked at, which would wait for the GPU; a negative number stands for the unsigned one of
+    its bits.
+    """
+    if not isinstance(numbers, torch.Tensor) or not devices.on_gpu(numbers.device):
+        return None
+    if numbers.dim() > 1 or numbers.dtype.is_floating_point or numbers.dtype.is_complex or numbers.dtype == torch.bool:
+        raise TypeError(f"numbers must be integers, one or a list, got {numbers.dtype} {list(numbers.shape)}")
+    return numbers.reshape(-1).to(torch.int64)
 
 
 @runtime_checkable
@@ -20,7 +35,8 @@ class Policy(Protocol):
             canvas_size: side of the canvases in pixels.
 
         Returns:
-            CPU tensors, all with N as their first length.
+            Tensors, all with N as their first length: on the device of numbers that are a tensor on a GPU (then nothing
+            waits for it, and the bits are the same), else on the CPU.
         """
         ...
 
@@ -31,6 +47,10 @@ class Policy(Protocol):
         *,
         image_size: int = 224,
         dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> torch.Tensor:
-        """Canvases uint8 ``[N, 1 or 3, S, S]`` to normalised images ``[N, 3, image_size, image_size]`` of ``dtype``."""
+        """Canvases uint8 ``[N, 1 or 3, S, S]`` to normalised images ``[N, 3, image_size, image_size]`` of ``dtype``.
+
+        Canvases and parameters are on one device, and so are the images, in either memory format of images.
+        """
         ...

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from gpurender import checks
+from gpurender import checks, devices
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters
-from gpurender.kernels.augment import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, crop_resize
+from gpurender.augment.policy import Parameters, gpu_numbers
+from gpurender.kernels.augment import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, check_boxes, crop_resize
 
 INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
 
@@ -22,13 +22,14 @@ def resized_crop(
     >>> gr.augment.resized_crop(images, [[0, 0, 100, 80]], 224)  # uint8 [1, C, 224, 224]
 
     Args:
-        images: uint8 ``[N, C, H, W]``.
-        boxes: int32 or int64 ``[N, 4]``, or lists of it: top, left, height, width in pixels, inside the image.
+        images: uint8 ``[N, C, H, W]``, on a CPU or a GPU.
+        boxes: int32 or int64 ``[N, 4]``, or lists of it: top, left, height, width in pixels, inside the image. Boxes
+            that lie on a GPU are not looked at but moved into the image there.
         size: side of the output in pixels, or its (height, width); 1 to 65535.
         interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; the last two are antialiased when they shrink.
 
     Returns:
-        uint8 ``[N, C, height, width]``.
+        uint8 ``[N, C, height, width]`` on the images' device.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -39,12 +40,17 @@ def resized_crop(
         raise TypeError(f"images must be a uint8 tensor [N, C, H, W], got {got}")
     if not isinstance(size, (list, tuple)):
         size = (checks.integer("size", size, 1, MAX_SIDE),) * 2
+    unseen = isinstance(boxes, torch.Tensor) and devices.on_gpu(boxes.device)
     try:
         boxes = torch.as_tensor(boxes)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {boxes!r}") from None
-    flips = torch.zeros((len(images), 2), dtype=torch.bool)
-    interpolations = torch.full((len(images),), code, dtype=torch.uint8)
+    if devices.on_gpu(images.device) and not unseen:
+        if boxes.shape == (len(images), 4):
+            check_boxes(boxes, *images.shape[2:])
+        boxes = boxes.to(images.device)
+    flips = torch.zeros((len(images), 2), dtype=torch.bool, device=images.device)
+    interpolations = torch.full((len(images),), code, dtype=torch.uint8, device=images.device)
     return crop_resize(images, boxes, flips, interpolations, size)
 
 
@@ -69,13 +75,17 @@ class Resize:
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512) -> Parameters:
         """What :meth:`gpurender.augment.crop.Crop.draw` returns, but the same for every number and seed."""
-        n = len(checks.integers("numbers", numbers, checks.UINT64_MAX))
+        there = gpu_numbers(numbers)
+        device = torch.device("cpu") if there is None else there.device
+        n = len(checks.integers("numbers", numbers, checks.UINT64_MAX) if there is None else there)
         checks.integer("seed", seed, 0, checks.UINT64_MAX)
         side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
+        boxes = torch.zeros((n, 4), dtype=torch.int32, device=device)
+        boxes[:, 2:] = side  # filled there: a tensor made of a list would be copied to the device
         return {
-            "boxes": torch.tensor([0, 0, side, side], dtype=torch.int32).repeat(n, 1),
-            "flips": torch.zeros((n, 2), dtype=torch.bool),
-            "interpolations": torch.full((n,), INTERPOLATIONS[self.interpolation], dtype=torch.uint8),
+            "boxes": boxes,
+            "flips": torch.zeros((n, 2), dtype=torch.bool, device=device),
+            "interpolations": torch.full((n,), INTERPOLATIONS[self.interpolation], dtype=torch.uint8, device=device),
         }
 
     def apply(
@@ -85,6 +95,7 @@ class Resize:
         *,
         image_size: int = 224,
         dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> torch.Tensor:
         """Resized, normalised images ``[N, 3, image_size, image_size]`` of canvases uint8 ``[N, 1 or 3, S, S]``."""
-        return crop_and_normalise(canvases, parameters, image_size, self.mean, self.std, dtype)
+        return crop_and_normalise(canvases, parameters, image_size, self.mean, self.std, dtype, memory_format)

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender import cache, checks
+from gpurender import cache, checks, devices
 from gpurender.families import ifs
-from gpurender.kernels.chaos_game import MAX_POINTS, chaos_game, covered_pixels
+from gpurender.kernels.chaos_game import MAX_POINTS, Systems, covered_pixels
 from gpurender.progress import progress
 from gpurender.randomness import LAYOUT, Stream, bounded, uniform, words
 from gpurender.recipes import Recipe
@@ -28,6 +28,7 @@ MAX_WEIGHT = 1e3
 SEARCH_POINTS = 100_000  # as released, whatever the images are drawn with
 SEARCH_SIZE = 512
 SEARCH_BATCH = 128
+GPU_SEARCH_BATCH = 4096  # some waves of a GPU's multiprocessors
 SEARCH_LIMIT = 50_000  # candidates in a row without a category
 MOST_MAPS = {"released": 7, "paper": 8}
 
@@ -36,6 +37,32 @@ ORIENTATIONS = {
     "released": np.array([1, 0, 3, 2], np.uint8),  # none, top-bottom, left-right, both
     "paper": np.array([1, 7, 2, 4], np.uint8),  # turns by 0, 90, 180, 270 degrees, anticlockwise
 }
+
+
+@dataclass
+class Categories:
+    """The categories of a recipe, on a device.
+
+    Attributes:
+        maps: float64 ``[classes, M, 6]``.
+        thresholds: int32 ``[classes, M]``, as the kernel takes them.
+        counts: int32 ``[classes]``.
+        factors: float64 ``[W, 6]``, the instance weights.
+        orientations: uint8 ``[4]``, by flip.
+        bitmaps: by ``category * W + weight``.
+    """
+
+    maps: torch.Tensor
+    thresholds: torch.Tensor
+    counts: torch.Tensor
+    factors: torch.Tensor
+    orientations: torch.Tensor
+    bitmaps: ifs.Bitmaps
+
+    def systems(self, category: torch.Tensor, weight: torch.Tensor) -> Systems:
+        """The systems of categories with instance weights, int64 ``[N]`` both; multiplied in float64."""
+        maps = self.maps[category] * self.factors[weight][:, None]  # [N, M, 6]
+        return Systems(maps.float(), self.thresholds[category], self.counts[category])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,12 +210,24 @@ class FractalDB(Recipe):
             del values["mask_mode"]
         return values
 
-    def catalog(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Maps float64 [classes, M, 6], probabilities [classes, M] and counts [classes] of the categories; a search is
-        cached on disk.
-        """
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> "Categories":
+        """The categories' systems; a search is cached on disk."""
         if self.categories is None:
-            return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
+            numbers = np.array(self._search(device)[: self.classes])
+            maps, probabilities, counts = candidates(self.seed, self.variant, numbers)
+        else:
+            maps, probabilities, counts = self._given()
+        return Categories(
+            torch.from_numpy(maps).to(device),
+            torch.from_numpy(ifs.thresholds(probabilities)).to(device),
+            torch.from_numpy(counts.astype(np.int32)).to(device),
+            torch.tensor(self.factors(), dtype=torch.float64).to(device),
+            torch.from_numpy(ORIENTATIONS[self.variant]).to(device),
+            ifs.Bitmaps(cache_bytes),
+        )
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Maps float64 [classes, M, 6], probabilities [classes, M] and counts [classes] of the given categories."""
         width = max(len(rows) for rows in self.categories)
         maps, probabilities = np.zeros((self.classes, width, 6)), np.zeros((self.classes, width))
         for i, rows in enumerate(self.categories):
@@ -197,24 +236,22 @@ class FractalDB(Recipe):
         return maps, probabilities, np.array([len(rows) for rows in self.categories])
 
     def canvases(
-        self, catalog: Any, samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
+        self, catalog: "Categories", samples: torch.Tensor, numbers: torch.Tensor, fresh: bool
     ) -> torch.Tensor:
-        """uint8 ``[N, channels, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``."""
-        maps, probabilities, counts = catalog
+        """uint8 ``[N, channels, image_size, image_size]`` of samples and draw numbers int64 ``[N]``."""
         category, instance = samples // self.instances, samples % self.instances
         flip, weight = instance % self.flips, instance // (self.patches * self.flips)
-        factors = np.array(self.factors())[weight]  # [N, 6]
         anew = fresh or self.variant == "paper"
-        return chaos_game(
-            ifs.systems(maps[category] * factors[:, None], probabilities[category], counts[category]),
-            numbers if anew else np.zeros_like(numbers),
-            numbers if anew else numbers - flip.astype(np.uint64),
-            ORIENTATIONS[self.variant][flip],
-            seed=self.seed,
-            points=self.points,
-            size=self.image_size,
-            device=device,
-            **ifs.style(self.draw_type, self.mask_mode),
+        weights = len(catalog.factors)
+        return ifs.draw(
+            self,
+            lambda keys: catalog.systems(keys // weights, keys % weights),
+            category * weights + weight,
+            numbers if anew else None,
+            numbers if anew else numbers - flip,
+            catalog.orientations[flip],
+            self.classes * weights,
+            catalog.bitmaps,
         )
 
     @property
@@ -236,6 +273,7 @@ class FractalDB(Recipe):
         if len(found) >= self.classes:
             return found
         tried = found[-1] + 1 if found else 0
+        batch = GPU_SEARCH_BATCH if devices.on_gpu(device) else SEARCH_BATCH
         with progress(
             total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category"
         ) as bar:
@@ -245,15 +283,15 @@ class FractalDB(Recipe):
                         f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than "
                         f"{self.fill_rate} of the canvas; lower it"
                     )
-                some = np.arange(tried, tried + SEARCH_BATCH)
+                some = np.arange(tried, tried + batch)
                 tested = ifs.systems(*candidates(self.seed, self.variant, some))
-                addresses = some.astype(np.uint64) | np.uint64(1 << 63)  # away from the images' own points
+                addresses = torch.from_numpy(some | np.int64(-(2**63)))  # bit 63: away from the images' own points
                 covered = covered_pixels(
-                    tested, addresses, seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE, device=device
+                    tested.to(device), addresses.to(device), seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE
                 )
-                accepted = some[covered >= self._least].tolist()
+                accepted = some[covered.cpu().numpy() >= self._least].tolist()
                 found += accepted
-                tried += SEARCH_BATCH
+                tried += batch
                 bar.update(min(len(accepted), self.classes - bar.n))
         cache.save("fractaldb", key, found)
         return found

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender import checks
+from gpurender import checks, devices
 from gpurender.families import ifs
 from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, chaos_game
+from gpurender.progress import progress
 from gpurender.randomness import Stream, uniform, words
 from gpurender.recipes import Recipe
 
@@ -22,20 +23,30 @@ SIGMA_MARGIN = 0.1  # released: sigma-factor ~ U(sigma - 0.1, sigma + 0.1)
 MAX_BASES = 100  # tried for a recipe
 MAX_ATTEMPTS = 1000  # perturbations tried for a class
 BATCH = 16  # classes checked at a time; small, so that a hopeless base is refused soon
+GPU_BATCH_BYTES = 1 << 28  # of canvases checked at a time there
 UNKNOWN = -1
 
 
-@dataclass(frozen=True)
+@dataclass
 class Perturbations:
     """What a recipe knows of its classes.
 
+    On a CPU a class's perturbation is found when the class is first drawn; on a GPU, where looking at the pixels would
+    make the host wait, all of them are found first.
+
     Attributes:
         base: number of the base among the candidates.
-        attempts: int32 ``[classes]``, the number of a class's perturbation, found when the class is first drawn.
+        attempts: int32 ``[classes]``, the number of a class's perturbation; on the host.
+        complete: whether all of them are known.
+        systems: of the classes whose perturbation is known, on the device.
+        bitmaps: of the classes, by class.
     """
 
     base: int
     attempts: np.ndarray
+    complete: bool
+    systems: Systems
+    bitmaps: ifs.Bitmaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,32 +114,32 @@ class OnePFrac(Recipe):
             del values["mask_mode"]
         return values
 
-    def catalog(self, device: torch.device) -> "Perturbations":
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> Perturbations:
         """The base, and for every class which of its perturbations is drawn, as far as that is known."""
-        return Perturbations(self._find_base(device), np.full(self.classes, UNKNOWN, np.int32))
+        base, n = self._find_base(device), self.classes
+        m = len(self._base(base))
+        systems = Systems(  # zeros that nobody touches take no memory on the host
+            torch.zeros((n, m, 6)), torch.zeros((n, m), dtype=torch.int32), torch.zeros(n, dtype=torch.int32)
+        )
+        found = Perturbations(base, np.full(n, UNKNOWN, np.int32), False, systems, ifs.Bitmaps(cache_bytes))
+        if devices.on_gpu(device):
+            self._find_attempts(found, np.arange(n), device)
+            found.systems, found.complete = systems.to(device), True
+        return found
 
     def canvases(
-        self, catalog: "Perturbations", samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
+        self, catalog: Perturbations, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool
     ) -> torch.Tensor:
-        """uint8 ``[N, channels, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``."""
+        """uint8 ``[N, channels, image_size, image_size]`` of samples and draw numbers int64 ``[N]``."""
         classes = samples // self.instances
-        self._find_attempts(catalog, np.unique(classes), device)
+        if not catalog.complete:
+            self._find_attempts(catalog, np.unique(classes.numpy()), samples.device)
         anew = fresh or self.variant == "paper"
-        systems = self._systems(catalog.base, classes, catalog.attempts[classes])
-        return self._draw(systems, numbers if anew else np.zeros_like(numbers), numbers, device)
-
-    def _draw(self, systems: Systems, points: np.ndarray, masks: np.ndarray, device: torch.device) -> torch.Tensor:
-        return chaos_game(
-            systems,
-            points,
-            masks,
-            np.full(len(systems), ifs.UPSIDE_DOWN, np.uint8),
-            seed=self.seed,
-            points=self.points,
-            size=self.image_size,
-            device=device,
-            **ifs.style(self.draw_type, self.mask_mode),
-        )
+        orientations = torch.full_like(samples, ifs.UPSIDE_DOWN, dtype=torch.uint8)
+        return ifs.draw(
+            self, catalog.systems.__getitem__, classes, numbers if anew else None, numbers, orientations,
+            self.classes, catalog.bitmaps,
+        )  # fmt: skip
 
     @property
     def _sparse(self) -> int:
@@ -137,9 +148,17 @@ class OnePFrac(Recipe):
 
     def _filled(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
         """Whether the classes' first images are filled, bool [N]."""
-        numbers = classes.astype(np.uint64) * np.uint64(self.instances)
-        points = numbers if self.variant == "paper" else np.zeros_like(numbers)
-        images = self._draw(systems, points, numbers, device)
+        numbers = torch.from_numpy(classes.astype(np.int64) * self.instances).to(device)
+        images = chaos_game(
+            systems.to(device),
+            numbers if self.variant == "paper" else torch.zeros_like(numbers),
+            numbers,
+            torch.full_like(numbers, ifs.UPSIDE_DOWN, dtype=torch.uint8),
+            seed=self.seed,
+            points=self.points,
+            size=self.image_size,
+            **ifs.style(self.draw_type, self.mask_mode),
+        )
         return (images > 1).flatten(1).sum(1).cpu().numpy() > self._sparse
 
     def _base(self, candidate: int) -> np.ndarray:
@@ -177,27 +196,40 @@ class OnePFrac(Recipe):
             "lower fill_rate"
         )
 
-    def _find_attempts(self, catalog: "Perturbations", classes: np.ndarray, device: torch.device) -> None:
-        """Note for classes the number of their first perturbation whose image is filled.
+    def _find_attempts(self, catalog: Perturbations, classes: np.ndarray, device: torch.device) -> None:
+        """Find for classes the first perturbation whose image is filled.
 
         It depends on the class alone, so it does not matter when, or by which of several threads, it is found.
         """
         unknown = classes[catalog.attempts[classes] == UNKNOWN]
-        for first in range(0, len(unknown), BATCH):
-            sparse = unknown[first : first + BATCH]
-            for attempt in range(MAX_ATTEMPTS):
-                filled = self._filled(
-                    self._systems(catalog.base, sparse, np.full(len(sparse), attempt)), sparse, device
-                )
-                catalog.attempts[sparse[filled]] = attempt
-                sparse = sparse[~filled]
-                if len(sparse) == 0:
-                    break
-            else:
-                raise ValueError(
-                    f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of the canvas in "
-                    f"{MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
-                )
+        most = GPU_BATCH_BYTES // (self.channels * self.image_size**2) if devices.on_gpu(device) else BATCH
+        with progress(total=len(unknown), desc="1p-frac: fill rates", unit="class") as bar:
+            for sparse in np.array_split(unknown, -(-len(unknown) // most)) if len(unknown) else ():
+                self._fill(catalog, sparse, device)
+                bar.update(len(sparse))
+
+    def _fill(self, catalog: Perturbations, sparse: np.ndarray, device: torch.device) -> None:
+        """Perturb the classes ``sparse`` until all of them are filled."""
+        for attempt in range(MAX_ATTEMPTS):
+            systems = self._systems(catalog.base, sparse, np.full(len(sparse), attempt))
+            filled = self._filled(systems, sparse, device)
+            self._note(catalog, sparse[filled], systems[torch.from_numpy(filled)], attempt)
+            sparse = sparse[~filled]
+            if len(sparse) == 0:
+                return
+        raise ValueError(
+            f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of the canvas in "
+            f"{MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
+        )
+
+    @staticmethod
+    def _note(catalog: Perturbations, classes: np.ndarray, systems: Systems, attempt: int) -> None:
+        """Write down the perturbation of classes: the systems first, so that whoever sees the attempt sees them."""
+        places = torch.from_numpy(classes)
+        catalog.systems.maps[places] = systems.maps
+        catalog.systems.thresholds[places] = systems.thresholds
+        catalog.systems.counts[places] = systems.counts
+        catalog.attempts[classes] = attempt
 
 
 def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:

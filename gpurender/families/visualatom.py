@@ -166,57 +166,57 @@ class VisualAtom(Recipe):
             "oval_y": _reals(u[:, 10], self.oval),
         }
 
-    def catalog(self, device: torch.device) -> Atoms:
-        """The atoms of all classes and the tables they share, on the host."""
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> Atoms:
+        """The atoms of all classes and the tables they share. (No two images share their lines: nothing is kept.)"""
         p = self.parameters(np.arange(self.classes))
         if self.variant == "released":
             axes, growth = (p["r0"] * p["oval_x"], p["r0"] * p["oval_y"]), p["w"]
         else:
             axes, growth = (p["a1"], p["b1"]), np.full(self.classes, self.interval)
         quantizations, which = np.unique(p["q"], return_inverse=True)
-        tables = [np.stack(turn_parts(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
+        turns = [np.stack(turn_parts(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
         begins = np.cumsum(quantizations) - quantizations
-        cosines, sines = np.concatenate(tables, axis=1)
-        return Atoms(
-            rings=p["K"].astype(np.int32),
-            vertices=p["q"].astype(np.int32),
-            frequencies=np.stack([p["n1"], p["n2"]], axis=1).astype(np.int32),
-            axes=np.stack(axes, axis=1).astype(np.float32),
-            growth=growth.astype(np.float32),
-            amplitudes=np.stack([p["lambda1"], p["lambda2"]], axis=1).astype(np.float32),
-            noise_levels=p["eta"].astype(np.float32),
-            offsets=begins[which],
-            cosines=cosines,
-            sines=sines,
-        )
+        cosines, sines = np.concatenate(turns, axis=1)
+        host = {
+            "rings": p["K"].astype(np.int32),
+            "vertices": p["q"].astype(np.int32),
+            "frequencies": np.stack([p["n1"], p["n2"]], axis=1).astype(np.int32),
+            "axes": np.stack(axes, axis=1).astype(np.float32),
+            "growth": growth.astype(np.float32),
+            "amplitudes": np.stack([p["lambda1"], p["lambda2"]], axis=1).astype(np.float32),
+            "noise_levels": p["eta"].astype(np.float32),
+            "offsets": begins[which],
+            "cosines": cosines,
+            "sines": sines,
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in host.items()}
+        return Atoms(**tensors, most_vertices=int(quantizations[-1])).to(device)
 
-    def canvases(
-        self, catalog: Atoms, samples: np.ndarray, numbers: np.ndarray, fresh: bool, device: torch.device
-    ) -> torch.Tensor:
-        """uint8 ``[N, 1, image_size, image_size]`` of samples int64 ``[N]`` with draw numbers uint64 ``[N]``.
+    def canvases(self, catalog: Atoms, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """uint8 ``[N, 1, image_size, image_size]`` of samples and draw numbers int64 ``[N]``.
 
         ``fresh`` changes nothing: whatever an image does not share with its class depends on its draw number already.
         """
         images = polyline(
-            catalog[samples // self.instances],
+            catalog,
+            samples // self.instances,
             centres=self._centres(numbers),
             numbers=numbers,
             greys=self.greys,
             seed=self.seed,
             size=self.image_size,
             rule="walk" if self.variant == "released" else "orbits",
-            device=device,
         )
         return images[:, None]
 
-    def _centres(self, numbers: np.ndarray) -> np.ndarray:
+    def _centres(self, numbers: torch.Tensor) -> torch.Tensor:
         """float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
         u, size = words(self.seed, Stream.NUCLEUS, numbers)[:, :2], self.image_size
         if self.variant == "released":
-            centres = 0.5 * (size + _integers(u, self._half_pixels))
-        else:
-            centres = 0.5 * size * (_reals(u, self.nucleus) + 1.0)
-        return centres.astype(np.float32)
+            low, high = self._half_pixels
+            return (0.5 * (size + low + bounded(u, high - low + 1)).double()).float()
+        first, last = self.nucleus
+        return (0.5 * size * (first + (last - first) * uniform(u) + 1.0)).float()
 
 
 def _integers(u: np.ndarray, pair: tuple[int, int] | None) -> np.ndarray:

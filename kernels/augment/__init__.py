@@ -1,19 +1,71 @@
 """Crop, resize, flip and normalise: as Pillow and torchvision do it, bit for bit."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from gpurender import checks
+from gpurender import checks, devices
 
-__all__ = ["BICUBIC", "BILINEAR", "DTYPES", "MAX_SIDE", "NEAREST", "crop_resize", "crop_resize_normalise"]
+__all__ = [
+    "BICUBIC",
+    "BILINEAR",
+    "DTYPES",
+    "MAX_SIDE",
+    "NEAREST",
+    "CropLaw",
+    "check_boxes",
+    "crop_resize",
+    "crop_resize_normalise",
+    "draw_crops",
+]
 
 NEAREST, BILINEAR, BICUBIC = 0, 1, 2
 MAX_SIDE = 65535  # of an output image, in pixels
 CHUNK = 8  # images resized before they are normalised: few enough to wait in cache
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers that carry an entry of so many bytes
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
+
+
+class CropLaw(NamedTuple):
+    """What crops are drawn from, as the numbers that the arithmetic begins with.
+
+    Attributes:
+        central: height and width of the crop where no attempt fits.
+        area: lowest share of the canvas, highest less lowest, area of the canvas in pixels.
+        log_ratio: logarithm of the lowest ratio, that of the highest less it.
+        flips: probabilities of the horizontal and the vertical flip.
+        interpolation: its code, or ``None`` for bilinear or bicubic with equal chances.
+        attempts: how many, 1 to 16.
+    """
+
+    central: tuple[int, int]
+    area: tuple[float, float, float]
+    log_ratio: tuple[float, float]
+    flips: tuple[float, float]
+    interpolation: int | None
+    attempts: int
+
+
+def draw_crops(
+    numbers: torch.Tensor, seed: int, side: int, law: CropLaw
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Crops of draw numbers on a GPU; the reference is :meth:`gpurender.augment.Crop.draw`, which is NumPy.
+
+    Args:
+        numbers: int64 ``[N]`` on a GPU.
+        seed: unsigned 64-bit key.
+        side: of the canvases in pixels.
+        law: what they are drawn from.
+
+    Returns:
+        Boxes int32 ``[N, 4]``, flips bool ``[N, 2]`` and interpolations uint8 ``[N]`` on the numbers' device.
+    """
+    from gpurender.kernels.augment import triton_crop
+
+    return triton_crop.draw_crops(numbers.contiguous(), seed, side, law)
 
 
 def crop_resize(
@@ -36,17 +88,23 @@ def crop_resize(
         interpolations: uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
         size: height and width of the output, 1 to 65535.
 
+    All tensors are on one device. On a GPU the values of boxes and interpolations are not looked at, which would wait
+    for it: the kernel moves a box into the image and takes a code above 2 for 2.
+
     Returns:
         uint8 ``[N, C, H, W]`` on the canvases' device.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
+    height, width = _size(size)
+    given = _checked(canvases, boxes, flips, interpolations)
+    if devices.on_gpu(canvases.device):
+        return _on_gpu(given, None, (*canvases.shape[:2], height, width), torch.contiguous_format)
     from gpurender.kernels.augment import cpu
     from gpurender.threads import parallel_ranges
 
-    height, width = _size(size)
-    arrays = _arrays(canvases, boxes, flips, interpolations)
+    arrays = [tensor.numpy() for tensor in given]
     out = np.empty((*canvases.shape[:2], height, width), np.uint8)
 
     def work(start: int, stop: int) -> None:
@@ -63,6 +121,7 @@ def crop_resize_normalise(
     interpolations: torch.Tensor,
     lut: torch.Tensor,
     size: Sequence[int],
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:
     """:func:`crop_resize`, then ``out[n, c] = lut[c][resized[n, c]]``: normalisation by look-up, in any floating type.
 
@@ -73,6 +132,7 @@ def crop_resize_normalise(
         canvases: uint8 ``[N, 1 or 3, S, S']``.
         lut: float32, float16, bfloat16 or float64 ``[3, 256]``: what each byte becomes in each channel.
         boxes, flips, interpolations, size: as in :func:`crop_resize`.
+        memory_format: of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
 
     Returns:
         ``[N, 3, H, W]`` of the table's dtype, on the canvases' device.
@@ -80,14 +140,20 @@ def crop_resize_normalise(
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
+    height, width = _size(size)
+    given = _checked(canvases, boxes, flips, interpolations)
+    if canvases.shape[1] not in (1, 3):
+        raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
+    table = _tensor("lut", lut, DTYPES, (3, 256), canvases.device)
+    if memory_format not in MEMORY_FORMATS:
+        allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
+        raise ValueError(f"memory_format must be {allowed}, got {memory_format!r}")
+    if devices.on_gpu(canvases.device):
+        return _on_gpu(given, table, (len(canvases), 3, height, width), memory_format)
     from gpurender.kernels.augment import cpu
     from gpurender.threads import parallel_ranges
 
-    height, width = _size(size)
-    arrays = _arrays(canvases, boxes, flips, interpolations)
-    if canvases.shape[1] not in (1, 3):
-        raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
-    table = _tensor("lut", lut, DTYPES, (3, 256))
+    arrays = [tensor.numpy() for tensor in given]
     entries = table.view(BITS[table.element_size()]).numpy()
     # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
     out = np.empty((len(canvases), 3, height, width), entries.dtype)
@@ -100,26 +166,54 @@ def crop_resize_normalise(
             cpu.look_up(resized[: b - a], entries, out[a:b])
 
     parallel_ranges(len(out), work)
-    return torch.from_numpy(out).view(table.dtype)
+    return torch.from_numpy(out).view(table.dtype).contiguous(memory_format=memory_format)
 
 
-def _tensor(name: str, value: torch.Tensor, dtypes: Sequence[torch.dtype], shape: Sequence[int | None]) -> torch.Tensor:
-    """Refuse what is not a CPU tensor of these dtypes and this shape (None: any length)."""
+def _on_gpu(
+    given: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    table: torch.Tensor | None,
+    shape: Sequence[int],
+    memory_format: torch.memory_format,
+) -> torch.Tensor:
+    """The images that the GPU's kernel makes: bytes, or entries of the table, copied as they are, as integers."""
+    from gpurender.kernels.augment import triton_kernel
+
+    dtype = torch.uint8 if table is None else table.dtype
+    out = torch.empty(tuple(shape), dtype=dtype, device=given[0].device, memory_format=memory_format)
+    if out.numel() == 0:
+        return out
+    if table is None:
+        triton_kernel.crop_resize(*given, None, out)
+    else:
+        integer = BITS[table.element_size()]
+        triton_kernel.crop_resize(*given, table.view(integer), out.view(integer))
+    return out
+
+
+def _tensor(
+    name: str,
+    value: torch.Tensor,
+    dtypes: Sequence[torch.dtype],
+    shape: Sequence[int | None],
+    device: torch.device | None = None,
+) -> torch.Tensor:
+    """Refuse what is not a tensor of these dtypes and this shape (None: any length) on the device (None: any)."""
     lengths = ", ".join("any" if length is None else str(length) for length in shape)
-    allowed = f"a CPU tensor of {' or '.join(str(dtype) for dtype in dtypes)} [{lengths}]"
+    allowed = f"a tensor of {' or '.join(str(dtype) for dtype in dtypes)} [{lengths}] on {device or 'a CPU or a GPU'}"
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be {allowed}, got {type(value).__name__}")
     got = f"{value.dtype} {list(value.shape)} on {value.device}"
     if value.dtype not in dtypes:
         raise TypeError(f"{name} must be {allowed}, got {got}")
     fits = value.dim() == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
-    if not fits or value.device.type != "cpu":
+    known = devices.on_gpu(value.device) or value.device.type == "cpu"
+    if not fits or (value.device != device if device else not known):
         raise ValueError(f"{name} must be {allowed}, got {got}")
     return value.contiguous()
 
 
-def _boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Refuse boxes that are empty or leave the image; int32."""
+def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
+    """Refuse boxes, integers ``[N, 4]`` on the CPU, that are empty or leave an image of ``height`` x ``width``."""
     top, left, h, w = boxes.unbind(1)
     bad = (top < 0) | (left < 0) | (h < 1) | (w < 1) | (top > height - h) | (left > width - w)
     if bad.any():
@@ -128,21 +222,25 @@ def _boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
             f"boxes[{n}] must be (top, left, height, width) with sides of 1 or more inside an image of "
             f"{height} x {width}, got {tuple(boxes[n].tolist())}"
         )
-    return boxes.to(torch.int32)
 
 
-def _arrays(
+def _checked(
     canvases: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, interpolations: torch.Tensor
-) -> tuple[np.ndarray, ...]:
-    """The four tensors as arrays; everything that the kernel relies on is refused here if it is not so."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
     canvases = _tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
     n, _, height, width = canvases.shape
-    boxes = _boxes(_tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4)), height, width)
-    flips = _tensor("flips", flips, (torch.bool,), (n, 2))
-    interpolations = _tensor("interpolations", interpolations, (torch.uint8,), (n,))
-    if n and (worst := int(interpolations.max())) > BICUBIC:
-        raise ValueError(f"interpolations must be {NEAREST}, {BILINEAR} or {BICUBIC}, got {worst}")
-    return canvases.numpy(), boxes.numpy(), flips.numpy(), interpolations.numpy()
+    if n and not (height and width):
+        raise ValueError(f"canvases must have sides of 1 or more, got shape {list(canvases.shape)}")
+    boxes = _tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4), canvases.device)
+    flips = _tensor("flips", flips, (torch.bool,), (n, 2), canvases.device)
+    interpolations = _tensor("interpolations", interpolations, (torch.uint8,), (n,), canvases.device)
+    if not devices.on_gpu(canvases.device):
+        check_boxes(boxes, height, width)
+        if n and (worst := int(interpolations.max())) > BICUBIC:
+            raise ValueError(f"interpolations must be {NEAREST}, {BILINEAR} or {BICUBIC}, got {worst}")
+        boxes = boxes.to(torch.int32)
+    return canvases, boxes, flips, interpolations
 
 
 def _size(size: Sequence[int]) -> tuple[int, int]:

@@ -6,8 +6,8 @@ An iterated function system is a set of affine maps chosen with given probabilit
     y' = c x + d y + f          (a, b, c, d, e, f) = map i with probability p_i
 
 and lights the pixel under every point it visits. One image, top to bottom: :func:`walk` the points and frame them,
-:func:`splat` them into a bitmap of one bit a pixel, widen every point into a 3 x 3 patch and :func:`mask_row` it at
-random, and write bytes. Coloured images keep the number of the last point on a pixel instead of one bit.
+:func:`splat` them into a bitmap of one bit a pixel, then :func:`paint`: widen every point into a 3 x 3 patch, mask it
+at random, write bytes. Coloured images keep the number of the last point on a pixel instead of one bit.
 
 **Many walkers, one image.** A sequential game is one long dependency; here ``W`` walkers play at once, and point ``i``
 is step ``i // W`` of walker ``i % W``. They start along one sequential game, the *pilot*: it begins at the origin as
@@ -29,11 +29,14 @@ OR do not care for order; float32 with no contraction.
 """
 
 import numpy as np
+import torch
 from numba import float32, int32, njit, uint32
 
 from gpurender.jit import kernel
+from gpurender.kernels.chaos_game import tables
 from gpurender.kernels.philox.cpu import philox4x32
-from gpurender.randomness import Stream
+from gpurender.randomness import Stream, halves
+from gpurender.threads import parallel_ranges
 
 PAD = 6  # pixels between the extreme points and the edge, as released
 GREY = 127  # as released
@@ -45,6 +48,7 @@ PICKS_A_CALL = 8  # sixteen bits each, from the four words of one Philox call
 LIMIT = np.float32(2.0**62)  # squares stay finite in float32
 MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is one point: keeps denormals away from any pixel
 
+CPU = torch.device("cpu")
 POINTS = np.uint32(Stream.POINTS)
 MASK = np.uint32(Stream.MASK)
 MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
@@ -114,7 +118,9 @@ def pilot(maps, thresholds, key, number, x, y):
 
 @kernel
 def walk(maps, thresholds, key, number, xs, ys):
-    """Play the game: fill xs, ys (float32 [points]) and return their frame (min x, max x, min y, max y).
+    """Play the game: fill xs, ys (float32 [points]) and return their frame, float32 [4]: min x, max x, min y, max y.
+
+    (An array: a number that Numba returns comes back to Python, and from there to the next kernel, in float64.)
 
     maps  # [M, 6] float32; thresholds  # [M] uint32; key, number  # [2] uint32
     """
@@ -135,7 +141,9 @@ def walk(maps, thresholds, key, number, xs, ys):
             draw_picks(turn // PICKS_A_CALL, walkers, key, number, picks)
         choose(thresholds, picks[place // 2], uint32(16 * (place % 2)), which)
         move(maps, which, x, y)
-    return min_x, max_x, min_y, max_y
+    frame = np.empty(4, np.float32)
+    frame[0], frame[1], frame[2], frame[3] = min_x, max_x, min_y, max_y
+    return frame
 
 
 @njit(forceinline=True)
@@ -238,12 +246,9 @@ def write_row(words, row):
 
 
 @kernel
-def draw_grey(xs, ys, frame, patch, mask, survival, key, number, image):
-    """The grey image of the points; image  # [size, size] uint8, row = y."""
-    size = image.shape[0]
-    words = (size + 31) // 32
-    cover = np.zeros((size, words), np.uint32)
-    splat(xs, ys, frame, size, cover)
+def paint(cover, patch, mask, survival, key, number, image):
+    """The grey image of a bitmap; cover  # [size, words] uint32, image  # [size, size] uint8, row = y."""
+    size, words = cover.shape
     if not patch:
         for y in range(size):
             write_row(cover[y], image[y])
@@ -314,20 +319,102 @@ def orient(plane, orientation):
     plane[...] = turned.T if orientation & 4 else turned
 
 
-def draw_image(maps, thresholds, key, point_number, mask_number, points, patch, mask, survival, palette, image):
-    """One image; image  # [C, size, size] uint8, coloured if C is 3."""
-    xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-    frame = walk(maps, thresholds, key, point_number, xs, ys)
-    if len(image) == 3:
-        draw_color(xs, ys, frame, patch, mask, survival, palette, key, mask_number, image)
-    else:
-        draw_grey(xs, ys, frame, patch, mask, survival, key, mask_number, image[0])
-
-
-def count_pixels(maps, thresholds, key, number, points, size):
-    """Pixels of a size x size canvas with a point on them."""
+def draw_cover(maps, thresholds, key, number, points, cover):
+    """The bitmap of an image's points; cover  # [size, words] uint32."""
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
     frame = walk(maps, thresholds, key, number, xs, ys)
-    cover = np.zeros((size, (size + 31) // 32), np.uint32)
-    splat(xs, ys, frame, size, cover)
-    return count_bits(cover)
+    cover[...] = 0
+    splat(xs, ys, frame, len(cover), cover)
+
+
+def draw_image(maps, thresholds, key, point_number, mask_number, points, patch, mask, survival, palette, image):
+    """One image; image  # [C, size, size] uint8, coloured if C is 3."""
+    if len(image) == 3:
+        xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
+        frame = walk(maps, thresholds, key, point_number, xs, ys)
+        draw_color(xs, ys, frame, patch, mask, survival, palette, key, mask_number, image)
+    else:
+        cover = np.empty((image.shape[1], (image.shape[1] + 31) // 32), np.uint32)
+        draw_cover(maps, thresholds, key, point_number, points, cover)
+        paint(cover, patch, mask, survival, key, mask_number, image[0])
+
+
+# The launchers' implementations: batches of tensors, an image a turn of the loop, on all threads.
+
+
+def draw_images(systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask):
+    """uint8 [N, C, size, size]; arguments as :func:`gpurender.kernels.chaos_game.chaos_game`."""
+    images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy asks for huge pages
+    own, key = unpadded(systems), key_of(seed)
+    point_words, mask_words, codes = split(point_numbers), split(mask_numbers), orientations.numpy()
+    gaps, hues = tables.survival(size, CPU).numpy().view(np.uint32), tables.palette(CPU).numpy()
+
+    def work(first, last):
+        for n in range(first, last):
+            draw_image(*own(n), key, point_words[n], mask_words[n], points, patch, mask, gaps, hues, images[n])
+            for plane in images[n]:
+                orient(plane, codes[n])
+
+    parallel_ranges(len(images), work)
+    return torch.from_numpy(images)
+
+
+def occupancy(systems, numbers, seed, points, size):
+    """int32 [N, size, words], the bits of uint32; arguments as :func:`gpurender.kernels.chaos_game.occupancy`."""
+    covers = np.empty((len(systems), size, (size + 31) // 32), np.uint32)
+    own, key, words = unpadded(systems), key_of(seed), split(numbers)
+
+    def work(first, last):
+        for n in range(first, last):
+            draw_cover(*own(n), key, words[n], points, covers[n])
+
+    parallel_ranges(len(covers), work)
+    return torch.from_numpy(covers.view(np.int32))
+
+
+def covered_pixels(systems, numbers, seed, points, size):
+    """int64 [N]; arguments as :func:`gpurender.kernels.chaos_game.covered_pixels`."""
+    covered = np.empty(len(systems), np.int64)
+    own, key, words = unpadded(systems), key_of(seed), split(numbers)
+
+    def work(first, last):
+        cover = np.empty((size, (size + 31) // 32), np.uint32)
+        for n in range(first, last):
+            draw_cover(*own(n), key, words[n], points, cover)
+            covered[n] = count_bits(cover)
+
+    parallel_ranges(len(covered), work)
+    return torch.from_numpy(covered)
+
+
+def paint_images(bitmaps, which, mask_numbers, orientations, seed, patch, mask):
+    """uint8 [N, 1, size, size]; arguments as :func:`gpurender.kernels.chaos_game.paint`."""
+    size = bitmaps.shape[1]
+    images = np.empty((len(which), 1, size, size), np.uint8)
+    covers, places, codes = bitmaps.numpy().view(np.uint32), which.numpy(), orientations.numpy()
+    gaps, key, words = tables.survival(size, CPU).numpy().view(np.uint32), key_of(seed), split(mask_numbers)
+
+    def work(first, last):
+        for n in range(first, last):
+            paint(covers[places[n]], patch, mask, gaps, key, words[n], images[n, 0])
+            orient(images[n, 0], codes[n])
+
+    parallel_ranges(len(images), work)
+    return torch.from_numpy(images)
+
+
+def unpadded(systems):
+    """A function of n: maps float32 [m, 6] and thresholds uint32 [m] of system n, without its padding."""
+    maps, thresholds = systems.maps.numpy(), systems.thresholds.numpy().view(np.uint32)
+    counts = systems.counts.numpy()
+    return lambda n: (maps[n, : counts[n]], thresholds[n, : counts[n]])
+
+
+def key_of(seed):
+    """uint32 [2]."""
+    return np.array(halves(seed), dtype=np.uint32)
+
+
+def split(numbers):
+    """int64 [N], the bits of uint64 -> uint32 [N, 2], low word first."""
+    return np.ascontiguousarray(numbers.numpy()).view(np.uint32).reshape(-1, 2)

@@ -34,11 +34,14 @@ in closed form (:func:`draw_crossing`).
 """
 
 import numpy as np
+import torch
 from numba import float32, float64, int32, int64, njit, uint32, uint64
 
 from gpurender.jit import kernel
 from gpurender.kernels.philox.cpu import philox4x32
-from gpurender.randomness import Stream
+from gpurender.kernels.polyline.tables import GRADIENTS
+from gpurender.randomness import Stream, halves
+from gpurender.threads import parallel_ranges
 
 NOISE = np.uint32(Stream.NOISE)
 LINE_COLOR = np.uint32(Stream.LINE_COLOR)
@@ -47,27 +50,6 @@ VERTEX_BITS = 12  # of a noise block's number; the rest is the ring's
 PERIOD = 10_000  # abscissae of the noise
 LIMIT = np.float32(2.0**20)  # of a coordinate in pixels; no valid recipe reaches it
 FRACTION_BITS = 30  # of a slope
-
-# The permutation of 0 .. 255 of Ken Perlin's reference implementation ("Improving Noise", SIGGRAPH 2002)
-PERMUTATION = np.array(
-    [
-        151, 160, 137, 91, 90, 15, 131, 13, 201, 95, 96, 53, 194, 233, 7, 225, 140, 36, 103, 30, 69, 142, 8, 99, 37,
-        240, 21, 10, 23, 190, 6, 148, 247, 120, 234, 75, 0, 26, 197, 62, 94, 252, 219, 203, 117, 35, 11, 32, 57, 177,
-        33, 88, 237, 149, 56, 87, 174, 20, 125, 136, 171, 168, 68, 175, 74, 165, 71, 134, 139, 48, 27, 166, 77, 146,
-        158, 231, 83, 111, 229, 122, 60, 211, 133, 230, 220, 105, 92, 41, 55, 46, 245, 40, 244, 102, 143, 54, 65, 25,
-        63, 161, 1, 216, 80, 73, 209, 76, 132, 187, 208, 89, 18, 169, 200, 196, 135, 130, 116, 188, 159, 86, 164, 100,
-        109, 198, 173, 186, 3, 64, 52, 217, 226, 250, 124, 123, 5, 202, 38, 147, 118, 126, 255, 82, 85, 212, 207, 206,
-        59, 227, 47, 16, 58, 17, 182, 189, 28, 42, 223, 183, 170, 213, 119, 248, 152, 2, 44, 154, 163, 70, 221, 153,
-        101, 155, 167, 43, 172, 9, 129, 22, 39, 253, 19, 98, 108, 110, 79, 113, 224, 232, 178, 185, 112, 104, 218,
-        246, 97, 228, 251, 34, 242, 193, 238, 210, 144, 12, 191, 179, 162, 241, 81, 51, 145, 235, 249, 14, 239, 107,
-        49, 192, 214, 31, 181, 199, 106, 157, 184, 84, 204, 176, 115, 121, 50, 45, 127, 4, 150, 254, 138, 236, 205,
-        93, 222, 114, 67, 29, 24, 72, 243, 141, 128, 195, 78, 66, 215, 61, 156, 180,
-    ],
-    dtype=np.int64,
-)  # fmt: skip
-# Gradients of the cells: 1 .. 8 by the low three bits, but -1 whenever the fourth is set, as in the released
-# generator's noise
-GRADIENTS = np.where(PERMUTATION & 8, -1, (PERMUTATION & 7) + 1).astype(np.float32)
 
 
 @njit(inline="always")
@@ -239,27 +221,46 @@ def draw_polygons(x, y, greys, canvas):
 
 
 @kernel
-def draw_images(
+def draw_atoms(
     first, last, walk, rings, vertices, frequencies, axes, growth, amplitudes, noise_levels, offsets, cosines, sines,
-    centres, numbers, key, darkest, greys, canvases,
+    which, centres, numbers, key, darkest, greys, canvases,
 ):  # fmt: skip
-    """Atoms first to last - 1 of a batch; greys = how many, from the darkest on; canvases  # [N, size, size] uint8."""
+    """Images first to last - 1 of a batch, of the atoms which[n]; greys = how many, from the darkest on.
+
+    canvases  # [N, size, size] uint8
+    """
     group = 2 if walk else 4  # rings that share a Philox call
     for n in range(first, last):
-        q, eta, number, centre = vertices[n], noise_levels[n], numbers[n], centres[n]
-        cos_t, sin_t = cosines[offsets[n] : offsets[n] + q], sines[offsets[n] : offsets[n] + q]
+        k, number, centre = which[n], numbers[n], centres[n]
+        q, eta = vertices[k], noise_levels[k]
+        cos_t, sin_t = cosines[offsets[k] : offsets[k] + q], sines[offsets[k] : offsets[k] + q]
         x, y, waves = np.empty(q, np.float32), np.empty(q, np.float32), np.empty(q, np.float32)
         words, lines = np.empty((4, q), np.uint32), np.empty((7, q), np.int32)
         pixels, size = canvases[n].ravel(), canvases.shape[1]
-        add_waves(frequencies[n], amplitudes[n], sin_t, waves)
-        start_walk(axes[n], centre, cos_t, sin_t, x, y)
-        for ring in range(rings[n]):
+        add_waves(frequencies[k], amplitudes[k], sin_t, waves)
+        start_walk(axes[k], centre, cos_t, sin_t, x, y)
+        for ring in range(rings[k]):
             lane = ring % group
             if lane == 0:
                 draw_words(ring // group, number, key, words)
             if walk:
-                walk_out(words[2 * lane], words[2 * lane + 1], eta, eta + growth[n], waves, cos_t, sin_t, x, y)
+                walk_out(words[2 * lane], words[2 * lane + 1], eta, eta + growth[k], waves, cos_t, sin_t, x, y)
             else:
-                grown = growth[n] * float32(ring)
-                place_orbit(words[lane], eta, axes[n, 0] + grown, axes[n, 1] + grown, waves, centre, cos_t, sin_t, x, y)
+                grown = growth[k] * float32(ring)
+                place_orbit(words[lane], eta, axes[k, 0] + grown, axes[k, 1] + grown, waves, centre, cos_t, sin_t, x, y)
             draw_polygon(x, y, ring_grey(ring, number, key, darkest, greys), size, pixels, lines)
+
+
+def draw_images(atoms, which, centres, numbers, greys, seed, size, walk):
+    """uint8 [N, size, size]; arguments as :func:`gpurender.kernels.polyline.polyline`."""
+    canvases = torch.zeros((len(which), size, size), dtype=torch.uint8)
+    own = [tensor.contiguous().numpy() for tensor in atoms.tensors()]
+    places, middles, pixels = which.contiguous().numpy(), centres.contiguous().numpy(), canvases.numpy()
+    words = np.ascontiguousarray(numbers.numpy()).view(np.uint32).reshape(-1, 2)  # low word first
+    key, lightness = np.array(halves(seed), dtype=np.uint32), (greys[0], greys[1] - greys[0] + 1)
+
+    def work(first, last):
+        draw_atoms(first, last, walk, *own, places, middles, words, key, *lightness, pixels)
+
+    parallel_ranges(len(which), work)
+    return canvases

@@ -1,0 +1,661 @@
+// The chaos game in CUDA C: a block an image, its bitmap of one bit a pixel in shared memory.
+//
+// The formulas, the addresses of the randomness and the reasons stand in cpu.py; every byte equals its bytes. Top to
+// bottom: the game (pilot, walk), what a visit does (frame, splat, number), the finish (dilate, mask, orient, write),
+// and the kernels, which put these together.
+//
+// **Two walks.** Where a pixel lies depends on the extreme points, so the points are walked through twice: once for
+// the frame, once to be drawn. Storing them would cost 800 KB an image, and drawing them again is cheaper than reading
+// that. (Folding the frame into the maps would save six instructions a point and change its rounding, so pixels.)
+//
+// **What makes it deterministic.** float32 with no contraction (--fmad=false); min, max, OR and "latest point" do not
+// care for order; barriers separate what does.
+//
+// **Why 128 threads.** One for each walker. A walk is a chain of dependent operations, so an image takes its latency
+// whatever the block size, and a multiprocessor is filled by several images: 36 KB at 512 x 512 lets six of them share
+// one of Hopper's. Few images leave the chip idle; more blocks an image would not shorten the chain.
+//
+// **Large canvases** are drawn in bands of rows, a block a band, each of which plays the whole game and keeps its rows.
+//
+// One thread a block is a correct program: every loop strides by blockDim.x, every barrier is reached by all threads.
+
+constexpr int MAX_MAPS = 64;
+constexpr int MAX_WALKERS = 128;
+constexpr int STEPS_A_WALKER = 64;
+constexpr int PILOT_STEPS = 16;
+constexpr uint32 PILOT_BLOCKS = 1u << 31;
+constexpr int PICKS = 8;                   // of one Philox call, sixteen bits each
+constexpr int ROWS_ABOVE = 3;              // a patch reaches that many rows below its point
+constexpr float PAD = 6.0f;                // pixels between the extreme points and the edge
+constexpr float LIMIT = 4.611686018e18f;   // 2^62
+constexpr float MIN_SPAN = 8.673617380e-19f;  // 2^-60
+constexpr uint8 GREY = 127;
+constexpr uint32 NEVER = 0xFFFFFFFFu;
+
+struct __align__(16) Linear {
+    float a, b, c, d;
+};
+
+struct __align__(8) Point {
+    float x, y;
+};
+
+// A system as a block holds it: x' = a x + b y + e, y' = c x + d y + f.
+struct System {
+    Linear linear[MAX_MAPS];
+    Point shift[MAX_MAPS];
+    uint32 limits[MAX_MAPS + 8];  // a pick in the upper half of a word goes past map k if the word is greater; else NEVER
+    int first;                // maps of probability 0 at the beginning
+    int count;
+};
+
+// What an image's game is played with, besides its system.
+struct Game {
+    const System* system;
+    const Point* starts;  // of the walkers
+    int points, walkers;
+    uint64 number;
+    uint32 key0, key1;
+};
+
+// ------------------------------------------------------------------------------------------------------ the system
+
+// Maps [most, 6] and thresholds [most] of one image into shared memory.
+__device__ void load_system(const float* maps, const int* thresholds, int count, System& system) {
+    for (int k = threadIdx.x; k < 8; k += blockDim.x) system.limits[MAX_MAPS + k] = NEVER;
+    for (int k = threadIdx.x; k < MAX_MAPS; k += blockDim.x) {
+        const float* map = maps + 6 * (k < count ? k : count - 1);
+        system.linear[k] = {map[0], map[1], map[2], map[3]};
+        system.shift[k] = {map[4], map[5]};
+        int threshold = k < count - 1 ? thresholds[k] : 65536;
+        // pick >= threshold, as (pick << 16) > (threshold << 16) - 1; thresholds of 0 are counted in `first` instead
+        system.limits[k] = threshold == 0 || threshold == 65536 ? NEVER : ((uint32)threshold << 16) - 1;
+    }
+    if (threadIdx.x == 0) {
+        int first = 0;
+        while (first < count - 1 && thresholds[first] == 0) ++first;
+        system.first = first;
+        system.count = count;
+    }
+    __syncthreads();
+}
+
+// The map that the upper half of a word chooses.
+__device__ __forceinline__ int choose(const System& system, uint32 word) {
+    int which = system.first;
+#pragma unroll 1
+    for (int k = 0; k < system.count - 1; ++k) which += word > system.limits[k];
+    return which;
+}
+
+// One step. CHECKED: to the origin if the point leaves the range of +-LIMIT, or is none. Returns whether it stayed.
+template <bool CHECKED>
+__device__ __forceinline__ bool step(const Linear& m, const Point& shift, float& x, float& y) {
+    float next_x = m.a * x + m.b * y + shift.x;
+    float next_y = m.c * x + m.d * y + shift.y;
+    bool inside = fabsf(next_x) <= LIMIT & fabsf(next_y) <= LIMIT;
+    x = CHECKED && !inside ? 0.0f : next_x;
+    y = CHECKED && !inside ? 0.0f : next_y;
+    return inside;
+}
+
+// ------------------------------------------------------------------------------------------------------- the pilot
+
+__device__ __forceinline__ int walker_count(int points) {
+    int walkers = 1;
+    while (walkers < MAX_WALKERS && walkers * 2 * STEPS_A_WALKER <= points) walkers *= 2;
+    return walkers;
+}
+
+// Sixteen steps of the pilot from (x, y); the maps are packed four to a word. Returns whether every point stayed in
+// range.
+template <bool CHECKED>
+__device__ __forceinline__ bool follow(const System& system, const uint32* packed, float& x, float& y) {
+    bool inside = true;
+#pragma unroll 8  // the maps of eight steps are on their way while the points follow one another
+    for (int i = 0; i < PILOT_STEPS; ++i) {
+        int k = packed[i / 4] >> (8 * (i % 4)) & 255;
+        inside &= step<CHECKED>(system.linear[k], system.shift[k], x, y);
+    }
+    return inside;
+}
+
+// Where the walkers start: every sixteenth point of a sequential game from the origin. All threads choose the maps,
+// into `packed`; then one thread walks, 2,048 dependent steps. It leaves out the range check and repeats with it the
+// rare sixteen steps that need it: a third of the latency.
+__device__ void pilot(const System& system, const Game& game, uint32* packed, Point* starts) {
+    for (int call = threadIdx.x; call < game.walkers * PILOT_STEPS / PICKS; call += blockDim.x) {
+        Four words = philox4x32(PILOT_BLOCKS + call, STREAM_POINTS, game.number, game.key0, game.key1);
+        packed[2 * call] = choose(system, words.x << 16) | choose(system, words.x) << 8 |
+                           choose(system, words.y << 16) << 16 | choose(system, words.y) << 24;
+        packed[2 * call + 1] = choose(system, words.z << 16) | choose(system, words.z) << 8 |
+                               choose(system, words.w << 16) << 16 | choose(system, words.w) << 24;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        float x = 0.0f, y = 0.0f;
+        for (int w = 0; w < game.walkers; ++w) {
+            starts[w] = {x, y};
+            const uint32* maps = packed + w * (PILOT_STEPS / 4);
+            if (!follow<false>(system, maps, x, y)) {
+                x = starts[w].x, y = starts[w].y;
+                follow<true>(system, maps, x, y);
+            }
+        }
+    }
+    __syncthreads();
+}
+
+// -------------------------------------------------------------------------------------------------------- the walk
+
+// How walkers move, by the number of maps. Few maps: the thresholds stay in registers. Two: the maps as well, which
+// spares the shared memory pipe, the first that these kernels exhaust.
+template <int MAPS>
+struct Mover {
+    const System& system;
+    uint32 limits[MAPS - 1];
+    int first;
+
+    __device__ __forceinline__ Mover(const System& s) : system(s), first(s.first) {
+#pragma unroll
+        for (int k = 0; k < MAPS - 1; ++k) limits[k] = s.limits[first + k];
+    }
+    template <bool CHECKED>
+    __device__ __forceinline__ void move(uint32 word, float& x, float& y) const {
+        int which = first;
+#pragma unroll
+        for (int k = 0; k < MAPS - 1; ++k) which += word > limits[k];
+        step<CHECKED>(system.linear[which], system.shift[which], x, y);
+    }
+};
+
+template <>
+struct Mover<2> {
+    Linear linear[2];
+    Point shift[2];
+    uint32 limit;
+
+    __device__ __forceinline__ Mover(const System& s) : limit(s.limits[s.first]) {
+        for (int k = 0; k < 2; ++k) linear[k] = s.linear[s.first + k], shift[k] = s.shift[s.first + k];
+    }
+    template <bool CHECKED>
+    __device__ __forceinline__ void move(uint32 word, float& x, float& y) const {
+        bool second = word > limit;
+        Linear m = {second ? linear[1].a : linear[0].a, second ? linear[1].b : linear[0].b,
+                    second ? linear[1].c : linear[0].c, second ? linear[1].d : linear[0].d};
+        Point t = {second ? shift[1].x : shift[0].x, second ? shift[1].y : shift[0].y};
+        step<CHECKED>(m, t, x, y);
+    }
+};
+
+template <>
+struct Mover<MAX_MAPS> {
+    const System& system;
+
+    __device__ __forceinline__ Mover(const System& s) : system(s) {}
+    template <bool CHECKED>
+    __device__ __forceinline__ void move(uint32 word, float& x, float& y) const {
+        int which = choose(system, word);
+        step<CHECKED>(system.linear[which], system.shift[which], x, y);
+    }
+};
+
+// The walkers of a thread, eight points from each Philox call: visit the point, then step.
+template <int MAPS, bool CHECKED, class Visit>
+__device__ __forceinline__ void walk(const Game& game, const Visit& visit) {
+    const Mover<MAPS> mover(*game.system);
+    for (int w = threadIdx.x; w < game.walkers; w += blockDim.x) {
+        float x = game.starts[w].x, y = game.starts[w].y;
+        uint32 block = w;
+        for (int index = w; index < game.points; block += game.walkers) {
+            Four words = philox4x32(block, STREAM_POINTS, game.number, game.key0, game.key1);
+            if (index + (PICKS - 1) * game.walkers >= game.points) {  // the last, incomplete eight
+                for (int j = 0; index < game.points; ++j, index += game.walkers) {
+                    visit(x, y, index);
+                    uint32 word = j < 4 ? j < 2 ? words.x : words.y : j < 6 ? words.z : words.w;
+                    mover.template move<CHECKED>(j % 2 ? word : word << 16, x, y);
+                }
+                break;
+            }
+            const uint32 four[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+            for (int j = 0; j < PICKS; ++j, index += game.walkers) {
+                visit(x, y, index);
+                mover.template move<CHECKED>(j % 2 ? four[j / 2] : four[j / 2] << 16, x, y);
+            }
+        }
+    }
+}
+
+// Visit every point of the game. `escapes`: some point leaves the range, so every step is checked.
+template <class Visit>
+__device__ void play(const Game& game, bool escapes, const Visit& visit) {
+    int maps = game.system->count - game.system->first;
+    if (escapes || maps > 8)
+        walk<MAX_MAPS, true>(game, visit);
+    else if (maps > 4)
+        walk<8, false>(game, visit);
+    else if (maps > 2)
+        walk<4, false>(game, visit);
+    else
+        walk<2, false>(game, visit);
+}
+
+// ------------------------------------------------------------------------------------------------------- the frame
+
+struct Frame {
+    float min_x, max_x, min_y, max_y;
+};
+
+struct Widen {
+    Frame* frame;
+
+    __device__ __forceinline__ void operator()(float x, float y, int) const {
+        frame->min_x = fminf(frame->min_x, x), frame->max_x = fmaxf(frame->max_x, x);
+        frame->min_y = fminf(frame->min_y, y), frame->max_y = fmaxf(frame->max_y, y);
+    }
+};
+
+// Integers in the order of the floats they stand for, so that integer atomics find the extremes.
+__device__ __forceinline__ int ordered(float value) {
+    int bits = __float_as_int(value);
+    return bits >= 0 ? bits : bits ^ 0x7FFFFFFF;
+}
+
+__device__ __forceinline__ float unordered(int bits) {
+    return __int_as_float(bits >= 0 ? bits : bits ^ 0x7FFFFFFF);
+}
+
+// The extreme coordinates of all points; `escapes` tells whether one was out of range (then it is seen here: the first
+// such point is finite, as |map| < 2^31 and the point before it lies within 2^62). extremes  # [4], shared
+__device__ Frame frame_of(const Game& game, bool& escapes, int* extremes) {
+    for (escapes = false;; escapes = true) {
+        if (threadIdx.x == 0) extremes[0] = extremes[2] = 0x7FFFFFFF, extremes[1] = extremes[3] = -0x7FFFFFFF - 1;
+        __syncthreads();
+        if (threadIdx.x < game.walkers) {
+            Point own = game.starts[threadIdx.x];
+            Frame frame = {own.x, own.x, own.y, own.y};
+            play(game, escapes, Widen{&frame});
+            atomicMin(&extremes[0], ordered(frame.min_x)), atomicMax(&extremes[1], ordered(frame.max_x));
+            atomicMin(&extremes[2], ordered(frame.min_y)), atomicMax(&extremes[3], ordered(frame.max_y));
+        }
+        __syncthreads();
+        Frame all = {unordered(extremes[0]), unordered(extremes[1]), unordered(extremes[2]), unordered(extremes[3])};
+        bool inside = all.min_x >= -LIMIT & all.max_x <= LIMIT & all.min_y >= -LIMIT & all.max_y <= LIMIT;
+        if (inside || escapes) return all;
+        __syncthreads();  // all have read before the first thread starts anew
+    }
+}
+
+// Pixels a unit, along one axis: the span becomes size - 12 pixels and `high` lands exactly on the last.
+__device__ __forceinline__ float pixels_a_unit(float low, float high, int size) {
+    float span = high - low;
+    if (!(span >= MIN_SPAN)) return 0.0f;
+    float room = (float)(size - 2 * (int)PAD);
+    float scale = room / span;
+    return span * scale < room ? scale * 1.00000011920928955078125f : scale;  // 1 + 2^-23
+}
+
+// Where a point lies on the canvas.
+struct Viewport {
+    float min_x, scale_x, min_y, scale_y;
+
+    __device__ __forceinline__ int column(float x) const { return (int)((x - min_x) * scale_x + PAD); }
+    __device__ __forceinline__ int row(float y) const { return (int)((y - min_y) * scale_y + PAD); }
+};
+
+__device__ __forceinline__ Viewport viewport_of(const Frame& frame, int size) {
+    return {frame.min_x, pixels_a_unit(frame.min_x, frame.max_x, size),  //
+            frame.min_y, pixels_a_unit(frame.min_y, frame.max_y, size)};
+}
+
+// ------------------------------------------------------------------------------------------------------- the splat
+
+// The rows of a canvas that a block keeps: rows first - 3 to first + rows - 1, the three above for the patches.
+struct Bitmap {
+    uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k
+    int words, first, rows;
+
+    __device__ __forceinline__ uint32* row(int y) const { return bits + (y - first + ROWS_ABOVE) * words; }
+    __device__ __forceinline__ int size() const { return (rows + ROWS_ABOVE) * words; }
+};
+
+// Set the bit of a point's pixel. BANDED: unless it belongs to another band.
+template <bool BANDED>
+struct Splat {
+    Viewport viewport;
+    SharedWord base;  // row 0 of the canvas, or of the band's rows and those above
+    int stride, first;  // pixels of a row of words; the first row kept
+    uint32 slots;
+
+    __device__ __forceinline__ Splat(const Bitmap& bitmap, const Viewport& v)
+        : viewport(v), base(shared_word(BANDED ? bitmap.bits : bitmap.row(0))), stride(32 * bitmap.words),
+          first(bitmap.first - ROWS_ABOVE), slots(bitmap.rows + ROWS_ABOVE) {}
+
+    __device__ __forceinline__ void operator()(float x, float y, int) const {
+        uint32 column = viewport.column(x), row = viewport.row(y) - (BANDED ? first : 0);
+        if (BANDED && row >= slots) return;
+        uint32 pixel = row * stride + column;
+        set_bits(base, pixel >> 5, 1u << (pixel & 31));
+    }
+};
+
+// Keep the number of the last point on a pixel, counted from 1. last  # [size + 3, size + 3], empty rows and columns first
+struct Number {
+    int* last;
+    int size;
+    Viewport viewport;
+
+    __device__ __forceinline__ void operator()(float x, float y, int index) const {
+        int place = (viewport.row(y) + ROWS_ABOVE) * (size + ROWS_ABOVE) + viewport.column(x) + ROWS_ABOVE;
+        atomicMax(&last[place], index + 1);
+    }
+};
+
+// ------------------------------------------------------------------------------------------------------- the finish
+
+// The addresses of an image's mask, and the table of its gaps.
+struct Mask {
+    bool on;
+    uint64 number;
+    uint32 key0, key1;
+    const uint32* survival;  // [size + 1]: 2^32 (510/511)^g
+};
+
+// Mask bits of columns 128 q to 128 q + 127 of row y: fair ones, and the rare ones that are drawn by their gaps from
+// the beginning of the row (one or two draws: far fewer than the words of a second mask).
+__device__ void mask_words(const Mask& mask, int y, int q, int size, uint32* four) {
+    int words = (size + 31) / 32;
+    Four fair = philox4x32(y * ((words + 3) / 4) + q, STREAM_MASK, mask.number, mask.key0, mask.key1);
+    four[0] = fair.x, four[1] = fair.y, four[2] = fair.z, four[3] = fair.w;
+    int last = min(size, 128 * q + 128) - 1;
+    for (int x = -1, call = 0; x < last; ++call) {
+        Four drawn = philox4x32(y << 16 | call, STREAM_MASK_EXCESS, mask.number, mask.key0, mask.key1);
+        const uint32 u[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (x >= last) break;
+            int low = 0, high = size;  // the gap lies in [low, high]
+            while (low < high) {
+                int middle = (low + high + 1) / 2;
+                if (u[i] < mask.survival[middle])
+                    low = middle;
+                else
+                    high = middle - 1;
+            }
+            x += low + 1;
+            int k = (x >> 5) - 4 * q;
+#pragma unroll
+            for (int j = 0; j < 4; ++j)  // registers cannot be indexed
+                if (j == k && x <= last) four[j] |= 1u << (x & 31);
+        }
+    }
+}
+
+// Four words of row y after the patch: each point lights the 3 x 3 pixels below and to the right of it.
+__device__ void dilated(const Bitmap& bitmap, int y, int q, uint32* four) {
+    for (int k = 0; k < 4; ++k) {
+        int j = 4 * q + k;
+        uint32 own = 0, before = 0;
+        for (int above = 1; above <= 3 && j < bitmap.words; ++above) {
+            own |= bitmap.row(y - above)[j];
+            before |= j ? bitmap.row(y - above)[j - 1] : 0;
+        }
+        four[k] = own << 1 | own << 2 | own << 3 | before >> 31 | before >> 30 | before >> 29;
+    }
+}
+
+// Patches and mask, in place. A row depends on rows above it alone, so the rows go bottom up: all threads read what
+// they need for as many pieces of 128 pixels as there are threads, then all write.
+__device__ void texture(const Bitmap& bitmap, int size, const Mask& mask) {
+    int quads = (bitmap.words + 3) / 4, pieces = bitmap.rows * quads;
+    for (int begin = 0; begin < pieces; begin += blockDim.x) {
+        int piece = begin + threadIdx.x;
+        int y = bitmap.first + bitmap.rows - 1 - piece / quads, q = piece % quads;
+        uint32 lit[4], four[4];
+        if (piece < pieces) {
+            dilated(bitmap, y, q, lit);
+            if (mask.on) {
+                mask_words(mask, y, q, size, four);
+                for (int k = 0; k < 4; ++k) lit[k] &= four[k];
+            }
+        }
+        __syncthreads();
+        for (int k = 0; k < 4; ++k)
+            if (piece < pieces && 4 * q + k < bitmap.words) bitmap.row(y)[4 * q + k] = lit[k];
+        __syncthreads();
+    }
+}
+
+// Which pixel of the drawn canvas stands at (row, column) of the turned one: flips first, then the transposition.
+struct Orientation {
+    int code, size;
+
+    __device__ __forceinline__ void source(int row, int column, int& y, int& x) const {
+        y = code & 4 ? column : row, x = code & 4 ? row : column;
+        y = code & 1 ? size - 1 - y : y, x = code & 2 ? size - 1 - x : x;
+    }
+};
+
+__device__ __forceinline__ uint32 bytes_of(uint32 nibble) {  // four bits to four bytes of 0 or GREY
+    return (nibble * 0x00204081u & 0x01010101u) * GREY;
+}
+
+struct __align__(16) Sixteen {
+    uint32 x, y, z, w;
+};
+
+// A whole canvas whose side is a multiple of 16 and which is not transposed: sixteen pixels a store.
+__device__ void write_sixteens(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
+    int size = orientation.size;
+    for (int p = threadIdx.x; p < size / 16 * size; p += blockDim.x) {
+        int row = p / (size / 16), column = p % (size / 16) * 16;
+        int y = orientation.code & 1 ? size - 1 - row : row;
+        int x = orientation.code & 2 ? size - 16 - column : column;
+        uint32 bits = bitmap.row(y)[x >> 5] >> (x & 16) & 0xFFFFu;
+        if (orientation.code & 2) bits = __brev(bits) >> 16;
+        ((Sixteen*)image)[p] = {bytes_of(bits & 15), bytes_of(bits >> 4 & 15), bytes_of(bits >> 8 & 15), bytes_of(bits >> 12)};
+    }
+}
+
+__device__ __forceinline__ uint32 lit_at(const Bitmap& bitmap, const Orientation& orientation, int row, int column) {
+    int y, x;
+    orientation.source(row, column, y, x);
+    return y >= bitmap.first && y < bitmap.first + bitmap.rows ? bitmap.row(y)[x >> 5] >> (x & 31) & 1 : 0;
+}
+
+// Any whole canvas of a multiple of four pixels: four a store, across the ends of rows.
+__device__ void write_fours(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
+    int size = orientation.size;
+    for (int p = threadIdx.x; p < size * size / 4; p += blockDim.x) {
+        int row = 4 * p / size, column = 4 * p % size;
+        uint32 nibble = 0;
+        for (int k = 0; k < 4; ++k) {
+            nibble |= lit_at(bitmap, orientation, row, column) << k;
+            if (++column == size) column = 0, ++row;
+        }
+        ((uint32*)image)[p] = bytes_of(nibble);
+    }
+}
+
+// Any band of any canvas: a pixel a store.
+__device__ void write_bytes(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
+    int size = orientation.size;
+    for (int p = threadIdx.x; p < bitmap.rows * size; p += blockDim.x) {
+        int y = bitmap.first + p / size, x = p % size;
+        int row = orientation.code & 1 ? size - 1 - y : y, column = orientation.code & 2 ? size - 1 - x : x;
+        uint8 value = bitmap.row(y)[x >> 5] >> (x & 31) & 1 ? GREY : 0;
+        image[orientation.code & 4 ? (int64)column * size + row : (int64)row * size + column] = value;
+    }
+}
+
+__device__ void write(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
+    int size = orientation.size;
+    bool whole = bitmap.rows == size;
+    if (whole && size % 16 == 0 && !(orientation.code & 4))
+        write_sixteens(bitmap, orientation, image);
+    else if (whole && size % 2 == 0)
+        write_fours(bitmap, orientation, image);
+    else
+        write_bytes(bitmap, orientation, image);
+}
+
+// --------------------------------------------------------------------------------------------------------- kernels
+
+struct Shared {
+    System system;
+    Point starts[MAX_WALKERS];
+    int extremes[4];
+};
+
+// Everything up to the viewport; `scratch` holds MAX_WALKERS * 16 bytes.
+__device__ Game begin(const float* maps, const int* thresholds, const int* counts, int most, int64 n, int64 number,
+                      uint32 key0, uint32 key1, int points, Shared& shared, uint32* scratch) {
+    load_system(maps + n * most * 6, thresholds + n * most, counts[n], shared.system);
+    Game game = {&shared.system, shared.starts, points, walker_count(points), (uint64)number, key0, key1};
+    pilot(shared.system, game, scratch, shared.starts);
+    return game;
+}
+
+__device__ Bitmap band_of(uint32* bits, int size, int band_rows, int band) {
+    int first = band * band_rows;
+    return {bits, (size + 31) / 32, first, min(band_rows, size - first)};
+}
+
+// The bitmap of an image's points, in this block's band.
+__device__ void cover(const Game& game, int size, const Bitmap& bitmap, Shared& shared) {
+    bool escapes;
+    Frame frame = frame_of(game, escapes, shared.extremes);
+    for (int i = threadIdx.x; i < bitmap.size(); i += blockDim.x) bitmap.bits[i] = 0;
+    __syncthreads();
+    const Viewport viewport = viewport_of(frame, size);
+    if (bitmap.rows == size)
+        play(game, escapes, Splat<false>(bitmap, viewport));
+    else
+        walk<MAX_MAPS, true>(game, Splat<true>(bitmap, viewport));  // the one walk that any system may take
+    __syncthreads();
+}
+
+// Grey images. blocks = N x bands.
+extern "C" __global__ void __launch_bounds__(128, 6)
+    chaos_game_grey(const float* maps,           // [N, most, 6]
+                    const int* thresholds,       // [N, most], units of 2^-16
+                    const int* counts,           // [N]
+                    int most,                    //
+                    const int64* point_numbers,  // [N]
+                    const int64* mask_numbers,   // [N]
+                    const uint8* orientations,   // [N]
+                    uint32 key0, uint32 key1, int points, int size, int patch, int masked,
+                    const uint32* survival,  // [size + 1]
+                    int band_rows, int bands,
+                    uint8* images) {  // [N, size, size]
+    DYNAMIC_SHARED(uint32, bits);
+    __shared__ Shared shared;
+    int64 n = blockIdx.x / bands;
+    Game game = begin(maps, thresholds, counts, most, n, point_numbers[n], key0, key1, points, shared, bits);
+    Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
+    cover(game, size, bitmap, shared);
+    if (patch) texture(bitmap, size, {masked != 0, (uint64)mask_numbers[n], key0, key1, survival});
+    write(bitmap, {orientations[n], size}, images + n * size * size);
+}
+
+// Occupancy bitmaps alone, and how many bits are set. blocks = N x bands.
+extern "C" __global__ void __launch_bounds__(128, 6)
+    chaos_game_cover(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_numbers,
+                     uint32 key0, uint32 key1, int points, int size, int band_rows, int bands,
+                     uint32* bitmaps,           // [N, size, words], or null
+                     unsigned int* covered) {   // [N] zeros, or null
+    DYNAMIC_SHARED(uint32, bits);
+    __shared__ Shared shared;
+    int64 n = blockIdx.x / bands;
+    Game game = begin(maps, thresholds, counts, most, n, point_numbers[n], key0, key1, points, shared, bits);
+    Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
+    cover(game, size, bitmap, shared);
+    uint32* own = bitmap.row(bitmap.first);
+    uint32 set = 0;
+    for (int i = threadIdx.x; i < bitmap.rows * bitmap.words; i += blockDim.x) {
+        if (bitmaps) bitmaps[(n * size + bitmap.first) * bitmap.words + i] = own[i];
+        set += __popc(own[i]);
+    }
+    if (covered) atomicAdd(&covered[n], set);
+}
+
+// Grey images from kept bitmaps: patches, mask, orientation. blocks = N x bands.
+extern "C" __global__ void __launch_bounds__(128, 6)
+    chaos_game_paint(const uint32* bitmaps,  // [K, size, words]
+                     const int64* which,     // [N], bitmap of each image
+                     const int64* mask_numbers, const uint8* orientations, uint32 key0, uint32 key1, int size,
+                     int patch, int masked, const uint32* survival, int band_rows, int bands, uint8* images) {
+    DYNAMIC_SHARED(uint32, bits);
+    int64 n = blockIdx.x / bands;
+    Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
+    const uint32* kept = bitmaps + which[n] * size * bitmap.words;
+    for (int i = threadIdx.x; i < bitmap.size(); i += blockDim.x) {
+        int64 from = (int64)(bitmap.first - ROWS_ABOVE) * bitmap.words + i;
+        bits[i] = from < 0 ? 0 : kept[from];
+    }
+    __syncthreads();
+    if (patch) texture(bitmap, size, {masked != 0, (uint64)mask_numbers[n], key0, key1, survival});
+    write(bitmap, {orientations[n], size}, images + n * size * size);
+}
+
+// The number of the newest point on a pixel, or on the patches over it; 0 without.
+__device__ __forceinline__ int newest_at(const int* last, int size, int y, int x, bool patch) {
+    const int* own = last + (int64)(y + ROWS_ABOVE) * (size + ROWS_ABOVE) + x + ROWS_ABOVE;
+    if (!patch) return *own;
+    int newest = 0;
+    for (int dy = 1; dy <= 3; ++dy)
+        for (int dx = 1; dx <= 3; ++dx) newest = max(newest, own[-dy * (size + ROWS_ABOVE) - dx]);
+    return newest;
+}
+
+// Coloured images: a pixel takes the colour of the last point on it. The numbers of the points take four bytes a pixel,
+// too much for shared memory: they stay in global memory, one canvas for each block, and a block draws image after
+// image. Shared memory holds the masks of `mask_rows` rows at a time.
+extern "C" __global__ void __launch_bounds__(128, 6)
+    chaos_game_color(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_numbers,
+                     const int64* mask_numbers, const uint8* orientations, uint32 key0, uint32 key1, int points,
+                     int size, int patch, int masked, const uint32* survival,
+                     const uint8* palette,  // [hues, 3]
+                     int hues, int mask_rows, int64 count,
+                     int* scratch,     // [blocks, size + 3, size + 3]
+                     uint8* images) {  // [N, 3, size, size]
+    DYNAMIC_SHARED(uint32, bits);
+    __shared__ Shared shared;
+    const int words = (size + 31) / 32, quads = (words + 3) / 4;
+    const int64 cells = (int64)(size + ROWS_ABOVE) * (size + ROWS_ABOVE), plane = (int64)size * size;
+    int* last = scratch + blockIdx.x * cells;
+    for (int64 n = blockIdx.x; n < count; n += gridDim.x) {
+        for (int64 i = threadIdx.x; i < cells; i += blockDim.x) last[i] = 0;
+        Game game = begin(maps, thresholds, counts, most, n, point_numbers[n], key0, key1, points, shared, bits);
+        bool escapes;
+        Frame frame = frame_of(game, escapes, shared.extremes);
+        play(game, escapes, Number{last, size, viewport_of(frame, size)});
+        __syncthreads();
+        const Mask mask = {patch && masked, (uint64)mask_numbers[n], key0, key1, survival};
+        const Orientation orientation = {orientations[n], size};
+        const int steps = (points + game.walkers - 1) / game.walkers;
+        for (int first = 0; first < size; first += mask_rows) {
+            int rows = min(mask_rows, size - first);
+            for (int piece = threadIdx.x; piece < rows * quads; piece += blockDim.x) {
+                uint32 four[4] = {NEVER, NEVER, NEVER, NEVER};  // all lit
+                int row = piece / quads, q = piece % quads;
+                if (mask.on) mask_words(mask, first + row, q, size, four);
+                for (int k = 0; k < 4; ++k)
+                    if (4 * q + k < words) bits[row * words + 4 * q + k] = four[k];
+            }
+            __syncthreads();
+            for (int p = threadIdx.x; p < rows * size; p += blockDim.x) {
+                int row = p / size, x = p % size, y = first + row;
+                int newest = newest_at(last, size, y, x, patch);
+                bool lit = newest > 0 && bits[row * words + (x >> 5)] >> (x & 31) & 1;
+                int along = newest > 0 ? (newest - 1) % game.walkers * steps + (newest - 1) / game.walkers : 0;
+                int to_y = orientation.code & 1 ? size - 1 - y : y, to_x = orientation.code & 2 ? size - 1 - x : x;
+                int64 place = orientation.code & 4 ? (int64)to_x * size + to_y : (int64)to_y * size + to_x;
+                for (int c = 0; c < 3; ++c)
+                    images[(3 * n + c) * plane + place] = lit ? palette[along % hues * 3 + c] : 0;
+            }
+            __syncthreads();
+        }
+    }
+}

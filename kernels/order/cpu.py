@@ -1,0 +1,24 @@
+"""The addresses of a batch in NumPy, the reference; the shuffle is ``gpurender.order.permuted``.
+
+Formula::
+
+    position_i = (position + i) mod length             sample_i = permuted(position_i), or position_i
+    number_i   = sample_i + epoch length               label_i  = floor(sample_i / instances)
+"""
+
+import numpy as np
+import torch
+
+from gpurender import checks
+from gpurender.order import last_epoch, permuted
+
+
+def addresses(cursor, count, length, seed, instances, shuffle):
+    """Samples, numbers and labels, int64 [count] each."""
+    epoch, position = cursor.tolist()
+    checks.integer("cursor[0]", epoch, 0, last_epoch(length))
+    checks.integer("cursor[1]", position, 0, length - 1)
+    samples = (position + np.arange(count, dtype=np.int64)) % length
+    if shuffle:
+        samples = permuted(samples, length, seed, epoch)
+    return tuple(torch.from_numpy(x) for x in (samples, samples + epoch * length, samples // instances))

@@ -1,0 +1,180 @@
+"""Drawing ahead: which stream waits for which. Streams are recorded; on a GPU, the batches are looked at."""
+
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender import ahead, devices, loader
+
+LOG = []
+
+
+class Stream:
+    """A stream that writes down what is asked of it."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def wait_stream(self, other):
+        LOG.append(f"{self.name} waits for {other.name}")
+
+    def wait_event(self, event):
+        LOG.append(f"{self.name} waits for {event.name}")
+
+
+class Event:
+    """An event named after its place in the order of events."""
+
+    count = 0
+
+    def record(self, stream):
+        self.name = f"batch {Event.count}"
+        Event.count += 1
+        LOG.append(f"{stream.name} records {self.name}")
+
+
+class Entered:
+    """A context that makes a stream, or a device, the current one."""
+
+    current = None
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __enter__(self):
+        self.before, Entered.current = Entered.current, self.stream
+
+    def __exit__(self, *error):
+        Entered.current = self.before
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """The log of a loader on a GPU that is none: the consumer asks on its own stream ``side``."""
+    LOG.clear()
+    Event.count, Entered.current = 0, Stream("side")
+    made = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: made.append(priority) or Stream("own"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Entered.current)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: Stream("default"))
+    monkeypatch.setattr(torch.cuda, "stream", Entered)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: Entered(Entered.current))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: LOG.append(f"used by {stream.name}"))
+    monkeypatch.setattr(loader.DataLoader, "_producer", producer)
+    draw = loader.DataLoader._draw
+
+    def logged(self, epoch, positions, world):
+        LOG.append(f"{Entered.current.name} draws {positions[0]}")
+        return draw(self, epoch, positions, world)
+
+    monkeypatch.setattr(loader.DataLoader, "_draw", logged)
+    yield made
+    LOG.clear()
+
+
+def producer(self):
+    """The loader's, wherever its kernels run."""
+    if self._ahead is None:
+        self._ahead = ahead.Ahead(self._renderer.device)
+    return self._ahead
+
+
+def tiny(**keywords):
+    recipe = gr.VisualAtom(classes=3, instances=2, image_size=32, orbits=(1, 3), quantization=(5, 9))
+    return gr.DataLoader(recipe, batch_size=2, image_size=16, device="cpu", **keywords)
+
+
+def test_the_next_batch_is_drawn_behind_what_the_consumer_has_enqueued(streams):
+    batches = iter(tiny())
+    start = ["own waits for side", "own waits for default"]
+    next(batches)
+    assert [
+        *start, "own draws 0", "own records batch 0",
+        *start, "own draws 2", "own records batch 1",
+        "side waits for batch 0", "used by side", "used by side",
+    ] == LOG  # fmt: skip
+    LOG.clear()
+    next(batches)
+    assert [
+        *start, "own draws 4", "own records batch 2",
+        "side waits for batch 1", "used by side", "used by side",
+    ] == LOG  # fmt: skip
+    LOG.clear()
+    next(batches)
+    assert LOG == ["side waits for batch 2", "used by side", "used by side"]
+    assert next(batches, None) is None
+    assert streams == [0]  # one stream, of the lowest priority
+
+
+def test_one_stream_serves_all_passes(streams):
+    feed = tiny()
+    for _ in range(3):
+        assert len(list(feed)) == 3
+    assert len(streams) == 1
+
+
+def test_the_batches_are_the_same(streams):
+    import copy
+
+    feed = tiny(shuffle=True, augment=gr.augment.Crop())
+    drawn = list(feed)
+    plain = gr.DataLoader(
+        feed._recipe, batch_size=2, image_size=16, device="cpu", shuffle=True, augment=gr.augment.Crop()
+    )
+    plain._producer = lambda: None
+    for (images, targets), (others, labels) in zip(drawn, plain, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(targets, labels)
+    assert copy.deepcopy(feed)._ahead is None
+
+
+def test_a_batch_that_cannot_be_drawn_ahead_raises_in_its_turn(streams, monkeypatch):
+    feed = tiny()
+    draw, failing = loader.DataLoader._draw, [True]
+
+    def sometimes(self, epoch, positions, world):
+        if positions[0] == 2 and failing:
+            raise RuntimeError("no memory")
+        return draw(self, epoch, positions, world)
+
+    monkeypatch.setattr(loader.DataLoader, "_draw", sometimes)
+    batches = iter(feed)
+    first = next(batches)
+    assert feed.state_dict()["position"] == 2
+    with pytest.raises(RuntimeError, match="no memory"):
+        next(batches)
+    assert feed.state_dict()["position"] == 2
+    failing.clear()
+    assert len(list(batches)) == 2
+    assert len(first[0]) == 2
+
+
+def test_a_state_loaded_midway_counts(streams):
+    """What was drawn ahead belongs to the pass, not to the loader's place."""
+    feed = tiny(shuffle=True)
+    batches = iter(feed)
+    next(batches)
+    state = feed.state_dict()
+    second = next(batches)
+    feed.load_state_dict(state)
+    again = next(iter(feed))
+    assert torch.equal(second[0], again[0])
+    assert not devices.on_gpu(feed._renderer.device)
+
+
+@pytest.mark.gpu
+def test_kept_batches_stay_and_streams_agree_on_the_gpu():
+    """A consumer that keeps everything, on a stream of its own, against the CPU's batches."""
+    keywords = {"batch_size": 8, "image_size": 64, "shuffle": True, "augment": gr.augment.Crop(), "fresh": True}
+    recipe = gr.VisualAtom(classes=20, instances=4, image_size=96, orbits=(1, 30), quantization=(5, 99))
+    feed, slow = gr.DataLoader(recipe, device="cuda", **keywords), gr.DataLoader(recipe, device="cpu", **keywords)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        kept = [batch for _ in range(3) for batch in feed]
+        sums = [images.sum() for images, _ in kept]  # read on this stream, while others are drawn
+    torch.cuda.synchronize()
+    wanted = [batch for _ in range(3) for batch in slow]
+    for (images, targets), (others, labels), total in zip(kept, wanted, sums, strict=True):
+        assert torch.equal(images.cpu(), others)
+        assert torch.equal(targets.cpu(), labels)
+        assert torch.equal(total, images.sum())

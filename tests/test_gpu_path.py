@@ -1,0 +1,32 @@
+"""From a recipe to batches by the GPU's path, without a GPU and with one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from emulation import require_compiler
+
+import gpurender as gr
+
+
+def test_every_family_draws_the_cpu_s_batches_by_the_gpu_s_path():
+    """Loaders (shuffled, fresh, resumed, ranks, dtypes, layouts) and renderers (with and without kept bitmaps)."""
+    require_compiler()
+    pytest.importorskip("triton")
+    script = Path(__file__).with_name("gpu_path.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" ok\n") == 7
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["onepfrac-1k", "fractaldb-1k", "visualatom-1k"])
+def test_a_preset_on_the_gpu_is_the_cpu_s(name):
+    fast, slow = gr.Renderer(name, "cuda"), gr.Renderer(name)
+    samples = torch.arange(0, len(slow.recipe), len(slow.recipe) // 40)
+    for epoch in (0, 3):
+        assert torch.equal(fast(samples, epoch).cpu(), slow(samples, epoch))
+    assert torch.equal(gr.Renderer(name, "cuda", cache_bytes=0)(samples).cpu(), slow(samples))
+    assert torch.equal(fast.labels(samples).cpu(), slow.labels(samples))

@@ -1,0 +1,112 @@
+"""When a sequence of launches is captured, and what happens when it cannot be."""
+
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender import devices, graphs
+
+CPU = torch.device("cpu")
+
+
+class Replayed:
+    """A graph that is none: replaying runs the launches again and writes into the tensors of the capture."""
+
+    def __init__(self, launches, tensors, spoil=False):
+        self.launches, self.tensors, self.spoil, self.replays = launches, tensors, spoil, 0
+
+    def replay(self):
+        self.replays += 1
+        for old, new in zip(graphs._flat(self.tensors), graphs._flat(self.launches()), strict=True):
+            old.copy_(new + 1 if self.spoil else new)
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    """A recorder of an emulated GPU, and launches that count on in memory as a batch's cursor does."""
+    monkeypatch.setattr(devices, "on_gpu", lambda device: True)
+    cell = torch.zeros(1, dtype=torch.int64)
+
+    def launches():
+        made = cell.clone(), cell * 2, {"parameter": cell * 3}
+        cell.add_(1)
+        return made
+
+    def captured(calls, device):
+        before = cell.clone()
+        tensors = calls()
+        cell.copy_(before)  # a capture runs nothing
+        return Replayed(calls, tensors), tensors
+
+    monkeypatch.setattr(graphs, "capture", captured)
+    return cell, launches
+
+
+def run(recorder, cell, launches, times, key="key"):
+    """The counts of successive runs, each of which begins where the one before ended."""
+    found = []
+    for _ in range(times):
+        start = cell.item()
+        canvases, labels, parameters = recorder.run(key, launches, lambda start=start: cell.fill_(start))
+        found.append((canvases.item(), labels.item(), parameters["parameter"].item()))
+    return found
+
+
+def test_runs_follow_each_other_before_and_after_the_capture(counter):
+    cell, launches = counter
+    recorder = graphs.Recorder(CPU)
+    assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
+    (graph, tensors) = recorder._graphs["key"]
+    assert graph.replays == 8 - graphs.PLAIN_RUNS  # the first of them was compared with plain launches
+    assert recorder.run("key", launches, lambda: None)[0] is tensors[0]  # the same memory every time
+
+
+def test_each_key_has_its_own_graph(counter):
+    cell, launches = counter
+    recorder = graphs.Recorder(CPU)
+    run(recorder, cell, launches, graphs.PLAIN_RUNS)
+    assert not recorder._graphs
+    run(recorder, cell, launches, 5, key="another")
+    assert list(recorder._graphs) == ["another"]
+
+
+@pytest.mark.parametrize("failure", ["raises", "differs"])
+def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog):
+    cell, launches = counter
+    good = graphs.capture
+
+    def bad(calls, device):
+        if failure == "raises":
+            calls()  # has moved on before it fails
+            raise RuntimeError("operation not permitted when stream is capturing")
+        graph, tensors = good(calls, device)
+        graph.spoil = True
+        return graph, tensors
+
+    monkeypatch.setattr(graphs, "capture", bad)
+    recorder = graphs.Recorder(CPU)
+    with caplog.at_level("INFO", logger="gpurender"):
+        assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
+    assert not recorder._graphs
+    assert len(caplog.records) == 1
+
+
+def test_a_cpu_captures_nothing(monkeypatch):
+    monkeypatch.setattr(graphs, "capture", lambda *_: pytest.fail("captured"))
+    recipe = gr.VisualAtom(classes=3, instances=5, image_size=32, orbits=(1, 3), quantization=(5, 9))
+    assert len(list(gr.DataLoader(recipe, batch_size=2, image_size=16, device="cpu"))) == 8
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "visualatom"])
+def test_the_gpu_captures_and_draws_the_same(family, fresh):
+    from golden import SMALL
+
+    recipe = SMALL[family]()
+    keywords = {"batch_size": 4, "image_size": 32, "shuffle": True, "augment": gr.augment.Crop(), "fresh": fresh}
+    feed, slow = gr.DataLoader(recipe, device="cuda", **keywords), gr.DataLoader(recipe, device="cpu", **keywords)
+    for (images, targets), (others, labels), _ in zip(feed, slow, range(9), strict=False):
+        assert torch.equal(images.cpu(), others)
+        assert torch.equal(targets.cpu(), labels)
+    assert feed._batches._recorder._graphs, "nothing was captured"

@@ -1,0 +1,22 @@
+"""A Triton kernel of the tests' own: the Philox device function on counters as they are."""
+
+import triton
+import triton.language as tl
+
+from gpurender.kernels.philox.triton_kernel import philox4x32
+
+
+@triton.jit(do_not_specialize=["count", "k0", "k1"])
+def philox_of(counters, out, count, k0: tl.int64, k1: tl.int64, SIZE: tl.constexpr):  # noqa: N803
+    """out[i] = philox4x32(counters[i]), both int64 [count, 4]."""
+    i = tl.arange(0, SIZE)
+    used = i < count
+    c0 = tl.load(counters + 4 * i, mask=used, other=0).to(tl.uint32)
+    c1 = tl.load(counters + 4 * i + 1, mask=used, other=0).to(tl.uint32)
+    c2 = tl.load(counters + 4 * i + 2, mask=used, other=0).to(tl.uint32)
+    c3 = tl.load(counters + 4 * i + 3, mask=used, other=0).to(tl.uint32)
+    w0, w1, w2, w3 = philox4x32(c0, c1, c2, c3, k0.to(tl.uint32), k1.to(tl.uint32))
+    tl.store(out + 4 * i, w0.to(tl.int64), mask=used)
+    tl.store(out + 4 * i + 1, w1.to(tl.int64), mask=used)
+    tl.store(out + 4 * i + 2, w2.to(tl.int64), mask=used)
+    tl.store(out + 4 * i + 3, w3.to(tl.int64), mask=used)
