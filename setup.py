@@ -43,10 +43,13 @@ setup(
         "cuda13": ["cupy-cuda13x"],
         "dali-cuda12": ["nvidia-dali-cuda120"],
         "dali-cuda13": ["nvidia-dali-cuda130"],
+        "plot": ["matplotlib"],
         "train": ["timm"],
         "test": [
             "build",
+            "cupy-cuda13x",
             "hypothesis",
+            "matplotlib",
             "psutil",
             "pytest",
             "scikit-image",

@@ -1,129 +1,228 @@
 """Images per second, stage by stage; the method is stated in ``bench/README.md``."""
 
-import resource
-import time
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpurender import checks
+from gpurender import checks, devices, training
 from gpurender.environment import environment
-from gpurender.progress import progress
 from gpurender.recipes import Recipe
+from gpurender.timing import Timing, peak_mib, spread, time_batches
 
 IMAGE_SIZE = 224
-WARM_UP = 2  # batches; the first compiles
-LEAST = 5  # batches measured, however long one takes
+STAGES = ("raster", "augment", "loader")
 
 
 def measure(
-    recipe: Recipe | str, *, device: str = "cpu", batch_size: int = 256, seconds: float = 5.0
+    recipe: Recipe | str,
+    *,
+    device: Any = None,
+    batch_size: int = 256,
+    seconds: float = 5.0,
+    stages: Sequence[str] = STAGES,
+    model: str | None = None,
 ) -> dict[str, Any]:
-    """Environment and rows of a benchmark: raster, raster + augmentation, loader.
+    """Environment and rows of a benchmark.
 
     Args:
         recipe: whatever ``gr.recipe`` takes.
-        device: where to draw.
+        device: where to draw; ``None``: torch's current GPU, or the CPU where there is none.
         batch_size: images a batch, 1 to 65,536.
-        seconds: measured for each stage, at least five batches.
+        seconds: measured for each row, at least five batches (on a GPU, five windows of batches).
+        stages: of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
+        model: timm's name of a model to train with the loader, a row of stage ``"train"``; ``None``: no such row.
 
     Returns:
-        ``{"environment": …, "rows": […]}`` as DESIGN section 3 lays it out; times of batches as median, 5th and 95th
-        percentile.
+        ``{"environment": …, "rows": […]}`` as DESIGN section 3 lays it out. On a GPU a recipe whose point sets are kept
+        (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+        RuntimeError: a GPU without the packages that compile its kernels, or a model without timm.
     """
+    from gpurender import Renderer
+
+    where = devices.resolve(device)
+    batch_size = checks.integer("batch_size", batch_size, 1, 65_536)
+    seconds = checks.real("seconds", seconds, 0.0, 86_400.0)
+    for stage in stages:
+        checks.choice("stages", stage, STAGES)
+    if model is not None:
+        training.require_timm(model)
+    renderer = Renderer(recipe, where)
+    name = renderer.recipe.family if isinstance(recipe, Recipe) else str(recipe)
+    common = {"recipe": name, "device": str(where), "batch_size": batch_size}
+    rows = [
+        _row(common, stage, canvas, dtype, time_batches(step, seconds, where, stage), more)
+        for stage, step, canvas, dtype, more in _steps(renderer, stages, batch_size)
+    ]
+    if model is not None:
+        rows.append(train(renderer.recipe, model, device=where, batch_size=batch_size, seconds=seconds, name=name))
+    return {"environment": environment(where), "rows": rows}
+
+
+Step = tuple[str, Callable[[], torch.Tensor], int, str, dict[str, Any]]
+
+
+def _steps(renderer: Any, stages: Sequence[str], batch_size: int) -> Iterator[Step]:
+    """What is timed: stage, one batch of it, side of its images, their type, more fields of its row."""
     from gpurender import DataLoader, Renderer
     from gpurender.augment import Crop
 
-    batch_size = checks.integer("batch_size", batch_size, 1, 65_536)
-    seconds = checks.real("seconds", seconds, 0.0, 86_400.0)
-    renderer = Renderer(recipe, device)
-    loader = DataLoader(
-        renderer.recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=Crop(), shuffle=True, device=device
-    )
-    policy, canvas = Crop(), renderer.recipe.image_size
+    recipe, device, dtype = renderer.recipe, renderer.device, _dtype(renderer.device)
+    named, policy = str(dtype).removeprefix("torch."), Crop()
+    samples = sample_numbers(recipe, device, batch_size)
 
-    def augmented(samples: np.ndarray) -> torch.Tensor:
-        return policy.apply(renderer(samples), policy.draw(samples, canvas_size=canvas), image_size=IMAGE_SIZE)
+    def raster(renderer: Any = renderer) -> torch.Tensor:
+        numbers = next(samples)
+        return renderer.draw(numbers, numbers, False)
 
-    batches, images = _batches(renderer.recipe, batch_size), _endless(loader)
-    stages: dict[str, tuple[Callable[[], torch.Tensor], int, str]] = {
-        "raster": (lambda: renderer(next(batches)), canvas, "uint8"),
-        "augment": (lambda: augmented(next(batches)), IMAGE_SIZE, "float32"),
-        "loader": (lambda: next(images)[0], IMAGE_SIZE, "float32"),
-    }
-    rows = []
-    for stage, (step, size, dtype) in stages.items():
-        times, counts = _time(step, seconds, renderer.device, stage)
-        rates = np.array(counts) / np.array(times)
-        median, p5, p95 = np.percentile(rates, [50, 5, 95]).round(1).tolist()
-        rows.append(
-            {
-                "recipe": renderer.recipe.family if isinstance(recipe, Recipe) else str(recipe),
-                "stage": stage,
-                "device": str(renderer.device),
-                "batch_size": batch_size,
-                "image_size": size,
-                "dtype": dtype,
-                "images_per_second": {"median": median, "p5": p5, "p95": p95},
-                "host_ms": round(1e3 * float(np.median(times)), 3),
-                "device_ms": None,  # on a CPU the host is the device
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-                "batches": len(times),
-            }
-        )
-    return {"environment": environment(), "rows": rows}
+    def augmented() -> torch.Tensor:
+        numbers = next(samples)
+        drawn = policy.draw(numbers, canvas_size=recipe.image_size)
+        return policy.apply(renderer.draw(numbers, numbers, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
+
+    if "raster" in stages:
+        cached = keeps_bitmaps(renderer)
+        if cached:
+            yield "raster", raster, recipe.image_size, "uint8", {"cached": True}
+        bare = Renderer(recipe, device, cache_bytes=0) if cached else renderer
+        more = {"cached": False} if devices.on_gpu(device) else {}
+        yield "raster", lambda: raster(bare), recipe.image_size, "uint8", more
+    if "augment" in stages:
+        yield "augment", augmented, IMAGE_SIZE, named, {}
+    if "loader" in stages:
+        images = endless(
+            DataLoader(
+                recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=Crop(), shuffle=True, device=device,
+                dtype=dtype,
+            )
+        )  # fmt: skip
+        yield "loader", lambda: next(images)[0], IMAGE_SIZE, named, {}
 
 
-def _batches(recipe: Recipe, batch_size: int) -> Iterator[np.ndarray]:
-    """Endless batches of sample numbers in shuffled order, so that no two batches are alike."""
-    from gpurender.order import permuted
-
-    position = 0
-    while True:
-        places = (np.arange(batch_size) + position) % len(recipe)
-        yield permuted(places, len(recipe), seed=0, epoch=0)
-        position += batch_size
+def _dtype(device: torch.device) -> torch.dtype:
+    """What training takes there."""
+    return torch.float16 if devices.on_gpu(device) else torch.float32
 
 
-def _endless(loader: Any) -> Iterator[Any]:
+def keeps_bitmaps(renderer: Any) -> bool:
+    """Whether a renderer draws from bitmaps that it keeps; one batch shows it."""
+    numbers = torch.zeros(1, dtype=torch.int64, device=renderer.device)
+    renderer.draw(numbers, numbers, False)
+    return getattr(getattr(renderer.catalog, "bitmaps", None), "kept", None) is not None
+
+
+def sample_numbers(recipe: Recipe, device: torch.device, batch_size: int) -> Iterator[torch.Tensor]:
+    """Endless batches of sample numbers, int64 ``[B]`` on the device: shuffled epochs, so that no two are alike."""
+    from gpurender.kernels.order import addresses
+
+    length = len(recipe)
+    cursor = torch.zeros(2, dtype=torch.int64, device=device)  # epoch, position
+    for epoch in itertools.count():
+        cursor[0].fill_(epoch)
+        cursor[1].fill_(0)
+        for _ in range(0, length, batch_size):
+            yield addresses(
+                cursor, batch_size, length=length, seed=0, instances=recipe.instances, shuffle=True
+            )[0]  # fmt: skip
+            cursor[1:].add_(batch_size)
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """Batches of one epoch after another."""
     while True:
         yield from loader
 
 
-def _time(
-    step: Callable[[], torch.Tensor], seconds: float, device: torch.device, stage: str
-) -> tuple[list[float], list[int]]:
-    """Seconds and images of each batch, after the warm-up."""
-    for _ in range(WARM_UP):
-        step()
-    times: list[float] = []
-    counts: list[int] = []
-    start = time.perf_counter()
-    with progress(
-        total=round(seconds, 1), desc=stage, unit="s", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
-    ) as bar:
-        while len(times) < LEAST or time.perf_counter() - start < seconds:
-            begin = time.perf_counter()
-            images = step()
-            times.append(time.perf_counter() - begin)
-            counts.append(len(images))
-            bar.n = min(bar.total, time.perf_counter() - start)
-            bar.refresh()
-    return times, counts
+def _row(
+    common: dict[str, Any], stage: str, image_size: int, dtype: str, timing: Timing, more: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        **common,
+        "stage": stage,
+        "image_size": image_size,
+        "dtype": dtype,
+        "images_per_second": spread(timing.rates, 1),
+        "host_ms": round(timing.host_ms, 4),
+        "device_ms": timing.device_ms if timing.device_ms is None else round(timing.device_ms, 4),
+        "peak_mib": timing.peak_mib,
+        "batches": timing.batches,
+        **more,
+    }
+
+
+def train(
+    recipe: Recipe, model: str, *, device: torch.device, batch_size: int, seconds: float, name: str
+) -> dict[str, Any]:
+    """The row of stage ``train``: a step with the loader against the same step on one batch that stays.
+
+    Args:
+        recipe: drawn, cropped to 224 pixels, shuffled.
+        model: timm's name.
+        device, batch_size, seconds: as for :func:`measure`; both loops are measured for so many seconds.
+        name: of the recipe in the row.
+    """
+    from gpurender import DataLoader
+    from gpurender.augment import Crop
+
+    loader = DataLoader(
+        recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=Crop(), shuffle=True, device=device,
+        dtype=torch.bfloat16,
+    )  # fmt: skip
+    feed = endless(loader)
+    trainer = training.Trainer(model, classes=recipe.classes, image_size=IMAGE_SIZE, device=device)
+    if devices.on_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
+    times = training.step_times(trainer, {"cached": itertools.repeat(next(feed)), "loader": feed}, device, seconds)
+    step, cached = float(np.median(times["loader"])), float(np.median(times["cached"]))
+    return {
+        "recipe": name,
+        "device": str(device),
+        "batch_size": batch_size,
+        "stage": "train",
+        "image_size": IMAGE_SIZE,
+        "dtype": "bfloat16",
+        "images_per_second": spread([1e3 * batch_size / ms for ms in times["loader"]], 1),
+        "host_ms": None,  # not told apart from the model's
+        "device_ms": None,
+        "peak_mib": peak_mib(device),
+        "model": model,
+        "step_ms": spread(times["loader"], 3),
+        "cached_step_ms": spread(times["cached"], 3),
+        "overhead_percent": round(100 * (step / cached - 1), 2),
+    }
 
 
 def table(result: dict[str, Any]) -> str:
     """The rows for people."""
     here = result["environment"]
+    where = f"{here['gpu']}, driver {here['driver']}, triton {here['triton']}, cupy {here['cupy']}" if here["gpu"] else (
+        f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, numba {here['numba']}"
+    )  # fmt: skip
     lines = [
-        f"{here['gpu'] or here['cpu']}, {here['cores']} cores, {here['threads']} threads, "
-        f"torch {here['torch']}, numba {here['numba']}",
-        f"{'stage':<9}{'images/s':>10}{'p5':>10}{'p95':>10}{'ms/batch':>10}{'peak MiB':>10}",
+        f"{where}, torch {here['torch']}",
+        f"{'stage':<16}{'images/s':>11}{'p5':>11}{'p95':>11}{'host ms':>10}{'device ms':>11}{'peak MiB':>10}",
     ]
     for row in result["rows"]:
-        rate = row["images_per_second"]
-        rates = "".join(f"{rate[name]:>10.0f}" for name in ("median", "p5", "p95"))
-        lines.append(f"{row['stage']:<9}{rates}{row['host_ms']:>10.1f}{row['peak_mib']:>10}")
+        rates = "".join(f"{row['images_per_second'][name]:>11.0f}" for name in ("median", "p5", "p95"))
+        times = f"{_number(row['host_ms']):>10}{_number(row['device_ms']):>11}"
+        lines.append(f"{stage_name(row):<16}{rates}{times}{row['peak_mib']:>10}")
+        if row["stage"] == "train":
+            step, cached = row["step_ms"]["median"], row["cached_step_ms"]["median"]
+            lines.append(
+                f"  {row['model']}: {step:.2f} ms a step, {cached:.2f} on one kept batch: {row['overhead_percent']:+.1f} %"
+            )
     return "\n".join(lines)
+
+
+def stage_name(row: dict[str, Any]) -> str:
+    """The stage of a row; whether the raster drew from kept bitmaps."""
+    return row["stage"] + (", kept points" if row.get("cached") else "")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -12,8 +12,10 @@ file.
 
 examples:
   gpurender doctor                                      what can draw on this machine
+  gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels ahead
   gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class a row
   gpurender bench onepfrac-1k --seconds 5 --json r.json measure it here
+  gpurender bench --plot r.json -o rates.png            draw what was measured
   gpurender export visualatom-1k atoms/ --limit 1000    files for a program that needs files
 """
 
@@ -70,15 +72,37 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
         "Exit status 0 when something can draw.",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    command.add_argument(
+        "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels ahead for these architectures "
+        "(sm_80, sm_90 ...; default: those of the GPUs here) and name the files that are kept",
+    )  # fmt: skip
     command.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     from gpurender import doctor
 
+    if options.warm is not None:
+        return _warm(options.warm)
     report = doctor.examine()
     print(json.dumps(report, indent=2) if options.json else doctor.table(report))
     return 0 if any(kernel["available"] for kernel in report["kernels"]) else 1
+
+
+def _warm(architectures: Sequence[str]) -> int:
+    import torch
+
+    from gpurender.warm import warm
+
+    kept = True
+    for operation, architecture, file in warm(architectures):
+        print(f"{operation:<11} {architecture:<8} {file or 'compiled, but there is no place to keep it'}", flush=True)
+        kept = kept and file is not None
+    if torch.cuda.is_available():
+        print("Triton kernels: compiled for the GPUs here")
+    else:
+        print("Triton kernels: compiled at first use on a GPU")
+    return 0 if kept else 1
 
 
 def _add_preview(commands: argparse._SubParsersAction) -> None:
@@ -128,24 +152,41 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         description="Measure images/s of the raster alone, of raster and augmentation, and of the loader; "
         "batch by batch after a warm-up, median with 5th and 95th percentile.",
     )
-    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
-    command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
+    command.add_argument("recipe", metavar="RECIPE", nargs="?", help="a preset's name or a JSON file")
+    command.add_argument("--device", metavar="D", help="where to draw (default: the GPU if there is one)")
     command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images a batch (default 256)")
     command.add_argument(
         "--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)"
     )
+    command.add_argument("--train", metavar="MODEL", help="also measure training steps of this timm model")
     command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
+    command.add_argument(
+        "--plot", nargs="+", metavar="RESULT", help="instead, draw result files, or directories of them, as a picture"
+    )
+    command.add_argument("-o", "--output", default="bench.png", metavar="FILE", help="of --plot (default bench.png)")
     command.set_defaults(run=_bench)
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from gpurender import bench
     from gpurender.files import check_writable, replacing
 
+    if options.plot:
+        from gpurender.plot import plot
+
+        print(f"{options.output}: {plot(options.plot, options.output)} rows")
+        return 0
+    from gpurender import bench
+
+    if options.recipe is None:
+        raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot results to draw)")
     if options.json:
         check_writable(options.json)
     result = bench.measure(
-        options.recipe, device=options.device, batch_size=options.batch_size, seconds=options.seconds
+        options.recipe,
+        device=options.device,
+        batch_size=options.batch_size,
+        seconds=options.seconds,
+        train=options.train,
     )
     print(bench.table(result))
     if options.json:

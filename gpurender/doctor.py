@@ -8,75 +8,108 @@ from gpurender.environment import PACKAGES, environment, version
 
 
 def examine() -> dict[str, Any]:
-    """Versions, devices and kernels; every kernel draws a small image to show that it works."""
+    """Versions, devices and kernels; every kernel draws something small everywhere, and on a GPU what the CPU draws."""
     import torch
 
     from gpurender import __version__
 
     here = environment()
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     devices = [{"device": "cpu", "name": here["cpu"], "cores": here["cores"], "threads": here["threads"]}]
     devices += [
-        {"device": f"cuda:{i}", "name": torch.cuda.get_device_name(i), "mib": torch.cuda.mem_get_info(i)[1] >> 20}
-        for i in range(torch.cuda.device_count())
+        {"device": str(gpu), "name": torch.cuda.get_device_name(gpu), "mib": torch.cuda.mem_get_info(gpu)[1] >> 20}
+        for gpu in gpus
     ]
     return {
         "gpurender": __version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "devices": devices,
-        "kernels": [_try(name, trial) for name, trial in _TRIALS.items()]
-        + [{"kernel": name, "device": "cuda", **_NO_CUDA} for name in _TRIALS],
+        "kernels": [_try(name, torch.device("cpu")) for name in _TRIALS]
+        + [_try(name, gpu) for gpu in gpus for name in _TRIALS]
+        + [_no_gpu(name) for name in _TRIALS if not gpus],
     }
 
 
-_NO_CUDA = {"implementation": None, "available": False, "reason": "this version draws on the CPU only"}
+GPU_IMPLEMENTATIONS = {
+    "philox": "triton",
+    "chaos_game": "cuda",
+    "polyline": "cuda",
+    "order": "triton",
+    "augment": "triton",
+}
 
 
-def _try(name: str, trial: Callable[[], None]) -> dict[str, Any]:
-    kernel = {"kernel": name, "device": "cpu", "implementation": "numba"}
+def _no_gpu(name: str) -> dict[str, Any]:
+    reason = "torch sees no CUDA device"
+    return {"kernel": name, "device": "cuda", "implementation": None, "available": False, "reason": reason}
+
+
+def _try(name: str, device: Any) -> dict[str, Any]:
+    """Draw on a device; on a GPU, compare with the CPU."""
+    import torch
+
+    from gpurender.devices import on_gpu, require_compilers
+
+    gpu = on_gpu(device)
+    kernel = {"kernel": name, "device": str(device), "implementation": GPU_IMPLEMENTATIONS[name] if gpu else "numba"}
     try:
-        trial()
+        if gpu:
+            require_compilers()
+        drawn = _TRIALS[name](device)
+        if gpu and not torch.equal(drawn.cpu(), _TRIALS[name](torch.device("cpu"))):
+            raise RuntimeError("it draws something else than the CPU does; please report this")
     except Exception as error:  # whatever is wrong is what the doctor reports
         return {**kernel, "available": False, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
     return {**kernel, "available": True, "reason": None}
 
 
-def _philox() -> None:
-    import numpy as np
+def _philox(device: Any) -> Any:
+    import torch
 
-    from gpurender.kernels.philox import philox
+    from gpurender.randomness import Stream, words
 
-    found = philox(np.zeros((1, 4), np.uint32), (0, 0))[0].tolist()
-    if found != [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]:  # Random123's known answer
-        raise RuntimeError(f"philox of zeros is {found}")
+    return words(7, Stream.POINTS, torch.arange(40, device=device), blocks=2)
 
 
-def _chaos_game() -> None:
+def _chaos_game(device: Any) -> Any:
     from gpurender import OnePFrac, Renderer
 
     triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
-    Renderer(OnePFrac(classes=1, base=triangle, points=1000, image_size=32))(0)
+    return Renderer(OnePFrac(classes=1, base=triangle, points=1000, image_size=32), device)(0)
 
 
-def _polyline() -> None:
+def _polyline(device: Any) -> Any:
     from gpurender import Renderer, VisualAtom
 
-    Renderer(VisualAtom(classes=1, instances=1, image_size=32))(0)
+    return Renderer(VisualAtom(classes=1, instances=1, image_size=32), device)(0)
 
 
-def _augment() -> None:
+def _order(device: Any) -> Any:
+    import torch
+
+    from gpurender.kernels.order import addresses
+
+    cursor = torch.tensor([3, 5], device=device)
+    return torch.stack(addresses(cursor, 20, length=99, seed=1, instances=4, shuffle=True))
+
+
+def _augment(device: Any) -> Any:
     import torch
 
     from gpurender.augment import Crop
 
     policy = Crop()
-    policy.apply(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), policy.draw([0], canvas_size=32), image_size=16)
+    canvas = torch.arange(32 * 32, device=device).to(torch.uint8).view(1, 1, 32, 32)
+    drawn = policy.draw(torch.zeros(1, dtype=torch.int64, device=device), canvas_size=32)
+    return policy.apply(canvas, drawn, image_size=16)
 
 
-_TRIALS: dict[str, Callable[[], None]] = {
+_TRIALS: dict[str, Callable[[Any], Any]] = {
     "philox": _philox,
     "chaos_game": _chaos_game,
     "polyline": _polyline,
+    "order": _order,
     "augment": _augment,
 }
 

@@ -90,7 +90,7 @@ def test_wheel_metadata(wheel, metadata):
     assert metadata["Version"] == gr.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
-    extras = {"cuda12", "cuda13", "dali-cuda12", "dali-cuda13", "train", "test", "dev"}
+    extras = {"cuda12", "cuda13", "dali-cuda12", "dali-cuda13", "plot", "train", "test", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
 

@@ -26,6 +26,7 @@ from gpurender import devices, order
 from gpurender.kernels.augment import crop_resize
 from gpurender.kernels.order import addresses
 from gpurender.kernels.philox import words as philox_words
+from gpurender.mathematics import exp
 from gpurender.randomness import Stream, bounded, uniform, words
 
 CPU = torch.device("cpu")
@@ -195,6 +196,25 @@ def rounding_of_odd_settings(device):
             )
 
 
+def exp_bits(device):
+    """The exponential, of which boxes show only what survives rounding to pixels."""
+    from triton_raw import exp_of
+
+    x = np.concatenate([np.random.default_rng(8).uniform(-9.1, 9.1, 4000), np.linspace(-20, 20, 81) * np.log(2) / 2])
+    given = torch.from_numpy(x).to(device)
+    out = torch.empty_like(given)
+    exp_of[(1,)](given, out, len(x), 8192, num_warps=4, enable_fp_fusion=False)
+    assert (out.cpu().numpy() == exp(x)).all()
+
+
+def flips_at_the_very_chance(device):
+    """A flip whose number equals its probability does not happen."""
+    for number in (3, 2**40):
+        u = uniform(words(5, Stream.FLIP, np.array([number], np.uint64))[0])
+        policy = gr.augment.Crop(hflip=float(u[0]), vflip=float(u[1]))
+        same_parameters(device, policy, np.array([number, number + 1]), 5, 100)
+
+
 def drawn_cases(rng, n, rows, columns):
     """Boxes of every kind, flips and interpolations of n images."""
     h, w = rng.integers(1, rows + 1, n), rng.integers(1, columns + 1, n)
@@ -219,6 +239,34 @@ SHAPES = [
 ]
 
 
+def tables(device):
+    """Bounds and weights of the taps, which a byte seldom shows, against those of the Numba implementation."""
+    from gpurender.kernels.augment import cpu, triton_kernel
+
+    height, width, rows, columns = 50, 33, 200, 120
+    boxes, flips, codes = drawn_cases(np.random.default_rng(6), 12, rows, columns)
+    taps = triton_kernel.most_taps(rows, height)
+    bounds = torch.zeros(12, 2, 2, height, dtype=torch.int32, device=device)
+    weights = torch.zeros(12, 2, taps, height, dtype=torch.int32, device=device)
+    given = [x.to(device) for x in (boxes, flips.view(torch.uint8), codes)]
+    sizes = (rows, columns, height, width, height, taps)
+    triton_kernel.tap_tables[(12, 2, 1)](
+        *given, bounds, weights, *sizes, triton_kernel.PIXELS, num_warps=2, enable_fp_fusion=False
+    )
+    for n in range(12):
+        for axis, n_out in enumerate((height, width)):
+            ends, shares = cpu.filter_taps(int(boxes[n, 2 + axis]), n_out, int(codes[n]))
+            order = slice(None, None, -1) if flips[n, 1 - axis] else slice(None)
+            first, count = bounds[n, axis, :, :n_out].cpu().numpy()
+            assert (first[order] == ends[:, 0]).all()
+            assert (count[order] == ends[:, 1] - ends[:, 0]).all()
+            most = max(shares.shape[1], taps)
+            padded = np.zeros((2, most, n_out), np.int32)
+            padded[0, : shares.shape[1]] = shares.T
+            padded[1, :taps] = weights[n, axis, :, :n_out].cpu().numpy()[:, order]
+            assert (padded[0] == padded[1]).all()
+
+
 def resizes(device):
     """Bytes of crops, resized and flipped, of both axis orders, against Numba's; boxes of both types."""
     rng = np.random.default_rng(2)
@@ -239,10 +287,21 @@ def resizes(device):
     assert orders_seen == {True, False}
 
 
+def order_of_axes(device):
+    """Just where Pillow changes it: the height shrinks by twice what the width does, and by one pixel more."""
+    canvases = torch.from_numpy(np.random.default_rng(7).integers(0, 256, (2, 1, 92, 60)).astype(np.uint8))
+    boxes = torch.tensor([[0, 0, 91, 60], [0, 0, 92, 60]])
+    drawn = boxes, torch.zeros(2, 2, dtype=torch.bool), torch.full((2,), 2, dtype=torch.uint8)
+    expected = crop_resize(canvases, *drawn, (31, 30))
+    with gpu_path(device):
+        found = crop_resize(canvases.to(device), *(x.to(device) for x in drawn), (31, 30))
+    assert torch.equal(found.cpu(), expected)
+
+
 def nearest_positions(device):
-    """Nearest neighbour at many sizes, where a product would round otherwise than the sum of steps."""
+    """Nearest neighbour, at sizes among which are some where products round otherwise than the sum of steps."""
     ramp = torch.arange(251, dtype=torch.uint8).reshape(1, 1, 1, 251)
-    for n_in, n_out in [(7, 300), (49, 329), (100, 201), (251, 127), (3, 190)]:
+    for n_in, n_out in [(2, 63), (2, 203), (100, 106), (100, 291), (251, 127), (49, 329)]:
         with gpu_path(device):
             boxes = [[0, 0, 1, n_in]]
             found = gr.augment.resized_crop(ramp.to(device), boxes, (1, n_out), "nearest").cpu()
@@ -305,7 +364,7 @@ def refusals(device):
         with refused(ValueError, "boxes"):
             policy.apply(images[:3], drawn)
         with refused(ValueError, "flips"):
-            policy.apply(images, {**drawn, "flips": drawn["flips"].to("meta")})
+            crop_resize(images, drawn["boxes"], drawn["flips"].to("meta"), drawn["interpolations"], (8, 8))
         with refused(ValueError, "memory_format"):
             policy.apply(images, drawn, memory_format=torch.preserve_format)
         with refused(ValueError, "boxes"):
@@ -321,8 +380,12 @@ CHECKS = (
     orders,
     order_references,
     crops,
+    exp_bits,
+    flips_at_the_very_chance,
     rounding_of_odd_settings,
+    tables,
     resizes,
+    order_of_axes,
     nearest_positions,
     normalised_images,
     wrong_values_stay_inside,

@@ -1,8 +1,9 @@
-"""A Triton kernel of the tests' own: the Philox device function on counters as they are."""
+"""Triton kernels of the tests' own: device functions on plain arrays."""
 
 import triton
 import triton.language as tl
 
+from gpurender.kernels.augment.triton_crop import exp
 from gpurender.kernels.philox.triton_kernel import philox4x32
 
 
@@ -20,3 +21,10 @@ def philox_of(counters, out, count, k0: tl.int64, k1: tl.int64, SIZE: tl.constex
     tl.store(out + 4 * i + 1, w1.to(tl.int64), mask=used)
     tl.store(out + 4 * i + 2, w2.to(tl.int64), mask=used)
     tl.store(out + 4 * i + 3, w3.to(tl.int64), mask=used)
+
+
+@triton.jit(do_not_specialize=["count"])
+def exp_of(x, out, count, SIZE: tl.constexpr):  # noqa: N803
+    """out[i] = exp(x[i]), both float64 [count]."""
+    i = tl.arange(0, SIZE)
+    tl.store(out + i, exp(tl.load(x + i, mask=i < count, other=0.0)), mask=i < count)

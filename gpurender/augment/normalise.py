@@ -57,6 +57,6 @@ def crop_and_normalise(
 ) -> torch.Tensor:
     """Apply boxes, flips and interpolations, and normalise: ``[N, 3, image_size, image_size]`` of ``dtype``."""
     side = checks.integer("image_size", image_size, 1, MAX_SIDE)
-    drawn = parameters["boxes"], parameters["flips"], parameters["interpolations"]
+    boxes, flips, codes = (parameters[name].to(canvases.device) for name in ("boxes", "flips", "interpolations"))
     table = lookup_table(mean, std, dtype, canvases.device)
-    return crop_resize_normalise(canvases, *drawn, table, (side, side), memory_format)
+    return crop_resize_normalise(canvases, boxes, flips, codes, table, (side, side), memory_format)

@@ -28,8 +28,8 @@ GROUP = tl.constexpr(4)  # taps whose loads are under way together, in the commo
 PIXELS = 64  # whose taps a program of two warps makes: one a thread, 224 of them with little left over
 # Side of a pass's tile, for four warps. Loads are what a pass is made of. Along x, first, a warp is one row of 32
 # pixels, whose taps lie within one or two cache lines, and each thread has the same column in eight rows, so one load
-# of a weight serves eight pixels. Along y, second, a thread has eight neighbours of a row, whose bytes are one load. And
-# 32 divides the usual sizes of images (192, 224, 256, 384).
+# of a weight serves eight pixels. Along y, second, a thread has eight neighbours of a row, whose bytes are one load.
+# And 32 divides the usual sizes of images (192, 224, 256, 384).
 #
 # How threads share a tile is Triton's choice, by what it knows of the addresses, and three things lead it there: the
 # pixels along x are a flat list (of two axes without neighbours, Triton 3.6 would give a warp the first), the tile is

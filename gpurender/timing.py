@@ -1,0 +1,115 @@
+"""Timing of batches: by the wall clock on a CPU, by events in the stream on a GPU.
+
+A GPU works behind the host's back, so it is asked for times of its own: an event stands behind every batch, and nothing
+waits until a *window* of batches is over. The time of a window runs from the event behind its first batch to that
+behind its last; what the first one takes on its way from the host to an idle GPU happens once in a training run, not
+once a window, and is left out with it.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from gpurender import devices
+from gpurender.progress import progress
+
+LEAST = 5  # measurements, however long one takes
+CPU_WARM_UP = 2  # batches; the first compiles
+GPU_WARM_UP = 8  # batches; the first compiles, the third captures a graph
+WINDOW = 32  # batches
+
+
+class Timing(NamedTuple):
+    """Measurements of one stage.
+
+    Attributes:
+        rates: images/s of each measurement: of a batch on a CPU, of a window on a GPU.
+        host_ms: median time of the host for a batch; on a GPU until all is enqueued.
+        device_ms: median time from the end of a batch to the end of the next in the stream; ``None`` on a CPU.
+        batches: that were measured.
+        peak_mib: most memory, of the process on a CPU, of torch's tensors on a GPU.
+    """
+
+    rates: list[float]
+    host_ms: float
+    device_ms: float | None
+    batches: int
+    peak_mib: int
+
+
+def time_batches(step: Callable[[], torch.Tensor], seconds: float, device: torch.device, label: str) -> Timing:
+    """Measure ``step``, which returns a batch, for so many seconds after a warm-up; the bar has the label."""
+    return (_time_on_gpu if devices.on_gpu(device) else _time_on_cpu)(step, seconds, device, label)
+
+
+def _time_on_cpu(step: Callable[[], torch.Tensor], seconds: float, device: torch.device, label: str) -> Timing:
+    for _ in range(CPU_WARM_UP):
+        step()
+    times: list[float] = []
+    rates: list[float] = []
+    for _ in until(seconds, label):
+        begin = time.perf_counter()
+        images = step()
+        times.append(time.perf_counter() - begin)
+        rates.append(len(images) / times[-1])
+    return Timing(rates, 1e3 * float(np.median(times)), None, len(times), peak_mib(device))
+
+
+def _time_on_gpu(step: Callable[[], torch.Tensor], seconds: float, device: torch.device, label: str) -> Timing:
+    with torch.cuda.device(device):
+        for _ in range(GPU_WARM_UP):
+            step()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        rates: list[float] = []
+        host: list[float] = []
+        gaps: list[float] = []
+        for _ in until(seconds, label):
+            events, count = [_event()], 0
+            images = step()  # kept while the next one is drawn, so buffers take turns
+            events[0].record()
+            for _ in range(WINDOW - 1):
+                begin = time.perf_counter()
+                images = step()
+                host.append(1e3 * (time.perf_counter() - begin))
+                events.append(_event())
+                events[-1].record()
+                count += len(images)
+            torch.cuda.synchronize()
+            rates.append(1e3 * count / events[0].elapsed_time(events[-1]))
+            gaps += [a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)]
+        return Timing(rates, float(np.median(host)), float(np.median(gaps)), len(gaps), peak_mib(device))
+
+
+def _event() -> Any:
+    return torch.cuda.Event(enable_timing=True)
+
+
+def until(seconds: float, label: str) -> Iterator[None]:
+    """Yield until so many seconds are over, at least ``LEAST`` times, beside a progress bar."""
+    start, done = time.perf_counter(), 0
+    with progress(
+        total=round(seconds, 1), desc=label, unit="s", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
+    ) as bar:
+        while done < LEAST or time.perf_counter() - start < seconds:
+            yield
+            done += 1
+            bar.n = min(bar.total, time.perf_counter() - start)
+            bar.refresh()
+
+
+def peak_mib(device: torch.device) -> int:
+    """Most memory so far: resident on a CPU, allocated since the last reset on a GPU."""
+    if devices.on_gpu(device):
+        return torch.cuda.max_memory_allocated(device) >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def spread(values: list[float], digits: int) -> dict[str, float]:
+    """Median, 5th and 95th percentile."""
+    median, p5, p95 = np.percentile(values, [50, 5, 95]).round(digits).tolist()
+    return {"median": median, "p5": p5, "p95": p95}
