@@ -186,7 +186,7 @@ def _bench(options: argparse.Namespace) -> int:
         device=options.device,
         batch_size=options.batch_size,
         seconds=options.seconds,
-        train=options.train,
+        model=options.train,
     )
     print(bench.table(result))
     if options.json:

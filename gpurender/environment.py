@@ -30,15 +30,17 @@ def version(package: str) -> str | None:
     return None
 
 
-def environment() -> dict[str, Any]:
-    """The ``environment`` of a bench result (DESIGN, section 3)."""
+def environment(device: Any = None) -> dict[str, Any]:
+    """The ``environment`` of a bench result (DESIGN, section 3); ``device``: the GPU, if it is not the current one."""
     import torch
 
     from gpurender import __version__
 
     gpu = torch.cuda.is_available()
+    if device is not None and device.type == "cpu":
+        device = None
     return {
-        "gpu": torch.cuda.get_device_name() if gpu else None,
+        "gpu": torch.cuda.get_device_name(device) if gpu else None,
         "driver": _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]) if gpu else None,
         "cuda": torch.version.cuda if gpu else None,
         **{name: version(name) for name in ("torch", "triton", "cupy", "numba")},

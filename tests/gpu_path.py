@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from emulation import HOPPER, TINY, emulated_gpu  # noqa: E402
+from emulation import ADA, HOPPER, TINY, emulated_gpu  # noqa: E402
 from golden import DIVERGENT, TRIANGLE  # noqa: E402
 from test_graphs import Replayed  # noqa: E402
 
@@ -37,6 +38,45 @@ LOADERS = [
     {"shuffle": True, "fresh": True, "augment": gr.augment.Crop(), "dtype": torch.bfloat16},
     {"dtype": torch.float16, "memory_format": torch.channels_last, "rank": 1, "world_size": 3},
 ]
+
+
+def random_recipe(rng):
+    """Any recipe whose images are drawn soon: every family and variant, odd sizes, few or many maps and vertices."""
+    size = int(rng.choice([17, 33, 50, 97, 224, 362, 512, 1000], p=[0.2, 0.2, 0.2, 0.15, 0.1, 0.08, 0.05, 0.02]))
+    common = {"image_size": size, "seed": int(rng.integers(2**63)), "variant": str(rng.choice(["released", "paper"]))}
+    if rng.random() < 0.4:
+        most = int(rng.choice([5, 40, 300]))
+        return gr.VisualAtom(
+            classes=5, instances=5, orbits=(1, 12), quantization=(3, most), frequencies=(0, int(rng.integers(1, 40))),
+            noise_level=(0.0, float(rng.uniform(0, 9))), nucleus=(-2.0, 2.0), **common,
+        )  # fmt: skip
+    maps = rng.uniform(-1.1, 1.1, (int(rng.integers(1, 10)), 6)) * rng.choice([0.7, 1.0, 9.0], p=[0.6, 0.3, 0.1])
+    chances = rng.random((len(maps), 1)) * (rng.random((len(maps), 1)) < 0.8) + 1e-4
+    style = {
+        "points": int(rng.integers(1, 9000)),
+        "draw_type": str(rng.choice(["patch_gray", "patch_color", "point_gray", "point_color"])),
+        "mask_mode": str(rng.choice(["random", "fill"])),
+    }
+    if rng.random() < 0.5:
+        return gr.OnePFrac(classes=5, instances=3, base=np.hstack([maps, chances]), fill_rate=0.0, **style, **common)
+    return gr.FractalDB(categories=[np.hstack([maps, chances / chances.sum()])], **style, **common)
+
+
+def compare_random_recipes(count):
+    """``count`` random recipes by both paths."""
+    rng, drawn = np.random.default_rng(2026), 0
+    while drawn < count:
+        recipe = random_recipe(rng)
+        samples = rng.integers(0, len(recipe), 2)
+        try:
+            wanted = gr.Renderer(recipe)(samples, int(drawn % 2))
+        except ValueError:  # a speck that no attempt lights
+            continue
+        with emulated_gpu([HOPPER, ADA, TINY][drawn % 3]):
+            found = gr.Renderer(recipe)(samples, int(drawn % 2))
+        assert torch.equal(found, wanted), recipe.to_json()
+        drawn += 1
+    print(drawn, "random recipes", flush=True)
 
 
 def captured(calls, device):
@@ -94,6 +134,7 @@ def main():
         assert ("chaos_game_paint" in kernels[1]) == finite, (name, kernels)
         assert "chaos_game_paint" not in kernels[0]
         print(name, "ok", flush=True)
+    compare_random_recipes(200)
 
 
 if __name__ == "__main__":

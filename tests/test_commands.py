@@ -107,7 +107,7 @@ def test_doctor_reports_and_tries(capsys):
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
     from gpurender import doctor
 
-    def broken():
+    def broken(device):
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(doctor, "_TRIALS", {"chaos_game": broken})
