@@ -200,9 +200,9 @@ def train(
 def table(result: dict[str, Any]) -> str:
     """The rows for people."""
     here = result["environment"]
-    where = f"{here['gpu']}, driver {here['driver']}, triton {here['triton']}, cupy {here['cupy']}" if here["gpu"] else (
-        f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, numba {here['numba']}"
-    )  # fmt: skip
+    where = f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, numba {here['numba']}"
+    if here["gpu"]:
+        where = f"{here['gpu']}, driver {here['driver']}, triton {here['triton']}, cupy {here['cupy']}"
     lines = [
         f"{where}, torch {here['torch']}",
         f"{'stage':<16}{'images/s':>11}{'p5':>11}{'p95':>11}{'host ms':>10}{'device ms':>11}{'peak MiB':>10}",
@@ -214,7 +214,8 @@ def table(result: dict[str, Any]) -> str:
         if row["stage"] == "train":
             step, cached = row["step_ms"]["median"], row["cached_step_ms"]["median"]
             lines.append(
-                f"  {row['model']}: {step:.2f} ms a step, {cached:.2f} on one kept batch: {row['overhead_percent']:+.1f} %"
+                f"  {row['model']}: {step:.2f} ms a step, {cached:.2f} on one kept batch: "
+                f"{row['overhead_percent']:+.1f} %"
             )
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ once a window, and is left out with it.
 import resource
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ def _time_on_gpu(step: Callable[[], torch.Tensor], seconds: float, device: torch
                 count += len(images)
             torch.cuda.synchronize()
             rates.append(1e3 * count / events[0].elapsed_time(events[-1]))
-            gaps += [a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)]
+            gaps += [a.elapsed_time(b) for a, b in pairwise(events)]
         return Timing(rates, float(np.median(host)), float(np.median(gaps)), len(gaps), peak_mib(device))
 
 
