@@ -18,7 +18,13 @@ import gpurender as gr
 
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "first_light", "results")
 SOURCES = {".py", ".cu", ".cuh", ".json", ".typed"}
-OPTIONAL = {"cupy", "triton", "nvidia"}  # what the library imports only where it is found
+OPTIONAL = {
+    "cupy",
+    "matplotlib",
+    "nvidia",
+    "timm",
+    "triton",
+}  # what the library imports only when asked, or where found
 DISTRIBUTIONS = {"PIL": "pillow"}  # import name to name on PyPI, where they differ
 
 
@@ -131,7 +137,7 @@ def imported(folder):
                     found |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom):
                     found.add(node.module.partition(".")[0])
-    siblings = {path.stem for path in folder.glob("*.py")} | {"gpurender"}
+    siblings = {path.stem for room in (folder, folder.parent / "bench") for path in room.glob("*.py")} | {"gpurender"}
     return {DISTRIBUTIONS.get(name, name) for name in found - sys.stdlib_module_names - siblings}
 
 
