@@ -17,10 +17,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpurender import cuda
-from gpurender.environment import environment
-from gpurender.kernels.chaos_game import cupy_kernel as chaos_game
-from gpurender.kernels.polyline import cupy_kernel as polyline
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # runs in a checkout, installed or not
+
+from gpurender import cuda  # noqa: E402
+from gpurender.environment import environment  # noqa: E402
+from gpurender.kernels.chaos_game import cupy_kernel as chaos_game  # noqa: E402
+from gpurender.kernels.polyline import cupy_kernel as polyline  # noqa: E402
 
 KIB = 1 << 10
 # Published limits (CUDA programming guide, compute capabilities): shared memory of a block and of a multiprocessor,
@@ -34,16 +36,20 @@ CHIPS = {
 REGISTERS = 65_536
 SIZE, VERTICES = 512, 1000  # of the canvas, and of an atom, that occupancy is stated for
 POINTS_A_LOOP = 8  # of a walk: the picks of one Philox call
+COUNTED = ("FMNMX", "FMNMX3", "F2I", "ATOMS", "RED", "REDG", "ATOMG", "LDS", "STS", "FFMA", "STL", "LDL")
 WIDE_A_CALL = 18  # wide multiplications of a Philox call, the first two of which have a constant factor
 
 
 @dataclass
 class Loop:
-    """An inner loop of a kernel: how long it is and what counts in it."""
+    """A loop of a kernel: how long it is and what counts in it. A point costs ``per_point`` instructions, and
+    ``per_map`` for each of its system's maps but the last; of a line, a pixel.
+    """
 
     name: str
     instructions: int
-    per_point: float | None
+    per_point: float
+    per_map: float
     counts: dict[str, int]
 
 
@@ -78,13 +84,15 @@ def disassembler() -> str:
     return found
 
 
-def resources(operation: str, architecture: str) -> dict[str, tuple[int, int, int]]:
-    """Registers, spilled bytes and static shared memory of each kernel, as the assembler reports them."""
+def compiled(operation: str, architecture: str) -> tuple[bytes, dict[str, tuple[int, int, int]]]:
+    """The machine code of an operation, as :func:`gpurender.cuda.compiled` makes it, and what the assembler says of
+    each kernel: registers, spilled bytes, static shared memory.
+    """
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(cuda.source(operation), f"{operation}.cu", (), ())
     nvrtc.compileProgram(program, (*cuda.OPTIONS, f"--gpu-architecture={architecture}", "--ptxas-options=-v"))
-    log = nvrtc.getProgramLog(program)
+    log, code = nvrtc.getProgramLog(program), nvrtc.getCUBIN(program)
     nvrtc.destroyProgram(program)
     found = {}
     for part in log.split("Compiling entry function '")[1:]:
@@ -93,7 +101,7 @@ def resources(operation: str, architecture: str) -> dict[str, tuple[int, int, in
         registers = re.search(r"Used (\d+) registers", part)
         assert registers is not None, log
         found[part.split("'")[0]] = int(registers[1]), spilled, int(shared[1]) if shared else 0
-    return found
+    return code.ljust(-(-len(code) // 8) * 8, b"\0"), found  # CuPy 14 cuts off the last byte
 
 
 def instructions(code: bytes) -> dict[str, tuple[list[str], dict[str, int]]]:
@@ -117,28 +125,48 @@ def instructions(code: bytes) -> dict[str, tuple[list[str], dict[str, int]]]:
 
 
 def loops(body: list[str], labels: dict[str, int]) -> list[Loop]:
-    """The innermost loops that matter: walks (they hold a whole Philox call and eight points) and lines."""
-    spans = []
+    """The loops that matter: walks (a whole Philox call and exactly eight points) and lines (byte stores)."""
+    spans = set()
     for end, instruction in enumerate(body):
         target = re.search(r"BRA.*?`\((\.L_x_\d+)\)", instruction)
         if target and labels.get(target[1], end + 1) <= end:
-            spans.append((labels[target[1]], end))
-    inner = [(a, b) for a, b in spans if not any((a, b) != (c, d) and a <= c and d <= b for c, d in spans)]
-    return [loop for a, b in inner if (loop := _loop(body[a : b + 1])) is not None]
+            spans.add((labels[target[1]], end))
+    walks: dict[str, list[Loop]] = {"frame": [], "splat": []}
+    lines: list[Loop] = []
+    for first, last in sorted(spans, key=lambda span: span[1] - span[0]):
+        within = [(a, b) for a, b in spans if first <= a and b <= last and (a, b) != (first, last)]
+        loop = _loop(body[first : last + 1], sum(b - a + 1 for a, b in within))
+        if loop is not None and loop.name in walks:
+            walks[loop.name].append(loop)
+        elif loop is not None and not within:
+            lines.append(loop)
+    return [loop for kind in walks.values() for loop in _by_maps(kind)] + lines
 
 
-def _loop(body: list[str]) -> Loop | None:
+def _by_maps(walks: list[Loop]) -> list[Loop]:
+    """Name the variants of a walk: the more maps, the longer; those that choose among any number do it in loops."""
+    plain = [loop for loop in walks if not loop.per_map]
+    looped = [loop for loop in walks if loop.per_map]
+    for loop, maps in zip(plain, ("2 maps", "4 maps", "8 maps"), strict=False):
+        loop.name += f", {maps}"
+    for loop, maps in zip(looped, ("any", "any, bands"), strict=False):
+        loop.name += f", {maps}"
+    return plain + looped
+
+
+def _loop(body: list[str], nested: int) -> Loop | None:
+    """What a loop is, if it matters; ``nested``: instructions of the loops in it, each run once a map but the last."""
     codes = [re.sub(r"^@!?U?P\w+\s+", "", instruction).split()[0] for instruction in body]
     ops = collections.Counter(code.split(".")[0] for code in codes)
-    counts = {op: ops[op] for op in ("FMNMX", "FMNMX3", "F2I", "ATOMS", "LDS", "STS", "FFMA", "STL", "LDL") if ops[op]}
+    counts = {op: ops[op] for op in COUNTED if ops[op]}
     wide = sum(code.startswith(("IMAD.WIDE.U32", "IMAD.HI.U32")) for code in codes)
-    if wide == WIDE_A_CALL and ops["F2I"] == 2 * POINTS_A_LOOP and ops["ATOMS"]:
-        return Loop("splat", len(body), round(len(body) / POINTS_A_LOOP, 2), counts)
-    if wide == WIDE_A_CALL and not ops["F2I"] and ops["FMNMX"] + 2 * ops["FMNMX3"] >= 4 * POINTS_A_LOOP:
-        return Loop("frame", len(body), round(len(body) / POINTS_A_LOOP, 2), counts)
-    stores = sum(code.startswith(("ST.E.U8", "ST.U8", "STS.U8", "ST.E.U8")) for code in codes)
+    extremes = ops["FMNMX"] + 2 * ops["FMNMX3"]
+    if wide == WIDE_A_CALL and (ops["F2I"] == 2 * POINTS_A_LOOP or (not ops["F2I"] and extremes == 4 * POINTS_A_LOOP)):
+        per_point = round((len(body) - nested) / POINTS_A_LOOP, 2)
+        return Loop("splat" if ops["F2I"] else "frame", len(body), per_point, round(nested / POINTS_A_LOOP, 2), counts)
+    stores = sum(code.startswith(("ST.E.U8", "ST.U8", "STS.U8")) for code in codes)
     if stores and len(body) <= 16 * stores:
-        return Loop("line", len(body), round(len(body) / stores, 2), counts | {"byte stores": stores})
+        return Loop("line", len(body), round(len(body) / stores, 2), 0.0, counts | {"byte stores": stores})
     return None
 
 
@@ -154,9 +182,10 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
 def inspect(operation: str, architecture: str) -> list[Kernel]:
     """The kernels of an operation on an architecture."""
     limits, most_threads = CHIPS[architecture]
-    code = instructions(cuda.compiled(operation, architecture))
+    binary, resources = compiled(operation, architecture)
+    code = instructions(binary)
     kernels = []
-    for name, (registers, spilled, static) in sorted(resources(operation, architecture).items()):
+    for name, (registers, spilled, static) in sorted(resources.items()):
         threads, dynamic = launch_of(name, limits)
         warps = -(-threads // 32)
         blocks = min(
@@ -174,14 +203,24 @@ def table(kernels: list[Kernel]) -> str:
     """For people."""
     lines = [
         f"{'kernel':<18}{'chip':<8}{'registers':>9}{'spilled':>8}{'static':>8}{'dynamic':>9}{'threads':>8}{'blocks/SM':>10}"
-        "  instructions a point or pixel"
     ]
     for k in kernels:
-        found = ", ".join(f"{loop.name} {loop.per_point:g}" for loop in k.loops)
         lines.append(
             f"{k.name:<18}{k.architecture:<8}{k.registers:>9}{k.spilled_bytes:>8}{k.static_shared:>8}"
-            f"{k.dynamic_shared:>9}{k.threads:>8}{k.blocks_a_multiprocessor:>10}  {found}"
+            f"{k.dynamic_shared:>9}{k.threads:>8}{k.blocks_a_multiprocessor:>10}"
         )
+    costs: dict[tuple[str, str], dict[str, str]] = {}
+    for k in kernels:
+        for number, loop in enumerate(
+            loop for kind in ("frame", "splat", "line") for loop in k.loops if kind in loop.name
+        ):
+            name = loop.name + (f" {number + 1}" if loop.name == "line" else "")
+            text = f"{loop.per_point:.1f}" + (f" + {loop.per_map:g} a map" if loop.per_map else "")
+            costs.setdefault((k.name, name), {})[k.architecture] = text
+    chips = list(dict.fromkeys(k.architecture for k in kernels))
+    lines += ["", f"{'instructions a point or pixel':<38}" + "".join(f"{chip:>18}" for chip in chips)]
+    for (kernel, name), found in costs.items():
+        lines.append(f"{kernel:<18}{name:<20}" + "".join(f"{found.get(chip, '-'):>18}" for chip in chips))
     return "\n".join(lines)
 
 

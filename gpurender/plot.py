@@ -1,5 +1,6 @@
 """Bench results as a picture."""
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -36,8 +37,13 @@ def plot(sources: Sequence[str], output: str) -> int:
     except ImportError:
         raise RuntimeError("plotting needs matplotlib: pip install 'gpurender[plot]'") from None
     rows.sort(key=lambda row: (row["machine"], row["recipe"], list(STAGES).index(row["stage"]), row["label"]))
-    figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows)), layout="constrained")
-    _bars(figure.add_subplot(), rows)
+    machines = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row["machine"])]
+    heights = [2 + len(group) for group in machines]
+    figure = Figure(figsize=(9, 0.4 + 0.32 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(machines), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, group in zip(panels, machines, strict=True):
+        _bars(axes, group)
+    panels[-1].set_xlabel("images per second (median, 5th to 95th percentile of measurements)")
     with replacing(output) as temporary:
         figure.savefig(temporary, format=os.path.splitext(output)[1][1:].lower(), dpi=150)
     return len(rows)
@@ -58,13 +64,15 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         if "rows" not in result:
             return []
         here = result["environment"]
-        machine = here["gpu"] or f"{here['cpu']}, {here['threads']} threads"
+        cpu = f"{here['cpu']}, {here['threads']} threads"
         return [
             {
-                "machine": machine,
+                "machine": cpu if row["device"] == "cpu" else here["gpu"],
                 "recipe": row["recipe"],
                 "stage": row["stage"],
-                "label": {True: ", kept", False: ", drawn", None: ""}[row.get("cached")],
+                "label": {True: ", kept", False: ", drawn", None: f" {row.get('model', '')}".rstrip()}[
+                    row.get("cached")
+                ],
                 "rate": [row["images_per_second"][name] for name in ("median", "p5", "p95")],
                 "size": row["batch_size"],
             }
@@ -75,10 +83,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
-    """One bar a row, those of one machine and recipe together."""
+    """The panel of a machine: one bar a row, those of a recipe together."""
     places, place = [], 0.0
     for before, row in zip([None, *rows], rows, strict=False):
-        new = before is not None and (before["machine"], before["recipe"]) != (row["machine"], row["recipe"])
+        new = before is not None and before["recipe"] != row["recipe"]
         place += 1.6 if new else 1.0
         places.append(place)
     medians = [row["rate"][0] for row in rows]
@@ -91,10 +99,6 @@ def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)
-    axes.set_xlabel("images per second (median, 5th to 95th percentile of batches)")
-    axes.set_title(
-        "gpurender on " + " and ".join(dict.fromkeys(row["machine"] for row in rows)), fontsize=9, loc="left"
-    )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_title(f"gpurender on {rows[0]['machine']}", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    if max(medians) > 50 * min(medians):
-        axes.set_xscale("log")
