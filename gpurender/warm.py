@@ -46,6 +46,7 @@ def warm(names: Sequence[str]) -> Iterator[tuple[str, str, Path | None]]:
             bar.update()
     for index in range(torch.cuda.device_count()):
         draw_everything(torch.device("cuda", index))
+        torch.cuda.synchronize(index)
 
 
 def draw_everything(device: torch.device) -> None:
@@ -55,7 +56,7 @@ def draw_everything(device: torch.device) -> None:
 
     triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
     recipes = [
-        OnePFrac(classes=64, base=triangle, points=1000),
+        OnePFrac(classes=64, base=triangle, points=1000, fill_rate=0.0),
         FractalDB(categories=[triangle], points=1000, draw_type="patch_color"),
         VisualAtom(classes=64, instances=1, orbits=(1, 2)),
     ]
@@ -70,4 +71,3 @@ def draw_everything(device: torch.device) -> None:
                             memory_format=memory_format,
                         )  # fmt: skip
                         next(iter(loader))
-    torch.cuda.synchronize(device)

@@ -160,6 +160,22 @@ def test_warming_names_the_architectures_it_knows(monkeypatch, capsys):
     assert "got 'sm_1'" in capsys.readouterr().err
 
 
+def test_warming_draws_every_kind_of_batch(monkeypatch):
+    """On a GPU this compiles what is compiled at first use; that it draws shows on a CPU."""
+    from gpurender import warm
+
+    seen = set()
+    draw = gr.DataLoader.__iter__
+
+    def noted(loader):
+        seen.add((loader._recipe.family, loader._dtype, loader._memory_format, loader._shuffle))
+        return draw(loader)
+
+    monkeypatch.setattr(gr.DataLoader, "__iter__", noted)
+    warm.draw_everything(torch.device("cpu"))
+    assert len(seen) == 3 * 3 * 2 * 2
+
+
 def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
     pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
