@@ -275,6 +275,21 @@ def test_wrong_arguments_are_named(changes, name):
         polyline(atoms(), **({"rule": "walk"} | batch() | changes))
 
 
+@pytest.mark.parametrize("name", ["which", "centres", "numbers"])
+def test_a_tensor_on_another_device_is_refused(name):
+    """A GPU would take the address for one of its own memory."""
+    elsewhere = batch() | {name: batch()[name].to("meta")}
+    with pytest.raises(ValueError, match=f"^{name} must be on cpu, as the atoms are, got meta"):
+        polyline(atoms(), rule="walk", **elsewhere)
+
+
+@pytest.mark.parametrize("name", ["vertices", "axes", "offsets", "cosines", "sines"])
+def test_atoms_are_on_one_device(name):
+    values = dict(vars(atoms()))
+    with pytest.raises(ValueError, match=f"^{name} must be on cpu"):
+        Atoms(**values | {name: values[name].to("meta")})
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [

@@ -76,6 +76,53 @@ def test_a_thousand_pixels_and_four_thousand_vertices():
         list(compare(np.random.default_rng(9), 2, 1000, MAX_VERTICES, same, lambda limits=limits: emulated_gpu(limits)))
 
 
+LONG = [(9_000, 512, 120), (30_000, 512, 120), (250_000, 512, 120), (380_000, 4096, 6)]
+
+
+@pytest.mark.parametrize(("reach", "size", "count"), LONG)
+def test_long_segments_are_clipped_exactly(reach, size, count):
+    """Triangles with a side across the canvas, around 2^14 pixels long (as far as 32 bits are used) and beyond.
+
+    On the largest canvas a vertex lies so far that the offset of its pixel, were there one, would not fit 32 bits.
+    """
+    require_compiler()
+    rng = np.random.default_rng(reach)
+    axes = (reach * rng.uniform(0.5, 1.5, (count, 2))).astype(np.float32)
+    still = {"amplitudes": torch.zeros(count, 2), "noise_levels": torch.zeros(count)}
+    atoms = Atoms(**vars(random_atoms(rng, count, 3, 1.0)) | still | {"axes": torch.from_numpy(axes)})
+    turn = 2 * np.pi / 3 * np.arange(3)
+    corners = np.stack([np.cos(turn), np.sin(turn)], axis=1) * axes[:, None]  # [count, 3, 2]
+    side, share = rng.integers(0, 3, count), rng.random((count, 1))
+    first, second = corners[np.arange(count), side], corners[np.arange(count), (side + 1) % 3]
+    centres = rng.uniform(0, size, (count, 2)) - (first + share * (second - first))
+    images = {
+        "which": torch.arange(count),
+        "centres": torch.from_numpy(centres.astype(np.float32)),
+        "numbers": torch.from_numpy(rng.integers(-(2**63), 2**63, count)),
+    }
+    for rule in ("walk", "orbits"):
+        common = {"greys": (1, 255), "seed": 5, "size": size, "rule": rule}
+        wanted = polyline(atoms, **images, **common)
+        assert wanted.flatten(1).any(1).all()
+        for limits in (HOPPER, ADA):
+            with emulated_gpu(limits):
+                assert torch.equal(polyline(atoms, **images, **common), wanted)
+
+
+def test_inputs_need_not_be_contiguous():
+    require_compiler()
+    rng = np.random.default_rng(6)
+    atoms = random_atoms(rng, 4, 30, 20.0)
+    images = random_images(rng, atoms, 3, 64)
+    common = {"greys": (0, 255), "seed": 6, "size": 64, "rule": "walk"}
+    wanted = polyline(atoms, **images, **common)
+    spread = {name: tensor.repeat_interleave(2, 0)[::2] for name, tensor in images.items()}
+    table = vars(atoms) | {"axes": atoms.axes.T.contiguous().T}
+    assert not any(tensor.is_contiguous() for tensor in (*spread.values(), table["axes"]))
+    with emulated_gpu():
+        assert torch.equal(polyline(Atoms(**table), **spread, **common), wanted)
+
+
 @pytest.mark.parametrize("threads", [2, 5, 32])
 def test_several_threads_a_block_agree(threads):
     """Rings would mix if one barrier a ring were too few."""
@@ -108,6 +155,7 @@ def test_bands_cover_the_canvas_and_fit(size, vertices, limits):
     assert rows * (count - 1) < size <= rows * count
     assert shared <= limits.shared_a_block - cupy_kernel.STATIC_SHARED
     assert shared >= rows * size + inside * vertices * cupy_kernel.BYTES_A_VERTEX
+    assert cupy_kernel.state_bytes(vertices) % 16 == 0  # the vertices are read sixteen bytes at a time
     assert count == 1 or rows % 16 == 0 or size > shared // 32
     if (size, vertices) == (512, 1000):
         assert {HOPPER: 2, ADA: 6}.get(limits, count) == count

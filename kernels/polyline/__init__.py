@@ -48,7 +48,8 @@ class Atoms:
     def __post_init__(self) -> None:
         sizes = {"K": len(self.rings), "T": len(self.cosines)}
         for name, (dtype, shape) in _LAYOUT.items():
-            _check(name, getattr(self, name), dtype, tuple(d if isinstance(d, int) else sizes[d] for d in shape))
+            lengths = tuple(d if isinstance(d, int) else sizes[d] for d in shape)
+            _check(name, getattr(self, name), dtype, lengths, self.rings.device)
         if self.rings.device.type == "cpu":
             self._check_values()
 
@@ -116,15 +117,16 @@ def polyline(
         uint8 ``[N, size, size]`` on the device.
 
     Raises:
-        ValueError: an argument of the wrong shape, type or range.
+        ValueError: an argument of the wrong shape, type, device or range.
 
     Source: VisualAtom (Takashima et al., "Visual Atoms: Pre-training Vision Transformers with Sinusoidal Waves", CVPR
     2023) and the generator its authors released.
     """
     n = len(which)
-    _check("which", which, torch.int64, (n,))
-    _check("centres", centres, torch.float32, (n, 2))
-    _check("numbers", numbers, torch.int64, (n,))
+    device = atoms.rings.device
+    _check("which", which, torch.int64, (n,), device)
+    _check("centres", centres, torch.float32, (n, 2), device)
+    _check("numbers", numbers, torch.int64, (n,), device)
     if which.device.type == "cpu" and not _within(which, 0, len(atoms) - 1):
         raise ValueError(f"which must lie in [0, {len(atoms) - 1}]")
     if not 0 <= greys[0] <= greys[1] <= 255:
@@ -133,14 +135,16 @@ def polyline(
         raise ValueError(f"size must be 1 to {MAX_SIZE} pixels, got {size}")
     if rule not in ("walk", "orbits"):
         raise ValueError(f"rule must be 'walk' or 'orbits', got {rule!r}")
-    if devices.on_gpu(atoms.rings.device):
+    if devices.on_gpu(device):
         from gpurender.kernels.polyline import cupy_kernel as drawer
     else:
         from gpurender.kernels.polyline import cpu as drawer  # type: ignore[no-redef]
     return drawer.draw_images(atoms, which, centres, numbers, greys, seed, size, rule == "walk")
 
 
-def _check(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[str | int, ...]) -> None:
+def _check(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
+    if tensor.device != device:  # a kernel would take the address for one of its own memory
+        raise ValueError(f"{name} must be on {device}, as the atoms are, got {tensor.device}")
     if tensor.dtype != dtype or tensor.shape != shape:
         raise ValueError(f"{name} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")
 

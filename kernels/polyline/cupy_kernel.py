@@ -14,6 +14,11 @@ LEAST_ROWS = 32  # of a band; where so few do not fit beside the vertices, these
 ROWS = 16  # a band has a multiple of so many, so that it begins where sixteen bytes can be stored at once
 
 
+def state_bytes(vertices: int) -> int:
+    """Bytes that so many vertices take, as in gpu.cu: whole steps of sixteen, for loads as wide."""
+    return -(-vertices * BYTES_A_VERTEX // 16) * 16
+
+
 def bands(size: int, vertices: int, limits: cuda.Limits) -> tuple[int, int, int, bool]:
     """Rows of a band, number of bands, bytes of shared memory of one, and whether the vertices lie there, too.
 
@@ -21,7 +26,7 @@ def bands(size: int, vertices: int, limits: cuda.Limits) -> tuple[int, int, int,
     A100, six on Ada.
     """
     room = limits.shared_a_block - STATIC_SHARED
-    state = -(-vertices * BYTES_A_VERTEX // 16) * 16
+    state = state_bytes(vertices)
     inside = (room - state) // size >= min(size, LEAST_ROWS)
     most = (room - (state if inside else 0) - 16) // size  # 16: the band is rounded up to whole stores
     if most >= size:
@@ -49,13 +54,14 @@ def draw_images(
     images = torch.empty((n, size, size), dtype=torch.uint8, device=device)
     scratch = None
     if not inside:
-        scratch = torch.empty((n * parts, atoms.most_vertices * BYTES_A_VERTEX), dtype=torch.uint8, device=device)
+        scratch = torch.empty((n * parts, state_bytes(atoms.most_vertices)), dtype=torch.uint8, device=device)
     low, high = halves(seed)
     cuda.launch(
         "polyline", "polyline_draw", device=device, blocks=n * parts, shared=shared,
         threads=min(-(-atoms.most_vertices // 32) * 32, MAX_THREADS),
         arguments=(
-            *atoms.tensors(), tables.gradients(device), np.int64(len(atoms)), which, centres, numbers,
+            *(tensor.contiguous() for tensor in atoms.tensors()), tables.gradients(device), np.int64(len(atoms)),
+            which.contiguous(), centres.contiguous(), numbers.contiguous(),
             np.uint32(low), np.uint32(high), np.int32(walk), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1),
             np.int32(size), np.int32(rows), np.int32(parts), np.int32(atoms.most_vertices), scratch, images,
         ),

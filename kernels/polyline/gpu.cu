@@ -10,7 +10,7 @@
 // ring k + 2 before all have passed the barrier of ring k + 1, that is, have drawn ring k. So one barrier is enough.
 //
 // **Why bands.** 512 x 512 bytes are more than a block may have (227 KB on Hopper, 163 on A100, 99 on Ada). A band
-// plays the whole walk and draws what it sees. That repeats the vertices, about 90 instructions each, but needs nothing
+// plays the whole walk and draws what it sees. That repeats the vertices, about 95 instructions each, but needs nothing
 // between blocks; the fewest bands that fit are the cheapest.
 //
 // **Why a thread a vertex, up to 1024.** A ring is a few hundred vertices: fewer threads would take turns at the long
@@ -22,7 +22,7 @@ constexpr int VERTEX_BITS = 12;
 constexpr uint32 PERIOD = 10000;
 constexpr float LIMIT = 1048576.0f;  // 2^20
 
-struct Pixel {
+struct __align__(8) Pixel {
     int x, y;
 };
 
@@ -34,30 +34,49 @@ struct Atom {
     uint32 key0, key1;
 };
 
-// What a block holds for each vertex: in shared memory, or in global memory for atoms of very many vertices.
-struct Vertices {
-    float *x, *y, *cosine, *sine, *wave;
-    uint32 *next_x, *next_y;  // the noise words of the odd rings, drawn together with those of the even ones
-    Pixel* pixels;            // [2, q]
+// A vertex, and the direction it moves in.
+struct __align__(16) Vertex {
+    float x, y, cosine, sine;
 };
 
-constexpr int BYTES_A_VERTEX = 7 * 4 + 2 * 8;
+struct __align__(8) Words {
+    uint32 x, y;
+};
 
-__device__ Vertices lay_out(uint8* memory, int most) {
-    float* f = (float*)(memory + 16 * (size_t)most);
-    uint32* u = (uint32*)(f + 5 * most);
-    return {f, f + most, f + 2 * most, f + 3 * most, f + 4 * most, u, u + most, (Pixel*)memory};
+// What a block holds for each vertex: in shared memory, or in global memory for atoms of very many vertices.
+struct Vertices {
+    Vertex* now;
+    Pixel* pixels;  // [2, q]
+    Words* next;    // the noise words of the odd rings, drawn together with those of the even ones
+    float* wave;
+};
+
+constexpr int BYTES_A_VERTEX = sizeof(Vertex) + 2 * sizeof(Pixel) + sizeof(Words) + sizeof(float);
+
+// Bytes of so many vertices, rounded up: every block's part begins where sixteen bytes can be read at once.
+__device__ __forceinline__ int64 state_bytes(int most) { return ((int64)most * BYTES_A_VERTEX + 15) / 16 * 16; }
+
+__device__ __forceinline__ Vertices lay_out(uint8* memory, int most) {
+    Vertex* now = (Vertex*)memory;
+    Pixel* pixels = (Pixel*)(now + most);
+    Words* next = (Words*)(pixels + 2 * most);
+    return {now, pixels, next, (float*)(next + most)};
 }
 
 // -------------------------------------------------------------------------------------------------------- the noise
 
+// The gradients at both ends of a cell.
+struct __align__(8) Cell {
+    float left, right;
+};
+
 // Perlin noise on a line at the abscissa 10000 word / 2^32, its fraction cut to 24 bits.
-__device__ __forceinline__ float noise(const float* gradients, uint32 word) {
+__device__ __forceinline__ float noise(const Cell* cells, uint32 word) {
     uint64 abscissa = (uint64)word * PERIOD;
-    uint32 cell = (uint32)(abscissa >> 32);
+    Cell cell = cells[(uint32)(abscissa >> 32) & 255];
     float t = (float)((uint32)abscissa >> 8) * 5.9604644775390625e-8f;  // 2^-24
-    float left = gradients[cell & 255] * t;
-    float right = gradients[(cell + 1) & 255] * (t - 1.0f);
+    float left = cell.left * t;
+    float right = cell.right * (t - 1.0f);
     float fade = t * t * t * (t * (t * 6.0f - 15.0f) + 10.0f);
     return (left + fade * (right - left)) * 0.4f;
 }
@@ -68,38 +87,42 @@ __device__ __forceinline__ Four noise_words(const Atom& atom, int group, int ver
 
 // ----------------------------------------------------------------------------------------------------- the vertices
 
-__device__ void start(const Atom& atom, const float* cosines, const float* sines, const Vertices& v) {
+__device__ __forceinline__ void start(const Atom& atom, const float* cosines, const float* sines, const Vertices& v) {
     for (int j = threadIdx.x; j < atom.vertices; j += blockDim.x) {
-        v.cosine[j] = cosines[j], v.sine[j] = sines[j];
+        float cosine = cosines[j], sine = sines[j];
         float first = sines[atom.n1 * j % atom.vertices], second = sines[atom.n2 * j % atom.vertices];
         v.wave[j] = atom.lambda1 * first + atom.lambda2 * second;
-        v.x[j] = cosines[j] * atom.axis_x + atom.centre_x;
-        v.y[j] = sines[j] * atom.axis_y + atom.centre_y;
+        v.now[j] = {cosine * atom.axis_x + atom.centre_x, sine * atom.axis_y + atom.centre_y, cosine, sine};
     }
 }
 
 // The next ring of the released rule.
-__device__ __forceinline__ void walk_out(const Atom& atom, const float* gradients, const Vertices& v, int ring, int j) {
-    uint32 word_x, word_y;
+__device__ __forceinline__ Vertex walk_out(const Atom& atom, const Cell* cells, const Vertices& v, int ring, int j) {
+    Words words;
     if (ring % 2 == 0) {
-        Four words = noise_words(atom, ring / 2, j);
-        word_x = words.x, word_y = words.y, v.next_x[j] = words.z, v.next_y[j] = words.w;
+        Four four = noise_words(atom, ring / 2, j);
+        words = {four.x, four.y}, v.next[j] = {four.z, four.w};
     } else {
-        word_x = v.next_x[j], word_y = v.next_y[j];
+        words = v.next[j];
     }
+    Vertex at = v.now[j];
     float outwards = (atom.eta + atom.growth) + v.wave[j];
-    v.x[j] += v.cosine[j] * (outwards - atom.eta * noise(gradients, word_x));
-    v.y[j] += v.sine[j] * (outwards - atom.eta * noise(gradients, word_y));
+    at.x += at.cosine * (outwards - atom.eta * noise(cells, words.x));
+    at.y += at.sine * (outwards - atom.eta * noise(cells, words.y));
+    v.now[j] = at;
+    return at;
 }
 
 // A ring of the paper's rule.
-__device__ __forceinline__ void place_orbit(const Atom& atom, const float* gradients, const Vertices& v, int ring, int j) {
-    Four words = noise_words(atom, ring / 4, j);
-    uint32 word = ring % 4 == 0 ? words.x : ring % 4 == 1 ? words.y : ring % 4 == 2 ? words.z : words.w;
+__device__ __forceinline__ Vertex place_orbit(const Atom& atom, const Cell* cells, const Vertices& v, int ring, int j) {
+    Four four = noise_words(atom, ring / 4, j);
+    uint32 word = ring % 4 == 0 ? four.x : ring % 4 == 1 ? four.y : ring % 4 == 2 ? four.z : four.w;
+    Vertex at = v.now[j];
     float grown = atom.growth * (float)ring;
-    float stretch = 1.0f + (v.wave[j] + atom.eta * noise(gradients, word));
-    v.x[j] = atom.centre_x + (atom.axis_x + grown) * stretch * v.cosine[j];
-    v.y[j] = atom.centre_y + (atom.axis_y + grown) * stretch * v.sine[j];
+    float stretch = 1.0f + (v.wave[j] + atom.eta * noise(cells, word));
+    at.x = atom.centre_x + (atom.axis_x + grown) * stretch * at.cosine;
+    at.y = atom.centre_y + (atom.axis_y + grown) * stretch * at.sine;
+    return at;
 }
 
 __device__ __forceinline__ int truncate(float coordinate) { return (int)fminf(fmaxf(coordinate, -LIMIT), LIMIT); }
@@ -118,66 +141,63 @@ struct Band {
     int size, first, rows;
 };
 
+constexpr int FAR = 1 << 14;  // a shorter segment is clipped in 32 bits: no product below exceeds 2 FAR^2 + 2 FAR
+
 // The first i with floor((2 short i + long) / (2 long)) >= m, for 0 <= m <= short.
-__device__ __forceinline__ int64 reach(int64 m, int64 length, int64 across) {
+template <class Integer>
+__device__ __forceinline__ Integer reach(Integer m, Integer length, Integer across) {
     return m > 0 ? (length * (2 * m - 1) + 2 * across - 1) / (2 * across) : 0;
 }
 
-// Pixels first to last of a segment: `along` and `across` are the steps in bytes, m and rest Bresenham's at the first.
+// A one-pixel line between two points in the band's own rows. One that leaves the band goes from its first visible
+// pixel to its last, both in closed form. Integer is unsigned: distances along the line, from its start.
 template <class Integer>
-__device__ __forceinline__ void run(uint8* pixel, Integer count, int along, int across, Integer rest, Integer twice_short,
-                                    Integer twice_long, uint8 grey) {
-    for (Integer i = 0; i < count; ++i) {
+__device__ __forceinline__ void draw_line(const Band& band, Pixel from, Pixel to, bool leaves, uint8 grey) {
+    int dx = abs(to.x - from.x), dy = abs(to.y - from.y);
+    bool flat = dx > dy, forth = to.x >= from.x, down = to.y >= from.y;
+    int step_x = forth ? 1 : -1, step_y = down ? band.size : -band.size;
+    int along = flat ? step_x : step_y, sideways = flat ? step_y : step_x;
+    Integer full = max(dx, dy), length = max(dx, dy) > 0 ? max(dx, dy) : 1, across = min(dx, dy);
+    Integer first = 0, last = full, m = 0, rest = length;
+    if (leaves) {
+        int before_x = forth ? -from.x : from.x - band.size + 1, before_y = down ? -from.y : from.y - band.rows + 1;
+        int after_x = forth ? band.size - 1 - from.x : from.x, after_y = down ? band.rows - 1 - from.y : from.y;
+        int high = flat ? after_y : after_x;  // not negative, nor is the other: the line's box meets the band
+        Integer low = max(flat ? before_y : before_x, 0), end = flat ? after_x : after_y;
+        first = max(max(flat ? before_x : before_y, 0), 0);
+        Integer enters = reach(low, length, across);
+        first = first > enters ? first : enters;
+        last = last < end ? last : end;
+        if ((Integer)high < across) {
+            Integer leaving = reach((Integer)high + 1, length, across) - 1;
+            last = last < leaving ? last : leaving;
+        }
+        if (first > last) return;
+        Integer height = 2 * across * first + length;
+        m = height / (2 * length), rest = height - 2 * length * m;
+    }
+    int x = from.x + (forth ? 1 : -1) * (int)(flat ? first : m), y = from.y + (down ? 1 : -1) * (int)(flat ? m : first);
+    uint8* pixel = band.bytes + (y * band.size + x);
+    // Bresenham's remainder, less what it may not reach: a sign tells when to go across
+    int straight = 2 * (int)across, diagonal = straight - 2 * (int)length, error = (int)rest + diagonal;
+    for (int left = (int)(last - first); left >= 0; --left) {
         *pixel = grey;
-        pixel += along;
-        rest += twice_short;
-        if (rest >= twice_long) rest -= twice_long, pixel += across;
+        pixel += error >= 0 ? along + sideways : along;
+        error += error >= 0 ? diagonal : straight;
     }
-}
-
-// A segment that leaves the band: from its first visible pixel to its last, both in closed form.
-__device__ void draw_crossing(const Band& band, Pixel from, Pixel to, uint8 grey) {
-    from.y -= band.first, to.y -= band.first;
-    bool flat = abs(to.x - from.x) > abs(to.y - from.y);
-    int64 u0 = flat ? from.x : from.y, v0 = flat ? from.y : from.x;
-    int64 du = (flat ? to.x : to.y) - u0, dv = (flat ? to.y : to.x) - v0;
-    int u_end = flat ? band.size : band.rows, v_end = flat ? band.rows : band.size;
-    int u_step = du >= 0 ? 1 : -1, v_step = dv >= 0 ? 1 : -1;
-    int64 full = du >= 0 ? du : -du, across = dv >= 0 ? dv : -dv, length = full > 0 ? full : 1;
-    int64 first = u_step > 0 ? -u0 : u0 - u_end + 1, last = u_step > 0 ? u_end - 1 - u0 : u0;
-    int64 low = v_step > 0 ? -v0 : v0 - v_end + 1, high = v_step > 0 ? v_end - 1 - v0 : v0;
-    first = first > 0 ? first : 0, low = low > 0 ? low : 0;
-    last = last < full ? last : full;
-    if (low > across || high < 0) return;  // beside the band all the way
-    int64 enters = reach(low, length, across);
-    first = first > enters ? first : enters;
-    if (high < across) {
-        int64 leaves = reach(high + 1, length, across) - 1;
-        last = last < leaves ? last : leaves;
-    }
-    if (first > last) return;
-    int64 height = 2 * across * first + length, m = height / (2 * length), rest = height - 2 * length * m;
-    int along = u_step * (flat ? 1 : band.size), sideways = v_step * (flat ? band.size : 1);
-    int64 u = u0 + u_step * first, v = v0 + v_step * m;
-    uint8* pixel = band.bytes + (flat ? v * band.size + u : u * band.size + v);
-    run<int64>(pixel, last - first + 1, along, sideways, rest, 2 * across, 2 * length, grey);
 }
 
 __device__ __forceinline__ void draw_segment(const Band& band, Pixel from, Pixel to, uint8 grey) {
-    int y0 = from.y - band.first, y1 = to.y - band.first;
-    if (max(y0, y1) < 0 || min(y0, y1) >= band.rows) return;
+    from.y -= band.first, to.y -= band.first;
+    if (max(from.y, to.y) < 0 || min(from.y, to.y) >= band.rows) return;
+    if (max(from.x, to.x) < 0 || min(from.x, to.x) >= band.size) return;
     int last_x = band.size - 1, last_y = band.rows - 1;
-    bool leaves = (from.x | to.x | y0 | y1 | (last_x - from.x) | (last_x - to.x) | (last_y - y0) | (last_y - y1)) < 0;
-    if (leaves) {
-        if (max(from.x, to.x) >= 0 && min(from.x, to.x) < band.size) draw_crossing(band, from, to, grey);
-        return;
-    }
-    int dx = abs(to.x - from.x), dy = abs(to.y - from.y);
-    int step_x = to.x >= from.x ? 1 : -1, step_y = y1 >= y0 ? band.size : -band.size;
-    bool flat = dx > dy;
-    int length = max(max(dx, dy), 1), across = min(dx, dy);
-    run<int>(band.bytes + y0 * band.size + from.x, max(dx, dy) + 1, flat ? step_x : step_y, flat ? step_y : step_x,
-             length, 2 * across, 2 * length, grey);
+    bool leaves = (from.x | to.x | from.y | to.y | (last_x - from.x) | (last_x - to.x) | (last_y - from.y) |
+                   (last_y - to.y)) < 0;
+    if (leaves && max(abs(to.x - from.x), abs(to.y - from.y)) >= FAR)
+        draw_line<uint64>(band, from, to, true, grey);
+    else
+        draw_line<uint32>(band, from, to, leaves, grey);
 }
 
 // ------------------------------------------------------------------------------------------------------- the kernel
@@ -193,23 +213,32 @@ __device__ __forceinline__ void copy(const uint8* from, uint8* to, int bytes) {
 }
 
 template <bool WALK>
-__device__ __forceinline__ void draw_rings(const Atom& atom, const float* gradients, const Vertices& v, const Band& band,
+__device__ __forceinline__ void draw_rings(const Atom& atom, const Cell* cells, const Vertices& v, const Band& band,
                                            int darkest, int greys) {
     Four four = {0, 0, 0, 0};
     const int q = atom.vertices;
     for (int ring = 0; ring < atom.rings; ++ring) {
         Pixel* now = v.pixels + ring % 2 * q;
         for (int j = threadIdx.x; j < q; j += blockDim.x) {
-            if (WALK)
-                walk_out(atom, gradients, v, ring, j);
-            else
-                place_orbit(atom, gradients, v, ring, j);
-            now[j] = {truncate(v.x[j]), truncate(v.y[j])};
+            Vertex at = WALK ? walk_out(atom, cells, v, ring, j) : place_orbit(atom, cells, v, ring, j);
+            now[j] = {truncate(at.x), truncate(at.y)};
         }
         uint8 grey = ring_grey(atom, ring, darkest, greys, four);
         __syncthreads();
         for (int j = threadIdx.x; j < q; j += blockDim.x) draw_segment(band, now[j ? j - 1 : q - 1], now[j], grey);
     }
+}
+
+// The rings of an atom from the first to the last, by either rule. Inlined once for vertices in shared and once for
+// vertices in global memory: only where the compiler sees which does it address them directly.
+__device__ __forceinline__ void draw_atom(const Atom& atom, const float* cosines, const float* sines, const Cell* cells,
+                                          const Vertices& v, const Band& band, int darkest, int greys, bool walk) {
+    start(atom, cosines, sines, v);
+    __syncthreads();
+    if (walk)
+        draw_rings<true>(atom, cells, v, band, darkest, greys);
+    else
+        draw_rings<false>(atom, cells, v, band, darkest, greys);
 }
 
 // blocks = N x bands.
@@ -230,10 +259,10 @@ extern "C" __global__ void __launch_bounds__(1024)
                   const int64* numbers,    // [N]
                   uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int band_rows, int bands,
                   int most,         // vertices of any atom
-                  uint8* scratch,   // [blocks, most * BYTES_A_VERTEX], or null: in shared memory, behind the band
+                  uint8* scratch,   // [blocks, state_bytes(most)], or null: in shared memory, behind the band
                   uint8* images) {  // [N, size, size]
     DYNAMIC_SHARED(uint8, memory);
-    __shared__ float table[256];
+    __shared__ Cell cells[256];
     const int64 n = blockIdx.x / bands;
     const int first = blockIdx.x % bands * band_rows, rows = min(band_rows, size - first);
     const int bytes = rows * size, padded = (band_rows * size + 15) / 16 * 16;
@@ -241,17 +270,17 @@ extern "C" __global__ void __launch_bounds__(1024)
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
                        axes[2 * k], axes[2 * k + 1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
                        noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)numbers[n], key0, key1};
-    const Vertices v =
-        lay_out(scratch ? scratch + blockIdx.x * (int64)most * BYTES_A_VERTEX : memory + padded, most);
     const Band band = {memory, size, first, rows};
     for (int i = threadIdx.x; i < padded / 16; i += blockDim.x) ((Sixteen*)memory)[i] = {0, 0, 0, 0};
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) table[i] = gradients[i];
-    start(atom, cosines + offsets[k], sines + offsets[k], v);
-    __syncthreads();
-    if (walk)
-        draw_rings<true>(atom, table, v, band, darkest, greys);
-    else
-        draw_rings<false>(atom, table, v, band, darkest, greys);
+    for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
+    const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];
+    if (scratch) {
+        const Vertices v = lay_out(scratch + blockIdx.x * state_bytes(most), most);
+        draw_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
+    } else {
+        const Vertices v = lay_out(memory + padded, most);
+        draw_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
+    }
     __syncthreads();
     uint8* image = images + (n * size + first) * size;
     if (size % 4 == 0 && bytes % 16 == 0)
