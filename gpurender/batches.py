@@ -14,9 +14,15 @@ from gpurender.augment import Policy
 from gpurender.kernels.order import addresses
 from gpurender.renderer import Renderer
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Images = torch.Tensor | list[torch.Tensor]  # of several views: one tensor a view
+Batch = tuple[Images, torch.Tensor]
 
 UNKNOWN = (-1, -1)
+
+
+def policy_views(policy: Policy) -> int:
+    """How many views of a sample the policy makes; 0: one, which does not come in a list."""
+    return getattr(policy, "views", 0)
 
 
 class Batches:
@@ -29,6 +35,7 @@ class Batches:
         seed: key of order and augmentation.
         shuffle: samples in an order keyed by seed and epoch, else in that of their numbers.
         fresh: new instances in every epoch.
+        repeats: positions in a row that have one sample.
     """
 
     def __init__(
@@ -42,9 +49,10 @@ class Batches:
         seed: int,
         shuffle: bool,
         fresh: bool,
+        repeats: int,
     ) -> None:
         self._renderer, self._policy = renderer, policy
-        self._seed, self._shuffle, self._fresh = seed, shuffle, fresh
+        self._seed, self._shuffle, self._fresh, self._repeats = seed, shuffle, fresh, repeats
         self._finish: dict[str, Any] = {"image_size": image_size, "dtype": dtype}
         if memory_format != torch.contiguous_format:
             self._finish["memory_format"] = memory_format
@@ -52,46 +60,65 @@ class Batches:
         self._place = UNKNOWN  # of the cursor
         self._recorder = graphs.Recorder(renderer.device)
 
-    def draw(self, epoch: int, first: int, count: int, step: int) -> Batch:
+    def draw(self, epoch: int, first: int, count: int, step: int, mixes: bool) -> Batch:
         """The samples at positions ``first`` to ``first + count - 1`` of an epoch.
 
         Args:
             step: where the next batch will begin, from ``first`` on.
+            mixes: whether the policy may mix samples.
 
         Returns:
-            images, floating ``[count, 3, S, S]``, and labels, int64 ``[count]``: new tensors on the device.
+            images, floating ``[count, 3, S, S]`` (or a list of them, of a policy of several views), and targets: new
+            tensors on the device.
 
         Raises:
             torch.OutOfMemoryError: naming batch and canvas.
         """
+        policy = self._policy_of(epoch, mixes)
         self._move(epoch, first)
         self._place = UNKNOWN  # until all has been launched
-        canvases, labels, parameters = self._recorder.run(
-            (count, step), lambda: self._front(count, step), lambda: self._set(epoch, first)
+        key = (count, step, None if policy is self._policy else policy)
+        *views, targets = self._recorder.run(
+            key, lambda: self._launch(policy, count, step), lambda: self._set(epoch, first)
         )
         self._place = (epoch, first + step)
-        try:
-            return self._policy.apply(canvases, parameters, **self._finish), labels.clone()
-        except torch.cuda.OutOfMemoryError as error:
-            size = self._finish["image_size"]
-            raise torch.cuda.OutOfMemoryError(
-                f"{self._renderer.device} has no memory for a batch of {count} images of 3 x {size} x {size} "
-                f"{self._finish['dtype']}; take a smaller batch_size ({str(error).splitlines()[0]})"
-            ) from None
+        return (views if policy_views(policy) else views[0]), targets
 
-    def _front(self, count: int, step: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """Everything of the batch at the cursor that is the same sequence of launches for every batch, but for the
-        images, which are new tensors: canvases, labels, parameters.
-        """
+    def _policy_of(self, epoch: int, mixes: bool) -> Policy:
+        """The policy in force."""
+        policy = self._policy
+        if hasattr(policy, "at_epoch"):
+            policy = policy.at_epoch(epoch)
+        return policy if mixes or not hasattr(policy, "unmixed") else policy.unmixed()
+
+    def _launch(self, policy: Policy, count: int, step: int) -> tuple[torch.Tensor, ...]:
+        """Everything of the batch at the cursor: views and targets; the same sequence of launches for every batch."""
         recipe, cursor = self._renderer.recipe, self._cursor
         assert cursor is not None
         samples, numbers, labels = addresses(
-            cursor, count, length=len(recipe), seed=self._seed, instances=recipe.instances, shuffle=self._shuffle
-        )  # int64 [B] each
+            cursor, count, length=len(recipe), seed=self._seed, instances=recipe.instances, shuffle=self._shuffle,
+            repeats=self._repeats,
+        )  # fmt: skip
         canvases = self._renderer.draw(samples, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
-        parameters = self._policy.draw(numbers, seed=self._seed, canvas_size=recipe.image_size)
+        if self._repeats > 1:  # each copy has parameters of its own: those at its position
+            places = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
+            numbers = places + cursor[0] * len(recipe)
+        parameters = policy.draw(
+            numbers, seed=self._seed, canvas_size=recipe.image_size, image_size=self._finish["image_size"]
+        )
+        try:
+            images = policy.apply(canvases, parameters, **self._finish)
+        except torch.cuda.OutOfMemoryError as error:
+            size, dtype = self._finish["image_size"], self._finish["dtype"]
+            raise torch.cuda.OutOfMemoryError(
+                f"{self._renderer.device} has no memory for a batch of {count} images of 3 x {size} x {size} {dtype} "
+                f"and what makes them; take a smaller batch_size ({str(error).splitlines()[0]})"
+            ) from None
+        targets = labels
+        if hasattr(policy, "targets"):
+            targets = policy.targets(labels, parameters, recipe.classes)
         cursor[1:].add_(step)
-        return canvases, labels, parameters
+        return (*images, targets) if policy_views(policy) else (images, targets)
 
     def _move(self, epoch: int, first: int) -> None:
         """Set the cursor, unless the batch before has moved it there."""

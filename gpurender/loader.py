@@ -12,7 +12,7 @@ from gpurender import checks, devices
 from gpurender import world as worlds
 from gpurender.ahead import Ahead, Ready
 from gpurender.augment import Policy, Resize
-from gpurender.batches import Batches
+from gpurender.batches import Batch, Batches
 from gpurender.dataset import Dataset
 from gpurender.kernels.augment import MAX_SIDE
 from gpurender.order import last_epoch, permuted, share, steps
@@ -23,7 +23,7 @@ from gpurender.world import World
 
 __all__ = ["DataLoader"]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_BATCH_SIZE = 2**31 - 1
 
@@ -34,15 +34,18 @@ class DataLoader:
     It stands where a ``torch.utils.data.DataLoader`` stood and has its attributes, but is not a subclass:
     Accelerate replaces a subclass by a plain loader over ``.dataset``, Lightning rebuilds one.
 
-    >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, shuffle=True, drop_last=True, augment=gr.augment.Crop())
+    >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, shuffle=True, drop_last=True, augment=gr.augment.DeiT())
     >>> for epoch in range(100):
-    ...     for images, targets in loader:  # float32 [256, 3, 224, 224] normalised, int64 [256]
+    ...     for images, targets in loader:  # float32 [256, 3, 224, 224] normalised, float32 [256, 1000] soft
     ...         ...
+
+    **Targets** are labels, int64 ``[B]``; soft ones, float32 ``[B, classes]``, of a policy that mixes or smooths.
 
     **Epochs.** Epoch e is a pure function of (recipe, seed, e); a pass over the loader is one epoch and the next
     pass is the next one, with or without ``set_epoch``. An epoch that was left midway starts again, in the same
     order, unless ``set_epoch`` names another. Every batch is made of new tensors, which are the consumer's to keep
-    and to change.
+    and to change. A policy with ``num_aug_repeats`` shows each sample so many times in a row, as the first positions
+    of the epoch; those of its samples that would come after its length do not come.
 
     **Ranks.** A step takes the next ``world_size * batch_size`` samples of one global order and gives each rank
     ``batch_size`` of them, so all ranks together see what one process with the big batch would. ``len`` is the same
@@ -120,6 +123,8 @@ class DataLoader:
         self._fresh = checks.boolean("fresh", fresh)
         self._fixed_world = worlds.checked(rank, world_size)
         self._memory_format = _memory_format(memory_format)
+        self._repeats = max(1, getattr(self._policy, "num_aug_repeats", 1))
+        self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device))
         self._dataset = Dataset(self._recipe)
         self._batches: Batches | None = None  # both made when the first batch is asked for
@@ -157,11 +162,20 @@ class DataLoader:
         """The same numbers in the lists that make the batches."""
         return BatchSampler(self)
 
+    @property
+    def mixup_enabled(self) -> bool:
+        """Whether the policy may mix samples; timm's training loop sets it to False from some epoch on."""
+        return self._mixes
+
+    @mixup_enabled.setter
+    def mixup_enabled(self, enabled: bool) -> None:
+        self._mixes = checks.boolean("mixup_enabled", enabled)
+
     def __len__(self) -> int:
         """Batches of a whole epoch, equal on all ranks."""
         return steps(len(self._recipe), self._batch_size, self._world().world_size, self._drop_last)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return _Pass(self)
 
     # --------------------------------------------------------------------------------------------------------- state
@@ -189,6 +203,7 @@ class DataLoader:
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state must be what state_dict() returned, got {type(state_dict).__name__}")
+        state_dict = _migrated(state_dict)
         expected = self.state_dict()
         for name in expected:
             if name not in state_dict:
@@ -213,6 +228,7 @@ class DataLoader:
             "seed": self._seed,
             "shuffle": int(self._shuffle),
             "fresh": int(self._fresh),
+            "repeats": self._repeats,
         }
 
     def _move(self, epoch: int, position: int, *, resumes: bool) -> None:
@@ -238,16 +254,19 @@ class DataLoader:
 
     def _samples(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Sample numbers at positions of an epoch; int64 ``[b]``."""
-        return permuted(positions, len(self._recipe), self._seed, epoch) if self._shuffle else positions
+        places = positions // self._repeats
+        return permuted(places, len(self._recipe), self._seed, epoch) if self._shuffle else places
 
-    def _draw(self, epoch: int, positions: np.ndarray, world: World) -> tuple[torch.Tensor, torch.Tensor]:
+    def _draw(self, epoch: int, positions: np.ndarray, world: World) -> Batch:
         """The batch of consecutive positions of an epoch."""
         if self._batches is None:
             self._batches = Batches(
                 self._renderer, self._policy, image_size=self._image_size, dtype=self._dtype,
                 memory_format=self._memory_format, seed=self._seed, shuffle=self._shuffle, fresh=self._fresh,
+                repeats=self._repeats,
             )  # fmt: skip
-        return self._batches.draw(epoch, int(positions[0]), len(positions), self._batch_size * world.world_size)
+        step = self._batch_size * world.world_size
+        return self._batches.draw(epoch, int(positions[0]), len(positions), step, self._mixes)
 
     def _producer(self) -> Ahead | None:
         """What draws ahead, on a GPU."""
@@ -260,7 +279,7 @@ class DataLoader:
         return self.__dict__ | {"_batches": None, "_ahead": None}
 
 
-class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
+class _Pass(Iterator[Batch]):
     """One pass over a loader: the rest of one epoch.
 
     It holds a place and nothing else, so leaving it midway costs nothing. The loader's state moves on when a batch is
@@ -275,7 +294,7 @@ class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         self._over = False
         self._prepared: Ready | None = None  # on a GPU: the batch at the place, under way
 
-    def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def __next__(self) -> Batch:
         if self._over:
             raise StopIteration
         loader, world = self._loader, self._begun()
@@ -294,7 +313,7 @@ class _Pass(Iterator[tuple[torch.Tensor, torch.Tensor]]):
             self._finish()
         return batch
 
-    def _batch(self, positions: np.ndarray, following: np.ndarray, world: World) -> tuple[torch.Tensor, torch.Tensor]:
+    def _batch(self, positions: np.ndarray, following: np.ndarray, world: World) -> Batch:
         """The batch at these positions; on a GPU the one that follows is under way when this returns."""
         loader, epoch = self._loader, self._epoch
         producer = loader._producer()
@@ -378,6 +397,13 @@ class Sampler:
     def __iter__(self) -> Iterator[int]:
         for samples in BatchSampler(self._loader):
             yield from samples
+
+
+def _migrated(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state of version 1, from before samples could be repeated, as one of version 2."""
+    if type(state.get("version")) is int and state["version"] == 1 and "repeats" not in state:
+        return {**state, "version": STATE_VERSION, "repeats": 1}
+    return state
 
 
 def _policy(augment: Any) -> Policy:

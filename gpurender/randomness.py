@@ -38,6 +38,12 @@ class Stream(IntEnum):
     ORDER = 11  # the loader's permutation
     CROP = 12  # RandomResizedCrop: area, aspect ratio, position, interpolation
     FLIP = 13  # horizontal and vertical flip
+    LAYER = 14  # RandAugment and AutoAugment: which operations, whether, how strong
+    JITTER = 15  # colour jitter, grayscale, blur: order, factors
+    MIX = 16  # mixup and CutMix: which, weight, patch
+    ERASING = 17  # random erasing: whether, how many, boxes, the key of the noise
+    ERASED = 18  # random erasing: the noise itself, keyed by image
+    VIEW = 19  # the keys of several views of one sample
 
 
 def halves(value: int) -> tuple[int, int]:

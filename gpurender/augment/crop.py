@@ -61,7 +61,7 @@ class Crop:
         object.__setattr__(self, "mean", checked_mean(self.mean))
         object.__setattr__(self, "std", checked_std(self.std))
 
-    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512) -> Parameters:
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         """Crops and flips of draw numbers.
 
         Addresses: of ``(seed, Stream.CROP, number)``, block k = 0 .. 9 is attempt k, its words are area, aspect
@@ -73,6 +73,7 @@ class Crop:
             numbers: unsigned 64-bit integers ``[N]``; a tensor on a GPU is drawn from there, its values unread.
             seed: unsigned 64-bit key.
             canvas_size: side of the canvases in pixels.
+            image_size: of no account here.
 
         Returns:
             ``boxes`` int32 ``[N, 4]``: top, left, height, width; ``flips`` bool ``[N, 2]``: horizontal, vertical;

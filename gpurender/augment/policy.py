@@ -2,9 +2,10 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
-from gpurender import devices
+from gpurender import checks, devices
 
 Parameters = dict[str, torch.Tensor]
 
@@ -22,17 +23,32 @@ def gpu_numbers(numbers: Any) -> torch.Tensor | None:
     return numbers.reshape(-1).to(torch.int64)
 
 
+def as_numbers(numbers: Any) -> torch.Tensor:
+    """Draw numbers as int64 ``[N]``, on the GPU if they lie there, else on the CPU (the bits of the unsigned ones)."""
+    there = gpu_numbers(numbers)
+    if there is not None:
+        return there
+    return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
+
+
 @runtime_checkable
 class Policy(Protocol):
-    """A policy is data; drawing is separate from applying, so that parameters can be looked at, stored and replayed."""
+    """A policy is data; drawing is separate from applying, so that parameters can be looked at, stored and replayed.
 
-    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512) -> Parameters:
+    A policy may have more, which the loader then uses:
+
+    - ``targets(labels, parameters, classes)``: the targets of a batch, in the place of its labels;
+    - ``num_aug_repeats``: how often in a row a sample is shown;
+    - ``at_epoch(epoch)``, ``unmixed()``: the policy of an epoch; the policy while ``loader.mixup_enabled`` is False.
+    """
+
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         """Every parameter of every sample: a pure function of ``(seed, number)``, the same bits on every machine.
 
         Args:
             numbers: unsigned 64-bit draw numbers ``[N]``: an int, a list, a NumPy array or a torch tensor of integers.
             seed: unsigned 64-bit key.
-            canvas_size: side of the canvases in pixels.
+            canvas_size, image_size: sides of the canvases and of the images in pixels.
 
         Returns:
             Tensors, all with N as their first length: on the device of numbers that are a tensor on a GPU (then nothing

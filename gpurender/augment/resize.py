@@ -73,7 +73,7 @@ class Resize:
         object.__setattr__(self, "mean", checked_mean(self.mean))
         object.__setattr__(self, "std", checked_std(self.std))
 
-    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512) -> Parameters:
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         """What :meth:`gpurender.augment.crop.Crop.draw` returns, but the same for every number and seed."""
         there = gpu_numbers(numbers)
         device = torch.device("cpu") if there is None else there.device

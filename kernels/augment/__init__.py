@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from gpurender import checks, devices
+from gpurender.tensors import checked_tensor
 
 __all__ = [
     "BICUBIC",
@@ -144,7 +145,7 @@ def crop_resize_normalise(
     given = _checked(canvases, boxes, flips, interpolations)
     if canvases.shape[1] not in (1, 3):
         raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
-    table = _tensor("lut", lut, DTYPES, (3, 256), canvases.device)
+    table = checked_tensor("lut", lut, DTYPES, (3, 256), canvases.device)
     if memory_format not in MEMORY_FORMATS:
         allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
         raise ValueError(f"memory_format must be {allowed}, got {memory_format!r}")
@@ -190,28 +191,6 @@ def _on_gpu(
     return out
 
 
-def _tensor(
-    name: str,
-    value: torch.Tensor,
-    dtypes: Sequence[torch.dtype],
-    shape: Sequence[int | None],
-    device: torch.device | None = None,
-) -> torch.Tensor:
-    """Refuse what is not a tensor of these dtypes and this shape (None: any length) on the device (None: any)."""
-    lengths = ", ".join("any" if length is None else str(length) for length in shape)
-    allowed = f"a tensor of {' or '.join(str(dtype) for dtype in dtypes)} [{lengths}] on {device or 'a CPU or a GPU'}"
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be {allowed}, got {type(value).__name__}")
-    got = f"{value.dtype} {list(value.shape)} on {value.device}"
-    if value.dtype not in dtypes:
-        raise TypeError(f"{name} must be {allowed}, got {got}")
-    fits = value.dim() == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
-    known = devices.on_gpu(value.device) or value.device.type == "cpu"
-    if not fits or (value.device != device if device else not known):
-        raise ValueError(f"{name} must be {allowed}, got {got}")
-    return value.contiguous()
-
-
 def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
     """Refuse boxes, integers ``[N, 4]`` on the CPU, that are empty or leave an image of ``height`` x ``width``."""
     top, left, h, w = boxes.unbind(1)
@@ -228,13 +207,13 @@ def _checked(
     canvases: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, interpolations: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
-    canvases = _tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
+    canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
     n, _, height, width = canvases.shape
     if n and not (height and width):
         raise ValueError(f"canvases must have sides of 1 or more, got shape {list(canvases.shape)}")
-    boxes = _tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4), canvases.device)
-    flips = _tensor("flips", flips, (torch.bool,), (n, 2), canvases.device)
-    interpolations = _tensor("interpolations", interpolations, (torch.uint8,), (n,), canvases.device)
+    boxes = checked_tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4), canvases.device)
+    flips = checked_tensor("flips", flips, (torch.bool,), (n, 2), canvases.device)
+    interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n,), canvases.device)
     if not devices.on_gpu(canvases.device):
         check_boxes(boxes, height, width)
         if n and (worst := int(interpolations.max())) > BICUBIC:

@@ -11,7 +11,7 @@ MAX_COUNT = 2**31 - 1
 
 
 def addresses(
-    cursor: torch.Tensor, count: int, *, length: int, seed: int, instances: int, shuffle: bool
+    cursor: torch.Tensor, count: int, *, length: int, seed: int, instances: int, shuffle: bool, repeats: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The samples at ``count`` positions of an epoch, one after the other, and what belongs to them.
 
@@ -26,6 +26,7 @@ def addresses(
         seed: unsigned 64-bit key of the order.
         instances: samples of a class, 1 to 2**62.
         shuffle: whether the epoch is permuted (:func:`gpurender.order.permuted`) or in order.
+        repeats: positions in a row that have one sample, 1 or more.
 
     Returns:
         ``samples``, ``numbers`` = samples + epoch x length, ``labels`` = samples // instances: int64 ``[count]`` each,
@@ -42,8 +43,9 @@ def addresses(
     seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
     instances = checks.integer("instances", instances, 1, MAX_LENGTH)
     shuffle = checks.boolean("shuffle", shuffle)
+    repeats = checks.integer("repeats", repeats, 1, MAX_COUNT)
     if devices.on_gpu(cursor.device):
         from gpurender.kernels.order import triton_kernel as placer
     else:
         from gpurender.kernels.order import cpu as placer  # type: ignore[no-redef]
-    return placer.addresses(cursor, count, length, seed, instances, shuffle)
+    return placer.addresses(cursor, count, length, seed, instances, shuffle, repeats)

@@ -2,7 +2,8 @@
 
 Formula::
 
-    position_i = (position + i) mod length             sample_i = permuted(position_i), or position_i
+    place_i    = floor(((position + i) mod length) / repeats)
+    sample_i   = permuted(place_i), or place_i
     number_i   = sample_i + epoch length               label_i  = floor(sample_i / instances)
 """
 
@@ -13,12 +14,12 @@ from gpurender import checks
 from gpurender.order import last_epoch, permuted
 
 
-def addresses(cursor, count, length, seed, instances, shuffle):
+def addresses(cursor, count, length, seed, instances, shuffle, repeats):
     """Samples, numbers and labels, int64 [count] each."""
     epoch, position = cursor.tolist()
     checks.integer("cursor[0]", epoch, 0, last_epoch(length))
     checks.integer("cursor[1]", position, 0, length - 1)
-    samples = (position + np.arange(count, dtype=np.int64)) % length
+    samples = (position + np.arange(count, dtype=np.int64)) % length // repeats
     if shuffle:
         samples = permuted(samples, length, seed, epoch)
     return tuple(torch.from_numpy(x) for x in (samples, samples + epoch * length, samples // instances))

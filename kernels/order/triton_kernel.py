@@ -38,7 +38,7 @@ def scrambled(cells, columns, rows, seed, epoch):
     return row * columns + column
 
 
-@triton.jit(do_not_specialize=["count", "length", "columns", "rows", "seed", "instances"])
+@triton.jit(do_not_specialize=["count", "length", "columns", "rows", "seed", "instances", "repeats"])
 def place(
     cursor,
     samples,
@@ -50,6 +50,7 @@ def place(
     rows: tl.int64,
     seed: tl.uint64,
     instances: tl.int64,
+    repeats: tl.int64,
     SHUFFLE: tl.constexpr,
     SIZE: tl.constexpr,
 ):
@@ -58,7 +59,7 @@ def place(
     used = index < count
     epoch = tl.load(cursor)
     position = tl.minimum(tl.maximum(tl.load(cursor + 1), 0), length - 1)  # from elsewhere, no walk need ever end
-    cells = (position + index) % length
+    cells = (position + index) % length // repeats
     if SHUFFLE:
         outside = used
         while tl.max(outside.to(tl.int32), 0) > 0:
@@ -70,7 +71,7 @@ def place(
 
 
 def addresses(
-    cursor: torch.Tensor, count: int, length: int, seed: int, instances: int, shuffle: bool
+    cursor: torch.Tensor, count: int, length: int, seed: int, instances: int, shuffle: bool, repeats: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Samples, numbers and labels, int64 [count] each, on the cursor's device."""
     samples, numbers, labels = (torch.empty(count, dtype=torch.int64, device=cursor.device) for _ in range(3))
@@ -78,7 +79,7 @@ def addresses(
     if count:
         with torch.cuda.device_of(cursor):
             place[(triton.cdiv(count, BLOCK),)](
-                cursor.contiguous(), samples, numbers, labels, count, length, columns, rows, seed, instances,
+                cursor.contiguous(), samples, numbers, labels, count, length, columns, rows, seed, instances, repeats,
                 shuffle, BLOCK, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     return samples, numbers, labels

@@ -1,0 +1,388 @@
+"""DeiT: the augmentation that the papers pre-train with, by timm's names and with timm's meaning."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpurender import checks
+from gpurender.augment import erasing, jitter, mixup
+from gpurender.augment.auto_augment import AutoAugment, parsed
+from gpurender.augment.crop import Crop
+from gpurender.augment.normalise import HALVES, Triple, lookup_table
+from gpurender.augment.policy import Parameters, as_numbers
+from gpurender.augment.resize import INTERPOLATIONS
+from gpurender.kernels.augment import MAX_SIDE, crop_resize
+from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
+from gpurender.kernels.operations import operate
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MAX_BOXES = 64  # that are erased of one image
+MAX_REPEATS = 64
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeiT:
+    """Everything that timm does to a training batch, a sample at a time and on the batch's device.
+
+    The order is that of timm's default path (its prefetcher), and so is the rounding. To each sample, in bytes: random
+    resized crop, horizontal flip, vertical flip, RandAugment or AutoAugment, colour jitter (unless the former is on),
+    grayscale, blur. Then to the batch: mixup or CutMix, still in bytes and rounded to them; normalisation; random
+    erasing, whose noise is therefore neither mixed nor normalised; and the targets are mixed as the images are.
+
+    Each parameter of each sample is drawn by its address (:mod:`gpurender.randomness`), so a sample is augmented alike
+    in every batch, but for the partner that it is mixed with: image n of a batch of N with image N - 1 - n (the middle
+    one of an odd batch, or the only one, with itself, which leaves it as it is).
+
+    >>> policy = gr.augment.DeiT(auto_augment="rand-m9-mstd0.5-inc1", mixup_alpha=0.8, cutmix_alpha=1.0)
+    >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, augment=policy, shuffle=True, drop_last=True)
+    >>> images, targets = next(iter(loader))  # float32 [256, 3, 224, 224], float32 [256, 1000]
+
+    **To switch a part off:** ``scale=(1, 1), ratio=(1, 1)`` the crop, ``hflip=0``, ``auto_augment=None`` (which turns
+    the colour jitter on; ``color_jitter=None``), ``re_prob=0``, ``mixup_alpha=0``, ``cutmix_alpha=0``,
+    ``label_smoothing=0``.
+
+    **Targets** are soft, float32 ``[N, classes]``, if anything is mixed or smoothed, else labels, int64 ``[N]``.
+    ``torch.nn.CrossEntropyLoss`` takes both.
+
+    **Grey canvases** are augmented as one band, which is the same as three, as long as no operation makes them
+    coloured: where ``mean`` is not a grey, operations that move pixels fill in a colour, and three bands are computed.
+
+    Args:
+        scale, ratio, interpolation, hflip, vflip: of the crop and the flips, as in :class:`Crop`. Operations that move
+            pixels interpolate alike, with ``"random"`` each by itself.
+        color_jitter: strength of brightness, contrast and saturation, 0 to 10, or three of them, or four with hue
+            (at most 0.5); ``None``: no jitter. It is off where ``auto_augment`` is on, unless that is 3-Augment.
+        color_jitter_prob: of the jitter; ``None``: always.
+        force_color_jitter: jitter although ``auto_augment`` is on.
+        grayscale_prob: of losing the colours.
+        gaussian_blur_prob: of a blur of 23 pixels with a standard deviation of 0.1 to 2.
+        auto_augment: timm's configuration string, or ``None``: RandAugment (``"rand-m9-mstd0.5-inc1"``; sections
+            m, n, p, mstd, mmax, inc, t, w), AutoAugment (``"original"``, ``"originalr"``, ``"v0"``, ``"v0r"``),
+            3-Augment (``"3a"``); :func:`gpurender.augment.auto_augment.parsed` has the details.
+        mean, std: of the three channels; what becomes zero, what becomes one. The fill colour is the mean, too.
+        re_prob: of random erasing.
+        re_mode: what erased pixels become: ``"const"`` 0, ``"rand"`` one normal variate a channel, ``"pixel"`` one a
+            pixel and channel.
+        re_count: boxes at most, 1 to 64 (at least one), or a range.
+        re_area: share of the image that is erased: a range in [0, 1].
+        re_aspect: height / width of a box: a range.
+        mixup_alpha, cutmix_alpha: of the Beta law of the weights, up to 1000; 0: not this one.
+        cutmix_minmax: least and most side of CutMix's patch as shares of the image's; CutMix is then on.
+        mixup_prob: of mixing a batch (a pair, a sample).
+        mixup_switch_prob: of CutMix, where both are on.
+        mixup_mode: ``"batch"``, ``"pair"`` or ``"elem"``: what one weight is drawn for.
+        mixup_off_epoch: from this epoch on nothing is mixed (the targets stay soft); 0: never off.
+        correct_lam: let the weight of a patch that is clipped by the image's edge be that of its pixels.
+        label_smoothing: 0 to 1.
+        num_aug_repeats: repeated augmentation (Hoffer et al. 2020; DeiT has 3): the loader shows a sample so many
+            times in a row, each time augmented otherwise, and an epoch has as many fewer samples; 0 or 1: no repeats.
+
+    The defaults are the recipe of the 1p-frac and OFDB papers (DeiT's, normalised by 1/2), but for the vertical flip
+    and the chance of erasing; :meth:`onepfrac` has these, too. Sources: Touvron et al., "Training data-efficient image
+    transformers" (ICML 2021); timm 1.0.31.
+
+    Raises:
+        TypeError, ValueError: naming the parameter, its value and what is allowed.
+    """
+
+    scale: Range = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
+    interpolation: str = "bicubic"
+    hflip: float = 0.5
+    vflip: float = 0.0
+    color_jitter: float | tuple[float, ...] | None = 0.4
+    color_jitter_prob: float | None = None
+    force_color_jitter: bool = False
+    grayscale_prob: float = 0.0
+    gaussian_blur_prob: float = 0.0
+    auto_augment: str | None = "rand-m9-mstd0.5-inc1"
+    mean: Triple = HALVES
+    std: Triple = HALVES
+    re_prob: float = 0.25
+    re_mode: str = "pixel"
+    re_count: int | tuple[int, int] = 1
+    re_area: Range = (0.02, 1 / 3)
+    re_aspect: Range = (0.3, 1 / 0.3)
+    mixup_alpha: float = 0.8
+    cutmix_alpha: float = 1.0
+    cutmix_minmax: Range | None = None
+    mixup_prob: float = 1.0
+    mixup_switch_prob: float = 0.5
+    mixup_mode: str = "batch"
+    mixup_off_epoch: int = 0
+    correct_lam: bool = True
+    label_smoothing: float = 0.1
+    num_aug_repeats: int = 0
+
+    def __post_init__(self) -> None:
+        crop = Crop(**{name: getattr(self, name) for name in _OF_THE_CROP})
+        checked = {name: getattr(crop, name) for name in _OF_THE_CROP} | _checked(self)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    # ------------------------------------------------------------------------------------------------------- presets
+
+    @classmethod
+    def onepfrac(cls, **changes: Any) -> "DeiT":
+        """What 1p-frac was pre-trained with (Nakamura et al., ECCV 2024, and the released scripts)."""
+        return cls(**{"vflip": 0.5, "re_prob": 0.5} | changes)
+
+    @classmethod
+    def ofdb(cls, **changes: Any) -> "DeiT":
+        """What OFDB was pre-trained with (Nakamura et al., ICCV 2023): the same as 1p-frac."""
+        return cls.onepfrac(**changes)
+
+    @classmethod
+    def fractaldb(cls, **changes: Any) -> "DeiT":
+        """What vision transformers were pre-trained with on fractals (Kataoka et al., CVPR 2022, released script)."""
+        common = {"hflip": 0.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_aug_repeats": 3}
+        return cls(**common | changes)
+
+    @classmethod
+    def visualatom(cls, **changes: Any) -> "DeiT":
+        """What VisualAtom was pre-trained with (Takashima et al., CVPR 2023, released script): as on fractals."""
+        return cls.fractaldb(**changes)
+
+    @classmethod
+    def resnet(cls, **changes: Any) -> "DeiT":
+        """What ResNets were pre-trained with on FractalDB (Kataoka et al., ACCV 2020, released script).
+
+        A random crop of 224 of the 362 pixels, nothing else. (The crop is this share of a canvas of any size.)
+        """
+        share = (224 / 362) ** 2
+        return cls(
+            **{
+                "scale": (share, share),
+                "ratio": (1.0, 1.0),
+                "hflip": 0.0,
+                "color_jitter": None,
+                "auto_augment": None,
+                "mean": (0.2, 0.2, 0.2),
+                "re_prob": 0.0,
+                "mixup_alpha": 0.0,
+                "cutmix_alpha": 0.0,
+                "label_smoothing": 0.0,
+            }
+            | changes
+        )
+
+    # ------------------------------------------------------------------------------------------------ draw and apply
+
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
+        """Every parameter of every sample of a batch, a pure function of the seed and the numbers.
+
+        Args:
+            numbers: unsigned 64-bit integers ``[N]``, of a whole batch in its order: partners are mixed.
+            seed: unsigned 64-bit key.
+            canvas_size, image_size: sides of the canvases and of the images in pixels.
+
+        Returns:
+            On the device of numbers that are a tensor on a GPU, else on the CPU:
+
+            - ``boxes`` int32 ``[N, 4]``, ``flips`` bool ``[N, 2]``, ``interpolations`` uint8 ``[N]``: as of
+              :meth:`Crop.draw`;
+            - ``operations`` int32, ``arguments`` float64, ``operation_interpolations`` uint8, each ``[N, L]``: what is
+              done, in this order, in codes of :class:`gpurender.augment.Operation` and in its units (L may be 0);
+            - if anything is mixed, ``mix_weights`` float64 ``[N]``: the sample's own share; ``cutmix`` bool ``[N]``;
+              ``cutmix_patches`` int32 ``[N, 4]``: top, left, height, width;
+            - if anything is erased, ``erasing_boxes`` int32 ``[N, K, 4]``: top, left, height, width, 0 where there is
+              none; ``noise_keys`` int64 ``[N]``: the Philox key of the noise.
+        """
+        seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
+        size = checks.integer("image_size", image_size, 1, MAX_SIDE)
+        there = as_numbers(numbers)
+        parameters = self._crop.draw(numbers, seed=seed, canvas_size=canvas_size)
+        chains = self._chains(there, seed)
+        parameters["operations"] = torch.cat([codes for codes, _, _ in chains], 1)
+        parameters["arguments"] = torch.cat([arguments for _, arguments, _ in chains], 1)
+        parameters["operation_interpolations"] = torch.cat([codes for _, _, codes in chains], 1)
+        if self._mixup.active:
+            names = ("mix_weights", "cutmix", "cutmix_patches")
+            parameters |= zip(names, mixup.draw(self._mixup, there, seed, size), strict=True)
+        if self.re_prob > 0.0:
+            names = ("erasing_boxes", "noise_keys")
+            parameters |= zip(names, erasing.draw(self._erasing, there, seed, size), strict=True)
+        return parameters
+
+    def _chains(self, numbers: torch.Tensor, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Operations, arguments and interpolations, [N, l] each, of the parts of the chain."""
+        n = len(numbers)
+        none = torch.zeros((n, 0), dtype=torch.int32, device=numbers.device)
+        chains = [(none, none.to(torch.float64), none.to(torch.uint8))]
+        if self._auto_augment is not None:
+            interpolation = INTERPOLATIONS.get(self.interpolation)
+            chains.append(self._auto_augment.draw(numbers, seed, interpolation))
+        if self._jitter.layers:
+            codes, arguments = jitter.draw(self._jitter, numbers, seed)
+            chains.append((codes, arguments, torch.zeros_like(codes, dtype=torch.uint8)))
+        return chains
+
+    def apply(
+        self,
+        canvases: torch.Tensor,
+        parameters: Parameters,
+        *,
+        image_size: int = 224,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> torch.Tensor:
+        """Apply drawn parameters. The bytes before normalisation are exact, whatever the device.
+
+        Args:
+            canvases: uint8 ``[N, 1 or 3, S, S]``.
+            parameters: what :meth:`draw` returned for N numbers and the same image size.
+            image_size: side of the images in pixels.
+            dtype: float32, float16, bfloat16 or float64.
+            memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.
+
+        Returns:
+            ``[N, 3, image_size, image_size]``.
+        """
+        side = checks.integer("image_size", image_size, 1, MAX_SIDE)
+        table = lookup_table(self.mean, self.std, dtype, canvases.device)
+        given = {name: tensor.to(canvases.device) for name, tensor in parameters.items()}
+        images = crop_resize(canvases, given["boxes"], given["flips"], given["interpolations"], (side, side))
+        if given["operations"].shape[1]:
+            images, fill = self._filled(images)
+            chain = (given["operations"], given["arguments"], given["operation_interpolations"])
+            images = operate(images, *chain, fill)
+        mixing, erased = None, None
+        if self._mixup.active:
+            mixing = Mixing(given["mix_weights"], given["cutmix"], given["cutmix_patches"])
+        if self.re_prob > 0.0:
+            erased = Erasing(given["erasing_boxes"], given["noise_keys"], self.re_mode)
+        return finish(images, table, mixing, erased, memory_format)
+
+    def _filled(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
+        """Images and fill colour as operations need them: three bands, if a grey image may be filled with a colour."""
+        red, green, blue = (min(255, round(255 * value)) for value in self.mean)
+        if images.shape[1] == 1 and not red == green == blue:
+            if self._auto_augment is None or not self._auto_augment.moves:
+                return images, (0, 0, 0)  # nothing is filled in
+            images = images.expand(-1, 3, -1, -1)
+        return images, (red, green, blue)
+
+    def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
+        """The targets of a batch: soft, float32 ``[N, classes]``, if anything is mixed or smoothed; else the labels.
+
+        Args:
+            labels: int64 ``[N]``.
+            parameters: what :meth:`draw` returned.
+            classes: number of classes of the dataset.
+        """
+        if not self.soft:
+            return labels
+        weights = parameters.get("mix_weights")
+        weights = None if weights is None else weights.to(labels.device)
+        return mixup.soft_targets(labels, weights, classes, self.label_smoothing)
+
+    @property
+    def soft(self) -> bool:
+        """Whether targets are soft."""
+        return self._mixup.active or self.label_smoothing > 0.0
+
+    def at_epoch(self, epoch: int) -> "DeiT":
+        """The policy of an epoch: this one, or from ``mixup_off_epoch`` on :meth:`unmixed`."""
+        return self.unmixed() if 0 < self.mixup_off_epoch <= epoch else self
+
+    def unmixed(self) -> "DeiT":
+        """The policy that mixes nothing; its targets are soft where this one's are."""
+        return dataclasses.replace(self, mixup_prob=0.0, mixup_off_epoch=0) if self._mixup.active else self
+
+    # -------------------------------------------------------------------------------------------------------- the parts
+
+    @functools.cached_property
+    def _crop(self) -> Crop:
+        return Crop(**{name: getattr(self, name) for name in _OF_THE_CROP})
+
+    @functools.cached_property
+    def _auto_augment(self) -> AutoAugment | None:
+        return None if self.auto_augment is None else parsed(self.auto_augment)
+
+    @functools.cached_property
+    def _jitter(self) -> jitter.Jitter:
+        strength, name = self.color_jitter, self.auto_augment
+        if strength is None or (name is not None and "3a" not in name and not self.force_color_jitter):
+            strength = 0.0
+        strengths = strength if isinstance(strength, tuple) else (strength,) * 3
+        probability = 1.0 if self.color_jitter_prob is None else self.color_jitter_prob
+        b, c, s, h = (*strengths, 0.0)[:4]
+        return jitter.Jitter((b, c, s, h), probability, self.grayscale_prob, self.gaussian_blur_prob)
+
+    @functools.cached_property
+    def _mixup(self) -> mixup.Mixup:
+        return mixup.Mixup(
+            self.mixup_alpha, self.cutmix_alpha, self.cutmix_minmax, self.mixup_prob, self.mixup_switch_prob,
+            self.mixup_mode, self.correct_lam,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def _erasing(self) -> erasing.RandomErasing:
+        count = self.re_count if isinstance(self.re_count, tuple) else (1, self.re_count)
+        return erasing.RandomErasing(self.re_prob, count, self.re_area, self.re_aspect)
+
+
+_OF_THE_CROP = ("scale", "ratio", "interpolation", "hflip", "vflip", "mean", "std")
+_PROBABILITIES = (
+    "grayscale_prob",
+    "gaussian_blur_prob",
+    "re_prob",
+    "mixup_prob",
+    "mixup_switch_prob",
+    "label_smoothing",
+)
+
+
+def _checked(policy: DeiT) -> dict[str, Any]:
+    """Everything but the crop, checked and in its final type."""
+    values: dict[str, Any] = {name: checks.real(name, getattr(policy, name), 0.0, 1.0) for name in _PROBABILITIES}
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        values[name] = _alpha(name, getattr(policy, name))
+    for name in ("force_color_jitter", "correct_lam"):
+        values[name] = checks.boolean(name, getattr(policy, name))
+    checks.choice("re_mode", policy.re_mode, ERASING_MODES)
+    checks.choice("mixup_mode", policy.mixup_mode, mixup.MODES)
+    values["color_jitter"] = _strengths(policy.color_jitter)
+    if policy.color_jitter_prob is not None:
+        values["color_jitter_prob"] = checks.real("color_jitter_prob", policy.color_jitter_prob, 0.0, 1.0)
+    if policy.auto_augment is not None:
+        if not isinstance(policy.auto_augment, str):
+            raise TypeError(f"auto_augment must be timm's configuration string or None, got {policy.auto_augment!r}")
+        parsed(policy.auto_augment)
+    if isinstance(policy.re_count, (tuple, list)):
+        values["re_count"] = checks.integer_range("re_count", policy.re_count, 1, MAX_BOXES)
+    else:
+        values["re_count"] = checks.integer("re_count", policy.re_count, 1, MAX_BOXES)
+    values["re_area"] = checks.real_range("re_area", policy.re_area, 0.0, 1.0)
+    values["re_aspect"] = checks.real_range("re_aspect", policy.re_aspect, 1e-3, 1e3)
+    if policy.cutmix_minmax is not None:
+        values["cutmix_minmax"] = checks.real_range("cutmix_minmax", policy.cutmix_minmax, 0.0, 1.0)
+    values["mixup_off_epoch"] = checks.integer("mixup_off_epoch", policy.mixup_off_epoch, 0, 2**63 - 1)
+    values["num_aug_repeats"] = checks.integer("num_aug_repeats", policy.num_aug_repeats, 0, MAX_REPEATS)
+    return values
+
+
+def _alpha(name: str, value: Any) -> float:
+    alpha = checks.real(name, value, 0.0, 1000.0)
+    if 0.0 < alpha < 1e-3:
+        raise ValueError(f"{name} must be 0 or in [0.001, 1000], got {value!r}")
+    return alpha
+
+
+def _strengths(value: Any) -> float | tuple[float, ...] | None:
+    """Strengths of the colour jitter: none, one, three or four."""
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list)):
+        return checks.real("color_jitter", value, 0.0, 10.0)
+    if len(value) not in (3, 4):
+        raise ValueError(f"color_jitter must be one strength, three, or four with hue, got {value!r}")
+    most = (10.0, 10.0, 10.0, 0.5)
+    return tuple(
+        checks.real(f"color_jitter[{i}]", x, 0.0, high) for i, (x, high) in enumerate(zip(value, most, strict=False))
+    )

@@ -1,0 +1,121 @@
+"""Several views of each sample, for self-supervised training: the same canvas, augmented differently."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpurender import checks
+from gpurender.augment.policy import Parameters, Policy
+from gpurender.kernels.augment import MAX_SIDE
+from gpurender.randomness import Stream, words
+
+__all__ = ["MultiCrop", "TwoViews"]
+
+MAX_VIEWS = 64
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """Views of each sample by several policies, each some times and at a size of its own.
+
+    DINO's two large and six small crops::
+
+    >>> large = gr.augment.Crop(scale=(0.4, 1.0))
+    >>> small = gr.augment.Crop(scale=(0.05, 0.4))
+    >>> policy = gr.augment.MultiCrop((large, 2), (small, 6, 96))
+    >>> views, labels = next(iter(gr.DataLoader("onepfrac-1k", batch_size=64, augment=policy)))
+    >>> [list(view.shape) for view in views]  # [64, 3, 224, 224] twice, [64, 3, 96, 96] six times
+
+    The loader's images are then a list of tensors, one a view. View v is drawn with a seed of its own, the Philox word
+    pair at ``(seed, Stream.VIEW, v)``, so that a view does not depend on how many there are.
+
+    Source: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020).
+
+    Args:
+        crops: each (policy, count) or (policy, count, image_size); without a size it is the loader's. A policy must not
+            mix samples or smooth labels: a view has no target.
+
+    Raises:
+        TypeError, ValueError: naming the parameter, its value and what is allowed.
+    """
+
+    crops: tuple[tuple[Policy, int, int | None], ...]
+
+    def __init__(self, *crops: Any) -> None:
+        if not crops:
+            raise ValueError("crops must be at least one (policy, count) or (policy, count, image_size), got none")
+        object.__setattr__(self, "crops", tuple(_checked(i, crop) for i, crop in enumerate(crops)))
+        checks.integer("the number of views", self.views, 1, MAX_VIEWS)
+
+    @property
+    def views(self) -> int:
+        """How many views of a sample there are."""
+        return sum(count for _, count, _ in self.crops)
+
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
+        """The parameters of all views; those of view v have the names of its policy, with ``v.`` before them."""
+        seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
+        parameters: Parameters = {}
+        for v, (policy, size) in enumerate(self._each(image_size)):
+            drawn = policy.draw(numbers, seed=view_seed(seed, v), canvas_size=canvas_size, image_size=size)
+            parameters |= {f"{v}.{name}": tensor for name, tensor in drawn.items()}
+        return parameters
+
+    def apply(
+        self,
+        canvases: torch.Tensor,
+        parameters: Parameters,
+        *,
+        image_size: int = 224,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> list[torch.Tensor]:
+        """The views of canvases uint8 ``[N, 1 or 3, S, S]``: ``[N, 3, size, size]`` each, in the order of ``crops``."""
+        views = []
+        for v, (policy, size) in enumerate(self._each(image_size)):
+            own = {name.removeprefix(f"{v}."): x for name, x in parameters.items() if name.startswith(f"{v}.")}
+            views.append(policy.apply(canvases, own, image_size=size, dtype=dtype, memory_format=memory_format))
+        return views
+
+    def _each(self, image_size: int) -> list[tuple[Policy, int]]:
+        return [(policy, size or image_size) for policy, count, size in self.crops for _ in range(count)]
+
+
+class TwoViews(MultiCrop):
+    """Two views of each sample, by one policy or by two.
+
+    >>> policy = gr.augment.TwoViews(gr.augment.Crop())
+    >>> (first, second), labels = next(iter(gr.DataLoader("onepfrac-1k", batch_size=64, augment=policy)))
+
+    Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML 2020).
+
+    Args:
+        policy: of the first view.
+        second: of the second view; without it, the same.
+    """
+
+    def __init__(self, policy: Policy, second: Policy | None = None) -> None:
+        super().__init__((policy, 1), (policy if second is None else second, 1))
+
+
+def view_seed(seed: int, view: int) -> int:
+    """The seed of a view: the first two words at ``(seed, Stream.VIEW, number = view)``."""
+    low, high, *_ = words(seed, Stream.VIEW, torch.tensor([view])).flatten().tolist()
+    return low | high << 32
+
+
+def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
+    allowed = "(policy, count) or (policy, count, image_size)"
+    if not isinstance(crop, (tuple, list)) or len(crop) not in (2, 3):
+        raise TypeError(f"crops[{i}] must be {allowed}, got {crop!r}")
+    policy, count, size = (*crop, None)[:3]
+    if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", 0):
+        raise TypeError(f"crops[{i}][0] must be a policy such as gr.augment.Crop(), got {policy!r}")
+    if getattr(policy, "soft", False):
+        raise ValueError(
+            f"crops[{i}][0] must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
+            f"got {policy!r}"
+        )
+    count = checks.integer(f"crops[{i}][1]", count, 1, MAX_VIEWS)
+    return policy, count, None if size is None else checks.integer(f"crops[{i}][2]", size, 1, MAX_SIDE)

@@ -1,0 +1,31 @@
+"""Checks of tensors: every refusal names the argument, what it is and what is allowed."""
+
+from collections.abc import Sequence
+
+import torch
+
+from gpurender import devices
+
+__all__ = ["checked_tensor"]
+
+
+def checked_tensor(
+    name: str,
+    value: torch.Tensor,
+    dtypes: Sequence[torch.dtype],
+    shape: Sequence[int | None],
+    device: torch.device | None = None,
+) -> torch.Tensor:
+    """Refuse what is not a tensor of these dtypes and this shape (None: any length) on the device (None: any)."""
+    lengths = ", ".join("any" if length is None else str(length) for length in shape)
+    allowed = f"a tensor of {' or '.join(str(dtype) for dtype in dtypes)} [{lengths}] on {device or 'a CPU or a GPU'}"
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be {allowed}, got {type(value).__name__}")
+    got = f"{value.dtype} {list(value.shape)} on {value.device}"
+    if value.dtype not in dtypes:
+        raise TypeError(f"{name} must be {allowed}, got {got}")
+    fits = value.dim() == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
+    known = devices.on_gpu(value.device) or value.device.type == "cpu"
+    if not fits or (value.device != device if device else not known):
+        raise ValueError(f"{name} must be {allowed}, got {got}")
+    return value.contiguous()

@@ -1,0 +1,343 @@
+"""What DeiT draws besides RandAugment: the laws of timm and torchvision, by two-sample tests."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import same_counts, same_law
+
+import gpurender as gr
+from gpurender.kernels.operations import Operation
+from gpurender.order import permuted
+
+pytest.importorskip("timm.data")
+from timm.data import mixup as timm_mixup  # noqa: E402
+from timm.data import random_erasing  # noqa: E402
+from torchvision import transforms  # noqa: E402
+
+COUNT = 20_000
+OFF = {"auto_augment": None, "color_jitter": None, "re_prob": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
+
+
+def policy(**changes):
+    return gr.augment.DeiT(**OFF | changes)
+
+
+# ------------------------------------------------------------------------------------------------------------ erasing
+
+
+class Erased:
+    """Stands for an image tensor: remembers the boxes."""
+
+    def __init__(self):
+        self.boxes = []
+
+    def __setitem__(self, place, value):
+        _, rows, columns = place
+        self.boxes.append((rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start))
+
+
+ERASING = {
+    "papers": ({"re_prob": 0.25}, {"probability": 0.25}),
+    "always": ({"re_prob": 1.0}, {"probability": 1.0}),
+    "several": ({"re_prob": 0.7, "re_count": 3}, {"probability": 0.7, "max_count": 3}),
+    "range": ({"re_prob": 1.0, "re_count": (2, 4)}, {"probability": 1.0, "min_count": 2, "max_count": 4}),
+    "large": (
+        {"re_prob": 1.0, "re_area": (0.5, 1.0), "re_aspect": (0.2, 2.0)},
+        {"probability": 1.0, "min_area": 0.5, "max_area": 1.0, "min_aspect": 0.2, "max_aspect": 2.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [224, 17])
+@pytest.mark.parametrize("case", ERASING)
+def test_erasing_boxes(case, size, monkeypatch):
+    ours, theirs = ERASING[case]
+    drawn = policy(**ours).draw(np.arange(COUNT), seed=1, image_size=size)["erasing_boxes"].tolist()
+    ours = [[tuple(box) for box in boxes if box[2]] for boxes in drawn]
+    random.seed(2)
+    monkeypatch.setattr(random_erasing, "_get_pixels", lambda *_, **__: None)
+    eraser, theirs = random_erasing.RandomErasing(device="cpu", **theirs), []
+    for _ in range(COUNT):
+        image = Erased()
+        eraser._erase(image, 3, size, size, None)
+        theirs.append(image.boxes)
+    same_counts([len(boxes) for boxes in ours], [len(boxes) for boxes in theirs], "number of boxes")
+    for i, name in enumerate(("top", "left", "height", "width")):
+        same_law(*([box[i] for boxes in draws for box in boxes] for draws in (ours, theirs)), name=name)
+    areas = [[sum(h * w for _, _, h, w in boxes) for boxes in draws if boxes] for draws in (ours, theirs)]
+    same_law(*areas, name="area")
+
+
+def test_noise_keys_differ():
+    keys = policy(re_prob=1.0).draw(np.arange(COUNT))["noise_keys"]
+    assert len(torch.unique(keys)) == COUNT
+    assert keys.min() < 0 < keys.max()  # all 64 bits
+
+
+# ------------------------------------------------------------------------------------------------------------- mixing
+
+MIXING = {
+    "papers": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0},
+    "mixup": {"mixup_alpha": 0.2, "cutmix_alpha": 0.0},
+    "cutmix": {"mixup_alpha": 0.0, "cutmix_alpha": 1.0},
+    "rarely": {"mixup_alpha": 2.0, "cutmix_alpha": 0.5, "prob": 0.3, "switch_prob": 0.8},
+    "minmax": {"mixup_alpha": 0.4, "cutmix_alpha": 0.0, "cutmix_minmax": (0.2, 0.8)},
+    "uncorrected": {"mixup_alpha": 0.0, "cutmix_alpha": 1.0, "correct_lam": False},
+}
+RENAMED = {"prob": "mixup_prob", "switch_prob": "mixup_switch_prob"}
+
+
+def our_mixing(case, mode, size):
+    changes = {RENAMED.get(name, name): value for name, value in MIXING[case].items()}
+    whole = policy(mixup_mode=mode, **changes)
+    if mode == "batch":  # each number a batch of its own
+        return [whole.draw([n], image_size=size) for n in range(4000)]
+    return [whole.draw(np.arange(COUNT), image_size=size)]
+
+
+@pytest.mark.parametrize(("case", "mode"), [("papers", "batch"), ("minmax", "batch"), *((c, "elem") for c in MIXING)])
+def test_mixing(case, mode, size=57):
+    drawn = our_mixing(case, mode, size)
+    ours = [
+        (weight, tuple(patch) if cut else None)
+        for one in drawn
+        for weight, cut, patch in zip(
+            one["mix_weights"].tolist(), one["cutmix"].tolist(), one["cutmix_patches"].tolist(), strict=True
+        )
+    ]
+    np.random.seed(3)
+    mixer, theirs = timm_mixup.Mixup(mode=mode, **MIXING[case]), []
+    for _ in range(COUNT):
+        if mode == "batch":
+            lam, cut = mixer._params_per_batch()
+        else:
+            (lam,), (cut,) = mixer._params_per_elem(1)
+        patch = None
+        if lam != 1.0 and cut:
+            (top, bottom, left, right), lam = timm_mixup.cutmix_bbox_and_lam(
+                (3, size, size), lam, ratio_minmax=mixer.cutmix_minmax, correct_lam=mixer.correct_lam
+            )
+            patch = (top, left, bottom - top, right - left)
+        theirs.append((lam, patch))
+    same_counts(*([patch is not None for _, patch in draws] for draws in (ours, theirs)), name="cut")
+    same_counts(*([weight == 1.0 and not patch for weight, patch in draws] for draws in (ours, theirs)), name="mixed")
+    for cut in {patch is not None for _, patch in theirs}:
+        weights = [[w for w, patch in draws if (patch is not None) == cut] for draws in (ours, theirs)]
+        same_law(*weights, name=f"weights, cut: {cut}")
+    if any(patch for _, patch in theirs):
+        for i, name in enumerate(("top", "left", "height", "width")):
+            same_law(*([patch[i] for _, patch in draws if patch] for draws in (ours, theirs)), name=name)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+def test_who_shares_a_weight(n):
+    """A batch shares one; partners of pairs share one; elements have their own."""
+    numbers = np.arange(100, 100 + n)
+    for mode in ("batch", "pair", "elem"):
+        drawn = policy(mixup_mode=mode, mixup_alpha=0.8, cutmix_alpha=1.0).draw(numbers)
+        rows = [(w, c, *p) for w, c, p in zip(*(drawn[k].tolist() for k in drawn if "mix" in k), strict=True)]
+        if mode == "batch":
+            assert len(set(rows)) == 1
+        else:
+            assert len(set(rows)) == (n if mode == "elem" else (n + 1) // 2)
+        if mode == "pair":
+            assert rows == rows[::-1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(["batch", "pair", "elem"]),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.integers(0, 2**63),
+    st.booleans(),
+)
+def test_patches_lie_inside_and_weights_are_their_share(mode, n, size, first, minmax):
+    ranges = {"cutmix_minmax": (0.0, 1.0)} if minmax and size > 1 else {}
+    drawn = policy(mixup_mode=mode, cutmix_alpha=1.0, **ranges).draw([first + i for i in range(n)], image_size=size)
+    top, left, h, w = drawn["cutmix_patches"].unbind(1)
+    assert (top >= 0).all() and (left >= 0).all() and (top + h <= size).all() and (left + w <= size).all()
+    assert torch.allclose(drawn["mix_weights"], 1 - (h * w).double() / (size * size), rtol=0, atol=1e-7)
+
+
+def test_a_range_of_sides_without_a_pixel_is_refused():
+    with pytest.raises(ValueError, match="cutmix_minmax must span a pixel"):
+        policy(cutmix_minmax=(0.5, 0.51)).draw([1], image_size=32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+@pytest.mark.parametrize("classes", [1, 10, 1000])
+def test_targets_are_timms(mode, smoothing, classes):
+    whole = policy(mixup_mode=mode, mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=smoothing)
+    for first in range(0, 64, 8):
+        parameters = whole.draw(np.arange(first, first + 8))
+        labels = torch.from_numpy(permuted(np.arange(8), 8, 1, first)) % classes
+        weights = parameters["mix_weights"]
+        if mode == "batch":
+            lam = weights[0].item()
+        else:
+            lam = weights.to(torch.float32).unsqueeze(1)  # as FastCollateMixup hands it over
+        wanted = timm_mixup.mixup_target(labels, classes, lam, smoothing)
+        found = whole.targets(labels, parameters, classes)
+        assert found.dtype == torch.float32 and torch.equal(found, wanted)
+        assert torch.allclose(found.sum(1), torch.ones(8))
+
+
+def test_targets_without_mixing():
+    labels = torch.tensor([2, 0, 1])
+    assert policy(label_smoothing=0.0).targets(labels, {}, 3) is labels
+    smoothed = policy(label_smoothing=0.3).targets(labels, policy().draw(range(3)), 3)
+    assert torch.equal(smoothed, timm_mixup.mixup_target(labels, 3, 1.0, 0.3))
+    assert not policy(label_smoothing=0.0).soft and policy(label_smoothing=0.1).soft
+
+
+# ------------------------------------------------------------------------------------------------------------- jitter
+
+
+@pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.4), (0.8, 0.3, 1.5, 0.2), (0.0, 0.5, 0.0, 0.5)])
+def test_color_jitter(strengths):
+    drawn = policy(color_jitter=strengths).draw(np.arange(COUNT))
+    torch.manual_seed(4)
+    jitter = transforms.ColorJitter(*strengths)
+    kinds = [Operation.BRIGHTNESS, Operation.CONTRAST, Operation.COLOR, Operation.HUE]
+    orders, factors = [], {kind: [] for kind in kinds}
+    for _ in range(COUNT):
+        order, *values = jitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+        orders.append(tuple(int(kinds[i]) for i in order if values[i] is not None))
+        for kind, value in zip(kinds, values, strict=True):
+            factors[kind].append(value)
+    same_counts([tuple(row) for row in drawn["operations"].tolist()], orders, "order")
+    for kind in kinds:
+        if factors[kind][0] is not None:
+            same_law(drawn["arguments"][drawn["operations"] == kind].numpy(), factors[kind], kind.name)
+
+
+def test_chances_of_jitter_grayscale_and_blur():
+    changes = {"color_jitter": 0.4, "color_jitter_prob": 0.8, "grayscale_prob": 0.2, "gaussian_blur_prob": 0.5}
+    drawn = policy(**changes).draw(np.arange(COUNT))
+    codes, arguments = drawn["operations"], drawn["arguments"]
+    assert codes.shape == (COUNT, 5)
+    jittered, grey, blurred = (codes[:, :3] > 0).all(1), codes[:, 3] > 0, codes[:, 4] > 0
+    assert torch.equal(jittered, (codes[:, :3] > 0).any(1))
+    for applied, chance in ((jittered, 0.8), (grey, 0.2), (blurred, 0.5)):
+        assert abs(applied.double().mean() - chance) < 4 * (chance * (1 - chance) / COUNT) ** 0.5
+    assert set(codes[grey, 3].tolist()) == {Operation.COLOR} and (arguments[grey, 3] == 0).all()
+    assert set(codes[blurred, 4].tolist()) == {Operation.GAUSSIAN_KERNEL}
+    torch.manual_seed(5)
+    same_law(arguments[blurred, 4], [transforms.GaussianBlur.get_params(0.1, 2.0) for _ in range(COUNT)], "sigma")
+    pairs = (jittered.long() * 4 + grey.long() * 2 + blurred.long()).tolist()
+    wanted = [a * b * c for a in (0.2, 0.8) for b in (0.8, 0.2) for c in (0.5, 0.5)]
+    rng = np.random.default_rng(6)
+    same_counts(pairs, rng.choice(8, COUNT, p=wanted).tolist(), "independence")
+
+
+@pytest.mark.parametrize(
+    ("changes", "layers"),
+    [
+        ({}, 2),
+        ({"force_color_jitter": True}, 5),
+        ({"auto_augment": None}, 3),
+        ({"auto_augment": None, "color_jitter": None}, 0),
+        ({"auto_augment": None, "color_jitter": 0.0}, 0),
+        ({"auto_augment": "3a"}, 4),
+        ({"auto_augment": "rand-n3-t3a", "color_jitter": (0.1, 0.1, 0.1, 0.1)}, 7),
+        ({"color_jitter_prob": 0.5}, 2),
+        ({"auto_augment": "v0", "grayscale_prob": 0.5}, 3),
+    ],
+)
+def test_when_the_jitter_is_on(changes, layers):
+    """As timm: off under RandAugment and AutoAugment, on under 3-Augment or if forced."""
+    assert gr.augment.DeiT(**changes).draw([0, 1])["operations"].shape == (2, layers)
+
+
+# -------------------------------------------------------------------------------------------------------------- draws
+
+
+def test_a_sample_has_its_own_address():
+    """Alone or in a batch, as any kind of number, everything but what partners share is the same."""
+    whole = gr.augment.DeiT(mixup_mode="elem", re_count=2, force_color_jitter=True, grayscale_prob=0.5)
+    numbers = [5, 2**63 + 11, 0, 2**64 - 1]
+    drawn = whole.draw(numbers, seed=2**64 - 1)
+    as_array = whole.draw(np.array(numbers, np.uint64), seed=2**64 - 1)
+    for name, values in drawn.items():
+        assert len(values) == 4 and torch.equal(values, as_array[name]), name
+        for i, number in enumerate(numbers):
+            assert torch.equal(whole.draw(number, seed=2**64 - 1)[name][0], values[i]), name
+
+
+def test_parts_do_not_move_each_other():
+    plain = gr.augment.DeiT().draw(range(100))
+    other = gr.augment.DeiT(
+        scale=(0.5, 1.0), auto_augment="v0", re_count=(1, 3), re_mode="const", label_smoothing=0.0, grayscale_prob=0.1
+    ).draw(range(100))
+    for name in ("flips", "mix_weights", "cutmix", "cutmix_patches", "noise_keys"):
+        assert torch.equal(plain[name], other[name]), name
+
+
+def test_an_empty_batch():
+    drawn = gr.augment.DeiT(force_color_jitter=True, gaussian_blur_prob=0.1).draw([])
+    assert all(len(values) == 0 for values in drawn.values())
+
+
+def test_presets():
+    onepfrac = gr.augment.DeiT.onepfrac()
+    assert onepfrac == gr.augment.DeiT.ofdb() == gr.augment.DeiT(vflip=0.5, re_prob=0.5)
+    atoms = gr.augment.DeiT.visualatom()
+    assert (atoms.hflip, atoms.num_aug_repeats, atoms.re_prob, atoms.mean[0]) == (0.0, 3, 0.25, 0.485)
+    assert gr.augment.DeiT.fractaldb(hflip=0.5).hflip == 0.5
+    resnet = gr.augment.DeiT.resnet()
+    assert not resnet.soft
+    drawn = resnet.draw(np.arange(2000), canvas_size=362)
+    assert set(drawn) == {"boxes", "flips", "interpolations", "operations", "arguments", "operation_interpolations"}
+    assert (drawn["boxes"][:, 2:] == 224).all() and not drawn["flips"].any()
+    assert drawn["boxes"][:, 0].min() == 0 and drawn["boxes"][:, 0].max() == 138
+
+
+def test_off_epoch():
+    whole = gr.augment.DeiT(mixup_off_epoch=3)
+    assert whole.at_epoch(2) is whole
+    late = whole.at_epoch(3)
+    drawn = late.draw(range(50))
+    assert (drawn["mix_weights"] == 1).all() and not drawn["cutmix"].any()
+    labels = torch.arange(50) % 7
+    assert torch.equal(late.targets(labels, drawn, 7), timm_mixup.mixup_target(labels, 7, 1.0, 0.1))
+    assert gr.augment.DeiT().at_epoch(10**6) == gr.augment.DeiT()
+    assert policy().unmixed() == policy()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "name"),
+    [
+        ({"scale": (0, 1)}, ValueError, "scale"),
+        ({"color_jitter": (0.1, 0.2)}, ValueError, "color_jitter"),
+        ({"color_jitter": (0.1, 0.1, 0.1, 0.6)}, ValueError, r"color_jitter\[3\]"),
+        ({"color_jitter": -0.1}, ValueError, "color_jitter"),
+        ({"color_jitter": "strong"}, TypeError, "color_jitter"),
+        ({"color_jitter_prob": 1.5}, ValueError, "color_jitter_prob"),
+        ({"force_color_jitter": 1}, TypeError, "force_color_jitter"),
+        ({"grayscale_prob": float("nan")}, ValueError, "grayscale_prob"),
+        ({"auto_augment": 3}, TypeError, "auto_augment"),
+        ({"re_prob": 2}, ValueError, "re_prob"),
+        ({"re_mode": "noise"}, ValueError, "re_mode"),
+        ({"re_count": 0}, ValueError, "re_count"),
+        ({"re_count": (3, 2)}, ValueError, "re_count"),
+        ({"re_area": (0.5, 0.2)}, ValueError, "re_area"),
+        ({"re_aspect": (0, 1)}, ValueError, "re_aspect"),
+        ({"mixup_alpha": -1}, ValueError, "mixup_alpha"),
+        ({"cutmix_alpha": 1e-9}, ValueError, "cutmix_alpha"),
+        ({"mixup_mode": "half"}, ValueError, "mixup_mode"),
+        ({"cutmix_minmax": (0.2,)}, TypeError, "cutmix_minmax"),
+        ({"mixup_off_epoch": -1}, ValueError, "mixup_off_epoch"),
+        ({"label_smoothing": 1.1}, ValueError, "label_smoothing"),
+        ({"num_aug_repeats": 2.5}, TypeError, "num_aug_repeats"),
+        ({"mean": 0.5}, TypeError, "mean"),
+    ],
+)
+def test_wrong_parameters_are_named(changes, error, name):
+    with pytest.raises(error, match=rf"^{name}(\[\d\])? must"):
+        gr.augment.DeiT(**changes)
