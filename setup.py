@@ -11,7 +11,7 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "gpurender/__init__.py").read_text(), re.MULTILINE).group(1)
-KERNELS = ["augment", "chaos_game", "order", "philox", "polyline"]
+KERNELS = ["augment", "chaos_game", "finish", "operations", "order", "philox", "polyline"]
 
 setup(
     name="gpurender",

@@ -27,6 +27,14 @@ from tqdm import tqdm
 import gpurender as gr
 from gpurender.preview import contact_sheet
 
+POLICIES = {
+    "crop": gr.augment.Crop,
+    "deit": gr.augment.DeiT,
+    "onepfrac": gr.augment.DeiT.onepfrac,
+    "fractaldb": gr.augment.DeiT.fractaldb,
+    "visualatom": gr.augment.DeiT.visualatom,
+    "resnet": gr.augment.DeiT.resnet,
+}
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
 
 
@@ -67,6 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--image-size", type=number(int, 1, 4096), default=224, help="side of the images that the model sees, in pixels"
     )
+    parser.add_argument("--augment", choices=POLICIES, default="deit", help="a crop, DeiT's recipe, or a paper's")
     parser.add_argument(
         "--mean", type=number(float, 0, 1), default=0.5, help="brightness, 0 to 1, that the model sees as zero"
     )
@@ -88,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--amp", choices=AMP_DTYPES, default="bf16", help="mixed precision on a GPU")
     parser.add_argument(
-        "--seed", type=number(int, 0, 2**32), default=0, help="seed of the weights, the order and the crops"
+        "--seed", type=number(int, 0, 2**32), default=0, help="seed of the weights, the order and the augmentation"
     )
     parser.add_argument("--output", type=Path, default=Path("first_light"), help="folder of the results")
     parser.add_argument("--log-every", type=number(int, 1), default=10, help="steps from one loss line to the next")
@@ -200,7 +209,7 @@ def train(network: nn.Module, parts: dict[str, Any], step: int, total: int, args
     report = LossReport(step, total, args.batch_size * world_size())
     network.train()
     while step < total:
-        for images, targets in loader:  # [B, 3, H, W] float32, [B] int64 on the device; after --resume an epoch's rest
+        for images, targets in loader:  # float32 [B, 3, H, W], [B, classes] on the device; after --resume an epoch's rest
             with torch.autocast(device.type, AMP_DTYPES[args.amp], enabled=amp):
                 loss = criterion(network(images), targets)
             optimizer.zero_grad()
@@ -230,7 +239,7 @@ def main() -> None:
         args.recipe,
         batch_size=args.batch_size,
         image_size=args.image_size,
-        augment=gr.augment.Crop(mean=(args.mean,) * 3, std=(args.std,) * 3),
+        augment=POLICIES[args.augment](mean=(args.mean,) * 3, std=(args.std,) * 3),
         shuffle=True,
         drop_last=True,
         device=args.device,

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from gpurender import checks, devices, training
+from gpurender.augment import Policy
+from gpurender.augment.names import policy as named
 from gpurender.environment import environment
 from gpurender.recipes import Recipe
 from gpurender.timing import Timing, peak_mib, spread, time_batches
@@ -22,6 +24,7 @@ def measure(
     device: Any = None,
     batch_size: int = 256,
     seconds: float = 5.0,
+    augment: str = "crop",
     stages: Sequence[str] = STAGES,
     model: str | None = None,
 ) -> dict[str, Any]:
@@ -32,6 +35,7 @@ def measure(
         device: where to draw; ``None``: torch's current GPU, or the CPU where there is none.
         batch_size: images a batch, 1 to 65,536.
         seconds: measured for each row, at least five batches (on a GPU, five windows of batches).
+        augment: name of the policy (:mod:`gpurender.augment.names`).
         stages: of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
         model: timm's name of a model to train with the loader, a row of stage ``"train"``; ``None``: no such row.
 
@@ -48,6 +52,7 @@ def measure(
     where = devices.resolve(device)
     batch_size = checks.integer("batch_size", batch_size, 1, 65_536)
     seconds = checks.real("seconds", seconds, 0.0, 86_400.0)
+    policy = named(augment)
     for stage in stages:
         checks.choice("stages", stage, STAGES)
     if model is not None:
@@ -57,23 +62,27 @@ def measure(
     common = {"recipe": name, "device": str(where), "batch_size": batch_size}
     rows = [
         _row(common, stage, canvas, dtype, time_batches(step, seconds, where, stage), more)
-        for stage, step, canvas, dtype, more in _steps(renderer, stages, batch_size)
+        for stage, step, canvas, dtype, more in _steps(renderer, policy, stages, batch_size)
     ]
     if model is not None:
-        rows.append(train(renderer.recipe, model, device=where, batch_size=batch_size, seconds=seconds, name=name))
+        rows.append(
+            train(renderer.recipe, model, policy, device=where, batch_size=batch_size, seconds=seconds, name=name)
+        )
+    for row in rows:
+        if row["stage"] != "raster":
+            row["augment"] = augment
     return {"environment": environment(where), "rows": rows}
 
 
 Step = tuple[str, Callable[[], torch.Tensor], int, str, dict[str, Any]]
 
 
-def _steps(renderer: Any, stages: Sequence[str], batch_size: int) -> Iterator[Step]:
+def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int) -> Iterator[Step]:
     """What is timed: stage, one batch of it, side of its images, their type, more fields of its row."""
     from gpurender import DataLoader, Renderer
-    from gpurender.augment import Crop
 
     recipe, device, dtype = renderer.recipe, renderer.device, _dtype(renderer.device)
-    named, policy = str(dtype).removeprefix("torch."), Crop()
+    type_name = str(dtype).removeprefix("torch.")
     samples = sample_numbers(recipe, device, batch_size)
 
     def raster(renderer: Any = renderer) -> torch.Tensor:
@@ -82,7 +91,7 @@ def _steps(renderer: Any, stages: Sequence[str], batch_size: int) -> Iterator[St
 
     def augmented() -> torch.Tensor:
         numbers = next(samples)
-        drawn = policy.draw(numbers, canvas_size=recipe.image_size)
+        drawn = policy.draw(numbers, canvas_size=recipe.image_size, image_size=IMAGE_SIZE)
         return policy.apply(renderer.draw(numbers, numbers, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
 
     if "raster" in stages:
@@ -93,15 +102,15 @@ def _steps(renderer: Any, stages: Sequence[str], batch_size: int) -> Iterator[St
         more = {"cached": False} if devices.on_gpu(device) else {}
         yield "raster", lambda: raster(bare), recipe.image_size, "uint8", more
     if "augment" in stages:
-        yield "augment", augmented, IMAGE_SIZE, named, {}
+        yield "augment", augmented, IMAGE_SIZE, type_name, {}
     if "loader" in stages:
         images = endless(
             DataLoader(
-                recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=Crop(), shuffle=True, device=device,
+                recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
                 dtype=dtype,
             )
         )  # fmt: skip
-        yield "loader", lambda: next(images)[0], IMAGE_SIZE, named, {}
+        yield "loader", lambda: next(images)[0], IMAGE_SIZE, type_name, {}
 
 
 def _dtype(device: torch.device) -> torch.dtype:
@@ -156,21 +165,21 @@ def _row(
 
 
 def train(
-    recipe: Recipe, model: str, *, device: torch.device, batch_size: int, seconds: float, name: str
+    recipe: Recipe, model: str, policy: Policy, *, device: torch.device, batch_size: int, seconds: float, name: str
 ) -> dict[str, Any]:
     """The row of stage ``train``: a step with the loader against the same step on one batch that stays.
 
     Args:
-        recipe: drawn, cropped to 224 pixels, shuffled.
+        recipe: drawn and augmented to 224 pixels, shuffled.
+        policy: the augmentation.
         model: timm's name.
         device, batch_size, seconds: as for :func:`measure`; both loops are measured for so many seconds.
         name: of the recipe in the row.
     """
     from gpurender import DataLoader
-    from gpurender.augment import Crop
 
     loader = DataLoader(
-        recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=Crop(), shuffle=True, device=device,
+        recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
         dtype=torch.bfloat16,
     )  # fmt: skip
     feed = endless(loader)
@@ -205,12 +214,12 @@ def table(result: dict[str, Any]) -> str:
         where = f"{here['gpu']}, driver {here['driver']}, triton {here['triton']}, cupy {here['cupy']}"
     lines = [
         f"{where}, torch {here['torch']}",
-        f"{'stage':<16}{'images/s':>11}{'p5':>11}{'p95':>11}{'host ms':>10}{'device ms':>11}{'peak MiB':>10}",
+        f"{'stage':<22}{'images/s':>11}{'p5':>11}{'p95':>11}{'host ms':>10}{'device ms':>11}{'peak MiB':>10}",
     ]
     for row in result["rows"]:
         rates = "".join(f"{row['images_per_second'][name]:>11.0f}" for name in ("median", "p5", "p95"))
         times = f"{_number(row['host_ms']):>10}{_number(row['device_ms']):>11}"
-        lines.append(f"{stage_name(row):<16}{rates}{times}{row['peak_mib']:>10}")
+        lines.append(f"{stage_name(row):<22}{rates}{times}{row['peak_mib']:>10}")
         if row["stage"] == "train":
             step, cached = row["step_ms"]["median"], row["cached_step_ms"]["median"]
             lines.append(
@@ -222,7 +231,8 @@ def table(result: dict[str, Any]) -> str:
 
 def stage_name(row: dict[str, Any]) -> str:
     """The stage of a row; whether the raster drew from kept bitmaps."""
-    return row["stage"] + (", kept points" if row.get("cached") else "")
+    of = f", {row['augment']}" if row.get("augment", "crop") != "crop" else ""
+    return row["stage"] + of + (", kept points" if row.get("cached") else "")
 
 
 def _number(value: float | None) -> str:

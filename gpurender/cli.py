@@ -14,10 +14,14 @@ examples:
   gpurender doctor                                      what can draw on this machine
   gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels ahead
   gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class a row
+  gpurender preview onepfrac-1k --augment deit -o x.png look at what training sees
   gpurender bench onepfrac-1k --seconds 5 --json r.json measure it here
   gpurender bench --plot r.json -o rates.png            draw what was measured
   gpurender export visualatom-1k atoms/ --limit 1000    files for a program that needs files
 """
+
+
+AUGMENT = "crop (random resized crop, flips), deit, or its presets onepfrac, ofdb, fractaldb, visualatom, resnet"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,9 +119,7 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
     command.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture to write, such as grid.png")
     command.add_argument("--rows", type=int, default=4, metavar="R", help="classes (default 4)")
     command.add_argument("--cols", type=int, default=6, metavar="C", help="instances of each (default 6)")
-    command.add_argument(
-        "--augment", metavar="POLICY", help="show what training sees: crop = random resized crop and flips"
-    )
+    command.add_argument("--augment", metavar="POLICY", help=f"show what training sees: {AUGMENT}")
     command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
     command.set_defaults(run=_preview)
 
@@ -125,7 +127,7 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
 def _preview(options: argparse.Namespace) -> int:
     from PIL import Image
 
-    from gpurender.augment import Crop
+    from gpurender.augment.names import policy
     from gpurender.files import check_writable, replacing
     from gpurender.preview import contact_sheet
     from gpurender.recipes import recipe
@@ -133,12 +135,10 @@ def _preview(options: argparse.Namespace) -> int:
     form = Image.registered_extensions().get(os.path.splitext(options.output)[1].lower())
     if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
         raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {options.output!r}")
-    if options.augment not in (None, "crop"):
-        raise ValueError(f"augment must be 'crop', the one policy of this version, got {options.augment!r}")
+    augment = None if options.augment is None else policy(options.augment)
     check_writable(options.output)
-    policy = Crop() if options.augment else None
     chosen = recipe(options.recipe)
-    sheet = contact_sheet(chosen, options.rows, options.cols, augment=policy, device=options.device)
+    sheet = contact_sheet(chosen, options.rows, options.cols, augment=augment, device=options.device)
     with replacing(options.output) as temporary:
         sheet.save(temporary, format=form)
     print(f"{options.output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")
@@ -158,6 +158,7 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)"
     )
+    command.add_argument("--augment", default="crop", metavar="POLICY", help=f"{AUGMENT} (default crop)")
     command.add_argument("--train", metavar="MODEL", help="also measure training steps of this timm model")
     command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
     command.add_argument(
@@ -186,6 +187,7 @@ def _bench(options: argparse.Namespace) -> int:
         device=options.device,
         batch_size=options.batch_size,
         seconds=options.seconds,
+        augment=options.augment,
         model=options.train,
     )
     print(bench.table(result))

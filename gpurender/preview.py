@@ -28,7 +28,8 @@ def contact_sheet(
         recipe: whatever ``gr.recipe`` takes.
         rows, cols: 1 to 64 each; a recipe with fewer classes fills fewer rows, and where a class has fewer instances
             the columns go on into the next epochs.
-        augment: a policy to show; default: the canvas itself, resized.
+        augment: a policy (of one view) to show; default: the canvas itself, resized. Where it mixes samples, it mixes
+            those of a column.
         cell: side of an image on the sheet in pixels.
 
     Returns:
@@ -42,10 +43,8 @@ def contact_sheet(
     places = np.linspace(0, max(recipe.instances, cols) - 1, cols).astype(np.int64)
     samples = classes[:, None] * recipe.instances + places % recipe.instances  # [R, C]
     pictures = np.empty((rows, cols, cell, cell, 3), np.uint8)
-    for epoch in np.unique(places // recipe.instances).tolist():
-        columns = np.flatnonzero(places // recipe.instances == epoch)
-        found = _pictures(renderer, samples[:, columns].ravel(), epoch, augment, cell)
-        pictures[:, columns] = found.reshape(rows, len(columns), cell, cell, 3)
+    for col, epoch in enumerate((places // recipe.instances).tolist()):  # a column is a batch: classes are mixed
+        pictures[:, col] = _pictures(renderer, samples[:, col], epoch, augment, cell)
     height, width = (GAP + count * (cell + GAP) for count in samples.shape)
     sheet = np.full((height, width, 3), PAPER, np.uint8)
     for row, col in np.ndindex(rows, cols):
@@ -59,7 +58,8 @@ def _pictures(renderer: Renderer, samples: np.ndarray, epoch: int, augment: Poli
     from gpurender.augment import Resize
 
     policy = Resize() if augment is None else augment
-    parameters = policy.draw(samples + epoch * len(renderer.recipe), canvas_size=renderer.recipe.image_size)
+    numbers = samples + epoch * len(renderer.recipe)
+    parameters = policy.draw(numbers, canvas_size=renderer.recipe.image_size, image_size=cell)
     images = policy.apply(renderer(samples, epoch), parameters, image_size=cell)  # [N, 3, cell, cell], normalised
     mean, std = (torch.tensor(getattr(policy, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
     levels = (images.cpu() * std + mean) * 255.0

@@ -11,7 +11,7 @@ LEAST = 1e-4  # p-value: among the suite's few hundred comparisons of equal laws
 def same_law(ours, theirs, name=""):
     """Kolmogorov and Smirnov's test of two samples of numbers; of few values, chi-square of their counts."""
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
-    assert len(ours) and len(theirs), f"{name}: {len(ours)} draws of ours, {len(theirs)} of theirs"
+    assert min(len(ours), len(theirs)), f"{name}: {len(ours)} draws of ours, {len(theirs)} of theirs"
     if len(np.unique(theirs)) <= 30:
         same_counts(ours.tolist(), theirs.tolist(), name)
         return

@@ -14,9 +14,9 @@ from gpurender.kernels.operations import Operation
 from gpurender.order import permuted
 
 pytest.importorskip("timm.data")
-from timm.data import mixup as timm_mixup  # noqa: E402
-from timm.data import random_erasing  # noqa: E402
-from torchvision import transforms  # noqa: E402
+from timm.data import mixup as timm_mixup
+from timm.data import random_erasing
+from torchvision import transforms
 
 COUNT = 20_000
 OFF = {"auto_augment": None, "color_jitter": None, "re_prob": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
@@ -100,7 +100,8 @@ def our_mixing(case, mode, size):
 
 
 @pytest.mark.parametrize(("case", "mode"), [("papers", "batch"), ("minmax", "batch"), *((c, "elem") for c in MIXING)])
-def test_mixing(case, mode, size=57):
+def test_mixing(case, mode):
+    size = 57
     drawn = our_mixing(case, mode, size)
     ours = [
         (weight, tuple(patch) if cut else None)
@@ -160,7 +161,10 @@ def test_patches_lie_inside_and_weights_are_their_share(mode, n, size, first, mi
     ranges = {"cutmix_minmax": (0.0, 1.0)} if minmax and size > 1 else {}
     drawn = policy(mixup_mode=mode, cutmix_alpha=1.0, **ranges).draw([first + i for i in range(n)], image_size=size)
     top, left, h, w = drawn["cutmix_patches"].unbind(1)
-    assert (top >= 0).all() and (left >= 0).all() and (top + h <= size).all() and (left + w <= size).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + h <= size).all()
+    assert (left + w <= size).all()
     assert torch.allclose(drawn["mix_weights"], 1 - (h * w).double() / (size * size), rtol=0, atol=1e-7)
 
 
@@ -178,13 +182,12 @@ def test_targets_are_timms(mode, smoothing, classes):
         parameters = whole.draw(np.arange(first, first + 8))
         labels = torch.from_numpy(permuted(np.arange(8), 8, 1, first)) % classes
         weights = parameters["mix_weights"]
-        if mode == "batch":
-            lam = weights[0].item()
-        else:
-            lam = weights.to(torch.float32).unsqueeze(1)  # as FastCollateMixup hands it over
+        elementwise = weights.to(torch.float32).unsqueeze(1)  # as FastCollateMixup hands it over
+        lam = weights[0].item() if mode == "batch" else elementwise
         wanted = timm_mixup.mixup_target(labels, classes, lam, smoothing)
         found = whole.targets(labels, parameters, classes)
-        assert found.dtype == torch.float32 and torch.equal(found, wanted)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, wanted)
         assert torch.allclose(found.sum(1), torch.ones(8))
 
 
@@ -193,7 +196,8 @@ def test_targets_without_mixing():
     assert policy(label_smoothing=0.0).targets(labels, {}, 3) is labels
     smoothed = policy(label_smoothing=0.3).targets(labels, policy().draw(range(3)), 3)
     assert torch.equal(smoothed, timm_mixup.mixup_target(labels, 3, 1.0, 0.3))
-    assert not policy(label_smoothing=0.0).soft and policy(label_smoothing=0.1).soft
+    assert not policy(label_smoothing=0.0).soft
+    assert policy(label_smoothing=0.1).soft
 
 
 # ------------------------------------------------------------------------------------------------------------- jitter
@@ -226,7 +230,8 @@ def test_chances_of_jitter_grayscale_and_blur():
     assert torch.equal(jittered, (codes[:, :3] > 0).any(1))
     for applied, chance in ((jittered, 0.8), (grey, 0.2), (blurred, 0.5)):
         assert abs(applied.double().mean() - chance) < 4 * (chance * (1 - chance) / COUNT) ** 0.5
-    assert set(codes[grey, 3].tolist()) == {Operation.COLOR} and (arguments[grey, 3] == 0).all()
+    assert set(codes[grey, 3].tolist()) == {Operation.COLOR}
+    assert (arguments[grey, 3] == 0).all()
     assert set(codes[blurred, 4].tolist()) == {Operation.GAUSSIAN_KERNEL}
     torch.manual_seed(5)
     same_law(arguments[blurred, 4], [transforms.GaussianBlur.get_params(0.1, 2.0) for _ in range(COUNT)], "sigma")
@@ -265,7 +270,8 @@ def test_a_sample_has_its_own_address():
     drawn = whole.draw(numbers, seed=2**64 - 1)
     as_array = whole.draw(np.array(numbers, np.uint64), seed=2**64 - 1)
     for name, values in drawn.items():
-        assert len(values) == 4 and torch.equal(values, as_array[name]), name
+        assert len(values) == 4
+        assert torch.equal(values, as_array[name]), name
         for i, number in enumerate(numbers):
             assert torch.equal(whole.draw(number, seed=2**64 - 1)[name][0], values[i]), name
 
@@ -294,8 +300,10 @@ def test_presets():
     assert not resnet.soft
     drawn = resnet.draw(np.arange(2000), canvas_size=362)
     assert set(drawn) == {"boxes", "flips", "interpolations", "operations", "arguments", "operation_interpolations"}
-    assert (drawn["boxes"][:, 2:] == 224).all() and not drawn["flips"].any()
-    assert drawn["boxes"][:, 0].min() == 0 and drawn["boxes"][:, 0].max() == 138
+    assert (drawn["boxes"][:, 2:] == 224).all()
+    assert not drawn["flips"].any()
+    assert drawn["boxes"][:, 0].min() == 0
+    assert drawn["boxes"][:, 0].max() == 138
 
 
 def test_off_epoch():
@@ -303,7 +311,8 @@ def test_off_epoch():
     assert whole.at_epoch(2) is whole
     late = whole.at_epoch(3)
     drawn = late.draw(range(50))
-    assert (drawn["mix_weights"] == 1).all() and not drawn["cutmix"].any()
+    assert (drawn["mix_weights"] == 1).all()
+    assert not drawn["cutmix"].any()
     labels = torch.arange(50) % 7
     assert torch.equal(late.targets(labels, drawn, 7), timm_mixup.mixup_target(labels, 7, 1.0, 0.1))
     assert gr.augment.DeiT().at_epoch(10**6) == gr.augment.DeiT()

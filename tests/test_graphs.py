@@ -17,7 +17,7 @@ class Replayed:
 
     def replay(self):
         self.replays += 1
-        for old, new in zip(graphs._flat(self.tensors), graphs._flat(self.launches()), strict=True):
+        for old, new in zip(self.tensors, self.launches(), strict=True):
             old.copy_(new + 1 if self.spoil else new)
 
 
@@ -28,17 +28,18 @@ def counter(monkeypatch):
     cell = torch.zeros(1, dtype=torch.int64)
 
     def launches():
-        made = cell.clone(), cell * 2, {"parameter": cell * 3}
+        made = cell.clone(), cell * 2, cell * 3
         cell.add_(1)
         return made
 
-    def captured(calls, device):
+    def captured(calls, device, pool):
         before = cell.clone()
         tensors = calls()
         cell.copy_(before)  # a capture runs nothing
         return Replayed(calls, tensors), tensors
 
     monkeypatch.setattr(graphs, "capture", captured)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     return cell, launches
 
 
@@ -47,8 +48,8 @@ def run(recorder, cell, launches, times, key="key"):
     found = []
     for _ in range(times):
         start = cell.item()
-        canvases, labels, parameters = recorder.run(key, launches, lambda start=start: cell.fill_(start))
-        found.append((canvases.item(), labels.item(), parameters["parameter"].item()))
+        made = recorder.run(key, launches, lambda start=start: cell.fill_(start))
+        found.append(tuple(tensor.item() for tensor in made))
     return found
 
 
@@ -58,7 +59,9 @@ def test_runs_follow_each_other_before_and_after_the_capture(counter):
     assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
     (graph, tensors) = recorder._graphs["key"]
     assert graph.replays == 8 - graphs.PLAIN_RUNS  # the first of them was compared with plain launches
-    assert recorder.run("key", launches, lambda: None)[0] is tensors[0]  # the same memory every time
+    before = tensors[0].item()
+    kept, again = (recorder.run("key", launches, lambda: None)[0] for _ in range(2))
+    assert (kept.item(), again.item()) == (before + 1, before + 2)  # what was handed out is not written again
 
 
 def test_each_key_has_its_own_graph(counter):
@@ -75,11 +78,11 @@ def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog)
     cell, launches = counter
     good = graphs.capture
 
-    def bad(calls, device):
+    def bad(calls, device, pool):
         if failure == "raises":
             calls()  # has moved on before it fails
             raise RuntimeError("operation not permitted when stream is capturing")
-        graph, tensors = good(calls, device)
+        graph, tensors = good(calls, device, pool)
         graph.spoil = True
         return graph, tensors
 

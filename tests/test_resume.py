@@ -230,7 +230,7 @@ def test_image_size_augmentation_and_precision_may_change():
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"version": 2}, ValueError, "version is 2, this loader's is 1"),
+        ({"version": 3}, ValueError, "version is 3, this loader's is 2"),
         ({"version": True}, ValueError, "version is True"),
         ({"version": None}, ValueError, "version"),
         ({"length": 18}, ValueError, "length is 18, this loader's is 17"),
@@ -256,7 +256,21 @@ def test_a_wrong_value_is_named_and_changes_nothing(change, error, says):
     assert placed.state_dict() == before
 
 
-@pytest.mark.parametrize("key", ["version", "recipe", "length", "seed", "shuffle", "fresh", "epoch", "position"])
+def test_a_state_of_version_1_is_one_without_repeats():
+    """From before samples could be repeated; into a loader that repeats, it is refused."""
+    state = at(1, 6).state_dict()
+    old = {name: value for name, value in state.items() if name != "repeats"} | {"version": 1}
+    resumed = loader()
+    resumed.load_state_dict(old)
+    assert resumed.state_dict() == state
+    repeating = loader(augment=gr.augment.DeiT(num_aug_repeats=3))
+    with pytest.raises(ValueError, match="its repeats is 1, this loader's is 3"):
+        repeating.load_state_dict(old)
+
+
+@pytest.mark.parametrize(
+    "key", ["version", "recipe", "length", "seed", "shuffle", "fresh", "repeats", "epoch", "position"]
+)
 def test_a_missing_key_is_named(key):
     state = loader().state_dict()
     del state[key]

@@ -128,6 +128,22 @@ def orders(device):
                 assert (labels == drawn // instances).all()
 
 
+def repeated_orders(device):
+    """Some positions in a row have one sample: those of the epoch without repeats, each as often."""
+    for length, repeats in [(10, 3), (1000, 2), (1000, 1000), (21_000_000, 3)]:
+        keywords = {"length": length, "seed": 3, "instances": 10, "shuffle": True}
+        positions = (length - 7 + np.arange(30)) % length
+        drawn = order.permuted(positions // repeats, length, 3, 2)
+        found = placed(device, 2, length - 7, 30, repeats=repeats, **keywords)
+        slow = addresses(torch.tensor([2, length - 7]), 30, repeats=repeats, **keywords)
+        for samples, numbers, labels in (found, [x.numpy() for x in slow]):
+            assert (samples == drawn).all()
+            assert (numbers == drawn + 2 * length).all()
+            assert (labels == drawn // 10).all()
+    with refused(ValueError, "repeats"):
+        placed(device, 0, 0, 1, length=10, seed=0, instances=1, shuffle=False, repeats=0)
+
+
 def order_references(device):
     """The CPU's launcher returns the same; an empty batch is empty; a cursor from elsewhere ends, too."""
     keywords = {"length": 1000, "seed": 3, "instances": 10, "shuffle": True}
@@ -378,6 +394,7 @@ CHECKS = (
     philox,
     words_of_tensors,
     orders,
+    repeated_orders,
     order_references,
     crops,
     exp_bits,

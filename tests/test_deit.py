@@ -1,0 +1,176 @@
+"""The whole policy against the whole of timm's: same parameters, same bytes, same targets."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gpurender as gr
+from gpurender.augment.normalise import lookup_table
+from gpurender.kernels.operations import Operation
+
+pytest.importorskip("timm.data")
+from timm.data import auto_augment as timm_ops
+from timm.data import mixup as timm_mixup
+from torchvision.transforms import functional
+
+DeiT = gr.augment.DeiT
+SIZE = 64
+FILTERS = [Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC]
+NAMES = {
+    Operation.AUTO_CONTRAST: "AutoContrast", Operation.EQUALIZE: "Equalize", Operation.INVERT: "Invert",
+    Operation.SOLARIZE: "Solarize", Operation.SOLARIZE_ADD: "SolarizeAdd", Operation.BRIGHTNESS: "Brightness",
+    Operation.CONTRAST: "Contrast", Operation.COLOR: "Color", Operation.SHARPNESS: "Sharpness",
+    Operation.ROTATE: "Rotate", Operation.SHEAR_X: "ShearX", Operation.SHEAR_Y: "ShearY",
+    Operation.TRANSLATE_X_REL: "TranslateXRel", Operation.TRANSLATE_Y_REL: "TranslateYRel",
+    Operation.GAUSSIAN_BLUR: "GaussianBlur",
+}  # fmt: skip
+
+
+def photographs(n, side=120):
+    """uint8 [n, 3, side, side]: pieces of scikit-image's photographs."""
+    data = pytest.importorskip("skimage.data")
+    rng, found = np.random.default_rng(0), []
+    for i in range(n):
+        photo = (data.astronaut, data.coffee, data.chelsea, data.rocket)[i % 4]()
+        top, left = rng.integers(0, photo.shape[0] - side + 1), rng.integers(0, photo.shape[1] - side + 1)
+        found.append(photo[top : top + side, left : left + side])
+    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+
+
+def canvases(n):
+    """uint8 [n, 1, 128, 128]: fractals."""
+    triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
+    recipe = gr.OnePFrac(classes=64, base=triangle, points=20_000, image_size=128)
+    return gr.Renderer(recipe)(range(n))
+
+
+def operated(image, code, argument, interpolation, fill):
+    """One operation by timm or torchvision."""
+    if code == Operation.IDENTITY:
+        return image
+    if code == Operation.POSTERIZE:  # timm with Pillow 13 refuses to keep no bit
+        return timm_ops.posterize(image, int(argument)) if argument >= 1 else Image.new("RGB", image.size)
+    if code == Operation.HUE:
+        return functional.adjust_hue(image, argument)
+    arguments = () if code in (Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT) else (argument,)
+    if code in (Operation.SOLARIZE, Operation.SOLARIZE_ADD):
+        arguments = (int(argument),)
+    keywords = {"fillcolor": fill, "resample": FILTERS[interpolation]}
+    return timm_ops.NAME_TO_OP[NAMES[code]](image, *arguments, **keywords)
+
+
+def transformed(canvas, drawn, n, fill):
+    """Sample n by Pillow, timm and torchvision: uint8 [3, SIZE, SIZE]."""
+    image = Image.fromarray(canvas.permute(1, 2, 0).expand(-1, -1, 3).numpy())
+    top, left, h, w = drawn["boxes"][n].tolist()
+    image = image.crop((left, top, left + w, top + h)).resize((SIZE, SIZE), FILTERS[int(drawn["interpolations"][n])])
+    for flipped, how in zip(drawn["flips"][n], (Image.FLIP_LEFT_RIGHT, Image.FLIP_TOP_BOTTOM), strict=True):
+        image = image.transpose(how) if flipped else image
+    chain = (drawn[name][n].tolist() for name in ("operations", "arguments", "operation_interpolations"))
+    for code, argument, interpolation in zip(*chain, strict=True):
+        image = operated(image, code, argument, interpolation, fill)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+class Given(timm_mixup.FastCollateMixup):
+    """timm's collate function, with weights and patches that are given."""
+
+    def __init__(self, drawn, **keywords):
+        super().__init__(**keywords)
+        self.weights, self.cut = drawn["mix_weights"], drawn["cutmix"]
+        pasted = self.cut & ((self.weights != 1.0) | (self.mode == "batch"))  # those that are asked for, in this order
+        self.patches = iter(drawn["cutmix_patches"][pasted].tolist())
+
+    def _params_per_batch(self):
+        return self.weights[0].item(), bool(self.cut[0])
+
+    def _params_per_elem(self, n):
+        return self.weights[:n].to(torch.float32).numpy().copy(), self.cut[:n].numpy()
+
+
+def collated(images, labels, drawn, policy, classes, monkeypatch):
+    """Bytes [N, 3, SIZE, SIZE] and targets [N, classes], by timm."""
+    keywords = {"mode": policy.mixup_mode, "num_classes": classes, "label_smoothing": policy.label_smoothing}
+    mixer = Given(drawn, mixup_alpha=policy.mixup_alpha, cutmix_alpha=policy.cutmix_alpha, **keywords)
+
+    def patch(shape, lam, **_):
+        top, left, h, w = next(mixer.patches)
+        own = 1.0 - h * w / float(shape[-2] * shape[-1])
+        return (top, top + h, left, left + w), own
+
+    monkeypatch.setattr(timm_mixup, "cutmix_bbox_and_lam", patch)
+    return mixer(list(zip(images, labels.tolist(), strict=True)))
+
+
+POLICIES = {
+    "papers": DeiT(re_mode="const"),
+    "elem": DeiT(mixup_mode="elem", auto_augment="rand-m9-n3-mstd2-p0.9", interpolation="bilinear", re_mode="const"),
+    "pair": DeiT(mixup_mode="pair", auto_augment="original-mstd1", interpolation="random", vflip=0.5, re_prob=0.0),
+    "v0": DeiT(auto_augment="v0r", mixup_prob=0.5, re_prob=1.0, re_mode="const", re_count=3),
+    "3a": DeiT(auto_augment="3a", color_jitter=(0.4, 0.4, 0.4, 0.1), cutmix_alpha=0.0, re_prob=0.0),
+    "coloured": DeiT(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), mixup_alpha=0.0, re_prob=0.0),
+    "jitter": DeiT(auto_augment=None, color_jitter=0.8, grayscale_prob=0.3, mixup_alpha=0, cutmix_alpha=0, re_prob=0),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_batch_is_timms(name, grey, seed, monkeypatch):
+    policy, n = POLICIES[name], 24
+    given = canvases(n) if grey else photographs(n)
+    drawn = policy.draw(range(n), seed=seed, canvas_size=given.shape[-1], image_size=SIZE)
+    fill = tuple(min(255, round(255 * x)) for x in policy.mean)
+    wanted = [transformed(given[i], drawn, i, fill) for i in range(n)]
+    labels = torch.arange(n) % 7
+    if policy.mixup_alpha or policy.cutmix_alpha:
+        wanted, targets = collated(wanted, labels, drawn, policy, 7, monkeypatch)
+        assert torch.equal(policy.targets(labels, drawn, 7), targets)
+    else:
+        wanted = torch.from_numpy(np.stack(wanted))
+    table = lookup_table(policy.mean, policy.std, torch.float32, torch.device("cpu"))
+    images = torch.stack([table[c][wanted[:, c].long()] for c in range(3)], 1)
+    for i, boxes in enumerate(drawn.get("erasing_boxes", torch.zeros(n, 0, 4, dtype=torch.int32)).tolist()):
+        for top, left, h, w in boxes:
+            images[i, :, top : top + h, left : left + w] = 0.0
+    found = policy.apply(given, drawn, image_size=SIZE)
+    assert torch.equal(found, images), (found != images).flatten(1).any(1).nonzero().flatten()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_grey_canvases_as_three_bands(name):
+    """The cheap path: one band through everything, where timm has three equal ones."""
+    policy, given = POLICIES[name], canvases(40)
+    drawn = policy.draw(range(40), canvas_size=128, image_size=SIZE)
+    alone = policy.apply(given, drawn, image_size=SIZE)
+    assert torch.equal(alone, policy.apply(given.expand(-1, 3, -1, -1), drawn, image_size=SIZE))
+
+
+def test_normalisation_is_timms_and_comes_before_the_noise():
+    """timm's prefetcher subtracts 255 mean and divides by 255 std, then erases."""
+    policy = DeiT(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), mixup_alpha=0, cutmix_alpha=0, re_prob=1.0)
+    given = photographs(16)
+    drawn = policy.draw(range(16), canvas_size=120, image_size=SIZE)
+    images = policy.apply(given, drawn, image_size=SIZE)
+    mean, std = (torch.tensor([255 * x for x in triple]).view(3, 1, 1) for triple in (policy.mean, policy.std))
+    fill, noise = tuple(round(255 * x) for x in policy.mean), []
+    for i in range(16):
+        wanted = (torch.from_numpy(transformed(given[i], drawn, i, fill)).float() - mean) / std
+        ((top, left, h, w),) = drawn["erasing_boxes"][i].tolist()
+        noise.append(images[i, :, top : top + h, left : left + w].flatten())
+        images[i, :, top : top + h, left : left + w] = wanted[:, top : top + h, left : left + w]
+        torch.testing.assert_close(images[i], wanted, rtol=0, atol=2e-6)
+    noise = torch.cat(noise)
+    assert abs(noise.mean()) < 4 / len(noise) ** 0.5
+    assert abs(noise.var() - 1) < 4 * (2 / len(noise)) ** 0.5
+
+
+def test_replay():
+    """Drawn parameters can be stored and applied later, one sample alone or with others (but for its partner)."""
+    policy, given = DeiT(mixup_alpha=0.0, cutmix_alpha=0.0), canvases(6)
+    drawn = policy.draw(range(6), canvas_size=128, image_size=SIZE)
+    images = policy.apply(given, drawn, image_size=SIZE)
+    for i in range(6):
+        one = {name: values[i : i + 1] for name, values in drawn.items()}
+        assert torch.equal(policy.apply(given[i : i + 1], one, image_size=SIZE)[0], images[i])
