@@ -2,9 +2,9 @@
 
     python bench/acceptance.py [--quick] [--only STEP ...] [--out FILE]
 
-Steps: tests, equality, sanitizer, consumers, table, sweep, search, profile, train, files, soak. Each runs in a process
-of its own: one that fails, crashes or hangs is recorded with its error, and the others go on. Exit status 1 if any
-failed. On an H200 all but the soak should fit ten minutes (``--quick``: a few); the soak may take eight more.
+Steps: tests, equality, sanitizer, consumers, table, augment, sweep, search, profile, train, files, soak. Each runs in a
+process of its own: one that fails, crashes or hangs is recorded with its error, and the others go on. Exit status 1 if
+any failed. On an H200 all but the soak should fit ten minutes (``--quick``: a few); the soak may take eight more.
 """
 
 import argparse

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import augmentation
 import torch
 
 import gpurender as gr
@@ -29,6 +30,7 @@ PATIENCE = 400  # seconds for a program of another's
 
 # DESIGN section 7, for an H200: images/s, and percent of a step.
 GOALS = {("onepfrac-1k", "raster"): 2e6, ("fractaldb-1k", "raster"): 2e6, ("visualatom-1k", "raster"): 1e6}
+AUGMENTED_GOAL = 5e5  # raster and DeiT
 STEP_GOALS = {"vit_tiny_patch16_224": 2.0, "vit_small_patch16_224": 1.0}
 # What a chip could do at best, estimates of reference/performance.md: images/s of 100,000 points in two passes, and
 # bytes/s of its memory.
@@ -98,8 +100,13 @@ def compare_canvases(name: str, recipe: gr.Recipe, count: int, batch_size: int) 
 
 def compare_batches(name: str, recipe: gr.Recipe) -> None:
     """Compare ten batches of a loader in every type: the third is captured, the fourth the first that is replayed."""
-    policy = gr.augment.Crop(interpolation="random", vflip=0.5)
-    for dtype, fresh in ((torch.float32, False), (torch.float16, True), (torch.bfloat16, True)):
+    crop, deit = (
+        gr.augment.Crop(interpolation="random", vflip=0.5),
+        gr.augment.DeiT(force_color_jitter=True, re_count=2),
+    )
+    atoms = gr.augment.DeiT.visualatom(mixup_mode="pair", interpolation="random")
+    cases = ((torch.float32, False, crop), (torch.float16, True, deit), (torch.bfloat16, True, atoms))
+    for dtype, fresh, policy in cases:
         keywords = {"batch_size": 48, "augment": policy, "shuffle": True, "fresh": fresh, "dtype": dtype}
         feeds = (gr.DataLoader(recipe, device=device, **keywords) for device in ("cuda", "cpu"))
         for _, (images, targets), (others, labels) in zip(range(10), *feeds, strict=False):
@@ -114,7 +121,9 @@ for recipe in (gr.OnePFrac(classes=9, instances=3, points=9000, image_size=96, f
                gr.VisualAtom(classes=9, instances=3, image_size=128, orbits=(1, 9))):
     for cache in (0, 1 << 28):
         gr.Renderer(recipe, "cuda", cache_bytes=cache)(range(12))
-    next(iter(gr.DataLoader(recipe, batch_size=8, augment=gr.augment.Crop(), shuffle=True, device="cuda", fresh=True)))
+    for policy in (gr.augment.Crop(), gr.augment.DeiT(force_color_jitter=True, gaussian_blur_prob=0.5, re_count=2),
+                   gr.augment.DeiT.visualatom(auto_augment="rand-m9-n5-mstd2-p0.9", re_mode="rand", mixup_mode="elem")):
+        next(iter(gr.DataLoader(recipe, batch_size=8, augment=policy, shuffle=True, device="cuda", fresh=True)))
 torch.cuda.synchronize()
 """
 
@@ -237,10 +246,13 @@ def preset_table(quick: bool) -> dict[str, Any]:
     rows = []
     for name in PRESETS[:3] if quick else PRESETS:
         for batch_size in (256, 1024):
-            rows += bench.measure(name, device="cuda", batch_size=batch_size, seconds=0.5 if quick else 3.0)["rows"]
+            common = {"device": "cuda", "batch_size": batch_size, "seconds": 0.5 if quick else 3.0}
+            rows += bench.measure(name, **common)["rows"]
+            rows += bench.measure(name, **common, augment="deit", stages=("augment", "loader"))["rows"]
     for row in rows:
         rate, limit = row["images_per_second"]["median"], limit_of(row, torch.cuda.get_device_name())
-        row["percent_of_goal"] = percent(rate, GOALS.get((row["recipe"], row["stage"])))
+        goal = AUGMENTED_GOAL if row.get("augment") == "deit" else GOALS.get((row["recipe"], row["stage"]))
+        row["percent_of_goal"] = percent(rate, goal)
         row["limit"], row["percent_of_limit"] = limit, percent(rate, limit)
     return {"rows": rows}
 
@@ -262,6 +274,13 @@ def limit_of(row: dict[str, Any], gpu: str) -> float | None:
 def percent(value: float, of: float | None) -> float | None:
     """How much of something, to a tenth."""
     return None if of is None else round(100.0 * value / of, 1)
+
+
+def augment(quick: bool) -> dict[str, Any]:
+    """The table of each operation's cost, and the papers' policies on canvases that stay."""
+    result = augmentation.measure(torch.device("cuda", torch.cuda.current_device()), 256, 0.1 if quick else 0.5)
+    print(augmentation.table(result))
+    return {key: result[key] for key in ("policies", "operations")}
 
 
 def sweep(quick: bool) -> dict[str, Any]:
@@ -439,6 +458,7 @@ STEPS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "sanitizer": sanitizer,
     "consumers": consumers,
     "table": preset_table,
+    "augment": augment,
     "sweep": sweep,
     "search": search,
     "profile": profile,

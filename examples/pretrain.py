@@ -209,7 +209,10 @@ def train(network: nn.Module, parts: dict[str, Any], step: int, total: int, args
     report = LossReport(step, total, args.batch_size * world_size())
     network.train()
     while step < total:
-        for images, targets in loader:  # float32 [B, 3, H, W], [B, classes] on the device; after --resume an epoch's rest
+        for (
+            images,
+            targets,
+        ) in loader:  # float32 [B, 3, H, W], [B, classes] on the device; after --resume an epoch's rest
             with torch.autocast(device.type, AMP_DTYPES[args.amp], enabled=amp):
                 loss = criterion(network(images), targets)
             optimizer.zero_grad()

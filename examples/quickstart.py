@@ -13,7 +13,9 @@ images, targets = next(iter(loader))
 print(f"recipe   {len(recipe)} images of {recipe.classes} classes in {len(recipe.to_json())} bytes")
 print(f"loader   {len(loader)} batches an epoch")
 print(f"images   {images.dtype} {list(images.shape)} on {images.device}, {images.min():.2f} to {images.max():.2f}")
-print(f"targets  {targets.dtype} {list(targets.shape)}, soft: the largest of a row is {targets.max(1).values.mean():.2f}")
+print(
+    f"targets  {targets.dtype} {list(targets.shape)}, soft: the largest of a row is {targets.max(1).values.mean():.2f}"
+)
 
 contact_sheet(recipe, rows=8, cols=4).save("quickstart.png")
 print("quickstart.png shows eight classes, one a row")

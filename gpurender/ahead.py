@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+from gpurender.batches import Batch
 
 
 class Ready(NamedTuple):
@@ -49,6 +49,7 @@ class Ahead:
         """The batch, for the stream that torch works on now."""
         consumer = torch.cuda.current_stream(self._device)
         consumer.wait_event(ready.done)
-        for tensor in ready.batch:
+        images, targets = ready.batch
+        for tensor in (*(images if isinstance(images, list) else [images]), targets):
             tensor.record_stream(consumer)
         return ready.batch

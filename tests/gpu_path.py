@@ -38,6 +38,15 @@ LOADERS = [
     {"shuffle": True, "fresh": True, "augment": gr.augment.Crop(), "dtype": torch.bfloat16},
     {"dtype": torch.float16, "memory_format": torch.channels_last, "rank": 1, "world_size": 3},
 ]
+DEIT = [
+    {"shuffle": True, "augment": gr.augment.DeiT.onepfrac(), "seed": 3},
+    {"dtype": torch.float16, "augment": gr.augment.DeiT.visualatom(mixup_mode="pair", re_count=(1, 3))},
+    {
+        "augment": gr.augment.DeiT(auto_augment="3a", mixup_mode="elem", re_mode="rand", interpolation="random"),
+        "memory_format": torch.channels_last, "fresh": True,
+    },
+    {"augment": gr.augment.TwoViews(gr.augment.DeiT.resnet(auto_augment="v0"), gr.augment.Crop())},
+]  # fmt: skip
 
 
 def random_recipe(rng):
@@ -79,7 +88,7 @@ def compare_random_recipes(count):
     print(drawn, "random recipes", flush=True)
 
 
-def captured(calls, device):
+def captured(calls, device, pool):
     """A capture as on a GPU: it runs nothing, so the cursor stays; here the launches take it along."""
     batches = calls.__closure__
     cursor = next(cell.cell_contents for cell in batches if hasattr(cell.cell_contents, "_cursor"))._cursor
@@ -99,17 +108,24 @@ def batches(recipe, keywords, count):
 
 
 def same(found, wanted):
-    """Whether all images and labels are equal."""
+    """Whether all images and targets are equal."""
     return len(found) == len(wanted) and all(
         torch.equal(a, b) and a.dtype == b.dtype and a.stride() == b.stride()
         for one, other in zip(found, wanted, strict=True)
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(flat(one), flat(other), strict=True)
     )
+
+
+def flat(batch):
+    """Images, of each view, and targets."""
+    images, targets = batch
+    return [*(images if isinstance(images, list) else [images]), targets]
 
 
 def main():
     """Compare the two paths; a line for each recipe."""
     graphs.capture = captured
+    torch.cuda.graph_pool_handle = lambda: None
     DataLoader._producer = lambda self: None
     for number, (name, recipe) in enumerate(RECIPES.items()):
         for keywords in LOADERS[number % 3 : number % 3 + 2]:
@@ -134,6 +150,11 @@ def main():
         assert ("chaos_game_paint" in kernels[1]) == finite, (name, kernels)
         assert "chaos_game_paint" not in kernels[0]
         print(name, "ok", flush=True)
+    for keywords, name in zip(DEIT, ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper"), strict=True):
+        wanted = batches(RECIPES[name], keywords, 4)
+        with emulated_gpu(HOPPER):
+            assert same(batches(RECIPES[name], keywords, 4), wanted), (name, keywords)
+        print(name, keywords["augment"], "ok", flush=True)
     compare_random_recipes(200)
 
 

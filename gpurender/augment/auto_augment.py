@@ -95,17 +95,18 @@ INCREASING = (
 )
 THREE = ("SolarizeIncreasing", "Desaturate", "GaussianBlur")
 # fmt: off
-WEIGHTED = {
+WEIGHTED: dict[str, float] = {
     "Rotate": 3, "ShearX": 2, "ShearY": 2, "TranslateXRel": 1, "TranslateYRel": 1, "ColorIncreasing": 0.25,
     "SharpnessIncreasing": 0.25, "AutoContrast": 0.25, "SolarizeIncreasing": 0.05, "SolarizeAdd": 0.05,
     "ContrastIncreasing": 0.05, "BrightnessIncreasing": 0.05, "Equalize": 0.05, "PosterizeIncreasing": 0.05,
     "Invert": 0.05,
 }
-WEIGHTED_THREE = {
+WEIGHTED_THREE: dict[str, float] = {
     "SolarizeIncreasing": 6, "Desaturate": 6, "GaussianBlur": 6, "Rotate": 3, "ShearX": 2, "ShearY": 2,
     "PosterizeIncreasing": 1, "AutoContrast": 1, "ColorIncreasing": 1, "SharpnessIncreasing": 1,
     "ContrastIncreasing": 1, "BrightnessIncreasing": 1, "Equalize": 1, "Invert": 1,
 }
+TRANSFORM_WEIGHTS: dict[str, dict[str, float]] = {"weights": WEIGHTED, "3aw": WEIGHTED_THREE}
 # The set that timm called w0 before it replaced w by t: weights by the operation, whichever way its level runs.
 WEIGHTED_W0 = {
     "Rotate": 0.3, "ShearX": 0.2, "ShearY": 0.2, "TranslateXRel": 0.1, "TranslateYRel": 0.1, "Color": 0.025,
@@ -340,7 +341,7 @@ def _rand_augment(given: dict[str, str], std: float, config: str) -> AutoAugment
     names = INCREASING if given.get("inc") == "1" else PLAIN
     weights: dict[str, float] | None = None
     if "t" in given:
-        weights = {"weights": WEIGHTED, "3aw": WEIGHTED_THREE}.get(given["t"])
+        weights = TRANSFORM_WEIGHTS.get(given["t"])
         names = THREE if weights is None else tuple(weights)
     elif "w" in given:
         weights = {name: WEIGHTED_W0[name.removesuffix("Increasing")] for name in names}

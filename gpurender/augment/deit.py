@@ -130,7 +130,8 @@ class DeiT:
     @classmethod
     def onepfrac(cls, **changes: Any) -> "DeiT":
         """What 1p-frac was pre-trained with (Nakamura et al., ECCV 2024, and the released scripts)."""
-        return cls(**{"vflip": 0.5, "re_prob": 0.5} | changes)
+        preset: dict[str, Any] = {"vflip": 0.5, "re_prob": 0.5}
+        return cls(**preset | changes)
 
     @classmethod
     def ofdb(cls, **changes: Any) -> "DeiT":
@@ -140,8 +141,8 @@ class DeiT:
     @classmethod
     def fractaldb(cls, **changes: Any) -> "DeiT":
         """What vision transformers were pre-trained with on fractals (Kataoka et al., CVPR 2022, released script)."""
-        common = {"hflip": 0.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_aug_repeats": 3}
-        return cls(**common | changes)
+        preset: dict[str, Any] = {"hflip": 0.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_aug_repeats": 3}
+        return cls(**preset | changes)
 
     @classmethod
     def visualatom(cls, **changes: Any) -> "DeiT":
@@ -155,21 +156,11 @@ class DeiT:
         A random crop of 224 of the 362 pixels, nothing else. (The crop is this share of a canvas of any size.)
         """
         share = (224 / 362) ** 2
-        return cls(
-            **{
-                "scale": (share, share),
-                "ratio": (1.0, 1.0),
-                "hflip": 0.0,
-                "color_jitter": None,
-                "auto_augment": None,
-                "mean": (0.2, 0.2, 0.2),
-                "re_prob": 0.0,
-                "mixup_alpha": 0.0,
-                "cutmix_alpha": 0.0,
-                "label_smoothing": 0.0,
-            }
-            | changes
-        )
+        preset: dict[str, Any] = {
+            "scale": (share, share), "ratio": (1.0, 1.0), "hflip": 0.0, "color_jitter": None, "auto_augment": None,
+            "mean": (0.2, 0.2, 0.2), "re_prob": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0,
+        }  # fmt: skip
+        return cls(**preset | changes)
 
     # ------------------------------------------------------------------------------------------------ draw and apply
 
@@ -202,11 +193,11 @@ class DeiT:
         parameters["arguments"] = torch.cat([arguments for _, arguments, _ in chains], 1)
         parameters["operation_interpolations"] = torch.cat([codes for _, _, codes in chains], 1)
         if self._mixup.active:
-            names = ("mix_weights", "cutmix", "cutmix_patches")
-            parameters |= zip(names, mixup.draw(self._mixup, there, seed, size), strict=True)
+            weights, cut, patches = mixup.draw(self._mixup, there, seed, size)
+            parameters |= {"mix_weights": weights, "cutmix": cut, "cutmix_patches": patches}
         if self.re_prob > 0.0:
-            names = ("erasing_boxes", "noise_keys")
-            parameters |= zip(names, erasing.draw(self._erasing, there, seed, size), strict=True)
+            boxes, keys = erasing.draw(self._erasing, there, seed, size)
+            parameters |= {"erasing_boxes": boxes, "noise_keys": keys}
         return parameters
 
     def _chains(self, numbers: torch.Tensor, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

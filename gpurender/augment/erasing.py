@@ -18,13 +18,13 @@ class RandomErasing(NamedTuple):
 
     Attributes:
         probability: of erasing anything.
-        count: fewest and most boxes of an image; of n boxes each has an n-th of the area.
+        boxes: fewest and most boxes of an image; of n boxes each has an n-th of the area.
         area: of all boxes, as a share of the image: a range.
         aspect: height / width of a box: a range, log-uniform.
     """
 
     probability: float
-    count: tuple[int, int]
+    boxes: tuple[int, int]
     area: tuple[float, float]
     aspect: tuple[float, float]
 
@@ -48,7 +48,7 @@ def draw(law: RandomErasing, numbers: torch.Tensor, seed: int, size: int) -> tup
         boxes int32 ``[N, K, 4]``: top, left, height, width, all 0 where there is no box; keys int64 ``[N]``; on the
         numbers' device.
     """
-    least, most = law.count
+    least, most = law.boxes
     drawn = words(seed, Stream.ERASING, numbers, 1 + ATTEMPTS * most)  # [N, 4 (1 + 10 K)]
     count = least + bounded(drawn[:, 1], most - least + 1)  # [N]
     count = torch.where(uniform(drawn[:, 0]) < law.probability, count, 0)

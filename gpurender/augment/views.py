@@ -110,9 +110,9 @@ def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
     if not isinstance(crop, (tuple, list)) or len(crop) not in (2, 3):
         raise TypeError(f"crops[{i}] must be {allowed}, got {crop!r}")
     policy, count, size = (*crop, None)[:3]
-    if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", 0):
+    if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", None):
         raise TypeError(f"crops[{i}][0] must be a policy such as gr.augment.Crop(), got {policy!r}")
-    if getattr(policy, "soft", False):
+    if getattr(policy, "soft", None):
         raise ValueError(
             f"crops[{i}][0] must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
             f"got {policy!r}"
