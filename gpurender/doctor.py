@@ -37,6 +37,8 @@ GPU_IMPLEMENTATIONS = {
     "polyline": "cuda",
     "order": "triton",
     "augment": "triton",
+    "operations": "triton",
+    "finish": "triton",
 }
 
 
@@ -105,12 +107,37 @@ def _augment(device: Any) -> Any:
     return policy.apply(canvas, drawn, image_size=16)
 
 
+def _operations(device: Any) -> Any:
+    import torch
+
+    from gpurender.kernels.operations import Operation, operate
+
+    numbers = torch.arange(3 * 32 * 32, device=device)
+    images = (numbers * 7 % 251).to(torch.uint8).view(1, 3, 32, 32).expand(len(Operation), -1, -1, -1)
+    codes = torch.arange(len(Operation), dtype=torch.int32, device=device)[:, None]
+    half = torch.full_like(codes, 0.5, dtype=torch.float64)
+    return operate(images, codes, half, torch.ones_like(codes, dtype=torch.uint8), (9, 99, 199))
+
+
+def _finish(device: Any) -> Any:
+    import torch
+
+    from gpurender.augment import DeiT
+
+    policy = DeiT(auto_augment=None, color_jitter=None, re_prob=1.0)
+    canvases = torch.arange(4 * 32 * 32, device=device).to(torch.uint8).view(4, 1, 32, 32)
+    drawn = policy.draw(torch.arange(4, device=device), canvas_size=32, image_size=16)
+    return policy.apply(canvases, drawn, image_size=16)
+
+
 _TRIALS: dict[str, Callable[[Any], Any]] = {
     "philox": _philox,
     "chaos_game": _chaos_game,
     "polyline": _polyline,
     "order": _order,
     "augment": _augment,
+    "operations": _operations,
+    "finish": _finish,
 }
 
 

@@ -107,7 +107,7 @@ def _with_end(table: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _on(device: torch.device, law: str, *parameters: float) -> torch.Tensor:
+def on(device: torch.device, law: str, *parameters: float) -> torch.Tensor:
     """The table of a law on a device, copied there once: a copy for every batch would wait for the GPU every time."""
     tables = {"normal": half_normal, "beta": half_beta, "ratio": ratios}
     return torch.from_numpy(tables[law](*parameters)).to(device)
@@ -115,17 +115,17 @@ def _on(device: torch.device, law: str, *parameters: float) -> torch.Tensor:
 
 def normal(words: torch.Tensor) -> torch.Tensor:
     """Standard normal variates of words, int64 in [0, 2^32): float64 of their shape, on their device."""
-    return _symmetric(words, _on(words.device, "normal"))
+    return _symmetric(words, on(words.device, "normal"))
 
 
 def beta(words: torch.Tensor, alpha: float) -> torch.Tensor:
     """Variates of Beta(alpha, alpha) of words, int64 in [0, 2^32): float64 in [0, 1], on their device."""
-    return 0.5 + _symmetric(words, _on(words.device, "beta", alpha))
+    return 0.5 + _symmetric(words, on(words.device, "beta", alpha))
 
 
 def log_uniform(words: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """Log-uniform variates in [low, high] of words, int64 in [0, 2^32): float64, on their device."""
-    table = _on(words.device, "ratio", low, high)
+    table = on(words.device, "ratio", low, high)
     cell = words >> 20
     return _between(table, cell, (words & 0xFFFFF).to(torch.float64) * 2.0**-20)
 

@@ -52,7 +52,7 @@ def warm(names: Sequence[str]) -> Iterator[tuple[str, str, Path | None]]:
 def draw_everything(device: torch.device) -> None:
     """One small batch of every family, augmentation, type and layout: whatever is compiled at first use, is now."""
     from gpurender import DataLoader, FractalDB, OnePFrac, VisualAtom
-    from gpurender.augment import Crop
+    from gpurender.augment import Crop, DeiT
 
     triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
     recipes = [
@@ -60,7 +60,12 @@ def draw_everything(device: torch.device) -> None:
         FractalDB(categories=[triangle], points=1000, draw_type="patch_color"),
         VisualAtom(classes=64, instances=1, orbits=(1, 2)),
     ]
-    policies = [None, Crop(), Crop(interpolation="bilinear"), Crop(interpolation="random")]
+    everything = {"force_color_jitter": True, "grayscale_prob": 0.5, "gaussian_blur_prob": 0.5, "re_count": (1, 2)}
+    policies = [
+        None, Crop(), Crop(interpolation="bilinear"), Crop(interpolation="random"), DeiT(), DeiT.onepfrac(),
+        DeiT.visualatom(), DeiT.resnet(), DeiT(auto_augment="3a", re_mode="rand", interpolation="random"),
+        DeiT(re_mode="const", mixup_mode="elem", **everything),
+    ]  # fmt: skip
     for recipe in recipes:
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
             for memory_format in (torch.contiguous_format, torch.channels_last):

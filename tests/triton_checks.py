@@ -4,32 +4,30 @@ As a script (``TRITON_INTERPRET=1`` is set here, before Triton is imported) it r
 launchers take the GPU's path, and prints one line of JSON: the traceback of each check that failed, empty if none did.
 """
 
-import contextlib
 import json
 import os
 import sys
 import time
 import traceback
 from pathlib import Path
-from unittest import mock
 
 if __name__ == "__main__":
     os.environ["TRITON_INTERPRET"] = "1"
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
-import pytest
 import torch
+import triton_draws
+from triton_paths import CPU, few_programs, gpu_path, refused
 
 import gpurender as gr
-from gpurender import devices, order
+from gpurender import order
 from gpurender.kernels.augment import crop_resize
 from gpurender.kernels.order import addresses
 from gpurender.kernels.philox import words as philox_words
 from gpurender.mathematics import exp
 from gpurender.randomness import Stream, bounded, uniform, words
 
-CPU = torch.device("cpu")
 # Random123's kat_vectors of philox4x32 10: counter, key, words.
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
@@ -40,20 +38,6 @@ KNOWN = [
         (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
     ),
 ]
-
-
-@contextlib.contextmanager
-def refused(error, name):
-    """An error of this type that names the argument."""
-    with pytest.raises(error, match=name):
-        yield
-
-
-@contextlib.contextmanager
-def gpu_path(device):
-    """CPU tensors take the path of a GPU while this lasts, if that is where the checks run."""
-    with mock.patch.object(devices, "on_gpu", lambda found: found == device):
-        yield
 
 
 def raw_philox(counters, key, device):
@@ -92,11 +76,6 @@ def words_of_tensors(device):
             assert (bounded(found, n).cpu().numpy() == bounded(expected, n)).all()
     with gpu_path(device):
         assert philox_words(torch.empty(0, dtype=torch.int64, device=device), 1, 2, 3).shape == (0, 12)
-
-
-def few_programs(module, device):
-    """Wide blocks for the interpreter, whose time goes by programs; on a GPU the block is what it is."""
-    return mock.patch.object(module, "BLOCK", 1024 if device == CPU else module.BLOCK)
 
 
 def placed(device, epoch, position, count, **keywords):
@@ -407,6 +386,7 @@ CHECKS = (
     normalised_images,
     wrong_values_stay_inside,
     refusals,
+    *triton_draws.CHECKS,
 )
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import quantiles
-from gpurender.kernels.augment import BILINEAR
+from gpurender import devices, quantiles
+from gpurender.kernels.augment import BILINEAR, LayerLaw, draw_layers
 from gpurender.kernels.operations import AFFINE, Operation
 from gpurender.randomness import Stream, bounded, uniform, words
 
@@ -206,6 +206,8 @@ class AutoAugment:
         Returns:
             operations int32, arguments float64, interpolations uint8, each ``[N, layers * D]`` on the numbers' device.
         """
+        if devices.on_gpu(numbers.device):
+            return draw_layers(numbers, seed, self._law(numbers.device), interpolation)
         depth = len(self.alternatives[0])
         drawn = words(seed, Stream.LAYER, numbers, self.layers * depth).view(-1, self.layers, depth, 4)
         choice = self._choices(drawn[:, :, 0, 0])  # [N, layers]
@@ -233,6 +235,13 @@ class AutoAugment:
             argument.view(shape),
             interpolations.view(shape).to(torch.uint8),
         )
+
+    def _law(self, device: torch.device) -> LayerLaw:
+        """The tables and numbers that :meth:`draw` begins with."""
+        laws, codes = _laws(self, device)
+        shares = None if self.shares is None else _shares(self, device)
+        normals = quantiles.on(device, "normal")
+        return LayerLaw(laws, codes, shares, normals, self.layers, self.std, self.highest, BLUR_RADII)
 
     def _levels(self, level: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         """Levels, spread and clipped."""

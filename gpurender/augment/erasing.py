@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import quantiles
+from gpurender import devices, quantiles
+from gpurender.kernels.augment import ErasingLaw, draw_erasing
 from gpurender.randomness import Stream, bounded, uniform, words
 
 ATTEMPTS = 10
@@ -48,6 +49,10 @@ def draw(law: RandomErasing, numbers: torch.Tensor, seed: int, size: int) -> tup
         boxes int32 ``[N, K, 4]``: top, left, height, width, all 0 where there is no box; keys int64 ``[N]``; on the
         numbers' device.
     """
+    if devices.on_gpu(numbers.device):
+        (low, high), ratios = law.area, quantiles.on(numbers.device, "ratio", *law.aspect)
+        given = ErasingLaw(ratios, law.probability, law.boxes, (low, high - low), ATTEMPTS)
+        return draw_erasing(numbers, seed, size, given)
     least, most = law.boxes
     drawn = words(seed, Stream.ERASING, numbers, 1 + ATTEMPTS * most)  # [N, 4 (1 + 10 K)]
     count = least + bounded(drawn[:, 1], most - least + 1)  # [N]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import quantiles
+from gpurender import devices, quantiles
+from gpurender.kernels.augment import MixLaw, draw_mixing
 from gpurender.randomness import Stream, bounded, uniform, words
 
 MODES = ("batch", "pair", "elem")
@@ -39,6 +40,35 @@ class Mixup(NamedTuple):
         """Whether there is anything to mix by."""
         return self.mixup_alpha > 0.0 or self.cutmix_alpha > 0.0 or self.cutmix_minmax is not None
 
+    @property
+    def alpha_to_cut(self) -> float:
+        """Of the Beta law of CutMix's weights; 0: no CutMix."""
+        return self.cutmix_alpha if self.cutmix_minmax is None else 1.0
+
+    @property
+    def chance_to_cut(self) -> float:
+        """Of CutMix, where something is mixed."""
+        if not self.alpha_to_cut:
+            return 0.0
+        return self.switch_prob if self.mixup_alpha else 1.0
+
+    def sides(self, size: int) -> tuple[int, int]:
+        """By ``cutmix_minmax``, the lowest side of a patch in pixels and the first that is too high."""
+        assert self.cutmix_minmax is not None
+        low, high = (int(size * share) for share in self.cutmix_minmax)
+        if low >= high:
+            raise ValueError(f"cutmix_minmax must span a pixel of {size} at least, got {self.cutmix_minmax}")
+        return low, high
+
+    def on(self, device: torch.device, size: int) -> MixLaw:
+        """The tables and numbers that :func:`draw` begins with, for images of a size."""
+        mixup, cutmix = (
+            quantiles.on(device, "beta", alpha) if alpha else None for alpha in (self.mixup_alpha, self.alpha_to_cut)
+        )
+        sides = None if self.cutmix_minmax is None else self.sides(size)
+        corrected = self.correct_lam or sides is not None
+        return MixLaw(mixup, cutmix, self.prob, self.chance_to_cut, self.mode, sides, corrected)
+
 
 def draw(law: Mixup, numbers: torch.Tensor, seed: int, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Weights and patches of the draw numbers of a batch.
@@ -57,6 +87,8 @@ def draw(law: Mixup, numbers: torch.Tensor, seed: int, size: int) -> tuple[torch
         weights float64 ``[N]``: the image's own share in its target, and in its pixels if it is mixed up; cut bool
         ``[N]``; patches int32 ``[N, 4]``: top, left, height, width; on the numbers' device.
     """
+    if devices.on_gpu(numbers.device):
+        return draw_mixing(numbers, seed, size, law.on(numbers.device, size))
     place = torch.arange(len(numbers), device=numbers.device)
     if law.mode == "batch":
         place = place * 0
@@ -64,16 +96,13 @@ def draw(law: Mixup, numbers: torch.Tensor, seed: int, size: int) -> tuple[torch
         place = torch.minimum(place, place.flip(0))
     drawn = words(seed, Stream.MIX, numbers[place], 2)  # [N, 8]
     mixed = uniform(drawn[:, 0]) < law.prob
-    cutmix_alpha = law.cutmix_alpha if law.cutmix_minmax is None else 1.0
-    cut = mixed & (uniform(drawn[:, 1]) < (law.switch_prob if law.mixup_alpha else 1.0))
-    if not cutmix_alpha:
-        cut = torch.zeros_like(cut)
-    weights = torch.where(cut, _beta(drawn[:, 2], cutmix_alpha), _beta(drawn[:, 3], law.mixup_alpha))
+    cut = mixed & (uniform(drawn[:, 1]) < law.chance_to_cut)
+    weights = torch.where(cut, _beta(drawn[:, 2], law.alpha_to_cut), _beta(drawn[:, 3], law.mixup_alpha))
     if law.mode != "batch":  # then timm's weights are float32, and so is its square root below
         weights = weights.to(torch.float32)
     patches = _patches(law, weights, drawn[:, 4:], size)
     if law.correct_lam or law.cutmix_minmax is not None:
-        own = 1.0 - patches[:, 2] * patches[:, 3] / float(size * size)
+        own = 1.0 - (patches[:, 2] * patches[:, 3]).to(torch.float64) / float(size * size)
         weights = torch.where(cut, own.to(weights.dtype), weights)
     weights = torch.where(mixed, weights.to(torch.float64), 1.0)
     return weights, cut, torch.where(cut[:, None], patches, 0).to(torch.int32)
@@ -86,9 +115,7 @@ def _beta(drawn: torch.Tensor, alpha: float) -> torch.Tensor:
 def _patches(law: Mixup, weights: torch.Tensor, drawn: torch.Tensor, size: int) -> torch.Tensor:
     """Patches int64 [N, 4] for CutMix, of words [N, 4]."""
     if law.cutmix_minmax is not None:
-        low, high = (int(size * share) for share in law.cutmix_minmax)
-        if low >= high:
-            raise ValueError(f"cutmix_minmax must span a pixel of {size} at least, got {law.cutmix_minmax}")
+        low, high = law.sides(size)
         sides = low + bounded(drawn[:, :2], high - low)
         return torch.cat([bounded(drawn[:, 2:], size - sides + 1), sides], 1)
     side = (size * torch.sqrt(1.0 - weights)).to(torch.int64)[:, None]  # truncated
@@ -116,7 +143,9 @@ def soft_targets(
     """
     off = label_smoothing / classes
     on = 1.0 - label_smoothing + off
-    own = torch.full((len(labels), classes), off, device=labels.device).scatter_(1, labels[:, None], on)
+    own = torch.full((len(labels), classes), off, dtype=torch.float32, device=labels.device).scatter_(
+        1, labels[:, None], on
+    )
     if weights is None:
         return own
     share = weights[:, None]

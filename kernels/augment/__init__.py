@@ -16,10 +16,16 @@ __all__ = [
     "MAX_SIDE",
     "NEAREST",
     "CropLaw",
+    "ErasingLaw",
+    "LayerLaw",
+    "MixLaw",
     "check_boxes",
     "crop_resize",
     "crop_resize_normalise",
     "draw_crops",
+    "draw_erasing",
+    "draw_layers",
+    "draw_mixing",
 ]
 
 NEAREST, BILINEAR, BICUBIC = 0, 1, 2
@@ -48,6 +54,94 @@ class CropLaw(NamedTuple):
     flips: tuple[float, float]
     interpolation: int | None
     attempts: int
+
+
+class LayerLaw(NamedTuple):
+    """What the operations of RandAugment and AutoAugment are drawn from; tensors on the numbers' device.
+
+    Attributes:
+        laws: float64 ``[A, D, 10]``: of each operation of each alternative its probability, level, and law of levels
+            (:class:`gpurender.augment.auto_augment.Level`).
+        codes: int64 ``[A, D]``: the operations.
+        shares: int64 ``[A]``, where alternatives are weighted and not put back.
+        normals: quantiles of the normal law.
+        layers: how many alternatives a sample gets.
+        std: spread of the level, 0 for none, infinity for a uniform one.
+        highest: what levels are clipped to.
+        radii: of a random blur.
+    """
+
+    laws: torch.Tensor
+    codes: torch.Tensor
+    shares: torch.Tensor | None
+    normals: torch.Tensor
+    layers: int
+    std: float
+    highest: float
+    radii: tuple[float, float]
+
+
+class ErasingLaw(NamedTuple):
+    """What erased boxes are drawn from.
+
+    Attributes:
+        ratios: quantiles of height / width, on the numbers' device.
+        probability: of erasing.
+        boxes: fewest and most.
+        area: lowest share of the image, highest less lowest.
+        attempts: at each box, 1 to 16.
+    """
+
+    ratios: torch.Tensor
+    probability: float
+    boxes: tuple[int, int]
+    area: tuple[float, float]
+    attempts: int
+
+
+class MixLaw(NamedTuple):
+    """What mixup and CutMix are drawn from.
+
+    Attributes:
+        mixup_table, cutmix_table: quantiles of the weights, on the numbers' device; ``None``: not this one.
+        prob, switch_prob: of mixing, and then of CutMix.
+        mode: ``"batch"``, ``"pair"`` or ``"elem"``.
+        sides: lowest side of a patch in pixels, and the first that is too high; or ``None``: by the weight.
+        corrected: whether the weight of a patch is that of its pixels.
+    """
+
+    mixup_table: torch.Tensor | None
+    cutmix_table: torch.Tensor | None
+    prob: float
+    switch_prob: float
+    mode: str
+    sides: tuple[int, int] | None
+    corrected: bool
+
+
+def draw_layers(
+    numbers: torch.Tensor, seed: int, law: LayerLaw, interpolation: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Operations, arguments and interpolations of numbers on a GPU; the reference is ``AutoAugment.draw``, in torch."""
+    from gpurender.kernels.augment import triton_layers
+
+    return triton_layers.draw_layers(numbers.contiguous(), seed, law, interpolation)
+
+
+def draw_erasing(numbers: torch.Tensor, seed: int, size: int, law: ErasingLaw) -> tuple[torch.Tensor, torch.Tensor]:
+    """Erased boxes and keys of noise of numbers on a GPU; the reference is ``augment.erasing.draw``, in torch."""
+    from gpurender.kernels.augment import triton_erasing
+
+    return triton_erasing.draw_erasing(numbers.contiguous(), seed, size, law)
+
+
+def draw_mixing(
+    numbers: torch.Tensor, seed: int, size: int, law: MixLaw
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights, whether to cut, and patches of numbers on a GPU; the reference is ``augment.mixup.draw``, in torch."""
+    from gpurender.kernels.augment import triton_mixup
+
+    return triton_mixup.draw_mixing(numbers.contiguous(), seed, size, law)
 
 
 def draw_crops(

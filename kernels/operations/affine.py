@@ -15,14 +15,17 @@ from decimal import Decimal, localcontext
 import numpy as np
 import torch
 
+from gpurender import devices
 from gpurender.kernels.operations import Operation
 
 __all__ = ["coefficients"]
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 PARTS = 4096  # of a turn
+PARTS_A_RADIAN = PARTS / float(2 * PI)
 RADIANS = 0.017453292519943295  # of a degree
 DECIMALS = 1e15
+SPLITTER = 2.0**27 + 1.0
 
 
 def coefficients(operations: torch.Tensor, arguments: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -36,6 +39,10 @@ def coefficients(operations: torch.Tensor, arguments: torch.Tensor, height: int,
     Returns:
         float64 ``[N, L, 6]`` on their device.
     """
+    if devices.on_gpu(operations.device):
+        from gpurender.kernels.operations import triton_coefficients
+
+        return triton_coefficients.coefficients(operations, arguments, height, width)
     zero, one = torch.zeros_like(arguments), torch.ones_like(arguments)
     cosine, sine = turned(torch.where(operations == Operation.ROTATE, arguments, zero))
     x, y = -width / 2, -height / 2
@@ -69,13 +76,13 @@ def turned(degrees: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     angle = degrees - 360.0 * torch.floor(degrees / 360.0)  # degrees modulo 360, exactly
     angle = torch.where(angle < 0.0, angle + 360.0, angle)
     angle = -(angle * RADIANS)
-    table, (step_high, step_low) = _table(angle.device), _step()
-    part = torch.round(angle * (PARTS / float(2 * PI)))
+    step_high, step_low = step()
+    part = torch.round(angle * PARTS_A_RADIAN)
     rest = (angle - part * step_high) - part * step_low  # the first difference is exact
     square = rest * rest
     sine = rest - rest * square * (1.0 / 6.0 - square * (1.0 / 120.0))
     lost = square * (0.5 - square * (1.0 / 24.0))  # 1 - cos
-    cos_high, cos_low, sin_high, sin_low = table[part.to(torch.int64) % PARTS].unbind(-1)
+    cos_high, cos_low, sin_high, sin_low = table(angle.device)[part.to(torch.int64) % PARTS].unbind(-1)
     cosines = cos_high + ((cos_low - cos_high * lost) - sin_high * sine)
     sines = sin_high + ((sin_low - sin_high * lost) + cos_high * sine)
     return rounded(cosines), rounded(sines)
@@ -99,13 +106,13 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
 
 def _split(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """x as a sum of two numbers of 26 bits each (Veltkamp)."""
-    scaled = x * 134217729.0  # 2^27 + 1
+    scaled = x * SPLITTER
     high = scaled - (scaled - x)
     return high, x - high
 
 
 @functools.cache
-def _step() -> tuple[float, float]:
+def step() -> tuple[float, float]:
     """A 4096th of a turn in two parts; the first has 30 bits, so that its product with 0 .. 4096 is exact."""
     step = 2 * PI / PARTS
     high = float(int(step * 2**39)) * 2.0**-39
@@ -113,7 +120,7 @@ def _step() -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=8)
-def _table(device: torch.device) -> torch.Tensor:
+def table(device: torch.device) -> torch.Tensor:
     """cos and sin of the parts of a turn, each in two parts: float64 ``[4096, 4]`` on the device, made in decimals."""
     with localcontext() as context:
         context.prec = 50

@@ -1,0 +1,199 @@
+"""Mixing, look-up and erasing in Numba.
+
+Formula (image n, its partner p = N - 1 - n, byte b, channel c, pixel (y, x), table lut)::
+
+    b   = partner's, inside the patch of a cut image
+    b   = rint(float32(weight) b_n + float32(1 - weight) b_p), of any other
+    out = lut[c][b]
+    out = the noise of the last box that covers (y, x), if any does
+
+The noise is 0 (const) or a standard normal variate of one word of Philox, keyed by the image::
+
+    rand    word c of block k:          counter (k, ERASED, 1, 0), k the number of the box
+    pixel   word e mod 4 of block e/4:  counter (e div 4, ERASED, 0, 0), e = (c H + y) W + x
+
+so that a pixel's noise does not depend on the box. A word becomes a variate by look-up, as in
+:mod:`gpurender.quantiles`, in float32: its highest bit is the sign, and::
+
+    q = float32((word mod 2^31) + 1) 2^-32 = P(Z > z),   z = T[k] + (T[k + 1] - T[k]) f
+
+where k, the cell, and f, the place in it, are the high and the low 16 bits of that float32.
+
+A byte of a mixture is rounded by adding 2^23, where the spacing of float32 is 1: its low bits then are the byte.
+"""
+
+import numpy as np
+import torch
+from numba import float32, int32, njit, uint8, uint32
+
+from gpurender.jit import kernel
+from gpurender.kernels.augment import BITS
+from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, tables
+from gpurender.kernels.philox.cpu import philox4x32
+from gpurender.randomness import Stream
+from gpurender.threads import parallel_ranges
+
+ERASED = np.uint32(Stream.ERASED)
+ROUND = np.float32(2.0**23)
+FRACTION = np.float32(2.0**-16)
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+LARGEST = np.uint32(0x7FFFFFFE)  # one more is float32(2^31 - 1) = 2^31 still, and an int32
+FIRST_CELL = 127 * 128  # the high 16 bits of 1.0
+PIXEL = ERASING_MODES.index("pixel")
+RAND = ERASING_MODES.index("rand")
+
+# Fields of a float32 and of a float16
+SMALLEST = np.int32((127 - 14) << 23)  # the bits of 2^-14, the smallest normal float16
+REBIAS = np.int32((127 - 15) << 23)
+HALF, HALF_BITS = np.float32(0.5), np.int32(126 << 23)  # above 1/2, float32 is spaced as a subnormal float16 is
+
+
+@njit(inline="always")
+def mix(own, partner, weight, mixed):
+    """mixed = the mixture of two bands of bytes, each product and the sum rounded to float32."""
+    share, rest = float32(weight), float32(1.0 - weight)
+    for y in range(mixed.shape[0]):
+        for x in range(mixed.shape[1]):
+            total = float32(share * float32(own[y, x])) + float32(rest * float32(partner[y, x]))
+            mixed[y, x] = uint8(int32(total + ROUND))
+
+
+@njit(inline="always")
+def copy(source, target):
+    """target = source, two bands of bytes of equal size, faster than by one assignment."""
+    for y in range(target.shape[0]):
+        for x in range(target.shape[1]):
+            target[y, x] = source[y, x]
+
+
+@kernel
+def mix_and_look_up(images, lut, weights, cut, patches, start, stop, out):
+    """out[n, c] = lut[c][images[n, c] mixed with its partner], for n from start to stop.
+
+    images uint8 [N, 1 or 3, H, W], lut [3, 256], out [N, 3, H, W] of integers, strided in any way.
+    """
+    n_images, channels, height, width = images.shape
+    mixed = np.empty((height, width), np.uint8)
+    for n in range(start, stop):
+        band = mixed
+        for c in range(3):
+            if c < channels:  # one band serves three channels
+                band, partner = images[n, c], images[n_images - 1 - n, c]
+                if cut[n]:
+                    top, left, h, w = patches[n, 0], patches[n, 1], patches[n, 2], patches[n, 3]
+                    copy(band, mixed)
+                    copy(partner[top : top + h, left : left + w], mixed[top : top + h, left : left + w])
+                    band = mixed
+                elif weights[n] != 1.0:
+                    mix(band, partner, weights[n], mixed)
+                    band = mixed
+            table = lut[c]
+            for y in range(height):
+                source, target = band[y], out[n, c, y]
+                for x in range(width):
+                    target[x] = table[source[x]]
+
+
+@kernel
+def normals(words, table, noise):
+    """noise[i] = the standard normal variate of words[i], float32."""
+    tail = np.empty(noise.shape[0], np.float32)
+    for i in range(noise.shape[0]):
+        tail[i] = float32(int32(min(words[i] & MAGNITUDE, LARGEST)) + int32(1))
+    bits = tail.view(np.int32)
+    for i in range(noise.shape[0]):
+        cell = (bits[i] >> 16) - FIRST_CELL
+        size = table[cell] + float32((table[cell + 1] - table[cell]) * float32(float32(bits[i] & 0xFFFF) * FRACTION))
+        noise[i] = -size if words[i] > MAGNITUDE else size
+
+
+@kernel
+def pixel_words(element, low, high, words):
+    """words[i] = the word of element + i, from which a pixel's noise comes."""
+    drawn = np.empty(words.shape[0] + 8, np.uint32)
+    first = element // 4
+    for block in range(first, (element + words.shape[0] + 3) // 4):
+        w0, w1, w2, w3 = philox4x32(uint32(block), ERASED, uint32(0), uint32(0), low, high)
+        i = 4 * (block - first)
+        drawn[i], drawn[i + 1], drawn[i + 2], drawn[i + 3] = w0, w1, w2, w3
+    words[:] = drawn[element - 4 * first :][: words.shape[0]]
+
+
+@kernel
+def store(noise, brain, target):
+    """target = the bits of noise, float32, in the floating type of the target's size, rounded to nearest, to even.
+
+    brain: of the two types of 16 bits, bfloat16.
+    """
+    bits = noise.view(np.int32)
+    if target.itemsize == 8:
+        target[:] = noise.astype(np.float64).view(np.int64)
+    elif target.itemsize == 4:
+        target[:] = bits
+    elif brain:
+        for x in range(target.shape[0]):
+            target[x] = (bits[x] + int32(0x7FFF) + (bits[x] >> 16 & 1)) >> 16
+    else:
+        subnormal = (np.abs(noise) + HALF).view(np.int32)
+        for x in range(target.shape[0]):
+            size = bits[x] & int32(MAGNITUDE)
+            rounded = (size - REBIAS + int32(0xFFF) + (size >> 13 & 1)) >> 13
+            target[x] = (rounded if size >= SMALLEST else subnormal[x] - HALF_BITS) | (bits[x] >> 16 & 0x8000)
+
+
+@kernel
+def erase(boxes, keys, mode, brain, table, start, stop, out):
+    """Fill boxes int32 [N, K, 4] of out [N, 3, H, W], for n from start to stop; keys uint32 [N, 2], low and high."""
+    _, channels, height, width = out.shape
+    words, noise = np.empty(max(width, 4), np.uint32), np.zeros(width, np.float32)
+    for n in range(start, stop):
+        low, high = keys[n, 0], keys[n, 1]
+        for k in range(boxes.shape[1]):
+            top, left, h, w = boxes[n, k, 0], boxes[n, k, 1], boxes[n, k, 2], boxes[n, k, 3]
+            if h == 0 or w == 0:
+                continue
+            for c in range(channels):
+                if mode == RAND:
+                    words[:4] = philox4x32(uint32(k), ERASED, uint32(1), uint32(0), low, high)
+                    normals(words[c : c + 1], table, noise[:1])
+                    noise[:w] = noise[0]
+                for y in range(top, top + h):
+                    if mode == PIXEL:
+                        pixel_words((c * height + y) * width + left, low, high, words[:w])
+                        normals(words[:w], table, noise[:w])
+                    store(noise[:w], brain, out[n, c, y, left : left + w])
+
+
+def finish(
+    images: torch.Tensor,
+    lut: torch.Tensor,
+    mixing: Mixing | None,
+    erasing: Erasing | None,
+    memory_format: torch.memory_format,
+) -> torch.Tensor:
+    """``gpurender.kernels.finish.finish`` of checked arguments."""
+    n, _, height, width = images.shape
+    entries = lut.view(BITS[lut.element_size()]).numpy()
+    # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
+    if memory_format == torch.channels_last:
+        out = np.empty((n, height, width, 3), entries.dtype).transpose(0, 3, 1, 2)
+    else:
+        out = np.empty((n, 3, height, width), entries.dtype)
+    if mixing is None:
+        mixing = Mixing(
+            torch.ones(n, dtype=torch.float64),
+            torch.zeros(n, dtype=torch.bool),
+            torch.zeros(n, 4, dtype=torch.int32),
+        )
+    weights, cut, patches = (given.numpy() for given in mixing)
+
+    def work(start: int, stop: int) -> None:
+        mix_and_look_up(images.numpy(), entries, weights, cut, patches, start, stop, out)
+        if erasing is not None:
+            keys = erasing.keys.numpy().view(np.uint32).reshape(-1, 2)
+            mode, table = ERASING_MODES.index(erasing.mode), tables.normal(images.device).numpy()
+            erase(erasing.boxes.numpy(), keys, mode, lut.dtype == torch.bfloat16, table, start, stop, out)
+
+    if out.size:
+        parallel_ranges(n, work)
+    return torch.from_numpy(out).view(lut.dtype)

@@ -1,0 +1,143 @@
+"""DeiT's draws on a device: what the reference in torch computes on the CPU, bit for bit."""
+
+import contextlib
+
+import numpy as np
+import torch
+from triton_paths import few_programs, gpu_path
+
+import gpurender as gr
+from gpurender.augment import erasing, mixup
+from gpurender.augment.auto_augment import parsed
+from gpurender.kernels.operations import Operation
+from gpurender.kernels.operations.affine import coefficients
+
+SEEDS = (0, 2**64 - 1)
+
+
+def numbers_of(n):
+    """Draw numbers of all sizes, int64."""
+    drawn = np.random.default_rng(1).integers(-(2**63), 2**63, n)
+    return torch.from_numpy(np.concatenate([drawn[: n // 2], np.arange(n - n // 2)]))
+
+
+@contextlib.contextmanager
+def wide(device):
+    """A GPU's path, in few programs where they are interpreted."""
+    from gpurender.kernels.augment import triton_crop, triton_erasing, triton_layers, triton_mixup
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(gpu_path(device))
+        for module in (triton_crop, triton_erasing, triton_layers, triton_mixup):
+            stack.enter_context(few_programs(module, device, 128))
+        yield
+
+
+def agree(found, wanted, device):
+    """Whether tensors on the device are those of the CPU, bit for bit."""
+    for a, b in zip(found, wanted, strict=True):
+        assert (a.device, a.dtype, a.shape) == (device, b.dtype, b.shape)
+        assert a.is_contiguous()
+        assert torch.equal(a.cpu(), b), (a.cpu() != b).nonzero()[:5]
+
+
+def layers(device):
+    """RandAugment, AutoAugment and 3-Augment strings."""
+    numbers = numbers_of(200)
+    strings = (
+        "rand-m9-mstd0.5-inc1", "rand-m15-n3-mmax20-mstd3-p0.8", "rand-mstd101-n1", "rand-n4-tweights-mstd1",
+        "rand-m6-w0-p1.0", "rand-t3aw-n14", "original-mstd0.5", "v0r", "3a-mstd1",
+    )  # fmt: skip
+    for i, string in enumerate(strings):
+        policy, interpolation = parsed(string), (None, 1, 2)[i % 3]
+        for seed in SEEDS:
+            wanted = policy.draw(numbers, seed, interpolation)
+            with wide(device):
+                agree(policy.draw(numbers.to(device), seed, interpolation), wanted, device)
+                assert policy.draw(numbers[:0].to(device), seed, 1)[0].shape[0] == 0
+
+
+def erased_boxes(device):
+    """One box, several, large ones, none; sizes of images."""
+    numbers = numbers_of(150)
+    laws = [
+        erasing.RandomErasing(0.25, (1, 1), (0.02, 1 / 3), (0.3, 1 / 0.3)),
+        erasing.RandomErasing(0.9, (1, 5), (0.02, 1 / 3), (0.3, 1 / 0.3)),
+        erasing.RandomErasing(1.0, (2, 2), (0.5, 1.0), (0.05, 9.0)),
+    ]
+    for law in laws:
+        for size, seed in zip((224, 7, 1), (*SEEDS, 3), strict=True):
+            wanted = erasing.draw(law, numbers, seed, size)
+            with wide(device):
+                agree(erasing.draw(law, numbers.to(device), seed, size), wanted, device)
+
+
+def mixing(device):
+    """Every mode, with and without each of the two, corrected or not, patches by weight or by range."""
+    laws = [
+        mixup.Mixup(0.8, 1.0, None, 1.0, 0.5, "batch", True),
+        mixup.Mixup(0.2, 0.0, None, 0.7, 0.5, "pair", True),
+        mixup.Mixup(0.0, 2.0, None, 0.9, 0.5, "elem", False),
+        mixup.Mixup(0.4, 0.0, (0.1, 0.9), 1.0, 0.6, "elem", True),
+        mixup.Mixup(1.0, 0.5, None, 1.0, 0.6, "elem", True),
+        mixup.Mixup(1.0, 0.5, None, 1.0, 0.6, "pair", False),
+        mixup.Mixup(0.0, 1.0, (0.2, 0.6), 0.5, 0.6, "batch", True),
+    ]
+    for law in laws:
+        for n, size in ((200, 224), (7, 30), (1, 2)):
+            if law.cutmix_minmax and size < 30:
+                continue
+            for seed in SEEDS:
+                numbers = numbers_of(n)
+                wanted = mixup.draw(law, numbers, seed, size)
+                with wide(device):
+                    agree(mixup.draw(law, numbers.to(device), seed, size), wanted, device)
+
+
+def affine_coefficients(device):
+    """Of every operation; angles of all sizes."""
+    rng = np.random.default_rng(2)
+    degrees = [
+        *rng.uniform(-30, 30, 500),
+        *rng.uniform(-1e6, 1e6, 200),
+        *range(-720, 721, 15),
+        1e-9,
+        -1e-20,
+        360 - 1e-13,
+    ]
+    angles = torch.tensor(degrees, dtype=torch.float64)[:, None]
+    others = torch.from_numpy(rng.uniform(-1, 1, (len(Operation) * 5, 3)))
+    codes = torch.arange(len(others) * 3, dtype=torch.int32).view(-1, 3) % len(Operation)
+    for operations, arguments in (
+        (torch.full_like(angles, Operation.ROTATE, dtype=torch.int32), angles),
+        (codes, others),
+    ):
+        for height, width in ((224, 224), (37, 51)):
+            wanted = coefficients(operations, arguments, height, width)
+            with wide(device):
+                found = coefficients(operations.to(device), arguments.to(device), height, width)
+            agree([found], [wanted], device)
+
+
+def whole_policies(device):
+    """Everything together, through ``DeiT.draw``."""
+    numbers = torch.arange(90, 150)
+    policies = (
+        gr.augment.DeiT.onepfrac(),
+        gr.augment.DeiT.visualatom(
+            force_color_jitter=True, grayscale_prob=0.3, gaussian_blur_prob=0.4, re_count=(2, 3)
+        ),
+        gr.augment.DeiT(
+            auto_augment="3a", color_jitter=(0.3, 0.0, 0.2, 0.1), mixup_mode="pair", interpolation="random"
+        ),
+        gr.augment.TwoViews(gr.augment.DeiT.resnet(auto_augment="v0")),
+    )
+    for policy in policies:
+        wanted = policy.draw(numbers, seed=5, canvas_size=200, image_size=50)
+        with wide(device):
+            found = policy.draw(numbers.to(device), seed=5, canvas_size=200, image_size=50)
+            assert list(found) == list(wanted)
+            agree(found.values(), wanted.values(), device)
+
+
+CHECKS = (layers, erased_boxes, mixing, affine_coefficients, whole_policies)
