@@ -173,6 +173,8 @@ def finish(
 ) -> torch.Tensor:
     """``gpurender.kernels.finish.finish`` of checked arguments."""
     n, _, height, width = images.shape
+    if n * height * width == 0:
+        return torch.empty((n, 3, height, width), dtype=lut.dtype, memory_format=memory_format)
     entries = lut.view(BITS[lut.element_size()]).numpy()
     # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
     if memory_format == torch.channels_last:
@@ -194,6 +196,5 @@ def finish(
             mode, table = ERASING_MODES.index(erasing.mode), tables.normal(images.device).numpy()
             erase(erasing.boxes.numpy(), keys, mode, lut.dtype == torch.bfloat16, table, start, stop, out)
 
-    if out.size:
-        parallel_ranges(n, work)
+    parallel_ranges(n, work)
     return torch.from_numpy(out).view(lut.dtype)

@@ -1,5 +1,4 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
 """Which operation a program has to do: what all kernels of a step ask first."""
 
 import triton

@@ -1,0 +1,227 @@
+"""The command ``gpurender``: doctor, preview, bench, export."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+EPILOG = """\
+RECIPE is a preset's name (onepfrac-1k, onepfrac-21k, fractaldb-1k, visualatom-1k, visualatom-21k) or a recipe's JSON
+file.
+
+examples:
+  gpurender doctor                                      what can draw on this machine
+  gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels ahead
+  gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class a row
+  gpurender bench onepfrac-1k --seconds 5 --json r.json measure it here
+  gpurender bench --plot r.json -o rates.png            draw what was measured
+  gpurender export visualatom-1k atoms/ --limit 1000    files for a program that needs files
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when done, 1 when the machine refused (a full disk, say), 2 for wrong input, each with one line
+    on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, TypeError) as error:
+        return _fail(error, 2)
+    except (OSError, RuntimeError, MemoryError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _fail(error: object, code: int) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"gpurender: error: {text}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with its refusals on one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise SystemExit(_fail(f"{message} (see {self.prog} --help)", 2))
+
+
+def _parser() -> argparse.ArgumentParser:
+    from gpurender import __version__
+
+    parser = _Parser(
+        prog="gpurender",
+        description="Formula-driven pre-training images, drawn while the model trains.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gpurender {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for add in (_add_doctor, _add_preview, _add_bench, _add_export):
+        add(commands)
+    return parser
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="versions, devices, and what can draw",
+        description="Report versions and devices, draw a small image with every kernel, and say why one is off. "
+        "Exit status 0 when something can draw.",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    command.add_argument(
+        "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels ahead for these architectures "
+        "(sm_80, sm_90 ...; default: those of the GPUs here) and name the files that are kept",
+    )  # fmt: skip
+    command.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from gpurender import doctor
+
+    if options.warm is not None:
+        return _warm(options.warm)
+    report = doctor.examine()
+    print(json.dumps(report, indent=2) if options.json else doctor.table(report))
+    return 0 if any(kernel["available"] for kernel in report["kernels"]) else 1
+
+
+def _warm(architectures: Sequence[str]) -> int:
+    import torch
+
+    from gpurender.warm import warm
+
+    kept = True
+    for operation, architecture, file in warm(architectures):
+        print(f"{operation:<11} {architecture:<8} {file or 'compiled, but there is no place to keep it'}", flush=True)
+        kept = kept and file is not None
+    if torch.cuda.is_available():
+        print("Triton kernels: compiled for the GPUs here")
+    else:
+        print("Triton kernels: compiled at first use on a GPU")
+    return 0 if kept else 1
+
+
+def _add_preview(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "preview",
+        help="a contact sheet: one class a row",
+        description="Draw a contact sheet of a dataset: classes spread over the rows, instances over the columns.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture to write, such as grid.png")
+    command.add_argument("--rows", type=int, default=4, metavar="R", help="classes (default 4)")
+    command.add_argument("--cols", type=int, default=6, metavar="C", help="instances of each (default 6)")
+    command.add_argument(
+        "--augment", metavar="POLICY", help="show what training sees: crop = random resized crop and flips"
+    )
+    command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
+    command.set_defaults(run=_preview)
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from gpurender.augment import Crop
+    from gpurender.files import check_writable, replacing
+    from gpurender.preview import contact_sheet
+    from gpurender.recipes import recipe
+
+    form = Image.registered_extensions().get(os.path.splitext(options.output)[1].lower())
+    if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {options.output!r}")
+    if options.augment not in (None, "crop"):
+        raise ValueError(f"augment must be 'crop', the one policy of this version, got {options.augment!r}")
+    check_writable(options.output)
+    policy = Crop() if options.augment else None
+    chosen = recipe(options.recipe)
+    sheet = contact_sheet(chosen, options.rows, options.cols, augment=policy, device=options.device)
+    with replacing(options.output) as temporary:
+        sheet.save(temporary, format=form)
+    print(f"{options.output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")
+    return 0
+
+
+def _add_bench(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="images/s by stage",
+        description="Measure images/s of the raster alone, of raster and augmentation, and of the loader; "
+        "batch by batch after a warm-up, median with 5th and 95th percentile.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", nargs="?", help="a preset's name or a JSON file")
+    command.add_argument("--device", metavar="D", help="where to draw (default: the GPU if there is one)")
+    command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images a batch (default 256)")
+    command.add_argument(
+        "--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)"
+    )
+    command.add_argument("--train", metavar="MODEL", help="also measure training steps of this timm model")
+    command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
+    command.add_argument(
+        "--plot", nargs="+", metavar="RESULT", help="instead, draw result files, or directories of them, as a picture"
+    )
+    command.add_argument("-o", "--output", default="bench.png", metavar="FILE", help="of --plot (default bench.png)")
+    command.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from gpurender.files import check_writable, replacing
+
+    if options.plot:
+        from gpurender.plot import plot
+
+        print(f"{options.output}: {plot(options.plot, options.output)} rows")
+        return 0
+    from gpurender import bench
+
+    if options.recipe is None:
+        raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot results to draw)")
+    if options.json:
+        check_writable(options.json)
+    result = bench.measure(
+        options.recipe,
+        device=options.device,
+        batch_size=options.batch_size,
+        seconds=options.seconds,
+        train=options.train,
+    )
+    print(bench.table(result))
+    if options.json:
+        with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+    return 0
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "export",
+        help="the dataset as files",
+        description="Write a dataset as PNG files, one folder a class (torchvision's ImageFolder reads it). "
+        "Safe to run again after a kill: what is there stays, what is missing is written.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument(
+        "directory", metavar="DIR", help="a new or empty directory, or one of an earlier export of the recipe"
+    )
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    command.add_argument(
+        "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
+    )
+    command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from gpurender.export import export
+
+    written, present = export(options.recipe, options.directory, limit=options.limit, device=options.device)
+    print(f"{options.directory}: {written} images written, {present} were there")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

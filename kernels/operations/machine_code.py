@@ -1,0 +1,201 @@
+"""What the compilers make of the CUDA kernels: registers, spills, shared memory, occupancy, inner loops.
+
+    python bench/machine_code.py [--json FILE]
+
+Needs CuPy (its NVRTC compiles, no GPU is needed) and nvdisasm, which comes with Triton.
+"""
+
+import argparse
+import collections
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpurender import cuda
+from gpurender.environment import environment
+from gpurender.kernels.chaos_game import cupy_kernel as chaos_game
+from gpurender.kernels.polyline import cupy_kernel as polyline
+
+KIB = 1 << 10
+# Published limits (CUDA programming guide, compute capabilities): shared memory of a block and of a multiprocessor,
+# threads and registers of a multiprocessor.
+CHIPS = {
+    "sm_80": (cuda.Limits(108, 163 * KIB, 164 * KIB), 2048),  # A100
+    "sm_89": (cuda.Limits(128, 99 * KIB, 100 * KIB), 1536),  # Ada
+    "sm_90": (cuda.Limits(132, 227 * KIB, 228 * KIB), 2048),  # H100, H200
+    "sm_100": (cuda.Limits(148, 227 * KIB, 228 * KIB), 2048),  # B200
+}
+REGISTERS = 65_536
+SIZE, VERTICES = 512, 1000  # of the canvas, and of an atom, that occupancy is stated for
+POINTS_A_LOOP = 8  # of a walk: the picks of one Philox call
+WIDE_A_CALL = 18  # wide multiplications of a Philox call, the first two of which have a constant factor
+
+
+@dataclass
+class Loop:
+    """An inner loop of a kernel: how long it is and what counts in it."""
+
+    name: str
+    instructions: int
+    per_point: float | None
+    counts: dict[str, int]
+
+
+@dataclass
+class Kernel:
+    """A kernel as compiled for one architecture."""
+
+    name: str
+    architecture: str
+    registers: int
+    spilled_bytes: int
+    static_shared: int
+    dynamic_shared: int
+    threads: int
+    blocks_a_multiprocessor: int
+    loops: list[Loop] = field(default_factory=list)
+
+
+def disassembler() -> str:
+    """The path of nvdisasm: Triton's own, or one on the PATH."""
+    try:
+        import triton
+
+        own = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
+        if own.exists():
+            return str(own)
+    except ImportError:
+        pass
+    found = shutil.which("nvdisasm")
+    if found is None:
+        raise RuntimeError("nvdisasm must come with Triton or lie on the PATH; neither is so")
+    return found
+
+
+def resources(operation: str, architecture: str) -> dict[str, tuple[int, int, int]]:
+    """Registers, spilled bytes and static shared memory of each kernel, as the assembler reports them."""
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(cuda.source(operation), f"{operation}.cu", (), ())
+    nvrtc.compileProgram(program, (*cuda.OPTIONS, f"--gpu-architecture={architecture}", "--ptxas-options=-v"))
+    log = nvrtc.getProgramLog(program)
+    nvrtc.destroyProgram(program)
+    found = {}
+    for part in log.split("Compiling entry function '")[1:]:
+        spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", part))
+        shared = re.search(r"(\d+) bytes smem", part)
+        registers = re.search(r"Used (\d+) registers", part)
+        assert registers is not None, log
+        found[part.split("'")[0]] = int(registers[1]), spilled, int(shared[1]) if shared else 0
+    return found
+
+
+def instructions(code: bytes) -> dict[str, tuple[list[str], dict[str, int]]]:
+    """Instructions of each kernel of a cubin, and where its labels stand among them."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        text = subprocess.run([disassembler(), "-c", file.name], capture_output=True, text=True, check=True).stdout
+    kernels: dict[str, tuple[list[str], dict[str, int]]] = {}
+    body: list[str] = []
+    labels: dict[str, int] = {}
+    for line in text.splitlines():
+        if start := re.match(r"\s*\.text\.(\S+):", line):
+            body, labels = [], {}
+            kernels[start[1]] = body, labels
+        elif label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(body)
+        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
+            body.append(instruction[1].strip())
+    return kernels
+
+
+def loops(body: list[str], labels: dict[str, int]) -> list[Loop]:
+    """The innermost loops that matter: walks (they hold a whole Philox call and eight points) and lines."""
+    spans = []
+    for end, instruction in enumerate(body):
+        target = re.search(r"BRA.*?`\((\.L_x_\d+)\)", instruction)
+        if target and labels.get(target[1], end + 1) <= end:
+            spans.append((labels[target[1]], end))
+    inner = [(a, b) for a, b in spans if not any((a, b) != (c, d) and a <= c and d <= b for c, d in spans)]
+    return [loop for a, b in inner if (loop := _loop(body[a : b + 1])) is not None]
+
+
+def _loop(body: list[str]) -> Loop | None:
+    codes = [re.sub(r"^@!?U?P\w+\s+", "", instruction).split()[0] for instruction in body]
+    ops = collections.Counter(code.split(".")[0] for code in codes)
+    counts = {op: ops[op] for op in ("FMNMX", "FMNMX3", "F2I", "ATOMS", "LDS", "STS", "FFMA", "STL", "LDL") if ops[op]}
+    wide = sum(code.startswith(("IMAD.WIDE.U32", "IMAD.HI.U32")) for code in codes)
+    if wide == WIDE_A_CALL and ops["F2I"] == 2 * POINTS_A_LOOP and ops["ATOMS"]:
+        return Loop("splat", len(body), round(len(body) / POINTS_A_LOOP, 2), counts)
+    if wide == WIDE_A_CALL and not ops["F2I"] and ops["FMNMX"] + 2 * ops["FMNMX3"] >= 4 * POINTS_A_LOOP:
+        return Loop("frame", len(body), round(len(body) / POINTS_A_LOOP, 2), counts)
+    stores = sum(code.startswith(("ST.E.U8", "ST.U8", "STS.U8", "ST.E.U8")) for code in codes)
+    if stores and len(body) <= 16 * stores:
+        return Loop("line", len(body), round(len(body) / stores, 2), counts | {"byte stores": stores})
+    return None
+
+
+def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
+    """Threads and bytes of dynamic shared memory of a block, as the launchers ask for them."""
+    if name.startswith("polyline"):
+        return -(-VERTICES // 32) * 32, polyline.bands(SIZE, VERTICES, limits)[2]
+    if name == "chaos_game_color":
+        return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
+    return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]
+
+
+def inspect(operation: str, architecture: str) -> list[Kernel]:
+    """The kernels of an operation on an architecture."""
+    limits, most_threads = CHIPS[architecture]
+    code = instructions(cuda.compiled(operation, architecture))
+    kernels = []
+    for name, (registers, spilled, static) in sorted(resources(operation, architecture).items()):
+        threads, dynamic = launch_of(name, limits)
+        warps = -(-threads // 32)
+        blocks = min(
+            most_threads // (32 * warps),
+            REGISTERS // (-(-registers // 8) * 8 * 32 * warps),
+            limits.shared_a_multiprocessor // (static + dynamic + KIB),  # a block costs one KB more
+        )
+        kernel = Kernel(name, architecture, registers, spilled, static, dynamic, threads, blocks)
+        kernel.loops = loops(*code[name])
+        kernels.append(kernel)
+    return kernels
+
+
+def table(kernels: list[Kernel]) -> str:
+    """For people."""
+    lines = [
+        f"{'kernel':<18}{'chip':<8}{'registers':>9}{'spilled':>8}{'static':>8}{'dynamic':>9}{'threads':>8}{'blocks/SM':>10}"
+        "  instructions a point or pixel"
+    ]
+    for k in kernels:
+        found = ", ".join(f"{loop.name} {loop.per_point:g}" for loop in k.loops)
+        lines.append(
+            f"{k.name:<18}{k.architecture:<8}{k.registers:>9}{k.spilled_bytes:>8}{k.static_shared:>8}"
+            f"{k.dynamic_shared:>9}{k.threads:>8}{k.blocks_a_multiprocessor:>10}  {found}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", help="also write it as JSON")
+    options = parser.parse_args(arguments)
+    kernels = [kernel for chip in CHIPS for operation in cuda.OPERATIONS for kernel in inspect(operation, chip)]
+    print(table(kernels))
+    result = {"environment": environment(), "kernels": [asdict(kernel) for kernel in kernels]}
+    if options.json:
+        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

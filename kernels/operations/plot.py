@@ -1,0 +1,100 @@
+"""Bench results as a picture."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpurender.files import check_writable, replacing
+
+STAGES = {"raster": "#4477aa", "augment": "#ccbb44", "loader": "#ee6677", "train": "#228833"}
+
+
+def plot(sources: Sequence[str], output: str) -> int:
+    """Draw the rows of result files: images/s by recipe, machine and stage, medians with 5th to 95th percentile.
+
+    Args:
+        sources: result files, or directories of them.
+        output: the picture to write (.png, .svg or .pdf).
+
+    Returns:
+        How many rows are shown.
+
+    Raises:
+        ValueError: no results, a file that is none, an output that cannot be written.
+        RuntimeError: matplotlib is missing.
+    """
+    if os.path.splitext(output)[1].lower() not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"output must end in .png, .svg or .pdf, got {output!r}")
+    check_writable(output)
+    rows = [row for source in sources for file in _files(source) for row in _rows(file)]
+    if not rows:
+        raise ValueError(f"no bench results (with rows) in {', '.join(sources)}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise RuntimeError("plotting needs matplotlib: pip install 'gpurender[plot]'") from None
+    rows.sort(key=lambda row: (row["machine"], row["recipe"], list(STAGES).index(row["stage"]), row["label"]))
+    figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows)), layout="constrained")
+    _bars(figure.add_subplot(), rows)
+    with replacing(output) as temporary:
+        figure.savefig(temporary, format=os.path.splitext(output)[1][1:].lower(), dpi=150)
+    return len(rows)
+
+
+def _files(source: str) -> list[Path]:
+    path = Path(source)
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{source}: a directory without result files (*.json)")
+    return files
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a result, each with its machine and a label; none of a result of another kind."""
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if "rows" not in result:
+            return []
+        here = result["environment"]
+        machine = here["gpu"] or f"{here['cpu']}, {here['threads']} threads"
+        return [
+            {
+                "machine": machine,
+                "recipe": row["recipe"],
+                "stage": row["stage"],
+                "label": {True: ", kept", False: ", drawn", None: ""}[row.get("cached")],
+                "rate": [row["images_per_second"][name] for name in ("median", "p5", "p95")],
+                "size": row["batch_size"],
+            }
+            for row in result["rows"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is not a bench result: {type(error).__name__}: {error}") from None
+
+
+def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """One bar a row, those of one machine and recipe together."""
+    places, place = [], 0.0
+    for before, row in zip([None, *rows], rows, strict=False):
+        new = before is not None and (before["machine"], before["recipe"]) != (row["machine"], row["recipe"])
+        place += 1.6 if new else 1.0
+        places.append(place)
+    medians = [row["rate"][0] for row in rows]
+    low, high = ([abs(row["rate"][i] - row["rate"][0]) for row in rows] for i in (1, 2))
+    colors = [STAGES[row["stage"]] for row in rows]
+    axes.barh(places, medians, xerr=(low, high), color=colors, height=0.85, error_kw={"lw": 1, "capsize": 2})
+    for y, row in zip(places, rows, strict=True):
+        axes.text(row["rate"][2], y, f"  {row['rate'][0]:,.0f}", va="center", fontsize=8)
+    names = [f"{row['recipe']}: {row['stage']}{row['label']}, batch {row['size']}" for row in rows]
+    axes.set_yticks(places, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12, y=0.02)
+    axes.set_xlabel("images per second (median, 5th to 95th percentile of batches)")
+    axes.set_title(
+        "gpurender on " + " and ".join(dict.fromkeys(row["machine"] for row in rows)), fontsize=9, loc="left"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    if max(medians) > 50 * min(medians):
+        axes.set_xscale("log")

@@ -1,0 +1,362 @@
+"""What the Triton kernels of image operations must compute, checked on a device as in ``triton_checks.py``.
+
+Expected are the bytes of Pillow, through the functions of timm and torchvision that training scripts call, and those
+of the Numba implementation.
+"""
+
+import contextlib
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from timm.data import auto_augment
+from torchvision.transforms import functional
+
+from gpurender import devices
+from gpurender.kernels.operations import AFFINE, Operation, operate
+from gpurender.kernels.operations import affine as matrices
+
+CPU = torch.device("cpu")
+FILL = (124, 116, 104)
+MODES = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+MOVES = {
+    Operation.ROTATE: auto_augment.rotate,
+    Operation.SHEAR_X: auto_augment.shear_x,
+    Operation.SHEAR_Y: auto_augment.shear_y,
+    Operation.TRANSLATE_X: auto_augment.translate_x_abs,
+    Operation.TRANSLATE_Y: auto_augment.translate_y_abs,
+    Operation.TRANSLATE_X_REL: auto_augment.translate_x_rel,
+    Operation.TRANSLATE_Y_REL: auto_augment.translate_y_rel,
+}
+CHANGES = {
+    Operation.IDENTITY: lambda image, _: image,
+    Operation.AUTO_CONTRAST: lambda image, _: auto_augment.auto_contrast(image),
+    Operation.EQUALIZE: lambda image, _: auto_augment.equalize(image),
+    Operation.INVERT: lambda image, _: auto_augment.invert(image),
+    # timm cannot keep 0 bits with recent versions of Pillow, whose formula makes black of them.
+    Operation.POSTERIZE: lambda image, x: auto_augment.posterize(image, int(x)) if x >= 1 else image.point(lambda _: 0),
+    Operation.SOLARIZE: auto_augment.solarize,
+    Operation.SOLARIZE_ADD: lambda image, x: auto_augment.solarize_add(image, int(x)),
+    Operation.BRIGHTNESS: auto_augment.brightness,
+    Operation.CONTRAST: auto_augment.contrast,
+    Operation.COLOR: auto_augment.color,
+    Operation.HUE: functional.adjust_hue,
+    Operation.SHARPNESS: auto_augment.sharpness,
+    Operation.GAUSSIAN_BLUR: lambda image, x: image.filter(ImageFilter.GaussianBlur(x)),
+    Operation.GAUSSIAN_KERNEL: lambda image, x: functional.gaussian_blur(image, 23, x),
+}
+ARGUMENTS = {
+    Operation.POSTERIZE: [0, 0.9, 1, 3, 4.7, 8],
+    Operation.SOLARIZE: [-3, 0, 26, 99.5, 128, 255, 256, 1000],
+    Operation.SOLARIZE_ADD: [0, 1, 99, 127, 128, 1e6],
+    Operation.BRIGHTNESS: [0, 0.19, 0.3333, 1, 1.81, 7, 1e6],
+    Operation.CONTRAST: [0, 0.19, 0.3333, 1, 1.81, 7, 1e6],
+    Operation.COLOR: [0, 0.19, 0.3333, 1, 1.81, 7, 1e6],
+    Operation.SHARPNESS: [0, 0.19, 0.3333, 1, 1.81, 7, 1e6],
+}
+
+
+def pillow(image, code, argument, interpolation, fill=FILL):
+    """One operation on an image uint8 [3, H, W], through Pillow."""
+    before = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if code in MOVES:
+        after = MOVES[code](before, argument, resample=MODES[interpolation], fillcolor=fill)
+    else:
+        after = CHANGES[code](before, argument)
+    return np.asarray(after).transpose(2, 0, 1)
+
+
+@contextlib.contextmanager
+def gpu_path(device):
+    """The launchers take the way of GPUs on this device, and the interpreter, whose time goes by programs, few."""
+    from gpurender.kernels.operations import triton_kernel
+
+    wide = {"CHANGED": 8192, "CHANGED_ODD": 8192, "MOVED": 4096, "BLURRED": 8192} if device == CPU else {}
+    with (
+        mock.patch.object(devices, "on_gpu", lambda found: found == device),
+        mock.patch.multiple(triton_kernel, **wide) if wide else contextlib.nullcontext(),
+    ):
+        yield
+
+
+def operated(device, images, operations, arguments, interpolations, fill=FILL, **keywords):
+    """The Triton kernels' bytes of NumPy arrays or lists: uint8 [N, C, H, W]."""
+    from gpurender.kernels.operations import triton_kernel
+
+    chain = (
+        torch.as_tensor(np.asarray(operations, np.int32)),
+        torch.as_tensor(np.asarray(arguments, np.float64)),
+        torch.as_tensor(np.asarray(interpolations, np.uint8)),
+    )
+    given = [torch.from_numpy(np.ascontiguousarray(images)), *chain]
+    with gpu_path(device):
+        found = triton_kernel.operate(*(x.to(device) for x in given), fill, **keywords)
+    assert (found.dtype, found.device, tuple(found.shape)) == (torch.uint8, device, np.shape(images))
+    return found.cpu().numpy()
+
+
+def same_as_pillow(device, cases, slack=0):
+    """Cases (image [3, H, W], code, argument, interpolation), images of one shape, against Pillow; of the last band, as
+    an image of one band, against three equal ones.
+    """
+    images, codes, arguments, modes = zip(*cases, strict=True)
+    chain = [[[x] for x in values] for values in (codes, arguments, modes)]
+    for given, fill in ((np.stack(images), FILL), (np.repeat(np.stack(images)[:, 2:], 3, axis=1), (77, 77, 77))):
+        grey = fill != FILL
+        found = operated(device, given[:, :1] if grey else given, *chain, fill, among=set(codes))
+        for image, code, argument, mode, bytes_found in zip(given, codes, arguments, modes, found, strict=True):
+            expected = pillow(image, code, argument, mode, fill)[: len(bytes_found)]
+            worst = np.abs(bytes_found.astype(int) - expected).max()
+            assert worst <= slack, (image.shape, code.name, argument, mode, fill, worst)
+
+
+def pictures(rng, height, width):
+    """Noise, a gradient, a sparse drawing, a flat colour, few levels, and a low contrast: uint8 [6, 3, H, W]."""
+    shape = (3, height, width)
+    ramp = np.linspace(0, 255, 3 * height * width).reshape(shape)
+    drawing = np.broadcast_to((rng.random((1, height, width)) < 0.1) * 127, shape)
+    flat = np.broadcast_to(np.array([3, 250, 128])[:, None, None], shape)
+    kinds = [rng.integers(0, 256, shape), ramp, drawing, flat, rng.integers(0, 3, shape) * 100, rng.integers(90, 99, shape)]
+    return np.stack(kinds).astype(np.uint8)
+
+
+def operations_by_table(device):
+    """AUTO_CONTRAST to CONTRAST, COLOR, SHARPNESS and IDENTITY, on images that are read in one go and in several."""
+    rng = np.random.default_rng(20)
+    for height, width in [(20, 32), (1, 1), (1, 7), (2, 5), (91, 47)]:
+        images = pictures(rng, height, width)
+        cases = []
+        for code in (*range(Operation.AUTO_CONTRAST, Operation.HUE), Operation.SHARPNESS):
+            arguments = ARGUMENTS.get(code, [0])
+            drawn = [(image, x) for image in images[:4] for x in arguments]
+            if height > 20 or height == 1:  # only some of them
+                drawn = [(image, arguments[i % len(arguments)]) for i, image in enumerate(images)]
+            cases += [(image, Operation(code), x, 0) for image, x in drawn]
+        same_as_pillow(device, [*cases, (images[0], Operation.IDENTITY, 0, 0)])
+
+
+def hues(device):
+    """Every hue and saturation that bytes have, and random colours, turned by several angles."""
+    largest, other = (x.ravel() for x in np.meshgrid(np.arange(256), np.arange(256)))
+    largest, other = largest[other <= largest], other[other <= largest]
+    sides = np.stack([largest, other, 0 * other])
+    colours = [sides[list(order)] for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0))]
+    colours.append(np.random.default_rng(21).integers(0, 256, (3, 626)))
+    image = np.concatenate(colours, axis=1).astype(np.uint8).reshape(3, 2, -1)
+    cases = [(image, Operation.HUE, x, 0) for x in (0.0, 0.37, -0.5, -0.1)]
+    images, codes, arguments, modes = zip(*cases, strict=True)
+    chain = [[[x] for x in values] for values in (codes, arguments, modes)]
+    found = operated(device, np.stack(images), *chain, among=set(codes))
+    for (given, code, argument, mode), turned in zip(cases, found, strict=True):
+        assert (turned == pillow(given, code, argument, mode)).all(), argument
+    same_as_pillow(device, [(image[:, :, :9], Operation.HUE, 0.4, 0)])  # of one band: as it is
+
+
+def box_blurs(device):
+    """GAUSSIAN_BLUR of all sizes, of images that its box does not fit, too."""
+    rng = np.random.default_rng(22)
+    for height, width, radii in [
+        (21, 34, [0, 0.1, 0.5, 1, 1.37, 2, 5.5, 64]),
+        (33, 65, [0.9, 2.2]),
+        (1, 7, [0.8, 3]),
+        (40, 1, [1, 20]),
+    ]:
+        images = pictures(rng, height, width)
+        same_as_pillow(device, [(images[i % 3], Operation.GAUSSIAN_BLUR, x, 0) for i, x in enumerate(radii)])
+
+
+def kernel_blurs(device):
+    """GAUSSIAN_KERNEL within a level of torchvision, whose sums have another order; the image mirrored at its edge."""
+    rng = np.random.default_rng(23)
+    for height, width in [(13, 34), (40, 12)]:
+        images = pictures(rng, height, width)
+        cases = [(images[i % 3], Operation.GAUSSIAN_KERNEL, x, 0) for i, x in enumerate((0.1, 0.3, 0.8, 1.4, 2.0))]
+        same_as_pillow(device, cases, slack=1)
+
+
+def moves(device):
+    """Rotations, shears and translations, by all interpolations."""
+    rng = np.random.default_rng(24)
+    lengths = [0, 1, -3, 2.5, -4.6, 9.99, 100]
+    arguments = {
+        Operation.ROTATE: [0, 27, -13.3, 45, 90, 180, 270, -360, 1e6],
+        Operation.SHEAR_X: [0, 0.27, -0.3, 1, 33.3],
+        Operation.SHEAR_Y: [0, 0.27, -0.3, 1, 33.3],
+        Operation.TRANSLATE_X: lengths,
+        Operation.TRANSLATE_Y: lengths,
+        Operation.TRANSLATE_X_REL: [0.405, -0.2, 0.05],
+        Operation.TRANSLATE_Y_REL: [0.405, -0.2, 0.05],
+    }
+    for height, width in [(20, 32), (1, 1), (1, 7), (37, 53)]:
+        images = pictures(rng, height, width)
+        cases = [
+            (images[i % 3], code, x, mode)
+            for code, values in arguments.items()
+            for i, x in enumerate(values if height > 1 else values[1:3])
+            for mode in range(3)
+        ]
+        same_as_pillow(device, cases[:: 3 if height == 37 else 1])
+
+
+def nearest_steps(device):
+    """Where Pillow's nearest neighbour, which adds steps up, shows another pixel than a product would."""
+    rng = np.random.default_rng(25)
+    image = pictures(rng, 9, 70)[0]
+    below, above = np.nextafter(2.5, 0), np.nextafter(-0.5, 0)
+    shifts = [below, 2.5, np.nextafter(2.5, 3), above, -0.5, np.nextafter(0.5, 0), 1e-17, -1e-17, 5e-16]
+    cases = [(image, code, x, 0) for x in shifts for code in (Operation.TRANSLATE_X, Operation.TRANSLATE_Y)]
+    far = [1000.1, -2345.6, 4e5, 1e6]  # coordinates that Pillow's fixed point does not hold
+    cases += [(image, code, x, 0) for x in far for code in (Operation.SHEAR_X, Operation.SHEAR_Y, Operation.TRANSLATE_X)]
+    same_as_pillow(device, cases)
+
+
+def argument_at_random(rng, code):
+    """A usual argument of an operation."""
+    if code >= Operation.TRANSLATE_X_REL:
+        return rng.uniform(-0.45, 0.45)
+    ranges = {
+        Operation.POSTERIZE: (0, 8.99),
+        Operation.SOLARIZE: (0, 256),
+        Operation.SOLARIZE_ADD: (0, 110),
+        Operation.HUE: (-0.5, 0.5),
+        Operation.GAUSSIAN_BLUR: (0.1, 3),
+        Operation.GAUSSIAN_KERNEL: (0.1, 2),
+        Operation.ROTATE: (-180, 180),
+        Operation.SHEAR_X: (-0.3, 0.3),
+        Operation.SHEAR_Y: (-0.3, 0.3),
+        Operation.TRANSLATE_X: (-20, 20),
+        Operation.TRANSLATE_Y: (-20, 20),
+    }
+    return min(float(rng.uniform(*ranges.get(code, (0.1, 1.9)))), 8.0 if code == Operation.POSTERIZE else 1e6)
+
+
+def drawn_chains(rng, n, layers):
+    """Chains of any operations, half of them IDENTITY: operations, arguments, interpolations [n, layers]."""
+    codes = rng.integers(1, len(Operation), (n, layers)) * (rng.random((n, layers)) < 0.5)
+    arguments = [[argument_at_random(rng, code) for code in row] for row in codes]
+    return codes.astype(np.int32), np.array(arguments), rng.integers(0, 3, (n, layers)).astype(np.uint8)
+
+
+def chains(device):
+    """Chains of up to four operations, some empty, against Pillow's one after the other."""
+    rng = np.random.default_rng(26)
+    for layers, n in [(1, 3), (2, 12), (3, 6), (4, 10)]:
+        images = pictures(rng, 18, 27)[rng.integers(0, 3, n)]
+        codes, arguments, modes = drawn_chains(rng, n, layers)
+        codes[codes == Operation.GAUSSIAN_KERNEL] = Operation.GAUSSIAN_BLUR  # exact
+        codes[0], codes[1] = Operation.IDENTITY, Operation.INVERT
+        before = images.copy()
+        found = operated(device, images, codes, arguments, modes)
+        assert (images == before).all()
+        for i in range(n):
+            expected = images[i]
+            for chain in zip(codes[i], arguments[i], modes[i], strict=True):
+                expected = pillow(expected, *chain)
+            assert (found[i] == expected).all(), (codes[i], arguments[i], modes[i])
+
+
+def operations_as_in_numba(device):
+    """The launcher's bytes on the device and on the CPU: every operation, chains at random, small images, too."""
+    rng = np.random.default_rng(27)
+    for channels, height, width, n, layers in [(3, 19, 26, 40, 1), (3, 30, 17, 16, 3), (1, 17, 33, 30, 2), (3, 5, 4, 21, 1)]:
+        images = torch.from_numpy(rng.integers(0, 256, (n, channels, height, width)).astype(np.uint8))
+        codes, arguments, modes = drawn_chains(rng, n, layers)
+        if layers == 1:
+            codes[:, 0] = np.arange(n) % len(Operation)
+            arguments = np.array([[argument_at_random(rng, code) for code in row] for row in codes])
+        given = [images, *(torch.from_numpy(x) for x in (codes, arguments, modes))]
+        fill = FILL if channels == 3 else (9, 9, 9)
+        expected = operate(*given, fill)
+        with gpu_path(device):
+            found = operate(*(x.to(device) for x in given), fill)
+        for i in range(n):
+            assert torch.equal(found[i].cpu(), expected[i]), (channels, codes[i], arguments[i], modes[i])
+
+
+def operations_out_of_range(device):
+    """Codes, arguments and interpolations that a GPU does not look at are forced into their ranges."""
+    image = pictures(np.random.default_rng(28), 14, 19)[0]
+    nan, far = float("nan"), float("inf")
+    given = [
+        ((-7, 1.0, 0), (Operation.IDENTITY, 0, 0)),
+        ((2**31 - 1, 0.1, 1), (Operation.TRANSLATE_Y_REL, 0.1, 1)),
+        ((Operation.POSTERIZE, 11.0, 0), (Operation.POSTERIZE, 8, 0)),
+        ((Operation.POSTERIZE, -far, 0), (Operation.POSTERIZE, 0, 0)),
+        ((Operation.SOLARIZE_ADD, -1.0, 0), (Operation.SOLARIZE_ADD, 0, 0)),
+        ((Operation.SOLARIZE_ADD, far, 0), (Operation.SOLARIZE_ADD, 1e6, 0)),
+        ((Operation.BRIGHTNESS, nan, 0), (Operation.BRIGHTNESS, 0, 0)),
+        ((Operation.COLOR, 1e300, 0), (Operation.COLOR, 1e6, 0)),
+        ((Operation.HUE, far, 0), (Operation.HUE, 0.5, 0)),
+        ((Operation.GAUSSIAN_BLUR, 1e9, 0), (Operation.GAUSSIAN_BLUR, 64, 0)),
+        ((Operation.GAUSSIAN_BLUR, nan, 0), (Operation.GAUSSIAN_BLUR, 0, 0)),
+        ((Operation.ROTATE, 30.0, 255), (Operation.ROTATE, 30.0, 2)),
+    ]
+    found = operated(device, np.stack([image] * len(given)), *([[x] for x in row] for row in zip(*(a for a, _ in given), strict=True)))
+    for bytes_found, (_, forced) in zip(found, given, strict=True):
+        assert (bytes_found == pillow(image, *forced)).all(), forced
+    # Numbers that are none, and coordinates beyond all integers: of the fill, or anything, but nothing else is touched
+    wild = [(code, x, mode) for code in AFFINE for x in (nan, far, -1e300) for mode in range(3)]
+    wild += [(Operation.GAUSSIAN_KERNEL, x, 0) for x in (nan, far, -1.0)]
+    operated(device, np.stack([image] * len(wild)), *([[x] for x in row] for row in zip(*wild, strict=True)))
+    lost = operated(device, image[None], [[Operation.TRANSLATE_X]], [[nan]], [[2]])
+    assert (lost == np.array(FILL)[:, None, None]).all()
+
+
+def operations_among_few(device):
+    """Told that only some operations occur, the kernels take others for IDENTITY and do those."""
+    rng = np.random.default_rng(29)
+    codes, arguments, modes = drawn_chains(rng, 24, 2)
+    images = pictures(rng, 15, 22)[rng.integers(0, 3, 24)]
+    kinds = [
+        {Operation.INVERT, Operation.EQUALIZE, Operation.SOLARIZE},
+        {Operation.COLOR, Operation.SHARPNESS, Operation.IDENTITY},
+        {Operation.GAUSSIAN_BLUR, Operation.HUE},
+        {Operation.GAUSSIAN_KERNEL},
+        set(MOVES),
+        set(),
+    ]
+    for among in kinds:
+        left = np.where(np.isin(codes, list(among)), codes, 0)
+        expected = operated(device, images, left, arguments, modes)
+        assert (operated(device, images, codes, arguments, modes, among=among) == expected).all(), among
+
+
+def operations_of_nothing(device):
+    """No images, no layers, and chains of IDENTITY alone: new tensors, equal to those given."""
+    images = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2).to(device)
+    with gpu_path(device):
+        for n, layers in [(2, 0), (2, 2), (0, 2)]:
+            chain = [torch.zeros(n, layers, dtype=x, device=device) for x in (torch.int32, torch.float64, torch.uint8)]
+            found = operate(images[:n], *chain, FILL)
+            assert torch.equal(found, images[:n])
+            assert not n or found.data_ptr() != images.data_ptr()
+
+
+def matrices_of_moves(device):
+    """Coefficients, of which bytes show little, bit for bit those that torch computes."""
+    rng = np.random.default_rng(30)
+    codes = torch.from_numpy(rng.integers(0, len(Operation), (3000, 2)).astype(np.int32))
+    codes[:1000] = Operation.ROTATE
+    arguments = torch.from_numpy(rng.normal(0, 10.0 ** rng.integers(-2, 5, (3000, 2))))
+    arguments[:81, 0] = torch.arange(-40, 41) * 22.5
+    expected = matrices.coefficients(codes, arguments, 224, 131)
+    with gpu_path(device):
+        found = matrices.coefficients(codes.to(device), arguments.to(device), 224, 131)
+    assert torch.equal(found.cpu(), expected)
+
+
+OPERATION_CHECKS = (
+    operations_by_table,
+    hues,
+    box_blurs,
+    kernel_blurs,
+    moves,
+    nearest_steps,
+    chains,
+    operations_as_in_numba,
+    operations_out_of_range,
+    operations_among_few,
+    operations_of_nothing,
+    matrices_of_moves,
+)
