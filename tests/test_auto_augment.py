@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from gpurender.augment.operations import BY_NAME
 from samples import same_counts, same_law
 
 import gpurender as gr
 from gpurender.augment.auto_augment import LEVELS, POLICIES, parsed
+from gpurender.augment.operations import BY_NAME
 from gpurender.kernels.augment import BICUBIC, BILINEAR
 from gpurender.kernels.operations import Operation
 
@@ -37,6 +37,13 @@ class Recorded:
         return self
 
 
+def as_ours(name, argument):
+    """timm's argument as ours: colour that is left, not lost; bits that there are; to a dozen digits."""
+    if name == "Desaturate":
+        argument = 1.0 - argument
+    return round(max(argument, 0.0) if "Posterize" in name else argument, 12)
+
+
 def recording(operation):
     """timm's operation, which writes its name and argument down instead of changing pixels."""
     if operation.name == "GaussianBlurRand":  # draws its radius itself
@@ -44,7 +51,7 @@ def recording(operation):
 
     def record(image, *arguments, **_):
         argument = arguments[0] if arguments else math.nan
-        image.steps.append((operation.name, 1.0 - argument if operation.name == "Desaturate" else argument))
+        image.steps.append((operation.name, as_ours(operation.name, argument)))
         return image
 
     operation.aug_fn = record
@@ -75,7 +82,7 @@ def ours(config, interpolation="bicubic", seed=5):
     drawn = policy.draw(np.arange(COUNT), seed=seed)
     codes, arguments = drawn["operations"].tolist(), drawn["arguments"].tolist()
     return [
-        [(Operation(code), argument) for code, argument in zip(*row, strict=True) if code]
+        [(Operation(code), round(argument, 12)) for code, argument in zip(*row, strict=True) if code]
         for row in zip(codes, arguments, strict=True)
     ]
 
@@ -104,21 +111,17 @@ def test_arguments_of_a_level_are_timms(name, level):
     numbers = torch.arange(64)
     codes, arguments, _ = policy.draw(numbers, 3, 2)
     assert (codes == BY_NAME.get(name, Operation.GAUSSIAN_BLUR)).all()
-    signed = set()
+    values = set()
     for seed in range(64):
         random.seed(seed)
         (value,) = timm.LEVEL_TO_ARG[name](level, config)
-        signed.add(
-            max(0.0, value) if "Posterize" in name else min(1.0, max(0.0, 1 - value)) if name == "Desaturate" else value
-        )
+        values.add(as_ours(name, min(value, 8) if "Posterize" in name else value))
     if name == "GaussianBlurRand":
-        (factor,) = signed
+        (factor,) = values
         assert (arguments >= min(0.1, 2 * factor)).all()
         assert (arguments <= max(0.1, 2 * factor)).all()
     else:
-        assert set(arguments.flatten().tolist()) == {
-            min(value, 8.0) if "Posterize" in name else value for value in signed
-        }
+        assert {round(value, 12) for value in arguments.flatten().tolist()} == values
 
 
 def test_old_weights_without_replacement():

@@ -70,7 +70,7 @@ def transformed(canvas, drawn, n, fill):
     chain = (drawn[name][n].tolist() for name in ("operations", "arguments", "operation_interpolations"))
     for code, argument, interpolation in zip(*chain, strict=True):
         image = operated(image, code, argument, interpolation, fill)
-    return np.asarray(image).transpose(2, 0, 1)
+    return np.array(image).transpose(2, 0, 1)
 
 
 class Given(timm_mixup.FastCollateMixup):

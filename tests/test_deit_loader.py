@@ -14,7 +14,8 @@ DeiT = gr.augment.DeiT
 
 
 def recipe():
-    return gr.VisualAtom(classes=5, instances=4, image_size=32, orbits=(1, 6), quantization=(9, 20))
+    triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
+    return gr.OnePFrac(classes=5, instances=4, base=triangle, points=500, image_size=32, fill_rate=0.0)
 
 
 def loader(batch_size=6, augment=None, **keywords):
@@ -58,7 +59,7 @@ def test_any_batch_size_has_soft_targets(batch_size, mode):
 
 def test_one_class_and_one_sample():
     """A batch of one image has no partner: it stays as it is, and so does its target."""
-    single = gr.VisualAtom(classes=1, instances=1, image_size=32, orbits=(1, 6), quantization=(9, 20))
+    single = gr.OnePFrac(classes=1, base=[[0.5, 0, 0, 0.5, 0, 0], [0.5, 0, 0, 0.5, 1, 1]], image_size=32, fill_rate=0)
     policy = DeiT(re_prob=0.0)
     ((images, targets),) = gr.DataLoader(single, image_size=24, augment=policy, device="cpu")
     ((alone, _),) = gr.DataLoader(single, image_size=24, augment=policy.unmixed(), device="cpu")

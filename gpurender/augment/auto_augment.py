@@ -17,7 +17,7 @@ import torch
 
 from gpurender import devices, quantiles
 from gpurender.kernels.augment import BILINEAR, LayerLaw, draw_layers
-from gpurender.kernels.operations import AFFINE, Operation
+from gpurender.kernels.operations import Operation
 from gpurender.randomness import Stream, bounded, uniform, words
 
 HIGHEST = 10.0  # level; the scale of all levels
@@ -185,9 +185,9 @@ class AutoAugment:
     highest: float = HIGHEST
 
     @property
-    def moves(self) -> bool:
-        """Whether an operation may move pixels, so that the fill colour matters."""
-        return any(LEVELS[name].operation in AFFINE for choice in self.alternatives for name, _, _ in choice)
+    def operations(self) -> frozenset[Operation]:
+        """All that may be drawn."""
+        return frozenset(LEVELS[name].operation for choice in self.alternatives for name, _, _ in choice)
 
     def draw(
         self, numbers: torch.Tensor, seed: int, interpolation: int | None

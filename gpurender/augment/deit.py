@@ -16,7 +16,7 @@ from gpurender.augment.policy import Parameters, as_numbers
 from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import MAX_SIDE, crop_resize
 from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
-from gpurender.kernels.operations import operate
+from gpurender.kernels.operations import AFFINE, Operation, operate
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAX_BOXES = 64  # that are erased of one image
@@ -241,7 +241,7 @@ class DeiT:
         if given["operations"].shape[1]:
             images, fill = self._filled(images)
             chain = (given["operations"], given["arguments"], given["operation_interpolations"])
-            images = operate(images, *chain, fill)
+            images = operate(images, *chain, fill, self._operations)
         mixing, erased = None, None
         if self._mixup.active:
             mixing = Mixing(given["mix_weights"], given["cutmix"], given["cutmix_patches"])
@@ -253,7 +253,7 @@ class DeiT:
         """Images and fill colour as operations need them: three bands, if a grey image may be filled with a colour."""
         red, green, blue = (min(255, round(255 * value)) for value in self.mean)
         if images.shape[1] == 1 and not red == green == blue:
-            if self._auto_augment is None or not self._auto_augment.moves:
+            if self._operations.isdisjoint(AFFINE):
                 return images, (0, 0, 0)  # nothing is filled in
             images = images.expand(-1, 3, -1, -1)
         return images, (red, green, blue)
@@ -294,6 +294,12 @@ class DeiT:
     @functools.cached_property
     def _auto_augment(self) -> AutoAugment | None:
         return None if self.auto_augment is None else parsed(self.auto_augment)
+
+    @functools.cached_property
+    def _operations(self) -> frozenset[Operation]:
+        """All that may be done to a sample."""
+        drawn = frozenset() if self._auto_augment is None else self._auto_augment.operations
+        return drawn | self._jitter.operations
 
     @functools.cached_property
     def _jitter(self) -> jitter.Jitter:

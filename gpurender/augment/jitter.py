@@ -36,6 +36,13 @@ class Jitter(NamedTuple):
         return [i for i, strength in enumerate(self.strengths) if strength] if self.probability else []
 
     @property
+    def operations(self) -> frozenset[Operation]:
+        """All that may be drawn."""
+        drawn = {COMPONENTS[i] for i in self.components}
+        drawn |= {Operation.COLOR} if self.grayscale else set()
+        return frozenset(drawn | ({Operation.GAUSSIAN_KERNEL} if self.blur else set()))
+
+    @property
     def layers(self) -> int:
         """Operations of a sample at most."""
         return len(self.components) + (self.grayscale > 0.0) + (self.blur > 0.0)

@@ -158,6 +158,7 @@ def finish_pixels(
     partner = images + (images_count - 1 - n) * CHANNELS * area + first + i
     if weights is not None:
         weight, pasted = tl.load(weights + n), tl.load(cut + n) != 0
+    erased = False
     if MODE != "none":
         boxes += n * BOXES * 4
         erased = meets(boxes, (first // width).to(tl.int32), ((first + RUN - 1) // width).to(tl.int32), BOXES)
@@ -179,17 +180,16 @@ def finish_pixels(
                 elif weight != 1.0:
                     byte = mixed(byte, partner + c * area, weight, used)
         entry = tl.load(lut + c * 256 + byte.to(tl.int32))
-        if MODE != "none":
-            if erased:
-                if MODE == "pixel":
-                    word = pixel_words(c * area + first, low, high, i, ALIGNED)
-                    entry = tl.where(covered, entries(normal(word, table, covered), FORMAT), entry)
-                elif MODE == "rand":
-                    for k in range(BOXES):
-                        value = entries(normal(box_word(k, c, low, high), table, True), FORMAT)
-                        entry = tl.where(covered & (last == k), value, entry)
-                else:
-                    entry = tl.where(covered, 0, entry)
+        if MODE != "none" and erased:
+            if MODE == "pixel":
+                word = pixel_words(c * area + first, low, high, i, ALIGNED)
+                entry = tl.where(covered, entries(normal(word, table, covered), FORMAT), entry)
+            elif MODE == "rand":
+                for k in range(BOXES):
+                    value = entries(normal(box_word(k, c, low, high), table, True), FORMAT)
+                    entry = tl.where(covered & (last == k), value, entry)
+            else:
+                entry = tl.where(covered, 0, entry)
         tl.store(out + c * channel_stride, entry, mask=used)
 
 

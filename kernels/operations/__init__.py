@@ -1,6 +1,6 @@
 """Image operations of augmentation policies, one chain of them a sample: as Pillow does them, byte for byte."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 
 import torch
@@ -9,7 +9,7 @@ from gpurender import checks, devices
 from gpurender.kernels.augment import BICUBIC, MAX_SIDE
 from gpurender.tensors import checked_tensor
 
-__all__ = ["MAX_RADIUS", "POINT", "Operation", "operate"]
+__all__ = ["AFFINE", "MAX_RADIUS", "POINT", "RANGES", "Operation", "checked_fill", "operate"]
 
 MAX_RADIUS = 64.0  # of a blur, in pixels
 MAX_SIGMA = 2.0  # of the blur by a kernel of 23 pixels
@@ -49,8 +49,10 @@ class Operation(IntEnum):
 POINT = range(Operation.AUTO_CONTRAST, Operation.CONTRAST + 1)
 AFFINE = range(Operation.ROTATE, Operation.TRANSLATE_Y_REL + 1)
 
-# The arguments that each operation takes, where not any number of up to MAX_ARGUMENT in size.
-_RANGES = {
+_PARAMETERLESS = (Operation.IDENTITY, Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT)
+
+# The arguments that each operation takes: lowest and highest.
+RANGES = {operation: (-MAX_ARGUMENT, MAX_ARGUMENT) for operation in Operation if operation not in _PARAMETERLESS} | {
     Operation.POSTERIZE: (0.0, 8.0),
     Operation.SOLARIZE_ADD: (0.0, MAX_ARGUMENT),
     Operation.BRIGHTNESS: (0.0, MAX_ARGUMENT),
@@ -69,6 +71,7 @@ def operate(
     arguments: torch.Tensor,
     interpolations: torch.Tensor,
     fill: Sequence[int],
+    among: Collection[Operation] = tuple(Operation),
 ) -> torch.Tensor:
     """Apply to each image its own chain of operations, one after the other.
 
@@ -81,6 +84,8 @@ def operate(
         arguments: float64 ``[N, L]``: of the operation, in its unit; not looked at where it takes none.
         interpolations: uint8 ``[N, L]``, of the operations that move pixels: 0 nearest, 1 bilinear, 2 bicubic.
         fill: what comes in from beyond the image's edge: red, green, blue, 0 to 255 each; equal ones for one band.
+        among: what the operations can be, besides IDENTITY. A GPU is spared the launches of others, and takes them for
+            IDENTITY; on a CPU they are refused.
 
     All tensors are on one device. On a GPU the values of the tensors are not looked at, which would wait for it: there
     the kernel forces a code or an argument into its range.
@@ -91,15 +96,17 @@ def operate(
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    images, operations, arguments, interpolations = _checked(images, operations, arguments, interpolations)
+    images, operations, arguments, interpolations = _checked(images, operations, arguments, interpolations, among)
     red, green, blue = checked_fill(fill)
     if images.shape[1] == 1 and not red == green == blue:
         raise ValueError(f"fill must be a grey for images of one band, got {(red, green, blue)}")
     if devices.on_gpu(images.device):
-        from gpurender.kernels.operations import triton_kernel as operator
-    else:
-        from gpurender.kernels.operations import cpu as operator  # type: ignore[no-redef]
-    return operator.operate(images, operations, arguments, interpolations, (red, green, blue))
+        from gpurender.kernels.operations import triton_kernel
+
+        return triton_kernel.operate(images, operations, arguments, interpolations, (red, green, blue), among)
+    from gpurender.kernels.operations import cpu
+
+    return cpu.operate(images, operations, arguments, interpolations, (red, green, blue))
 
 
 def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
@@ -111,7 +118,11 @@ def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _checked(
-    images: torch.Tensor, operations: torch.Tensor, arguments: torch.Tensor, interpolations: torch.Tensor
+    images: torch.Tensor,
+    operations: torch.Tensor,
+    arguments: torch.Tensor,
+    interpolations: torch.Tensor,
+    among: Collection[Operation],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
     images = checked_tensor("images", images, (torch.uint8,), (None, None, None, None))
@@ -125,20 +136,24 @@ def _checked(
     arguments = checked_tensor("arguments", arguments, (torch.float64,), (n, layers), images.device)
     interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n, layers), images.device)
     if not devices.on_gpu(images.device) and operations.numel():
-        _check_values(operations, arguments, interpolations)
+        _check_values(operations, arguments, interpolations, among)
     return images, operations, arguments, interpolations
 
 
-def _check_values(operations: torch.Tensor, arguments: torch.Tensor, interpolations: torch.Tensor) -> None:
+def _check_values(
+    operations: torch.Tensor, arguments: torch.Tensor, interpolations: torch.Tensor, among: Collection[Operation]
+) -> None:
     low, high = int(operations.min()), int(operations.max())
     if low < 0 or high >= len(Operation):
         raise ValueError(f"operations must be codes 0 to {len(Operation) - 1}, got {low if low < 0 else high}")
     if (worst := int(interpolations.max())) > BICUBIC:
         raise ValueError(f"interpolations must be 0, 1 or 2, got {worst}")
     for code in torch.unique(operations).tolist():
-        if code in (Operation.IDENTITY, Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT):
+        if code and code not in among:
+            raise ValueError(f"operations must be of {[int(one) for one in among]}, as among says, got {code}")
+        if code in _PARAMETERLESS:
             continue
-        least, most = _RANGES.get(Operation(code), (-MAX_ARGUMENT, MAX_ARGUMENT))
+        least, most = RANGES[Operation(code)]
         given = arguments[operations == code]
         bad = ~((given >= least) & (given <= most))  # NaN, too
         if bad.any():

@@ -2,8 +2,8 @@
 
 Formulas::
 
-    SHARPNESS         blend(s, v, factor), s the mean of 3 x 3 pixels, the middle one five times, rounded; at the image's
-                      edge s = v
+    SHARPNESS         blend(s, v, factor), s the mean of 3 x 3 pixels, the middle one five times, rounded; at the
+                      image's edge s = v
     GAUSSIAN_BLUR     three box blurs along the rows, then three along the columns, rounded to bytes after each. Of a
                       standard deviation r, in float32 but for the square root:
                       L = sqrt(4 r^2 + 1),  l = floor((L - 1) / 2),

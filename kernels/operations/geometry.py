@@ -14,7 +14,7 @@ does: in fixed point of 16 bits, or in float64 where the image is too large for 
 """
 
 import numpy as np
-from numba import int32, int64, njit, uint8, uint32
+from numba import int32, int64, njit, uint8, uint32, uint64
 
 from gpurender.jit import kernel
 
@@ -53,14 +53,14 @@ def bounds(matrix, height, width, y, out):
 
 
 @kernel
-def places(matrix, height, width, y, first, last, corners, dx, dy):
-    """Of the pixels of a row from first to last: where in a padded band the 4 x 4 around them begin, and how far on."""
+def places(matrix, height, width, y, first, corners, dx, dy):
+    """Of pixels of a row, from column first on: where the 4 x 4 around them begin in a padded band, and how far on."""
     a, b, c, d, e, f = matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5]
-    for x in range(first, last):
-        x_in, y_in = along(c, a, b, x, y) - 0.5, along(f, d, e, x, y) - 0.5
+    for i in range(len(dx)):
+        x_in, y_in = along(c, a, b, first + i, y) - 0.5, along(f, d, e, first + i, y) - 0.5
         column, row = int32(x_in + 1.0) - 1, int32(y_in + 1.0) - 1  # floor, of numbers above -1
-        dx[x], dy[x] = x_in - column, y_in - row
-        corners[x] = (row - 1 + PAD) * (width + 2 * PAD) + column - 1 + PAD
+        dx[i], dy[i] = x_in - column, y_in - row
+        corners[i] = uint64((row - 1 + PAD) * (width + 2 * PAD) + column - 1 + PAD)
 
 
 @kernel
@@ -78,8 +78,9 @@ def padded(band):
 
 @njit(inline="always")
 def four(flat, i):
-    """Four neighbours in a word, the first one lowest: one load."""
-    return uint32(flat[i]) | uint32(flat[i + 1]) << 8 | uint32(flat[i + 2]) << 16 | uint32(flat[i + 3]) << 24
+    """Four neighbours in a word, the first one lowest: one load. (An unsigned index never counts from the end.)"""
+    low = uint32(flat[i]) | uint32(flat[i + uint64(1)]) << uint32(8)
+    return low | uint32(flat[i + uint64(2)]) << uint32(16) | uint32(flat[i + uint64(3)]) << uint32(24)
 
 
 @njit(inline="always")
@@ -109,52 +110,55 @@ def cubic(v1, v2, v3, v4, t):
 
 
 @kernel
-def bilinear_row(flat, pitch, first, last, corners, dx, dy, words, target):
-    """A row of bytes between 2 x 2 pixels each. The words are gathered first, so that the arithmetic vectorises."""
-    for x in range(first, last):
-        words[0, x] = four(flat, corners[x] + pitch)
-        words[1, x] = four(flat, corners[x] + 2 * pitch)
-    w0, w1 = words[0], words[1]
-    for x in range(first, last):
-        above, below = between_two(w0[x], dx[x]), between_two(w1[x], dx[x])
-        target[x] = uint8(int32(above + (below - above) * dy[x]))
+def bilinear_row(flat, pitch, corners, dx, dy, words, target):
+    """Bytes between 2 x 2 pixels each. The words are gathered first, so that the arithmetic vectorises."""
+    upper, lower = words[0], words[1]
+    for i in range(len(target)):
+        upper[i] = four(flat, corners[i] + pitch)
+        lower[i] = four(flat, corners[i] + pitch + pitch)
+    for i in range(len(target)):
+        above, below = between_two(upper[i], dx[i]), between_two(lower[i], dx[i])
+        target[i] = uint8(int32(above + (below - above) * dy[i]))
 
 
 @kernel
-def bicubic_row(flat, pitch, first, last, corners, dx, dy, words, target):
-    """A row of bytes between 4 x 4 pixels each."""
-    for x in range(first, last):
-        for k in range(4):
-            words[k, x] = four(flat, corners[x] + k * pitch)
+def bicubic_row(flat, pitch, corners, dx, dy, words, target):
+    """Bytes between 4 x 4 pixels each."""
     w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
-    for x in range(first, last):
-        v1, v2 = between_four(w0[x], dx[x]), between_four(w1[x], dx[x])
-        v3, v4 = between_four(w2[x], dx[x]), between_four(w3[x], dx[x])
-        target[x] = uint8(int32(min(max(cubic(v1, v2, v3, v4, dy[x]), 0.0), 255.0)))
+    for i in range(len(target)):
+        w0[i] = four(flat, corners[i])
+        w1[i] = four(flat, corners[i] + pitch)
+        w2[i] = four(flat, corners[i] + pitch + pitch)
+        w3[i] = four(flat, corners[i] + pitch + pitch + pitch)
+    for i in range(len(target)):
+        v1, v2 = between_four(w0[i], dx[i]), between_four(w1[i], dx[i])
+        v3, v4 = between_four(w2[i], dx[i]), between_four(w3[i], dx[i])
+        target[i] = uint8(int32(min(max(cubic(v1, v2, v3, v4, dy[i]), 0.0), 255.0)))
 
 
 @kernel
 def interpolate(image, matrix, smooth, fill, out):
     """An affine transform of an image uint8 [C, H, W], bilinear or (smooth) bicubic."""
     channels, height, width = image.shape
-    corners, words = np.empty(width, np.int64), np.empty((4, width), np.uint32)
+    corners, words = np.empty(width, np.uint64), np.empty((4, width), np.uint32)
     dx, dy, ends = np.empty(width), np.empty(width), np.empty(2, np.int64)
     flat = np.empty((channels, (height + 2 * PAD) * (width + 2 * PAD)), np.uint8)
     for c in range(channels):
         flat[c] = padded(image[c])
-    pitch = width + 2 * PAD
+    pitch = uint64(width + 2 * PAD)
     for y in range(height):
         bounds(matrix, height, width, y, ends)
         first, last = ends[0], ends[1]
-        places(matrix, height, width, y, first, last, corners, dx, dy)
+        count = last - first
+        places(matrix, height, width, y, first, corners[:count], dx[:count], dy[:count])
         for c in range(channels):
             target = out[c, y]
             target[:first] = fill[c]
             target[last:] = fill[c]
             if smooth:
-                bicubic_row(flat[c], pitch, first, last, corners, dx, dy, words, target)
+                bicubic_row(flat[c], pitch, corners, dx, dy, words, target[first:last])
             else:
-                bilinear_row(flat[c], pitch, first, last, corners, dx, dy, words, target)
+                bilinear_row(flat[c], pitch, corners, dx, dy, words, target[first:last])
 
 
 @njit(inline="always")

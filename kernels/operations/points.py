@@ -128,7 +128,7 @@ def tabulated(image, operation, argument):
                 table[c, v] = 255 - v
             elif operation == SOLARIZE_ADD and v < 128:
                 table[c, v] = min(v + whole, 255)
-            elif operation == BRIGHTNESS or operation == CONTRAST:
+            elif operation in (BRIGHTNESS, CONTRAST):
                 table[c, v] = blended(mean, v, factor)
         if operation == AUTO_CONTRAST:
             stretch(histogram(image[c]), table[c])

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from gpurender.kernels import augment
-from gpurender.kernels.operations.triton_chain import ROTATE, operation_at
+from gpurender.kernels.operations.triton_chain import HIGHEST, ROTATE, operation_at
 
 NEAREST = tl.constexpr(augment.NEAREST)
 BICUBIC = tl.constexpr(augment.BICUBIC)
@@ -179,17 +179,16 @@ def interpolated_pixels(
         target += area
 
 
-@triton.jit(do_not_specialize=["layers", "step", "among", "blocks", "height", "width", "red", "green", "blue"])
+@triton.jit(do_not_specialize=["layers", "step", "blocks", "height", "width", "red", "green", "blue"])
 def move(
     source,
     scratch,
     result,
-    operations,
+    plan,
     coefficients,
     interpolations,
     layers: tl.int32,
     step: tl.int32,
-    among: tl.int32,
     blocks: tl.int32,
     height: tl.int32,
     width: tl.int32,
@@ -208,8 +207,8 @@ def move(
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks
-    code, layer, last = operation_at(operations, n, layers, step, among)
-    if code >= ROTATE:
+    code, layer, last = operation_at(plan, n, layers, step)
+    if (code >= ROTATE) & (code <= HIGHEST):
         image, target = source + n * CHANNELS * area, scratch + n * CHANNELS * area
         if last:
             target = result + n * CHANNELS * area

@@ -114,19 +114,18 @@ def kernel_pass(
             tl.store(target + line + place, weighted(source + line, place, width, 1, used, weights), mask=used)
 
 
-@triton.jit(do_not_specialize=["layers", "step", "among", "height", "width", "blocks", "channels", "pitch"])
+@triton.jit(do_not_specialize=["layers", "step", "height", "width", "blocks", "channels", "pitch"])
 def blur(
     source,
     scratch,
     result,
     between,
     sums,
-    operations,
+    plan,
     arguments,
     weights,
     layers: tl.int32,
     step: tl.int32,
-    among: tl.int32,
     blocks: tl.int32,
     height: tl.int32,
     width: tl.int32,
@@ -145,7 +144,7 @@ def blur(
     program = tl.program_id(0)
     image, block = (program // blocks).to(tl.int64), program % blocks
     n = image // channels
-    code, layer, last = operation_at(operations, n, layers, step, among)
+    code, layer, last = operation_at(plan, n, layers, step)
     if (code == GAUSSIAN_BLUR) | (code == GAUSSIAN_KERNEL):
         target = scratch + image * area
         if last:

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-"""Which operation a program has to do: what all kernels of a step ask first."""
+"""Which operation is a sample's at a step, which all kernels ask first; and what several of them compute, in Triton."""
 
 import triton
 import triton.language as tl
@@ -21,30 +21,51 @@ SHARPNESS = tl.constexpr(int(Operation.SHARPNESS))
 GAUSSIAN_BLUR = tl.constexpr(int(Operation.GAUSSIAN_BLUR))
 GAUSSIAN_KERNEL = tl.constexpr(int(Operation.GAUSSIAN_KERNEL))
 ROTATE = tl.constexpr(int(Operation.ROTATE))
-LAST = tl.constexpr(int(max(Operation)))
-NONE = tl.constexpr(-1)
+HIGHEST = tl.constexpr(int(max(Operation)))
+NONE = tl.constexpr(31)  # no operation any more
+CODE, LAST, LAYER = tl.constexpr(31), tl.constexpr(32), tl.constexpr(64)
 MAX_ARGUMENT = tl.constexpr(operations.MAX_ARGUMENT)
 MAX_RADIUS = tl.constexpr(operations.MAX_RADIUS)
 MAX_SIGMA = tl.constexpr(operations.MAX_SIGMA)
 
 
-@triton.jit
-def operation_at(operations, n, layers, step, among):
-    """The step-th operation of sample n that is none of IDENTITY: its code, its layer, and whether it is the last.
+@triton.jit(do_not_specialize=["count", "layers", "among"])
+def plan_steps(operations, plan, count: tl.int32, layers: tl.int32, among: tl.int32, SIZE: tl.constexpr):
+    """plan int32 [count, layers]: of each sample's step its code, 32 if it is the last, and 64 times its layer.
 
-    ``among`` has a bit for each code: others count as IDENTITY, and codes beyond the range as the nearest in it. A
-    sample with none has IDENTITY at step 0. The code is NONE where the chain has ended before.
+    Operations come before those that are IDENTITY; a sample of these alone has one of them as its last. Behind the last
+    is NONE. ``among`` has a bit for each code; others, and what is no code, are taken for IDENTITY.
     """
-    code, layer, count = step * 0, step * 0, step * 0
-    for i in range(layers):
-        here = tl.minimum(tl.maximum(tl.load(operations + n * layers + i), 0), LAST)
-        here = tl.where(((among >> here) & 1) != 0, here, 0)
-        found = (here > 0) & (count == step)
-        code = tl.where(found, here, code)
-        layer = tl.where(found, i, layer)
-        count += (here > 0).to(tl.int32)
-    code = tl.where((step > 0) & (step >= count), NONE, code)
-    return code, layer, step >= count - 1
+    n = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    used, row = n < count, n.to(tl.int64) * layers
+    total = tl.zeros((SIZE,), tl.int32)
+    for layer in range(layers):
+        total += (code_at(operations + row + layer, used, among) > 0).to(tl.int32)
+    step = tl.zeros((SIZE,), tl.int32)
+    for layer in range(layers):
+        code = code_at(operations + row + layer, used, among)
+        found = code > 0
+        word = code + tl.where(step == total - 1, LAST, 0) + LAYER * layer
+        tl.store(plan + row + step, word, mask=used & found)
+        step += found.to(tl.int32)
+    for behind in range(layers):
+        word = tl.where((behind == 0) & (total == 0), LAST, NONE)
+        tl.store(plan + row + behind, word, mask=used & (behind >= total))
+
+
+@triton.jit
+def code_at(place, used, among):
+    """The code at a place, IDENTITY for what is none of those expected."""
+    code = tl.load(place, mask=used, other=0)
+    code = tl.where((code >= 0) & (code <= HIGHEST), code, 0)
+    return tl.where(((among >> code) & 1) != 0, code, 0)
+
+
+@triton.jit
+def operation_at(plan, n, layers, step):
+    """What a sample does at a step: its code, its layer, and whether it is the last."""
+    word = tl.load(plan + n * layers + step)
+    return word & CODE, word // LAYER, (word & LAST) != 0
 
 
 @triton.jit

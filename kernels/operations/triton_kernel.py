@@ -20,11 +20,12 @@ from gpurender.kernels.operations import AFFINE, POINT, Operation
 from gpurender.kernels.operations.affine import coefficients
 from gpurender.kernels.operations.triton_affine import move
 from gpurender.kernels.operations.triton_blur import COLUMNS, ROWS, blur
+from gpurender.kernels.operations.triton_chain import plan_steps
 from gpurender.kernels.operations.triton_points import change, tabulate
 from gpurender.kernels.operations.triton_weights import WEIGHTS, weigh
 
 EVERY = tuple(Operation)
-WEIGHED = 128  # blurs whose weights a program makes
+PLANNED = 128  # samples, or operations, of a program that only looks at chains
 SCANNED = 4096  # bytes at once of an image that is read for its table
 # Pixels that a program of four warps has at once, and in all: so many that a program of an image that has another kind
 # of operation, which only finds that out, is a small part of a launch.
@@ -77,8 +78,9 @@ class _Batch:
         self.make_room(operations.numel())
 
     def make_room(self, count: int) -> None:
-        """Tables of points; weights; of blurs an image between the axes, of float32 if a kernel's sums may be in it."""
+        """The plan; tables of points; weights; of blurs an image between the axes, of float32 if a kernel's sums may be in it."""
         of = self.images.new_empty
+        self.plan = of(count, dtype=torch.int32)
         self.tables = of((self.n, self.channels, 256) if self.points else 0)
         self.weights = of((count, WEIGHTS.value) if self.kernels else 0, dtype=torch.float32)
         self.pitch = self.area * (4 if self.kernels else 1)
@@ -87,12 +89,15 @@ class _Batch:
 
     def run(self) -> torch.Tensor:
         """The result, after the launches of all steps."""
+        plan_steps[(triton.cdiv(self.n, PLANNED),)](
+            self.chain[0], self.plan, self.n, self.layers, self.codes, PLANNED, num_warps=4, enable_fp_fusion=False
+        )
         if self.moves:
             self.coefficients = coefficients(*self.chain, self.height, self.width)
         if self.kernels:
             count = self.n * self.layers
-            weigh[(triton.cdiv(count, WEIGHED),)](
-                *self.chain, self.weights, count, WEIGHED, num_warps=4, enable_fp_fusion=False
+            weigh[(triton.cdiv(count, PLANNED),)](
+                *self.chain, self.weights, count, PLANNED, num_warps=4, enable_fp_fusion=False
             )
         source = self.images
         for step, scratch in zip(range(self.layers), itertools.cycle(self.scratch), strict=False):
@@ -102,27 +107,32 @@ class _Batch:
 
     def launch(self, step: int, ways: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
         """One step of all samples: from source to scratch or result."""
-        when, size = (self.layers, step, self.codes), (self.height, self.width, self.area)
+        when, size, plan, arguments = (
+            (self.layers, step),
+            (self.height, self.width, self.area),
+            self.plan,
+            self.chain[1],
+        )
         if self.points:
             tabulate[(self.n * self.channels,)](
-                ways[0], *self.chain, self.tables, *when, self.area, self.channels, self.index, SCANNED,
+                ways[0], plan, arguments, self.tables, *when, self.area, self.channels, self.index, SCANNED,
                 num_warps=8, enable_fp_fusion=False,
             )  # fmt: skip
         blocks = triton.cdiv(self.area, CHANGED_SPAN)
         change[(self.n * blocks,)](
-            *ways, *self.chain, self.tables, *when, blocks, *size, self.channels, self.index,
+            *ways, plan, arguments, self.tables, *when, blocks, *size, self.channels, self.index,
             CHANGED if self.area % 16 == 0 else CHANGED_ODD, CHANGED_SPAN, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
         if self.moves:
             blocks = triton.cdiv(self.area, MOVED_SPAN)
             move[(self.n * blocks,)](
-                *ways, self.chain[0], self.coefficients, self.interpolations, *when, blocks, *size, *self.fill,
+                *ways, plan, self.coefficients, self.interpolations, *when, blocks, *size, *self.fill,
                 self.channels, self.index, MOVED, MOVED_SPAN, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
         if self.blurs:
             for lines, each, vertical in ((self.height, ROWS.value, False), (self.width, COLUMNS.value, True)):
                 blocks = triton.cdiv(lines, each)
                 blur[(self.n * self.channels * blocks,)](
-                    *ways, self.between, self.sums, *self.chain, self.weights, *when, blocks, *size, self.channels,
+                    *ways, self.between, self.sums, plan, arguments, self.weights, *when, blocks, *size, self.channels,
                     self.pitch, vertical, self.index, BLURRED, num_warps=4, enable_fp_fusion=False,
                 )  # fmt: skip

@@ -97,15 +97,14 @@ def table_of(code, argument, v):
     return byte
 
 
-@triton.jit(do_not_specialize=["layers", "step", "among"])
+@triton.jit(do_not_specialize=["layers", "step"])
 def tabulate(
     source,
-    operations,
+    plan,
     arguments,
     tables,
     layers: tl.int32,
     step: tl.int32,
-    among: tl.int32,
     area,
     CHANNELS: tl.constexpr,
     INDEX: tl.constexpr,
@@ -114,7 +113,7 @@ def tabulate(
     """tables uint8 [N, C, 256] of the samples whose operation at this step is one by table."""
     image = tl.program_id(0).to(tl.int64)
     n = image // CHANNELS
-    code, layer, _ = operation_at(operations, n, layers, step, among)
+    code, layer, _ = operation_at(plan, n, layers, step)
     if (code >= AUTO_CONTRAST) & (code <= CONTRAST):
         v = tl.arange(0, 256)
         argument = argument_of(arguments, code, n * layers + layer)
@@ -201,17 +200,16 @@ def sharpened(pixels, used, inner, width, factor):
     return blended(smooth, byte, factor)
 
 
-@triton.jit(do_not_specialize=["layers", "step", "among", "blocks", "height"])
+@triton.jit(do_not_specialize=["layers", "step", "blocks", "height"])
 def change(
     source,
     scratch,
     result,
-    operations,
+    plan,
     arguments,
     tables,
     layers: tl.int32,
     step: tl.int32,
-    among: tl.int32,
     blocks: tl.int32,
     height: tl.int32,
     width,
@@ -227,8 +225,8 @@ def change(
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks
-    code, layer, last = operation_at(operations, n, layers, step, among)
-    if (code >= 0) & (code <= SHARPNESS):
+    code, layer, last = operation_at(plan, n, layers, step)
+    if code <= SHARPNESS:
         image, target = source + n * CHANNELS * area, scratch + n * CHANNELS * area
         if last:
             target = result + n * CHANNELS * area
