@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from gpurender import checks, devices
@@ -63,7 +64,7 @@ def op(
     | ``Posterize``, ``PosterizeIncreasing``, ``PosterizeOriginal`` | bits to keep, 0 to 8 (0: black) |
     | ``Solarize``, ``SolarizeIncreasing`` | threshold: bytes from there on are inverted |
     | ``SolarizeAdd`` | what is added to bytes below 128, an integer |
-    | ``Color``, ``Contrast``, ``Brightness``, ``Sharpness``, each also with ``Increasing`` | factor; 1 changes nothing |
+    | ``Color``, ``Contrast``, ``Brightness``, ``Sharpness``, and with ``Increasing`` | factor; 1 changes nothing |
     | ``ShearX``, ``ShearY`` | factor |
     | ``TranslateX``, ``TranslateY`` | pixels, to the left and up |
     | ``TranslateXRel``, ``TranslateYRel`` | the same as a share of the image's side |
@@ -126,8 +127,8 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
     allowed = f"{kind} in [{least:g}, {most:g}], one or one for each of the {n} images, for {name}"
     if argument is None or isinstance(argument, (str, bytes)):
         raise TypeError(f"argument must be {allowed}, got {argument!r}")
-    try:
-        values = torch.as_tensor(argument)
+    try:  # by NumPy, as torch would round Python's numbers to float32
+        values = argument if isinstance(argument, torch.Tensor) else torch.from_numpy(np.array(argument))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"argument must be {allowed}, got {argument!r}") from None
     if values.dtype == torch.bool or values.is_complex():

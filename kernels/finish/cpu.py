@@ -96,7 +96,7 @@ def mix_and_look_up(images, lut, weights, cut, patches, start, stop, out):
 
 @kernel
 def normals(words, table, noise):
-    """noise[i] = the standard normal variate of words[i], float32."""
+    """noise[i] = the standard normal variate of words[i], float32; there may be more words."""
     tail = np.empty(noise.shape[0], np.float32)
     for i in range(noise.shape[0]):
         tail[i] = float32(int32(min(words[i] & MAGNITUDE, LARGEST)) + int32(1))
@@ -108,15 +108,11 @@ def normals(words, table, noise):
 
 
 @kernel
-def pixel_words(element, low, high, words):
-    """words[i] = the word of element + i, from which a pixel's noise comes."""
-    drawn = np.empty(words.shape[0] + 8, np.uint32)
-    first = element // 4
-    for block in range(first, (element + words.shape[0] + 3) // 4):
-        w0, w1, w2, w3 = philox4x32(uint32(block), ERASED, uint32(0), uint32(0), low, high)
-        i = 4 * (block - first)
-        drawn[i], drawn[i + 1], drawn[i + 2], drawn[i + 3] = w0, w1, w2, w3
-    words[:] = drawn[element - 4 * first :][: words.shape[0]]
+def draw_blocks(first, count, place, low, high, words):
+    """words[4 i + j] = word j of block first + i, for i below count; place: third word of the counter."""
+    for i in range(count):
+        w0, w1, w2, w3 = philox4x32(uint32(first + i), ERASED, uint32(place), uint32(0), low, high)
+        words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = w0, w1, w2, w3
 
 
 @kernel
@@ -125,17 +121,26 @@ def store(noise, brain, target):
 
     brain: of the two types of 16 bits, bfloat16.
     """
-    bits = noise.view(np.int32)
+    bits, count = noise.view(np.int32), noise.shape[0]
     if target.itemsize == 8:
-        target[:] = noise.astype(np.float64).view(np.int64)
+        exact = np.empty(count, np.float64)
+        for x in range(count):
+            exact[x] = noise[x]
+        wide = exact.view(np.int64)
+        for x in range(count):
+            target[x] = wide[x]
     elif target.itemsize == 4:
-        target[:] = bits
+        for x in range(count):
+            target[x] = bits[x]
     elif brain:
-        for x in range(target.shape[0]):
+        for x in range(count):
             target[x] = (bits[x] + int32(0x7FFF) + (bits[x] >> 16 & 1)) >> 16
     else:
-        subnormal = (np.abs(noise) + HALF).view(np.int32)
-        for x in range(target.shape[0]):
+        raised = np.empty(count, np.float32)
+        for x in range(count):
+            raised[x] = float32(abs(noise[x])) + HALF
+        subnormal = raised.view(np.int32)
+        for x in range(count):
             size = bits[x] & int32(MAGNITUDE)
             rounded = (size - REBIAS + int32(0xFFF) + (size >> 13 & 1)) >> 13
             target[x] = (rounded if size >= SMALLEST else subnormal[x] - HALF_BITS) | (bits[x] >> 16 & 0x8000)
@@ -145,22 +150,22 @@ def store(noise, brain, target):
 def erase(boxes, keys, mode, brain, table, start, stop, out):
     """Fill boxes int32 [N, K, 4] of out [N, 3, H, W], for n from start to stop; keys uint32 [N, 2], low and high."""
     _, channels, height, width = out.shape
-    words, noise = np.empty(max(width, 4), np.uint32), np.zeros(width, np.float32)
+    words, noise = np.empty(width + 6, np.uint32), np.zeros(width, np.float32)
     for n in range(start, stop):
         low, high = keys[n, 0], keys[n, 1]
         for k in range(boxes.shape[1]):
             top, left, h, w = boxes[n, k, 0], boxes[n, k, 1], boxes[n, k, 2], boxes[n, k, 3]
-            if h == 0 or w == 0:
-                continue
-            for c in range(channels):
+            for c in range(channels if w > 0 else 0):
                 if mode == RAND:
-                    words[:4] = philox4x32(uint32(k), ERASED, uint32(1), uint32(0), low, high)
-                    normals(words[c : c + 1], table, noise[:1])
-                    noise[:w] = noise[0]
+                    draw_blocks(k, 1, 1, low, high, words)
+                    normals(words[c:], table, noise[:1])
+                    for x in range(w):
+                        noise[x] = noise[0]
                 for y in range(top, top + h):
                     if mode == PIXEL:
-                        pixel_words((c * height + y) * width + left, low, high, words[:w])
-                        normals(words[:w], table, noise[:w])
+                        element = (c * height + y) * width + left
+                        draw_blocks(element // 4, (element % 4 + w + 3) // 4, 0, low, high, words)
+                        normals(words[element % 4 :], table, noise[:w])
                     store(noise[:w], brain, out[n, c, y, left : left + w])
 
 

@@ -3,9 +3,9 @@
 Each sample's chain is run to its end before the next sample's, so that its image stays in the cache. The operations
 are in files of their own, with their formulas, and are compiled when the first image needs them:
 
-    points.py     bytes where they are: tables of 256 entries, COLOR, HUE
-    filters.py    bytes and their neighbours: SHARPNESS, the blurs
-    geometry.py   bytes from elsewhere: rotation, shear, translation
+    cpu_points.py     bytes where they are: tables of 256 entries, COLOR, HUE
+    cpu_filters.py    bytes and their neighbours: SHARPNESS, the blurs
+    cpu_geometry.py   bytes from elsewhere: rotation, shear, translation
 """
 
 from collections.abc import Callable
@@ -63,32 +63,32 @@ def run(steps: list[Change], image: np.ndarray, scratch: np.ndarray, out: np.nda
 def change_of(code: int, argument: float, interpolation: int, matrix: np.ndarray, fill: np.ndarray) -> Change:
     """The kernel of an operation, with its arguments."""
     if code in POINT:
-        from gpurender.kernels.operations import points
+        from gpurender.kernels.operations import cpu_points
 
-        return lambda image, out: points.look_up(image, code, argument, out)
+        return lambda image, out: cpu_points.look_up(image, code, argument, out)
     if code in AFFINE:
-        from gpurender.kernels.operations import geometry
+        from gpurender.kernels.operations import cpu_geometry
 
         if interpolation == NEAREST:
-            return lambda image, out: geometry.nearest(image, matrix, fill, out)
-        return lambda image, out: geometry.interpolate(image, matrix, interpolation == BICUBIC, fill, out)
+            return lambda image, out: cpu_geometry.nearest(image, matrix, fill, out)
+        return lambda image, out: cpu_geometry.interpolate(image, matrix, interpolation == BICUBIC, fill, out)
     if code in (Operation.COLOR, Operation.HUE):
         return _across_bands(code, argument)
-    from gpurender.kernels.operations import filters
+    from gpurender.kernels.operations import cpu_filters
 
     if code == Operation.SHARPNESS:
-        return lambda image, out: filters.sharpness(image, argument, out)
+        return lambda image, out: cpu_filters.sharpness(image, argument, out)
     if code == Operation.GAUSSIAN_BLUR:
-        return lambda image, out: filters.gaussian_blur(image, argument, out)
+        return lambda image, out: cpu_filters.gaussian_blur(image, argument, out)
     base = float(exp(-1.0 / (2.0 * argument * argument)))
-    return lambda image, out: filters.gaussian_kernel(image, base, out)
+    return lambda image, out: cpu_filters.gaussian_kernel(image, base, out)
 
 
 def _across_bands(code: int, argument: float) -> Change:
     """COLOR or HUE, which leave an image of one band as it is."""
-    from gpurender.kernels.operations import points
+    from gpurender.kernels.operations import cpu_points
 
-    change = points.color if code == Operation.COLOR else points.hue
+    change = cpu_points.color if code == Operation.COLOR else cpu_points.hue
 
     def of_bands(image: np.ndarray, out: np.ndarray) -> None:
         if len(image) == 1:

@@ -1,4 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
 """Which operation is a sample's at a step, which all kernels ask first; and what several of them compute, in Triton."""
 
 import triton

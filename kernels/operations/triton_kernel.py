@@ -78,7 +78,7 @@ class _Batch:
         self.make_room(operations.numel())
 
     def make_room(self, count: int) -> None:
-        """The plan; tables of points; weights; of blurs an image between the axes, of float32 if a kernel's sums may be in it."""
+        """The plan, tables, weights; of blurs an image between the axes, of float32 if sums by a kernel may be in it."""
         of = self.images.new_empty
         self.plan = of(count, dtype=torch.int32)
         self.tables = of((self.n, self.channels, 256) if self.points else 0)

@@ -19,7 +19,7 @@ import numpy as np
 from numba import float32, int32, int64, njit, uint8, uint32
 
 from gpurender.jit import kernel
-from gpurender.kernels.operations.points import blended
+from gpurender.kernels.operations.cpu_points import blended
 
 REACH = 11  # of the kernel of 23 pixels
 
