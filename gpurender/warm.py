@@ -6,6 +6,7 @@ the cache directory. Triton's are compiled, and kept by Triton, for the GPU at h
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,7 +61,12 @@ def draw_everything(device: torch.device) -> None:
         FractalDB(categories=[triangle], points=1000, draw_type="patch_color"),
         VisualAtom(classes=64, instances=1, orbits=(1, 2)),
     ]
-    everything = {"force_color_jitter": True, "grayscale_prob": 0.5, "gaussian_blur_prob": 0.5, "re_count": (1, 2)}
+    everything: dict[str, Any] = {
+        "force_color_jitter": True,
+        "grayscale_prob": 0.5,
+        "gaussian_blur_prob": 0.5,
+        "re_count": (1, 2),
+    }
     policies = [
         None, Crop(), Crop(interpolation="bilinear"), Crop(interpolation="random"), DeiT(), DeiT.onepfrac(),
         DeiT.visualatom(), DeiT.resnet(), DeiT(auto_augment="3a", re_mode="rand", interpolation="random"),

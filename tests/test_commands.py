@@ -94,7 +94,7 @@ def test_doctor_reports_and_tries(capsys):
         or report["packages"]["torch"] == torch.__version__
     )
     on = {kernel["kernel"] for kernel in report["kernels"] if kernel["device"] == "cpu" and kernel["available"]}
-    assert on == {"philox", "chaos_game", "polyline", "order", "augment"}
+    assert on == {"philox", "chaos_game", "polyline", "order", "augment", "operations", "finish"}
     if not torch.cuda.is_available():
         off = [kernel for kernel in report["kernels"] if kernel["device"] == "cuda"]
         assert {kernel["kernel"] for kernel in off} == on
@@ -124,7 +124,8 @@ def test_preview_draws_one_class_a_row(recipe_file, tmp_path):
     cells = [pixels[4 + 228 * r : 228 + 228 * r, 4 + 228 * c : 228 + 228 * c] for r in range(2) for c in range(3)]
     assert all(0.02 < (cell > 30).mean() < 0.98 for cell in cells)
     assert not np.array_equal(cells[0], cells[1])
-    assert cli.main(["preview", recipe_file, "-o", str(out), "--augment", "crop"]) == 0
+    for policy in ("crop", "deit", "visualatom", "resnet"):
+        assert cli.main(["preview", recipe_file, "-o", str(out), "--augment", policy]) == 0
     assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
 
 

@@ -125,7 +125,7 @@ def test_every_pair_of_bytes_rounds_as_in_float32():
     own = torch.arange(256, dtype=torch.uint8).repeat_interleave(256).view(1, 1, 256, 256)
     partner = torch.arange(256, dtype=torch.uint8).repeat(256).view(1, 1, 256, 256)
     rng = np.random.default_rng(3)
-    for weight in [0.0, 0.5, 0.25, 1 / 3, 1e-300, 1 - 2**-53, 1 - 2**-24, 0.1, *rng.random(8)]:
+    for weight in [0.0, 0.5, 0.5 + 2e-8, 0.25, 1 / 3, 1e-300, 1 - 2**-53, 1 - 2**-24, 0.1, *rng.random(8)]:
         mixing = no_mixing(2)._replace(weights=torch.tensor([weight, 1.0], dtype=torch.float64))
         a, b = own.numpy().astype(np.float32), partner.numpy().astype(np.float32)
         expected = np.rint(a * np.float32(weight) + b * np.float32(1.0 - weight))

@@ -18,6 +18,8 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 import triton_draws
+import triton_finish
+import triton_operations
 from triton_paths import CPU, few_programs, gpu_path, refused
 
 import gpurender as gr
@@ -387,6 +389,8 @@ CHECKS = (
     wrong_values_stay_inside,
     refusals,
     *triton_draws.CHECKS,
+    *triton_finish.CHECKS,
+    *triton_operations.OPERATION_CHECKS,
 )
 
 

@@ -84,10 +84,12 @@ def finish(
     mixing = None if mixing is None else _checked_mixing(mixing, images)
     erasing = None if erasing is None else _checked_erasing(erasing, images)
     if devices.on_gpu(images.device):
-        from gpurender.kernels.finish import triton_kernel as finisher
-    else:
-        from gpurender.kernels.finish import cpu as finisher  # type: ignore[no-redef]
-    return finisher.finish(images, lut, mixing, erasing, memory_format)
+        from gpurender.kernels.finish import triton_kernel
+
+        return triton_kernel.finish(images, lut, mixing, erasing, memory_format)
+    from gpurender.kernels.finish import cpu
+
+    return cpu.finish(images, lut, mixing, erasing, memory_format)
 
 
 def _checked_mixing(mixing: Mixing, images: torch.Tensor) -> Mixing:

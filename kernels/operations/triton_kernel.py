@@ -29,9 +29,10 @@ PLANNED = 128  # samples, or operations, of a program that only looks at chains
 SCANNED = 4096  # bytes at once of an image that is read for its table
 # Pixels that a program of four warps has at once, and in all: so many that a program of an image that has another kind
 # of operation, which only finds that out, is a small part of a launch.
-CHANGED, CHANGED_ODD, CHANGED_SPAN = 1024, 512, 8192  # odd: where bytes are not loaded and stored many at once
+CHANGED, CHANGED_SPAN = 512, 8192
 MOVED, MOVED_SPAN = 256, 4096
 BLURRED = 1024
+REGISTERS = 96  # a thread: for five programs a processor. Left alone, the compiler takes fewer and spills some.
 
 
 def operate(
@@ -78,7 +79,7 @@ class _Batch:
         self.make_room(operations.numel())
 
     def make_room(self, count: int) -> None:
-        """The plan, tables, weights; of blurs an image between the axes, of float32 if sums by a kernel may be in it."""
+        """The plan, tables and weights; an image between the axes of blurs, float32 if a kernel may be among them."""
         of = self.images.new_empty
         self.plan = of(count, dtype=torch.int32)
         self.tables = of((self.n, self.channels, 256) if self.points else 0)
@@ -121,18 +122,18 @@ class _Batch:
         blocks = triton.cdiv(self.area, CHANGED_SPAN)
         change[(self.n * blocks,)](
             *ways, plan, arguments, self.tables, *when, blocks, *size, self.channels, self.index,
-            CHANGED if self.area % 16 == 0 else CHANGED_ODD, CHANGED_SPAN, num_warps=4, enable_fp_fusion=False,
+            CHANGED, CHANGED_SPAN, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
         if self.moves:
             blocks = triton.cdiv(self.area, MOVED_SPAN)
             move[(self.n * blocks,)](
                 *ways, plan, self.coefficients, self.interpolations, *when, blocks, *size, *self.fill,
-                self.channels, self.index, MOVED, MOVED_SPAN, num_warps=4, enable_fp_fusion=False,
+                self.channels, self.index, MOVED, MOVED_SPAN, num_warps=4, maxnreg=REGISTERS, enable_fp_fusion=False,
             )  # fmt: skip
         if self.blurs:
             for lines, each, vertical in ((self.height, ROWS.value, False), (self.width, COLUMNS.value, True)):
                 blocks = triton.cdiv(lines, each)
                 blur[(self.n * self.channels * blocks,)](
                     *ways, self.between, self.sums, plan, arguments, self.weights, *when, blocks, *size, self.channels,
-                    self.pitch, vertical, self.index, BLURRED, num_warps=4, enable_fp_fusion=False,
+                    self.pitch, vertical, self.index, BLURRED, num_warps=4, maxnreg=REGISTERS, enable_fp_fusion=False,
                 )  # fmt: skip
