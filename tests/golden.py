@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import torch
+
 import gpurender as gr
 from gpurender.families import PRESETS
 
@@ -40,10 +42,35 @@ def preset_pixels(name):
     return digest(gr.Renderer(recipe)([0, len(recipe) - 1]))
 
 
+POLICIES = {
+    "crop": lambda: gr.augment.Crop(interpolation="random", vflip=0.5),
+    "onepfrac": gr.augment.DeiT.onepfrac,
+    "visualatom": gr.augment.DeiT.visualatom,
+    "resnet": gr.augment.DeiT.resnet,
+    "original": lambda: gr.augment.DeiT(auto_augment="original-mstd0.5", mixup_mode="pair", re_count=(1, 3)),
+    "weights": lambda: gr.augment.DeiT(auto_augment="rand-n3-tweights-mstd101", mixup_mode="elem", re_mode="rand"),
+    "3a": lambda: gr.augment.DeiT(auto_augment="3a", color_jitter=(0.4, 0.3, 0.2, 0.1), cutmix_minmax=(0.2, 0.8)),
+    "simclr": lambda: gr.augment.DeiT.resnet(color_jitter=0.8, grayscale_prob=0.2, gaussian_blur_prob=0.5),
+}
+
+
+def augmented(policy):
+    """Hash of a policy's parameters, images and targets for twelve samples."""
+    canvases = gr.Renderer(SMALL["fractaldb-color"]())(list(range(12)))
+    drawn = policy.draw([*range(11), 2**64 - 1], seed=2**63 + 1, canvas_size=40, image_size=32)
+    images = policy.apply(canvases, drawn, image_size=32)
+    tensors = [*drawn.values(), images]
+    if hasattr(policy, "targets"):
+        tensors.append(policy.targets(torch.arange(12) % 5, drawn, 5))
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
 def current(kind):
     """The hashes of today's code."""
     if kind == "fingerprints":
         return {name: gr.recipe(name).fingerprint for name in PRESETS}
+    if kind == "policies":
+        return {name: augmented(make()) for name, make in POLICIES.items()}
     if kind == "pixels":
         return {name: digest(gr.Renderer(make())(list(range(0, 40, 5)))) for name, make in SMALL.items()}
     return {name: preset_pixels(name) for name in ("onepfrac-1k", "fractaldb-1k", "visualatom-1k")}
@@ -55,5 +82,5 @@ def recorded():
 
 
 if __name__ == "__main__":
-    hashes = {kind: current(kind) for kind in ("fingerprints", "pixels", "presets")}
+    hashes = {kind: current(kind) for kind in ("fingerprints", "pixels", "policies", "presets")}
     RECORD.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
