@@ -23,5 +23,16 @@ def families() -> Image.Image:
     return sheet
 
 
+def augmentation() -> Image.Image:
+    """Canvases, and what a model sees of them: a column is a batch, in which opposite images are mixed."""
+    recipe = gr.FractalDB(instances=1, weights=[[1] * 6])
+    plain, seen = (contact_sheet(recipe, 2, IMAGES, cell=CELL, augment=policy) for policy in (None, gr.augment.DeiT()))
+    sheet = Image.new("RGB", (plain.width, plain.height + seen.height - GAP), "white")
+    sheet.paste(plain, (0, 0))
+    sheet.paste(seen, (0, plain.height - GAP))
+    return sheet
+
+
 if __name__ == "__main__":
+    augmentation().quantize(128).save(HERE / "augmentation.png", optimize=True)
     families().quantize(64).save(HERE / "families.png", optimize=True)

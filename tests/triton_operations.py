@@ -16,6 +16,7 @@ from torchvision.transforms import functional
 from gpurender import devices
 from gpurender.kernels.operations import AFFINE, Operation, operate
 from gpurender.kernels.operations import affine as matrices
+from gpurender.mathematics import exp
 
 CPU = torch.device("cpu")
 FILL = (124, 116, 104)
@@ -217,7 +218,8 @@ def nearest_steps(device):
     rng = np.random.default_rng(25)
     image = pictures(rng, 9, 70)[0]
     below, above = np.nextafter(2.5, 0), np.nextafter(-0.5, 0)
-    shifts = [below, 2.5, np.nextafter(2.5, 3), above, -0.5, np.nextafter(0.5, 0), 1e-17, -1e-17, 5e-16]
+    shifts = [float.fromhex(x) for x in ("0x1.ffffffffffff6p-2", "0x1.fffffffffffd8p-2")]  # rounded up, on the way
+    shifts += [below, 2.5, np.nextafter(2.5, 3), above, -0.5, np.nextafter(0.5, 0), 1e-17, -1e-17, 5e-16]
     cases = [(image, code, x, 0) for x in shifts for code in (Operation.TRANSLATE_X, Operation.TRANSLATE_Y)]
     far = [1000.1, -2345.6, 4e5, 1e6]  # coordinates that Pillow's fixed point does not hold
     cases += [
@@ -373,6 +375,19 @@ def matrices_of_moves(device):
     assert torch.equal(found.cpu(), expected)
 
 
+def weights_of_blurs(device):
+    """Weights of the blurs by a kernel, of which bytes show little, bit for bit those of the Numba implementation."""
+    from gpurender.kernels.operations.cpu_filters import kernel_weights
+    from gpurender.kernels.operations.triton_weights import weigh
+
+    sigmas = np.linspace(0.1, 2, 200)
+    codes = torch.full((200,), int(Operation.GAUSSIAN_KERNEL), dtype=torch.int32, device=device)
+    found = torch.zeros(200, 16, device=device)
+    weigh[(1,)](codes, torch.from_numpy(sigmas).to(device), found, 200, 256, num_warps=4, enable_fp_fusion=False)
+    for sigma, weights in zip(sigmas, found.cpu().numpy(), strict=True):
+        assert (weights[:12] == kernel_weights(float(exp(-1.0 / (2.0 * sigma * sigma))))).all(), sigma
+
+
 OPERATION_CHECKS = (
     operations_by_table,
     hues,
@@ -386,4 +401,5 @@ OPERATION_CHECKS = (
     operations_among_few,
     operations_of_nothing,
     matrices_of_moves,
+    weights_of_blurs,
 )
