@@ -88,7 +88,7 @@ def operate(
             IDENTITY; on a CPU they are refused.
 
     All tensors are on one device. On a GPU the values of the tensors are not looked at, which would wait for it: there
-    the kernel forces a code or an argument into its range.
+    what is no code counts as IDENTITY, and an argument is forced into its range.
 
     Returns:
         uint8 ``[N, 1 or 3, H, W]``, a new tensor on the images' device.

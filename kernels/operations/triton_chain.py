@@ -72,15 +72,16 @@ def operation_at(plan, n, layers, step):
 @triton.jit
 def argument_of(arguments, code, place, used=None):
     """The argument at a place, float64, forced into the range of the operation; its least where it is NaN."""
-    high = tl.where(code == POSTERIZE, 8.0, MAX_ARGUMENT)
-    high = tl.where(code == HUE, 0.5, high)
-    high = tl.where(code == GAUSSIAN_BLUR, MAX_RADIUS, high)
-    high = tl.where(code == GAUSSIAN_KERNEL, MAX_SIGMA, high).to(tl.float64)
+    zero = (code * 0).to(tl.float64)  # a plain number in tl.where would be rounded to float32
+    high = tl.where(code == POSTERIZE, zero + 8.0, zero + MAX_ARGUMENT)
+    high = tl.where(code == HUE, zero + 0.5, high)
+    high = tl.where(code == GAUSSIAN_BLUR, zero + MAX_RADIUS, high)
+    high = tl.where(code == GAUSSIAN_KERNEL, zero + MAX_SIGMA, high)
     positive = (code == POSTERIZE) | ((code >= SOLARIZE_ADD) & (code <= COLOR))
     positive = positive | (code == SHARPNESS) | (code == GAUSSIAN_BLUR)
-    low = tl.where(positive, 0.0, -MAX_ARGUMENT)
-    low = tl.where(code == HUE, -0.5, low)
-    low = tl.where(code == GAUSSIAN_KERNEL, 0.1, low).to(tl.float64)
+    low = tl.where(positive, zero, zero - MAX_ARGUMENT)
+    low = tl.where(code == HUE, zero - 0.5, low)
+    low = tl.where(code == GAUSSIAN_KERNEL, zero + 0.1, low)
     argument = tl.load(arguments + place, mask=used)
     argument = tl.where(argument >= low, argument, low)
     return tl.where(argument <= high, argument, high)
