@@ -88,11 +88,12 @@ def test_addresses_follow_a_cursor_in_a_captured_graph():
 @pytest.mark.gpu
 def test_nothing_waits_for_the_gpu():
     policy = gr.augment.Crop()
+    everything = gr.augment.DeiT.visualatom(force_color_jitter=True, grayscale_prob=0.5, gaussian_blur_prob=0.5)
     canvases, cursor = training_canvases(8).cuda(), torch.tensor([0, 0], device="cuda")
 
     def batch():
         _, numbers, _ = addresses(cursor, 8, length=100, seed=1, instances=10, shuffle=True)
-        for each in (policy, gr.augment.Resize()):
+        for each in (policy, gr.augment.Resize(), gr.augment.DeiT.onepfrac(), everything):
             each.apply(canvases, each.draw(numbers), dtype=torch.bfloat16)
         words(1, Stream.CROP, numbers)
 

@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from triton_paths import few_programs, gpu_path
 
 import gpurender as gr
@@ -140,4 +141,39 @@ def whole_policies(device):
             agree(found.values(), wanted.values(), device)
 
 
-CHECKS = (layers, erased_boxes, mixing, affine_coefficients, whole_policies)
+WAITS = ("_local_scalar_dense", "nonzero", "lift_fresh", "masked_select", "unique", "is_nonzero", "equal.")
+
+
+class Refusing(TorchDispatchMode):
+    """Refuses what waits for a GPU: values read back, tensors made of Python's numbers, masks as indices."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        assert not any(name in str(function) for name in WAITS), function
+        indices = arguments[1] if str(function).startswith("aten.index.") else ()
+        assert not any(x is not None and x.dtype == torch.bool for x in indices), "a mask as an index"
+        return function(*arguments, **keywords or {})
+
+
+def nothing_waits(device):
+    """Of the whole of a batch, at its second time: tables have been made. A captured graph could not wait."""
+    numbers, labels = torch.arange(4, device=device), torch.tensor([0, 1, 2, 0], device=device)
+    canvases = torch.zeros((4, 1, 20, 20), dtype=torch.uint8, device=device)
+    policies = (
+        gr.augment.DeiT.visualatom(
+            force_color_jitter=True, color_jitter=(0.1, 0.0, 0.1, 0.1), grayscale_prob=0.5, gaussian_blur_prob=0.5,
+            re_count=2, cutmix_minmax=(0.2, 0.8),
+        ),
+        gr.augment.DeiT(auto_augment="rand-tweights-mstd1", mixup_mode="pair", re_mode="rand", interpolation="random"),
+        gr.augment.DeiT(mixup_mode="elem", label_smoothing=0.0),
+        gr.augment.TwoViews(gr.augment.DeiT.resnet(auto_augment="3a")),
+    )  # fmt: skip
+    for policy in policies:
+        for mode in (contextlib.nullcontext(), Refusing()):
+            with wide(device), mode:
+                drawn = policy.draw(numbers, seed=1, canvas_size=20, image_size=9)
+                policy.apply(canvases, drawn, image_size=9)
+                if hasattr(policy, "targets"):
+                    policy.targets(labels, drawn, 3)
+
+
+CHECKS = (nothing_waits, layers, erased_boxes, mixing, affine_coefficients, whole_policies)

@@ -67,7 +67,8 @@ def draw(law: Jitter, numbers: torch.Tensor, seed: int) -> tuple[torch.Tensor, t
     if law.components:
         orders, lows, spans, codes = _tables(law, numbers.device)
         order = orders[bounded(drawn[:, 0], len(orders))]  # [N, k]
-        factors = lows + spans * uniform(drawn[:, 4:8])[:, law.components]  # [N, k]
+        chosen = torch.stack([drawn[:, 4 + i] for i in law.components], 1)  # a list as an index would wait for a GPU
+        factors = lows + spans * uniform(chosen)  # [N, k]
         jittered = (uniform(drawn[:, 1]) < law.probability)[:, None]
         operations.append(torch.where(jittered, codes[order], Operation.IDENTITY))
         arguments.append(factors.gather(1, order))

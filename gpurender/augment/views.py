@@ -1,5 +1,6 @@
 """Several views of each sample, for self-supervised training: the same canvas, augmented differently."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,7 @@ class TwoViews(MultiCrop):
         super().__init__((policy, 1), (policy if second is None else second, 1))
 
 
+@functools.lru_cache(maxsize=256)
 def view_seed(seed: int, view: int) -> int:
     """The seed of a view: the first two words at ``(seed, Stream.VIEW, number = view)``."""
     low, high, *_ = words(seed, Stream.VIEW, torch.tensor([view])).flatten().tolist()
