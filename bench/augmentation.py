@@ -189,7 +189,7 @@ def main() -> int:
     """Measure and print, perhaps write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", metavar="D", help="default: the GPU if there is one")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="B", help="default 64")
+    parser.add_argument("--batch-size", type=int, default=256, metavar="B", help="default 256")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="T", help="for each operation (default 1)")
     parser.add_argument("--json", metavar="FILE", help="also write the result")
     options = parser.parse_args()
