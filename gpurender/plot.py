@@ -70,9 +70,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
                 "machine": cpu if row["device"] == "cpu" else here["gpu"],
                 "recipe": row["recipe"],
                 "stage": row["stage"],
-                "label": {True: ", kept", False: ", drawn", None: f" {row.get('model', '')}".rstrip()}[
-                    row.get("cached")
-                ],
+                "label": _label(row),
                 "rate": [row["images_per_second"][name] for name in ("median", "p5", "p95")],
                 "size": row["batch_size"],
             }
@@ -80,6 +78,14 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is not a bench result: {type(error).__name__}: {error}") from None
+
+
+def _label(row: dict[str, Any]) -> str:
+    """What tells rows of a stage apart: kept points or drawn ones, the model, the policy if it is not the usual crop."""
+    if "cached" in row:
+        return ", kept" if row["cached"] else ", drawn"
+    policy = row.get("augment", "crop")
+    return (f" {row['model']}" if "model" in row else "") + (f", {policy}" if policy != "crop" else "")
 
 
 def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
