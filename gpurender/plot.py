@@ -81,7 +81,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    """What tells rows of a stage apart: kept points or drawn ones, the model, the policy if it is not the usual crop."""
+    """What tells rows of a stage apart: kept points or drawn ones, the model, the policy unless it is crop."""
     if "cached" in row:
         return ", kept" if row["cached"] else ", drawn"
     policy = row.get("augment", "crop")
