@@ -8,13 +8,14 @@ import os
 os.environ["TRITON_INTERPRET"] = "1"
 
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from emulation import ADA, HOPPER, TINY, emulated_gpu  # noqa: E402
+from emulation import ADA, HOPPER, TINY, emulated_gpu, library  # noqa: E402
 from golden import DIVERGENT, TRIANGLE  # noqa: E402
 from test_graphs import Replayed  # noqa: E402
 
@@ -71,10 +72,10 @@ def random_recipe(rng):
     return gr.FractalDB(categories=[np.hstack([maps, chances / chances.sum()])], **style, **common)
 
 
-def compare_random_recipes(count):
-    """``count`` random recipes by both paths."""
-    rng, drawn = np.random.default_rng(2026), 0
-    while drawn < count:
+def compare_random_recipes(seed):
+    """Forty random recipes by both paths."""
+    rng, drawn = np.random.default_rng(seed), 0
+    while drawn < 40:
         recipe = random_recipe(rng)
         samples = rng.integers(0, len(recipe), 2)
         try:
@@ -85,7 +86,7 @@ def compare_random_recipes(count):
             found = gr.Renderer(recipe)(samples, int(drawn % 2))
         assert torch.equal(found, wanted), recipe.to_json()
         drawn += 1
-    print(drawn, "random recipes", flush=True)
+    print(drawn, "random recipes ok", flush=True)
 
 
 def captured(calls, device, pool):
@@ -122,40 +123,52 @@ def flat(batch):
     return [*(images if isinstance(images, list) else [images]), targets]
 
 
+def compare_loaders(name, keywords):
+    """Batches of a recipe, a resume included, by both paths."""
+    wanted = batches(RECIPES[name], keywords, 5)
+    with emulated_gpu(HOPPER) as gpu:
+        assert same(batches(RECIPES[name], keywords, 5), wanted), (name, keywords)
+    assert gpu.launches, "the GPU path was not taken"
+    print(name, "loader ok", flush=True)
+
+
+def compare_renderers(name):
+    """Canvases and labels of a recipe by both paths, with kept bitmaps and without."""
+    recipe, kernels = RECIPES[name], []
+    samples = list(range(0, len(recipe), max(1, len(recipe) // 20)))
+    wanted = gr.Renderer(recipe)(samples), gr.Renderer(recipe)(samples, epoch=2), gr.Renderer(recipe).labels(samples)
+    for cache_bytes in (0, 1 << 20):
+        with emulated_gpu(TINY) as gpu:
+            renderer = gr.Renderer(recipe, cache_bytes=cache_bytes)
+            found = renderer(samples), renderer(samples, epoch=2), renderer.labels(samples)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), (name, cache_bytes)
+        kernels.append({launch[1] for launch in gpu.launches})
+    finite = name in ("onepfrac", "fractaldb")
+    assert ("chaos_game_paint" in kernels[1]) == finite, (name, kernels)
+    assert "chaos_game_paint" not in kernels[0]
+    print(name, "renderer ok", flush=True)
+
+
+def jobs():
+    """Everything to compare, as functions and their arguments."""
+    for number, name in enumerate(RECIPES):
+        yield from ((compare_loaders, name, keywords) for keywords in LOADERS[number % 3 : number % 3 + 2])
+        yield compare_renderers, name
+    names = ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper")
+    yield from ((compare_loaders, name, keywords) for name, keywords in zip(names, DEIT, strict=True))
+    yield from ((compare_random_recipes, 2026 + i) for i in range(3))
+
+
 def main():
-    """Compare the two paths; a line for each recipe."""
+    """Compare the two paths, two jobs at a time."""
     graphs.capture = captured
     torch.cuda.graph_pool_handle = lambda: None
     DataLoader._producer = lambda self: None
-    for number, (name, recipe) in enumerate(RECIPES.items()):
-        for keywords in LOADERS[number % 3 : number % 3 + 2]:
-            wanted = batches(recipe, keywords, 5)
-            with emulated_gpu(HOPPER) as gpu:
-                assert same(batches(recipe, keywords, 5), wanted), (name, keywords)
-            assert gpu.launches, "the GPU path was not taken"
-        samples = list(range(0, len(recipe), max(1, len(recipe) // 20)))
-        wanted = (
-            gr.Renderer(recipe)(samples),
-            gr.Renderer(recipe)(samples, epoch=2),
-            gr.Renderer(recipe).labels(samples),
-        )
-        kernels = []
-        for cache_bytes in (0, 1 << 20):
-            with emulated_gpu(TINY) as gpu:
-                renderer = gr.Renderer(recipe, cache_bytes=cache_bytes)
-                found = renderer(samples), renderer(samples, epoch=2), renderer.labels(samples)
-            assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), (name, cache_bytes)
-            kernels.append({launch[1] for launch in gpu.launches})
-        finite = name in ("onepfrac", "fractaldb")
-        assert ("chaos_game_paint" in kernels[1]) == finite, (name, kernels)
-        assert "chaos_game_paint" not in kernels[0]
-        print(name, "ok", flush=True)
-    for keywords, name in zip(DEIT, ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper"), strict=True):
-        wanted = batches(RECIPES[name], keywords, 4)
-        with emulated_gpu(HOPPER):
-            assert same(batches(RECIPES[name], keywords, 4), wanted), (name, keywords)
-        print(name, "deit ok", flush=True)
-    compare_random_recipes(80)
+    for operation in ("chaos_game", "polyline"):
+        library(operation)  # built before there are two processes
+    with ProcessPoolExecutor(2) as pool:
+        for done in [pool.submit(*job) for job in jobs()]:
+            done.result()
 
 
 if __name__ == "__main__":
