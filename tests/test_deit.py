@@ -166,6 +166,23 @@ def test_normalisation_is_timms_and_comes_before_the_noise():
     assert abs(noise.var() - 1) < 4 * (2 / len(noise)) ** 0.5
 
 
+def test_what_was_not_drawn_is_refused():
+    policy, given, labels = DeiT(), canvases(2), torch.tensor([0, 1])
+    drawn = policy.draw(range(2), canvas_size=128, image_size=SIZE)
+    for name in drawn:
+        less = {key: value for key, value in drawn.items() if key != name}
+        with pytest.raises(ValueError, match=f"parameters must be .* '{name}' is missing"):
+            policy.apply(given, less, image_size=SIZE)
+    with pytest.raises(ValueError, match="'mix_weights' is missing"):
+        policy.targets(labels, {}, 2)
+    with pytest.raises(TypeError, match=r"parameters must be what draw\(\) returned, got list"):
+        policy.apply(given, [drawn], image_size=SIZE)
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 0\], got 0 to 1"):
+        policy.targets(labels, drawn, 1)
+    with pytest.raises(TypeError, match="labels must be a tensor of"):
+        policy.targets([0, 1], drawn, 2)
+
+
 def test_replay():
     """Drawn parameters can be stored and applied later, one sample alone or with others (but for its partner)."""
     policy, given = DeiT(mixup_alpha=0.0, cutmix_alpha=0.0), canvases(6)

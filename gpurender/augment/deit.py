@@ -7,18 +7,23 @@ from typing import Any
 
 import torch
 
-from gpurender import checks
+from gpurender import checks, devices
 from gpurender.augment import erasing, jitter, mixup
 from gpurender.augment.auto_augment import AutoAugment, parsed
 from gpurender.augment.crop import Crop
-from gpurender.augment.normalise import HALVES, Triple, lookup_table
-from gpurender.augment.policy import Parameters, as_numbers
+from gpurender.augment.normalise import CROP, HALVES, Triple, lookup_table
+from gpurender.augment.policy import Parameters, as_numbers, on_device
 from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import MAX_SIDE, crop_resize
 from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
 from gpurender.kernels.operations import AFFINE, Operation, operate
+from gpurender.tensors import checked_tensor
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The parameters of the parts, beside those of the crop
+CHAIN = ("operations", "arguments", "operation_interpolations")
+MIX = ("mix_weights", "cutmix", "cutmix_patches")
+ERASED = ("erasing_boxes", "noise_keys")
 MAX_BOXES = 64  # that are erased of one image
 MAX_REPEATS = 64
 
@@ -236,17 +241,18 @@ class DeiT:
         """
         side = checks.integer("image_size", image_size, 1, MAX_SIDE)
         table = lookup_table(self.mean, self.std, dtype, canvases.device)
-        given = {name: tensor.to(canvases.device) for name, tensor in parameters.items()}
-        images = crop_resize(canvases, given["boxes"], given["flips"], given["interpolations"], (side, side))
-        if given["operations"].shape[1]:
+        boxes, flips, filters = on_device(parameters, CROP, canvases.device)
+        images = crop_resize(canvases, boxes, flips, filters, (side, side))
+        codes, arguments, filters = on_device(parameters, CHAIN, canvases.device)
+        if codes.shape[1]:
             images, fill = self._filled(images)
-            chain = (given["operations"], given["arguments"], given["operation_interpolations"])
-            images = operate(images, *chain, fill, self._operations)
+            images = operate(images, codes, arguments, filters, fill, self._operations)
         mixing, erased = None, None
         if self._mixup.active:
-            mixing = Mixing(given["mix_weights"], given["cutmix"], given["cutmix_patches"])
+            mixing = Mixing._make(on_device(parameters, MIX, canvases.device))
         if self.re_prob > 0.0:
-            erased = Erasing(given["erasing_boxes"], given["noise_keys"], self.re_mode)
+            boxes, keys = on_device(parameters, ERASED, canvases.device)
+            erased = Erasing(boxes, keys, self.re_mode)
         return finish(images, table, mixing, erased, memory_format)
 
     def _filled(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
@@ -268,8 +274,12 @@ class DeiT:
         """
         if not self.soft:
             return labels
-        weights = parameters.get("mix_weights")
-        weights = None if weights is None else weights.to(labels.device)
+        labels = checked_tensor("labels", labels, (torch.int64,), (None,))
+        if not devices.on_gpu(labels.device) and not ((labels >= 0) & (labels < classes)).all():
+            raise ValueError(f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}")
+        weights = None
+        if self._mixup.active:
+            (weights,) = on_device(parameters, MIX[:1], labels.device)
         return mixup.soft_targets(labels, weights, classes, self.label_smoothing)
 
     @property

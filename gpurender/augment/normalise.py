@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from gpurender import checks
-from gpurender.augment.policy import Parameters
+from gpurender.augment.policy import Parameters, on_device
 from gpurender.kernels.augment import DTYPES, MAX_SIDE, crop_resize_normalise
 
 HALVES = (0.5, 0.5, 0.5)
+CROP = ("boxes", "flips", "interpolations")  # parameters of a crop
 MIN_STD, MAX_STD = 0.001, 1000.0  # 1 / 0.001 is far from the largest float16
 
 Triple = tuple[float, float, float]
@@ -57,6 +58,6 @@ def crop_and_normalise(
 ) -> torch.Tensor:
     """Apply boxes, flips and interpolations, and normalise: ``[N, 3, image_size, image_size]`` of ``dtype``."""
     side = checks.integer("image_size", image_size, 1, MAX_SIDE)
-    boxes, flips, codes = (parameters[name].to(canvases.device) for name in ("boxes", "flips", "interpolations"))
+    boxes, flips, codes = on_device(parameters, CROP, canvases.device)
     table = lookup_table(mean, std, dtype, canvases.device)
     return crop_resize_normalise(canvases, boxes, flips, codes, table, (side, side), memory_format)

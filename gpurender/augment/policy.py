@@ -1,5 +1,6 @@
 """What an augmentation policy is: a value with two pure functions, draw and apply."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +30,20 @@ def as_numbers(numbers: Any) -> torch.Tensor:
     if there is not None:
         return there
     return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
+
+
+def on_device(parameters: Parameters, names: Iterable[str], device: torch.device) -> list[torch.Tensor]:
+    """Those of the drawn parameters that an ``apply`` needs, on the canvases' device.
+
+    Raises:
+        TypeError, ValueError: these are no parameters, or one is missing.
+    """
+    if not isinstance(parameters, Mapping):
+        raise TypeError(f"parameters must be what draw() returned, got {type(parameters).__name__}")
+    names = list(names)
+    if missing := [name for name in names if name not in parameters]:
+        raise ValueError(f"parameters must be what this policy's draw() returned, {missing[0]!r} is missing")
+    return [parameters[name].to(device) for name in names]
 
 
 @runtime_checkable
