@@ -1,25 +1,17 @@
 """Mixing, look-up and erasing on a device: the bytes of the Numba implementation."""
 
-import contextlib
 from unittest import mock
 
 import numpy as np
 import torch
+from triton_paths import gpu_path
 
-from gpurender import devices
 from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 FORMATS = (torch.contiguous_format, torch.channels_last)
 # Whole runs of pixels and parts of one, rows that end within one, words shared by four pixels (H W divides by 4) or not
 SHAPES = [(3, 1, 16, 64), (4, 3, 19, 37), (5, 3, 1, 1), (2, 1, 700, 1), (1, 3, 1, 602), (4, 1, 36, 17)]
-
-
-@contextlib.contextmanager
-def gpu_path(device):
-    """Tensors of this device take the path of a GPU while this lasts."""
-    with mock.patch.object(devices, "on_gpu", lambda found: found == device):
-        yield
 
 
 def few_programs(device):

@@ -9,16 +9,15 @@ from unittest import mock
 
 import numpy as np
 import torch
+import triton_paths
 from PIL import Image, ImageFilter
 from timm.data import auto_augment
 from torchvision.transforms import functional
 
-from gpurender import devices
 from gpurender.kernels.operations import AFFINE, Operation, operate
 from gpurender.kernels.operations import affine as matrices
 from gpurender.mathematics import exp
 
-CPU = torch.device("cpu")
 FILL = (124, 116, 104)
 MODES = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 MOVES = {
@@ -78,10 +77,10 @@ def gpu_path(device, pixels):
 
     names = ("CHANGED", "CHANGED_SPAN", "MOVED", "MOVED_SPAN")
     few = {name: getattr(triton_kernel, name) for name in names}
-    if device == CPU and pixels:
+    if device == triton_paths.CPU and pixels:
         few = dict.fromkeys(names, max(1 << (pixels - 1).bit_length(), 16))
     with (
-        mock.patch.object(devices, "on_gpu", lambda found: found == device),
+        triton_paths.gpu_path(device),
         mock.patch.multiple(triton_kernel, **few),
     ):
         yield

@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
+from gpurender.kernels.augment.triton_crop import rint
 from gpurender.kernels.operations import Operation, affine
 
 ROTATE = tl.constexpr(int(Operation.ROTATE))
@@ -23,14 +24,7 @@ STEP_HIGH, STEP_LOW = (tl.constexpr(part) for part in affine.step())
 DECIMALS = tl.constexpr(affine.DECIMALS)
 SPLITTER = tl.constexpr(affine.SPLITTER)
 SIXTH, TWENTIETH, TWENTYFOURTH = tl.constexpr(1.0 / 6.0), tl.constexpr(1.0 / 120.0), tl.constexpr(1.0 / 24.0)
-ROUNDING = tl.constexpr(1.5 * 2.0**52)  # x + this has no fraction: the sum is rounded, halves to even
 BLOCK = 64  # operations a program
-
-
-@triton.jit
-def rint(x):
-    """The nearest integer of abs(x) < 2**51, halves to even."""
-    return (x + ROUNDING) - ROUNDING
 
 
 @triton.jit
