@@ -77,11 +77,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--augment", choices=POLICIES, default="deit", help="a crop, DeiT's recipe, or a paper's")
     parser.add_argument(
-        "--mean", type=number(float, 0, 1), default=0.5, help="brightness, 0 to 1, that the model sees as zero"
+        "--mean", type=number(float, 0, 1), help="brightness that the model sees as zero (default: the policy's)"
     )
-    parser.add_argument(
-        "--std", type=number(float, 0.001, 1000), default=0.5, help="difference in brightness that it sees as one"
-    )
+    parser.add_argument("--std", type=number(float, 0.001, 1000), help="difference in brightness that it sees as one")
     parser.add_argument("--batch-size", type=number(int, 1), default=128, help="images a step and process")
     parser.add_argument("--epochs", type=number(int, 1), default=100, help="length of the run")
     parser.add_argument(
@@ -238,11 +236,13 @@ def main() -> None:
     args.device = join_processes()
     torch.manual_seed(args.seed * world_size() + rank())  # DDP gives all ranks the weights of rank 0
 
+    given = {"mean": args.mean, "std": args.std}
+    normalisation: Any = {name: (value,) * 3 for name, value in given.items() if value is not None}
     loader = gr.DataLoader(
         args.recipe,
         batch_size=args.batch_size,
         image_size=args.image_size,
-        augment=POLICIES[args.augment](mean=(args.mean,) * 3, std=(args.std,) * 3),
+        augment=POLICIES[args.augment](**normalisation),
         shuffle=True,
         drop_last=True,
         device=args.device,

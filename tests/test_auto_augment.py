@@ -23,7 +23,7 @@ RAND = [
     "rand-m9-mstd0.5-inc1", "rand-m9-mstd0.5", "rand-m15-n4-mmax20-mstd3-inc1-p0.8", "rand-n1-mstd101-inc1", "rand",
     "rand-m7-n3-tweights-mstd1", "rand-m6-t3a", "rand-m8-n2-t3aw-mstd2", "rand-m9-n1-p1.0-inc0", "rand-p0-m3",
 ]  # fmt: skip
-AUTO = [*POLICIES, "original-mstd0.5", "v0-mstd2", "3a-mstd1"]
+AUTO = [*POLICIES, "original-mstd0.5", "v0-mstd200", "v0-mstd2", "3a-mstd1"]
 
 
 class Recorded:

@@ -308,10 +308,10 @@ def parsed(config: str) -> AutoAugment:
         if key in given:
             raise ValueError(f"auto_augment {config!r} has the section {key!r} twice")
         given[key] = value
-    std = _std(float(given.get("mstd", "0")))
+    std = float(given.get("mstd", "0"))
     if name != "rand":
         return AutoAugment(POLICIES[name], std=std)
-    return _rand_augment(given, std, config)
+    return _rand_augment(given, _std(std), config)  # timm takes a large one for uniform in RandAugment only
 
 
 _WHOLE, _REAL = r"\d+", r"\d+(?:\.\d*)?(?:e[+]?\d+)?"

@@ -280,6 +280,7 @@ class DeiT:
         weights = None
         if self._mixup.active:
             (weights,) = on_device(parameters, MIX[:1], labels.device)
+            weights = checked_tensor("mix_weights", weights, (torch.float64,), (len(labels),), labels.device)
         return mixup.soft_targets(labels, weights, classes, self.label_smoothing)
 
     @property

@@ -114,6 +114,8 @@ def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
     policy, count, size = (*crop, None)[:3]
     if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", None):
         raise TypeError(f"crops[{i}][0] must be a policy such as gr.augment.Crop(), got {policy!r}")
+    if getattr(policy, "num_aug_repeats", 0) > 1:
+        raise ValueError(f"crops[{i}][0] must not repeat samples: num_aug_repeats=0; got {policy!r}")
     if getattr(policy, "soft", None):
         raise ValueError(
             f"crops[{i}][0] must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
