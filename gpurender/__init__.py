@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpurender.families.onepfrac import OnePFrac
     from gpurender.families.visualatom import VisualAtom
     from gpurender.loader import DataLoader
+    from gpurender.mixture import Mixture
     from gpurender.recipes import Recipe, recipe
     from gpurender.renderer import Renderer
 
@@ -26,6 +27,7 @@ _HOMES = {
     "DataLoader": "gpurender.loader",
     "Dataset": "gpurender.dataset",
     "FractalDB": "gpurender.families.fractaldb",
+    "Mixture": "gpurender.mixture",
     "OnePFrac": "gpurender.families.onepfrac",
     "Recipe": "gpurender.recipes",
     "Renderer": "gpurender.renderer",
@@ -37,6 +39,7 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "FractalDB",
+    "Mixture",
     "OnePFrac",
     "Recipe",
     "Renderer",

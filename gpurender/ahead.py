@@ -8,17 +8,43 @@ producer is a stream of the loader's own, one for its life.
   consumer has let go is not written to before it has been read. Wrappers that look ahead ask on a stream of theirs and
   train on the default one, so the producer waits for that as well.
 - The consumer waits for the producer: a batch is handed over with the event behind its last kernel. The host waits for
-  nothing.
+  nothing, unless a timeout asks it to.
 - A batch belongs to torch's allocator, which is told that the consumer's stream uses it (``record_stream``): it is not
   given away before that stream has done so, however long the consumer keeps it.
+
+On a CPU the same is done by a thread (:mod:`gpurender.background`), where it is asked for.
 """
 
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from gpurender.batches import Batch
+
+POLL = 0.0005  # seconds between two looks at an event that has a timeout
+
+
+class Producer(Protocol):
+    """What draws batches that are not needed yet, one after the other."""
+
+    def start(self, draw: Callable[[], Batch]) -> Any:
+        """A batch under way."""
+        ...
+
+    def hand_over(self, ready: Any, timeout: float) -> Batch:
+        """It, waited for ``timeout`` seconds at most (0: as long as it takes)."""
+        ...
+
+    def drop(self, ready: Any) -> None:
+        """It is not wanted any more."""
+        ...
+
+
+def timed_out(timeout: float) -> RuntimeError:
+    """The error of a batch that did not come in time."""
+    return RuntimeError(f"DataLoader timed out: no batch after {timeout:g} seconds (timeout={timeout:g})")
 
 
 class Ready(NamedTuple):
@@ -45,11 +71,24 @@ class Ahead:
             done.record(self._stream)
         return Ready(batch, done)
 
-    def hand_over(self, ready: Ready) -> Batch:
-        """The batch, for the stream that torch works on now."""
+    def hand_over(self, ready: Ready, timeout: float = 0) -> Batch:
+        """The batch, for the stream that torch works on now.
+
+        Raises:
+            RuntimeError: with a timeout: the GPU has not drawn it in that many seconds.
+        """
+        if timeout:
+            end = time.monotonic() + timeout
+            while not ready.done.query():
+                if time.monotonic() > end:
+                    raise timed_out(timeout)
+                time.sleep(POLL)
         consumer = torch.cuda.current_stream(self._device)
         consumer.wait_event(ready.done)
         images, targets = ready.batch
         for tensor in (*(images if isinstance(images, list) else [images]), targets):
             tensor.record_stream(consumer)
         return ready.batch
+
+    def drop(self, ready: Ready) -> None:
+        """Nothing is to be done: the allocator takes it back in the order of the stream."""

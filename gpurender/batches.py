@@ -3,10 +3,15 @@
 A batch is a pure function of its place (epoch, position). On a GPU nothing in it waits for the host, and the host reads
 nothing back: the place stands in a cell of device memory, the *cursor*, which every batch moves on by itself. So the
 launches of one batch are those of the next, and they can be captured in a CUDA graph (:mod:`gpurender.graphs`).
+
+Where the samples are chosen by the host (a user's sampler, a mixture), their numbers are copied into device memory
+instead.
 """
 
+import threading
 from typing import Any
 
+import numpy as np
 import torch
 
 from gpurender import graphs
@@ -58,7 +63,9 @@ class Batches:
             self._finish["memory_format"] = memory_format
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
         self._place = UNKNOWN  # of the cursor
+        self._given: torch.Tensor | None = None  # int64 [2, n] on the device: samples and numbers chosen by the host
         self._recorder = graphs.Recorder(renderer.device)
+        self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
     def draw(self, epoch: int, first: int, count: int, step: int, mixes: bool) -> Batch:
         """The samples at positions ``first`` to ``first + count - 1`` of an epoch.
@@ -75,14 +82,44 @@ class Batches:
             torch.OutOfMemoryError: naming batch and canvas.
         """
         policy = self._policy_of(epoch, mixes)
-        self._move(epoch, first)
-        self._place = UNKNOWN  # until all has been launched
-        key = (count, step, None if policy is self._policy else policy)
-        *views, targets = self._recorder.run(
-            key, lambda: self._launch(policy, count, step), lambda: self._set(epoch, first)
-        )
-        self._place = (epoch, first + step)
-        return (views if policy_views(policy) else views[0]), targets
+        with self._lock:
+            self._move(epoch, first)
+            self._place = UNKNOWN  # until all has been launched
+            tensors = self._recorder.run(
+                (count, step, self._key(policy)),
+                lambda: self._launch(policy, count, step),
+                lambda: self._set(epoch, first),
+            )
+            self._place = (epoch, first + step)
+        return _batch(policy, tensors)
+
+    def draw_samples(self, epoch: int, samples: np.ndarray, numbers: np.ndarray, mixes: bool) -> Batch:
+        """Samples that the host has chosen.
+
+        Args:
+            epoch: decides which policy is in force.
+            samples: int64 ``[count]``, in range.
+            numbers: their draw numbers, int64 ``[count]``, not negative.
+            mixes: whether the policy may mix samples.
+
+        Returns:
+            as :meth:`draw`.
+        """
+        policy, count = self._policy_of(epoch, mixes), len(samples)
+        chosen = torch.from_numpy(np.stack([samples, numbers]))  # [2, count] int64
+        with self._lock:
+            if self._given is None or self._given.shape[1] < count:
+                self._given = torch.zeros((2, count), dtype=torch.int64, device=self._renderer.device)
+                self._recorder.forget()  # graphs read from the memory that was there before
+            given = self._given[:, :count]
+            given.copy_(chosen, non_blocking=True)
+            # A mixture's launches depend on which samples these are, so there is no graph of them.
+            key = ("given", count, self._key(policy)) if self._renderer.recipe.shares is None else None
+            tensors = self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
+        return _batch(policy, tensors)
+
+    def _key(self, policy: Policy) -> Policy | None:
+        return None if policy is self._policy else policy
 
     def _policy_of(self, epoch: int, mixes: bool) -> Policy:
         """The policy in force."""
@@ -100,9 +137,27 @@ class Batches:
             repeats=self._repeats,
         )  # fmt: skip
         canvases = self._renderer.draw(samples, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
+        if not self._renderer.plain:
+            labels = self._renderer.labelled(samples, numbers, self._fresh)
         if self._repeats > 1:  # each copy has parameters of its own: those at its position
             places = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
             numbers = places + cursor[0] * len(recipe)
+        tensors = self._augmented(policy, canvases, numbers, labels)
+        cursor[1:].add_(step)
+        return tensors
+
+    def _launch_given(self, policy: Policy, given: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Everything of a batch whose samples and numbers are given, int64 ``[2, B]``; ``host``: the samples there."""
+        samples, numbers = given
+        drawn = samples if self._renderer.recipe.shares is None else host
+        canvases = self._renderer.draw(drawn, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
+        return self._augmented(policy, canvases, numbers, self._renderer.labelled(samples, numbers, self._fresh))
+
+    def _augmented(
+        self, policy: Policy, canvases: torch.Tensor, numbers: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """Views and targets."""
+        recipe = self._renderer.recipe
         parameters = policy.draw(
             numbers, seed=self._seed, canvas_size=recipe.image_size, image_size=self._finish["image_size"]
         )
@@ -111,13 +166,12 @@ class Batches:
         except torch.cuda.OutOfMemoryError as error:
             size, dtype = self._finish["image_size"], self._finish["dtype"]
             raise torch.cuda.OutOfMemoryError(
-                f"{self._renderer.device} has no memory for a batch of {count} images of 3 x {size} x {size} {dtype} "
-                f"and what makes them; take a smaller batch_size ({str(error).splitlines()[0]})"
+                f"{self._renderer.device} has no memory for a batch of {len(labels)} images of 3 x {size} x {size} "
+                f"{dtype} and what makes them; take a smaller batch_size ({str(error).splitlines()[0]})"
             ) from None
         targets = labels
         if hasattr(policy, "targets"):
             targets = policy.targets(labels, parameters, recipe.classes)
-        cursor[1:].add_(step)
         return (*images, targets) if policy_views(policy) else (images, targets)
 
     def _move(self, epoch: int, first: int) -> None:
@@ -131,3 +185,8 @@ class Batches:
         assert self._cursor is not None
         self._cursor[0].fill_(epoch)
         self._cursor[1].fill_(first)
+
+
+def _batch(policy: Policy, tensors: tuple[torch.Tensor, ...]) -> Batch:
+    *views, targets = tensors
+    return (views if policy_views(policy) else views[0]), targets

@@ -23,7 +23,9 @@ BATCH = 64
 def export(
     recipe: Recipe | str, directory: str | os.PathLike[str], *, limit: int | None = None, device: str = "cpu"
 ) -> tuple[int, int]:
-    """Write ``directory/<class>/<class>_<instance>.png`` and the recipe itself as ``directory/recipe.json``.
+    """Write ``directory/<label>/<class>_<instance>.png`` and the recipe itself as ``directory/recipe.json``.
+
+    Label and class are the same but for a recipe with label noise.
 
     Every file is there whole or not at all, so a run that was killed is finished by running it again.
 
@@ -44,24 +46,38 @@ def export(
     total = total if limit is None else min(total, checks.integer("limit", limit, 1, 2**63 - 1))
     root = Path(directory)
     _claim(root, renderer.recipe)
-    written = 0
+    places, written = Places(root, renderer.recipe), 0
     with (
         ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool,
         progress(total=total, desc=f"export to {root}", unit="image") as bar,
     ):
         for first in range(0, total, BATCH):
-            samples = range(first, min(first + BATCH, total))
-            missing = [sample for sample in samples if not image_path(root, renderer.recipe, sample).exists()]
-            written += _write(renderer, root, missing, pool)
+            samples = list(range(first, min(first + BATCH, total)))
+            paths = places.paths(samples, renderer.recipe.joint(renderer.labels(samples)).tolist())
+            missing = {sample: path for sample, path in zip(samples, paths, strict=True) if not path.exists()}
+            written += _write(renderer, missing, pool)
             bar.update(len(samples))
     return written, total - written
 
 
-def image_path(root: Path, recipe: Recipe, sample: int) -> Path:
-    """Where the image of a sample lies."""
-    label, instance = divmod(sample, recipe.instances)
-    name, digits = recipe.class_name(label), max(4, len(str(recipe.instances - 1)))
-    return root / name / f"{name}_{instance:0{digits}d}.png"
+class Places:
+    """Where the images of a recipe lie."""
+
+    def __init__(self, root: Path, recipe: Recipe) -> None:
+        self._root, self._recipe = root, recipe
+        self._digits = max(4, len(str(recipe.instances - 1)))
+        counts = recipe.class_counts()
+        self._ends = np.cumsum(counts)
+        self._begins = self._ends - counts
+
+    def paths(self, samples: list[int], labels: list[int]) -> list[Path]:
+        """The files of samples that have these labels."""
+        found = []
+        for sample, label in zip(samples, labels, strict=True):
+            number = int(np.searchsorted(self._ends, sample, side="right"))
+            instance, name = sample - int(self._begins[number]), self._recipe.class_name(number)
+            found.append(self._root / self._recipe.class_name(label) / f"{name}_{instance:0{self._digits}d}.png")
+        return found
 
 
 def _claim(root: Path, recipe: Recipe) -> None:
@@ -91,15 +107,14 @@ def _claim(root: Path, recipe: Recipe) -> None:
             Path(temporary).write_text(recipe.to_json() + "\n", encoding="utf-8")
 
 
-def _write(renderer: Renderer, root: Path, samples: list[int], pool: ThreadPoolExecutor) -> int:
-    """Draw and write some images; their number."""
-    if not samples:
+def _write(renderer: Renderer, missing: dict[int, Path], pool: ThreadPoolExecutor) -> int:
+    """Draw and write the images of some samples; their number."""
+    if not missing:
         return 0
-    paths = [image_path(root, renderer.recipe, sample) for sample in samples]
-    for folder in {path.parent for path in paths}:
+    for folder in {path.parent for path in missing.values()}:
         folder.mkdir(exist_ok=True)
-    pictures = renderer(samples).permute(0, 2, 3, 1).cpu().numpy()  # [N, S, S, C] uint8
-    jobs = [pool.submit(_save, picture, path) for picture, path in zip(pictures, paths, strict=True)]
+    pictures = renderer(list(missing)).permute(0, 2, 3, 1).cpu().numpy()  # [N, S, S, C] uint8
+    jobs = [pool.submit(_save, picture, path) for picture, path in zip(pictures, missing.values(), strict=True)]
     try:
         for job in jobs:
             job.result()
@@ -109,7 +124,7 @@ def _write(renderer: Renderer, root: Path, samples: list[int], pool: ThreadPoolE
         with contextlib.suppress(Exception):
             [job.result() for job in jobs if not job.cancelled()]
         raise
-    return len(samples)
+    return len(missing)
 
 
 def _save(picture: np.ndarray, path: Path) -> None:

@@ -39,11 +39,11 @@ class Recorder:
         """The tensors that ``launches()`` makes, new ones every time.
 
         Args:
-            key: what the launches depend on, apart from device memory.
+            key: what the launches depend on, apart from device memory; ``None``: on more, so they are not captured.
             launches: called to launch or to capture them.
             restart: sets device memory to what it was before, called before they are captured.
         """
-        if self._off:
+        if self._off or key is None:
             return launches()
         if key in self._graphs:
             graph, tensors = self._graphs[key]
@@ -62,6 +62,11 @@ class Recorder:
                 restart()
                 return launches()
         return plain
+
+    def forget(self) -> None:
+        """Throw away what was captured: memory that it reads has moved."""
+        self._graphs.clear()
+        self._runs.clear()
 
     def _capture(
         self, key: Hashable, launches: Callable[[], Tensors], plain: Tensors, restart: Callable[[], None]

@@ -1,31 +1,34 @@
 """DataLoader: draws the batches of a recipe where torch's would load them."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpurender import checks, devices
+from gpurender import checks, devices, keywords, states
 from gpurender import world as worlds
-from gpurender.ahead import Ahead, Ready
+from gpurender.ahead import Ahead, Producer
 from gpurender.augment import Policy, Resize
+from gpurender.background import Background
 from gpurender.batches import Batch, Batches
 from gpurender.dataset import Dataset
 from gpurender.kernels.augment import MAX_SIDE
-from gpurender.order import last_epoch, permuted, share, steps
+from gpurender.order import last_epoch, placed, share, steps
+from gpurender.passes import Pass, Step
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
+from gpurender.samplers import NOTHING, BatchSampler, Given, Sampler
 from gpurender.world import World
 
 __all__ = ["DataLoader"]
 
-STATE_VERSION = 2
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_BATCH_SIZE = 2**31 - 1
+PLACES = 2**40  # of an epoch of a user's sampler: its draw numbers are epoch * PLACES + place
 
 
 class DataLoader:
@@ -82,58 +85,86 @@ class DataLoader:
         RuntimeError: the device is a GPU and the packages that compile its kernels are missing.
     """
 
-    # What code that introspects torch's DataLoader looks for: no workers, no pinned copies, nothing to collate.
+    # What code that introspects torch's DataLoader looks for: no workers, no pinned copies.
     num_workers = 0
     pin_memory = False
     pin_memory_device = ""
     persistent_workers = False
-    prefetch_factor = None
     multiprocessing_context = None
-    collate_fn = None
-    generator = None
     worker_init_fn = None
-    timeout = 0
     in_order = True
 
     def __init__(
         self,
-        recipe: Recipe | str | os.PathLike[str],
+        recipe: Recipe | Dataset | str | os.PathLike[str],
         batch_size: int = 1,
+        shuffle: bool | None = None,
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
         *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
         image_size: int = 224,
         augment: Policy | None = None,
-        shuffle: bool = False,
-        drop_last: bool = False,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
-        seed: int = 0,
+        seed: int | None = None,
         fresh: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        self._recipe = as_recipe(recipe)
+        self._recipe = _recipe(recipe)
+        self._shuffle = False if shuffle is None else checks.boolean("shuffle", shuffle)
+        self._drop_last = checks.boolean("drop_last", drop_last)
+        keywords.check_sampling(batch_size, shuffle, sampler, batch_sampler, drop_last)
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
         self._image_size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self._policy = _policy(augment)
-        self._shuffle = checks.boolean("shuffle", shuffle)
-        self._drop_last = checks.boolean("drop_last", drop_last)
         self._dtype = _dtype(dtype)
-        self._seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
+        self.generator = generator
+        self._seed = keywords.seed_of(seed, generator)
         self._fresh = checks.boolean("fresh", fresh)
         self._fixed_world = worlds.checked(rank, world_size)
         self._memory_format = _memory_format(memory_format)
+        self.collate_fn = keywords.checked_collate(collate_fn)
+        self.prefetch_factor, self.timeout = keywords.checked_ahead(prefetch_factor, timeout)
         self._repeats = max(1, getattr(self._policy, "num_aug_repeats", 1))
+        self._given: Given | None = None  # a user's sampler, instead of the order of ours
+        if sampler is not None or batch_sampler is not None:
+            self._given = Given(sampler, batch_sampler, self._batch_size, self._drop_last, len(self._recipe))
+            if self._repeats > 1:
+                raise ValueError(f"{self._given.name} must be left out: augment repeats samples (num_aug_repeats)")
+        if getattr(self._recipe, "labels", None) == "separate" and getattr(self._policy, "soft", False):
+            raise ValueError(
+                "augment must not mix samples or smooth labels: the recipe is a mixture of separate labels"
+            )
         self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device))
         self._dataset = Dataset(self._recipe)
         self._batches: Batches | None = None  # both made when the first batch is asked for
-        self._ahead: Ahead | None = None
+        self._ahead: Producer | None = None
+        self._process = os.getpid()  # whose they are
 
         self._epoch = 0  # the place: (epoch, position) of the sample after the last one handed out, over all ranks
         self._position = 0
+        self._mark: str | None = NOTHING  # of a user's sampler there
         self._resumes = False  # the place was loaded and no batch has been handed out since
         self._moves = 0  # how often the place was set by a call, not by an iteration
+        keywords.note_neutral(
+            num_workers, pin_memory, worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device,
+            in_order,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -143,9 +174,9 @@ class DataLoader:
         return self._dataset
 
     @property
-    def batch_size(self) -> int:
-        """Samples of a batch on each rank."""
-        return self._batch_size
+    def batch_size(self) -> int | None:
+        """Samples of a batch on each rank; ``None`` where a ``batch_sampler`` decides."""
+        return self._batch_size if self._given is None or self._given.name == "sampler" else None
 
     @property
     def drop_last(self) -> bool:
@@ -153,13 +184,19 @@ class DataLoader:
         return self._drop_last
 
     @property
-    def sampler(self) -> "Sampler":
-        """This rank's sample numbers of the coming pass, as an object that forwards ``set_epoch`` to the loader."""
-        return Sampler(self)
+    def sampler(self) -> Any:
+        """The sampler that was given; else this rank's sample numbers of the coming pass, as an object whose
+        ``set_epoch`` is the loader's.
+        """
+        if self._given is None:
+            return Sampler(self)
+        return self._given.source if self._given.name == "sampler" else getattr(self._given.source, "sampler", None)
 
     @property
-    def batch_sampler(self) -> "BatchSampler":
-        """The same numbers in the lists that make the batches."""
+    def batch_sampler(self) -> Any:
+        """The batch sampler that was given; else the numbers in the lists that make the batches."""
+        if self._given is not None and self._given.name == "batch_sampler":
+            return self._given.source
         return BatchSampler(self)
 
     @property
@@ -172,57 +209,60 @@ class DataLoader:
         self._mixes = checks.boolean("mixup_enabled", enabled)
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, equal on all ranks."""
+        """Batches of a whole epoch, equal on all ranks; of a user's sampler, as many as its own length makes."""
+        if self._given is not None:
+            return len(self._given)
         return steps(len(self._recipe), self._batch_size, self._world().world_size, self._drop_last)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return _Pass(self)
+    def __iter__(self) -> Iterator[Any]:
+        return Pass(self)
 
     # --------------------------------------------------------------------------------------------------------- state
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be this epoch, from its beginning; of the current epoch a loaded position is kept."""
-        epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self._recipe)))
+        """Let the next pass be this epoch, from its beginning; of the current epoch a loaded position is kept.
+
+        A user's sampler is told as well.
+        """
+        epoch = checks.integer("epoch", epoch, 0, self._last_epoch())
+        if self._given is not None:
+            self._given.set_epoch(epoch)
         if epoch != self._epoch:
-            self._move(epoch, 0, resumes=False)
+            self._move(epoch, 0, NOTHING, resumes=False)
 
     def state_dict(self) -> dict[str, int | str]:
         """The place after the last batch handed out and what the order depends on.
 
         ``epoch``, and ``position``: how many samples of it all ranks together have been given. The last batch of an
-        epoch already makes it position 0 of the next.
+        epoch already makes it position 0 of the next. With a user's sampler, ``position`` is this rank's, and there
+        are also its ``rank``, ``world_size`` and ``mark``, a digest of the numbers that the sampler gave.
         """
-        return {**self._identity(), "epoch": self._epoch, "position": self._position}
+        place: dict[str, int | str] = {"epoch": self._epoch, "position": self._position}
+        if self._given is not None:
+            place |= {**self._world()._asdict(), "mark": self._mark or NOTHING}
+        return {**self._identity(), **place}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue at a place: the next pass begins with the batch that would have come.
 
         Raises:
-            TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle and fresh. The
-                loader then stays as it was.
+            TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle and fresh (and,
+                with a user's sampler, number of ranks). The loader then stays as it was.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state must be what state_dict() returned, got {type(state_dict).__name__}")
-        state_dict = _migrated(state_dict)
-        expected = self.state_dict()
-        for name in expected:
-            if name not in state_dict:
-                raise ValueError(f"state must have the keys {sorted(expected)}, {name!r} is missing")
-        if unknown := [name for name in state_dict if name not in expected]:
-            raise ValueError(f"state must have the keys {sorted(expected)}, got also {unknown[0]!r:.80}")
-        for name, ours in self._identity().items():
-            theirs = state_dict[name]
-            if type(theirs) is not type(ours) or theirs != ours:
-                raise ValueError(f"state is of another stream: its {name} is {theirs!r:.80}, this loader's is {ours!r}")
-        length = len(self._recipe)
-        epoch = checks.integer("state['epoch']", state_dict["epoch"], 0, last_epoch(length))
-        position = checks.integer("state['position']", state_dict["position"], 0, length - 1)
-        self._move(epoch, position, resumes=True)
+        state, ours = states.checked(state_dict, self.state_dict(), tuple(self._identity()))
+        length = len(self._recipe) if self._given is None else PLACES
+        epoch = checks.integer("state['epoch']", state["epoch"], 0, self._last_epoch())
+        position = checks.integer("state['position']", state["position"], 0, length - 1)
+        mark: str | None = NOTHING
+        if self._given is not None:
+            mark = states.checked_mark(state, ours)
+            self._given.set_epoch(epoch)
+        self._move(epoch, position, mark, resumes=True)
 
     def _identity(self) -> dict[str, int | str]:
         """What decides which samples come when and what they show, apart from the augmentation, which may change."""
         return {
-            "version": STATE_VERSION,
+            "version": states.VERSION,
             "recipe": self._recipe.fingerprint,
             "length": len(self._recipe),
             "seed": self._seed,
@@ -231,18 +271,21 @@ class DataLoader:
             "repeats": self._repeats,
         }
 
-    def _move(self, epoch: int, position: int, *, resumes: bool) -> None:
-        self._epoch, self._position, self._resumes = epoch, position, resumes
+    def _last_epoch(self) -> int:
+        return last_epoch(len(self._recipe) if self._given is None else PLACES)
+
+    def _move(self, epoch: int, position: int, mark: str | None, *, resumes: bool) -> None:
+        self._epoch, self._position, self._mark, self._resumes = epoch, position, mark, resumes
         self._moves += 1
 
-    def _handed_out(self, epoch: int, position: int, moves: int) -> None:
+    def _handed_out(self, epoch: int, position: int, mark: str | None, moves: int) -> None:
         """Move on after a batch, unless the place was set while the pass that drew it was already under way."""
         if moves == self._moves:
-            self._epoch, self._position, self._resumes = epoch, position, False
+            self._epoch, self._position, self._mark, self._resumes = epoch, position, mark, False
 
-    def _start(self) -> tuple[int, int]:
-        """Epoch and position at which a pass begins."""
-        return self._epoch, self._position if self._resumes else 0
+    def _start(self) -> tuple[int, int, str | None]:
+        """Epoch, position and mark at which a pass begins."""
+        return (self._epoch, self._position, self._mark) if self._resumes else (self._epoch, 0, NOTHING)
 
     # ------------------------------------------------------------------------------------------------------- drawing
 
@@ -254,156 +297,93 @@ class DataLoader:
 
     def _samples(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Sample numbers at positions of an epoch; int64 ``[b]``."""
-        places = positions // self._repeats
-        return permuted(places, len(self._recipe), self._seed, epoch) if self._shuffle else places
+        return placed(self._recipe, positions, epoch, self._seed, self._shuffle, self._repeats)
+
+    def _steps(self, epoch: int, position: int, mark: str | None, world: World) -> Iterator[Step]:
+        """The batches that are left of an epoch."""
+        if self._given is not None:
+            for samples, behind, after in self._given.batches(position, mark):
+                first = behind - len(samples)
+                yield Step(partial(self._draw_given, epoch, samples, first, world), behind, after)
+            return
+        step = self._batch_size * world.world_size
+        while len(positions := self._share(position, world)):
+            position += step
+            yield Step(partial(self._draw, epoch, positions, world), position, NOTHING)
 
     def _draw(self, epoch: int, positions: np.ndarray, world: World) -> Batch:
         """The batch of consecutive positions of an epoch."""
+        if self._recipe.shares is not None:
+            samples = self._samples(epoch, np.arange(positions[0], positions[0] + len(positions)) % len(self._recipe))
+            numbers = epoch * len(self._recipe) + positions
+            return self._drawer().draw_samples(epoch, samples, numbers, self._mixes)
+        step = self._batch_size * world.world_size
+        return self._drawer().draw(epoch, int(positions[0]), len(positions), step, self._mixes)
+
+    def _draw_given(self, epoch: int, samples: np.ndarray, first: int, world: World) -> Batch:
+        """The batch of numbers that a user's sampler gave this rank at places ``first`` and behind.
+
+        A sampler may give a number twice. So that no two images are augmented alike (nor, if fresh, drawn alike), their
+        randomness is that of the place, among all ranks.
+        """
+        if (first + len(samples)) * world.world_size > PLACES:
+            raise ValueError(f"{self._given.name} must give fewer than {PLACES} numbers an epoch")  # type: ignore[union-attr]
+        places = np.arange(first, first + len(samples), dtype=np.int64) * world.world_size + world.rank
+        return self._drawer().draw_samples(epoch, samples, epoch * PLACES + places, self._mixes)
+
+    def _drawer(self) -> Batches:
+        """What draws, made at the first batch, and by a forked process for itself."""
+        self._after_fork()
         if self._batches is None:
             self._batches = Batches(
                 self._renderer, self._policy, image_size=self._image_size, dtype=self._dtype,
                 memory_format=self._memory_format, seed=self._seed, shuffle=self._shuffle, fresh=self._fresh,
                 repeats=self._repeats,
             )  # fmt: skip
-        step = self._batch_size * world.world_size
-        return self._batches.draw(epoch, int(positions[0]), len(positions), step, self._mixes)
+        return self._batches
 
-    def _producer(self) -> Ahead | None:
-        """What draws ahead, on a GPU."""
+    def _depth(self) -> int:
+        """How many batches are drawn ahead of the one handed out."""
+        if self.prefetch_factor is not None:
+            return self.prefetch_factor
+        return 1 if self.timeout or devices.on_gpu(self._renderer.device) else 0
+
+    def _producer(self) -> Producer | None:
+        """What draws ahead: a stream on a GPU, a thread on a CPU where that is asked for."""
+        self._after_fork()
         if self._ahead is None and devices.on_gpu(self._renderer.device):
             self._ahead = Ahead(self._renderer.device)
+        if self._ahead is None and (self._depth() or self.timeout):
+            self._ahead = Background()
         return self._ahead
+
+    def _after_fork(self) -> None:
+        """Threads, streams and locks are the parent's; a forked process makes its own."""
+        if self._process != os.getpid():
+            self._process, self._batches, self._ahead = os.getpid(), None, None
+
+    def _collated(self, batch: Batch) -> Any:
+        """The batch, or what a user's ``collate_fn`` makes of its samples."""
+        if self.collate_fn is None:
+            return batch
+        images, targets = batch
+        seen = list(zip(*images, strict=True)) if isinstance(images, list) else list(images)
+        return self.collate_fn(list(zip(seen, targets, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy makes its own stream and cursor."""
         return self.__dict__ | {"_batches": None, "_ahead": None}
 
 
-class _Pass(Iterator[Batch]):
-    """One pass over a loader: the rest of one epoch.
-
-    It holds a place and nothing else, so leaving it midway costs nothing. The loader's state moves on when a batch is
-    handed out, the last one included: Lightning never asks for one more.
-    """
-
-    def __init__(self, loader: DataLoader) -> None:
-        self._loader = loader
-        self._moves = loader._moves
-        self._epoch, self._position = loader._start()
-        self._world: World | None = None  # looked up at the first batch; the process group may not exist before
-        self._over = False
-        self._prepared: Ready | None = None  # on a GPU: the batch at the place, under way
-
-    def __next__(self) -> Batch:
-        if self._over:
-            raise StopIteration
-        loader, world = self._loader, self._begun()
-        positions = loader._share(self._position, world)
-        if not len(positions):  # dropped: less than a step
-            self._finish()
-            raise StopIteration
-        following = loader._share(self._position + loader.batch_size * world.world_size, world)
-        batch = self._batch(
-            positions, following, world
-        )  # if this raises, nothing has moved: ask again for the same one
-        self._position += loader.batch_size * world.world_size
-        if len(following):
-            loader._handed_out(self._epoch, self._position, self._moves)
-        else:
-            self._finish()
-        return batch
-
-    def _batch(self, positions: np.ndarray, following: np.ndarray, world: World) -> Batch:
-        """The batch at these positions; on a GPU the one that follows is under way when this returns."""
-        loader, epoch = self._loader, self._epoch
-        producer = loader._producer()
-        if producer is None:
-            return loader._draw(epoch, positions, world)
-        ready = self._prepared or producer.start(lambda: loader._draw(epoch, positions, world))
-        self._prepared = None
-        if len(following):
-            with contextlib.suppress(Exception):  # then it is drawn, and raises, when its turn has come
-                self._prepared = producer.start(lambda: loader._draw(epoch, following, world))
-        return producer.hand_over(ready)
-
-    def _begun(self) -> World:
-        if self._world is None:
-            self._world = self._loader._world()
-            if self._moves != self._loader._moves:  # a state was loaded, or an epoch set, after iter()
-                self._epoch, self._position = self._loader._start()
-                self._moves = self._loader._moves
-        return self._world
-
-    def _finish(self) -> None:
-        self._over = True
-        self._loader._handed_out(self._epoch + 1, 0, self._moves)
-
-
-class BatchSampler:
-    """The lists of sample numbers that make this rank's batches of the coming pass."""
-
-    def __init__(self, loader: DataLoader) -> None:
-        self._loader = loader
-
-    @property
-    def sampler(self) -> "Sampler":
-        """The numbers themselves."""
-        return Sampler(self._loader)
-
-    @property
-    def batch_size(self) -> int:
-        """Samples of a batch on this rank."""
-        return self._loader.batch_size
-
-    @property
-    def drop_last(self) -> bool:
-        """Whether an incomplete last step is left out."""
-        return self._loader.drop_last
-
-    def set_epoch(self, epoch: int) -> None:
-        """The loader's ``set_epoch``."""
-        self._loader.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        loader, world = self._loader, self._loader._world()
-        epoch, position = loader._start()
-        while len(positions := loader._share(position, world)):
-            yield loader._samples(epoch, positions).tolist()
-            position += loader.batch_size * world.world_size
-
-
-class Sampler:
-    """This rank's sample numbers of the coming pass, in the order they are drawn."""
-
-    def __init__(self, loader: DataLoader) -> None:
-        self._loader = loader
-
-    def set_epoch(self, epoch: int) -> None:
-        """The loader's ``set_epoch``."""
-        self._loader.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        """Samples that this rank draws in a whole epoch."""
-        loader, world = self._loader, self._loader._world()
-        before = len(loader) - 1  # full batches before the last one, which may be smaller
-        if before < 0:
-            return 0
-        last = loader._share(before * loader.batch_size * world.world_size, world)
-        return before * loader.batch_size + len(last)
-
-    def __iter__(self) -> Iterator[int]:
-        for samples in BatchSampler(self._loader):
-            yield from samples
-
-
-def _migrated(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state of version 1, from before samples could be repeated, as one of version 2."""
-    if type(state.get("version")) is int and state["version"] == 1 and "repeats" not in state:
-        return {**state, "version": STATE_VERSION, "repeats": 1}
-    return state
+def _recipe(recipe: Any) -> Recipe:
+    """A recipe, also that of a dataset; a dataset's transform would not be applied."""
+    if not isinstance(recipe, Dataset):
+        return as_recipe(recipe)
+    if recipe.transform is not None:
+        raise ValueError(
+            f"recipe must be a dataset without transform (augment= says what is done), got {recipe.transform!r:.80}"
+        )
+    return recipe.recipe
 
 
 def _policy(augment: Any) -> Policy:

@@ -28,12 +28,16 @@ in the place of the sum, as in the usual balanced network, it was 1e-2).
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gpurender import checks
 from gpurender.randomness import Stream, bounded, halves
 from gpurender.world import World
+
+if TYPE_CHECKING:
+    from gpurender.recipes import Recipe
 
 ROUNDS = 10
 MIN_SIDE = 4
@@ -79,6 +83,16 @@ def permuted(positions: np.ndarray, length: int, seed: int, epoch: int) -> np.nd
         cells[outside] = _rounds(cells[outside], columns, rows, seed, epoch)
         outside = outside[cells[outside] >= length]
     return cells
+
+
+def placed(
+    recipe: "Recipe", positions: np.ndarray, epoch: int, seed: int, shuffle: bool, repeats: int = 1
+) -> np.ndarray:
+    """Sample numbers at positions of a recipe's epoch, int64 ``[n]`` both; ``repeats`` positions share a sample."""
+    places = positions // repeats
+    if recipe.shares is not None:
+        return recipe.shares.samples(places, -(-len(recipe) // repeats), epoch, seed, shuffle)
+    return permuted(places, len(recipe), seed, epoch) if shuffle else places
 
 
 def _rounds(cells: np.ndarray, columns: int, rows: int, seed: int, epoch: int) -> np.ndarray:

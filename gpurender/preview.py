@@ -39,12 +39,10 @@ def contact_sheet(
     rows, cols = checks.integer("rows", rows, 1, 64), checks.integer("cols", cols, 1, 64)
     recipe = renderer.recipe
     rows = min(rows, recipe.classes)
-    classes = np.linspace(0, recipe.classes - 1, rows).astype(np.int64)
-    places = np.linspace(0, max(recipe.instances, cols) - 1, cols).astype(np.int64)
-    samples = classes[:, None] * recipe.instances + places % recipe.instances  # [R, C]
+    samples, epochs = _shown(recipe, rows, cols)  # [R, C] both
     pictures = np.empty((rows, cols, cell, cell, 3), np.uint8)
-    for col, epoch in enumerate((places // recipe.instances).tolist()):  # a column is a batch: classes are mixed
-        pictures[:, col] = _pictures(renderer, samples[:, col], epoch, augment, cell)
+    for col in range(cols):  # a column is a batch: classes are mixed
+        pictures[:, col] = _pictures(renderer, samples[:, col], epochs[:, col], augment, cell)
     height, width = (GAP + count * (cell + GAP) for count in samples.shape)
     sheet = np.full((height, width, 3), PAPER, np.uint8)
     for row, col in np.ndindex(rows, cols):
@@ -53,14 +51,29 @@ def contact_sheet(
     return Image.fromarray(sheet)
 
 
-def _pictures(renderer: Renderer, samples: np.ndarray, epoch: int, augment: Policy | None, cell: int) -> np.ndarray:
+def _shown(recipe: Recipe, rows: int, cols: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and epochs, int64 ``[rows, cols]`` both: classes that have images, and instances, far apart."""
+    counts = recipe.class_counts()
+    present = np.flatnonzero(counts)
+    classes = present[np.linspace(0, len(present) - 1, rows).astype(np.int64)]
+    begins, counts = (np.cumsum(counts) - counts)[classes, None], counts[classes, None]  # [R, 1]
+    last = np.maximum(counts, cols) - 1
+    places = np.floor(np.linspace(0, 1, cols) * last + 1e-9).astype(np.int64)  # [R, C]
+    return begins + places % counts, places // counts
+
+
+def _pictures(
+    renderer: Renderer, samples: np.ndarray, epochs: np.ndarray, augment: Policy | None, cell: int
+) -> np.ndarray:
     """uint8 [N, cell, cell, 3]."""
     from gpurender.augment import Resize
 
     policy = Resize() if augment is None else augment
-    numbers = samples + epoch * len(renderer.recipe)
+    numbers = samples + epochs * len(renderer.recipe)
+    drawn = [renderer(samples[epochs == epoch], int(epoch)) for epoch in np.unique(epochs)]
+    canvases = torch.cat(drawn)[torch.from_numpy(np.argsort(np.argsort(epochs, kind="stable"))).to(renderer.device)]
     parameters = policy.draw(numbers, canvas_size=renderer.recipe.image_size, image_size=cell)
-    images = policy.apply(renderer(samples, epoch), parameters, image_size=cell)  # [N, 3, cell, cell], normalised
+    images = policy.apply(canvases, parameters, image_size=cell)  # [N, 3, cell, cell], normalised
     mean, std = (torch.tensor(getattr(policy, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
     levels = (images.cpu() * std + mean) * 255.0
     return levels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()

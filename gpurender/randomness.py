@@ -44,6 +44,7 @@ class Stream(IntEnum):
     ERASING = 17  # random erasing: whether, how many, boxes, the key of the noise
     ERASED = 18  # random erasing: the noise itself, keyed by image
     VIEW = 19  # the keys of several views of one sample
+    LABEL = 20  # label noise: whether, and which other class
 
 
 def halves(value: int) -> tuple[int, int]:

@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from gpurender import checks
+import numpy as np
+
+from gpurender import checks, labels
 from gpurender.randomness import LAYOUT
 
 FORMAT = 1  # of the JSON text
@@ -15,6 +17,7 @@ MAX_IMAGE_SIZE = 8192
 MAX_CLASSES = 10_000_000  # their parameters are held in memory
 MAX_INSTANCES = 2**31 - 1
 VARIANTS = ("released", "paper")
+OPTIONS = ("class_prior", "label_noise")  # of every family; they change labels and numbers, never a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,10 @@ class Recipe:
         image_size: side of the square canvas in pixels, 16 to 8192.
         seed: unsigned 64-bit key of all the recipe's randomness.
         variant: ``"released"`` draws as the authors' released generator does, ``"paper"`` as their paper says.
+        class_prior: a long tail: how many times more images the first class has than the last, or a weight for each
+            class; ``instances`` are then those of the largest (:mod:`gpurender.labels`).
+        label_noise: the probability of a wrong label, or a matrix ``[classes][classes]`` of the probabilities of
+            label k for class c.
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
@@ -37,12 +44,15 @@ class Recipe:
 
     family: ClassVar[str] = ""
     channels: ClassVar[int] = 1
+    shares: ClassVar[Any] = None  # of a mixture: in which order its recipes come
 
     classes: int = 1000
     instances: int = 1
     image_size: int = 512
     seed: int = 0
     variant: str = "released"
+    class_prior: Any = None  # once made: float | tuple[float, ...] | None
+    label_noise: Any = None  # once made: float | tuple[tuple[float, ...], ...] | None
 
     def __post_init__(self) -> None:
         if type(self) is Recipe:
@@ -52,6 +62,8 @@ class Recipe:
         self._set("image_size", checks.integer("image_size", self.image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE))
         self._set("seed", checks.integer("seed", self.seed, 0, checks.UINT64_MAX))
         self._set("variant", checks.choice("variant", self.variant, VARIANTS))
+        self._set("class_prior", labels.checked_prior(self.class_prior, self.classes, self.instances))
+        self._set("label_noise", labels.checked_noise(self.label_noise, self.classes))
 
     def _set(self, name: str, value: Any) -> None:
         """Store a normalised field; only ``__post_init__`` may, a recipe is frozen afterwards."""
@@ -63,7 +75,17 @@ class Recipe:
             self._set(name, value)
 
     def __len__(self) -> int:
-        return self.classes * self.instances
+        if self.class_prior is None:
+            return self.classes * self.instances
+        return int(self.class_counts().sum())
+
+    def class_counts(self) -> np.ndarray:
+        """Images of each class, int64 ``[classes]``; samples are numbered class by class."""
+        return labels.class_counts(self.class_prior, self.classes, self.instances)
+
+    def joint(self, labels: Any) -> Any:
+        """Labels as numbers of classes: they are, but for a mixture with separate labels."""
+        return labels
 
     def class_name(self, label: int) -> str:
         """Name of a class: its number in at least five digits, as the published folders are named."""
@@ -71,7 +93,16 @@ class Recipe:
 
     def canonical(self) -> dict[str, Any]:
         """All that decides a pixel or a label, and nothing else; a family drops here what its other fields override."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in OPTIONS:
+            del values[name]
+        counts = self.class_counts() if self.class_prior is not None else None
+        if counts is not None and (counts != self.instances).any():
+            values["class_counts"] = hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()
+        noise = labels.noise_table(self.label_noise, self.classes)
+        if noise is not None:
+            values["label_noise"] = hashlib.sha256(noise.astype("<i8").tobytes()).hexdigest()
+        return values
 
     def catalog(self, device: Any, cache_bytes: int = 0) -> Any:
         """What the family knows of all its classes: parameters, found or drawn once, and kept on the device.
@@ -79,6 +110,10 @@ class Recipe:
         ``cache_bytes``: what else it may keep there to draw images faster.
         """
         raise TypeError(f"{type(self).__name__} draws nothing")
+
+    def label_tables(self, device: Any) -> labels.Labels:
+        """What says on a device which class and which label a sample has."""
+        return labels.Labels(self, device)
 
     def canvases(self, catalog: Any, samples: Any, numbers: Any, fresh: bool) -> Any:
         """uint8 ``[N, C, S, S]`` of samples whose randomness has the draw numbers, int64 ``[N]`` both; on their device,
@@ -96,8 +131,21 @@ class Recipe:
 
     def to_json(self) -> str:
         """The recipe as JSON text; ``Recipe.from_json`` gives back an equal recipe."""
+        return json.dumps({"gpurender": FORMAT, **self._data()}, allow_nan=False)
+
+    def _data(self) -> dict[str, Any]:
+        """Family and parameters; options that are not used are not mentioned."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return json.dumps({"gpurender": FORMAT, "family": self.family, **values}, allow_nan=False)
+        used = {name: value for name, value in values.items() if name not in OPTIONS or value is not None}
+        return {"family": self.family, **used}
+
+    @classmethod
+    def _from_data(cls, data: dict[str, Any]) -> "Recipe":
+        """The recipe of what :meth:`_data` returned, without the family."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise ValueError(f"{cls.family} has no parameter {unknown[0]!r}; it has {sorted(known)}")
+        return cls(**data)
 
     @staticmethod
     def from_json(text: str) -> "Recipe":
@@ -106,8 +154,6 @@ class Recipe:
         Raises:
             ValueError: the text is not JSON, not a recipe, of a newer format, or holds a value that is not allowed.
         """
-        from gpurender.families import FAMILIES
-
         if not isinstance(text, (str, bytes)):
             raise TypeError(f"a recipe's JSON must be text, got {type(text).__name__}")
         try:
@@ -121,16 +167,22 @@ class Recipe:
         version = data.pop("gpurender", None)
         if version != FORMAT or isinstance(version, bool):
             raise ValueError(f"not a recipe: 'gpurender' must be {FORMAT} (the format's version), got {version!r}")
-        family = data.pop("family", None)
-        if not isinstance(family, str) or family not in FAMILIES:
-            raise ValueError(f"not a recipe: 'family' must be one of {sorted(FAMILIES)}, got {family!r}")
-        known = {field.name for field in fields(FAMILIES[family])}
-        if unknown := sorted(set(data) - known):
-            raise ValueError(f"not a recipe: {family} has no parameter {unknown[0]!r}; it has {sorted(known)}")
         try:
-            return FAMILIES[family](**data)
+            return made(data)
         except (TypeError, ValueError) as error:  # a wrong type inside a text is a wrong text
             raise ValueError(f"not a recipe: {error}") from None
+
+
+def made(data: Any) -> Recipe:
+    """The recipe of a JSON object without its version."""
+    from gpurender.families import FAMILIES
+
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, got {type(data).__name__}")
+    family = data.pop("family", None)
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ValueError(f"'family' must be one of {sorted(FAMILIES)}, got {family!r}")
+    return FAMILIES[family]._from_data(data)
 
 
 def _no_constant(name: str) -> None:

@@ -46,6 +46,7 @@ class Renderer:
         self.device = devices.resolve(device)
         self._cache_bytes = checks.integer("cache_bytes", cache_bytes, 0, checks.UINT64_MAX)
         self._catalog: Any = None
+        self._label_tables: Any = None
 
     def __repr__(self) -> str:
         return f"Renderer({self.recipe!r}, device={str(self.device)!r})"
@@ -77,6 +78,12 @@ class Renderer:
 
         For whoever made the numbers on the device: nothing is read back from there.
         """
+        if self.recipe.class_prior is not None:
+            whole = self._labels.whole(samples)
+            if not fresh:  # samples + epoch * len(recipe), in the dataset that has all instances
+                epoch = (numbers - samples) // len(self.recipe)
+                numbers = whole + epoch * (self.recipe.classes * self.recipe.instances)
+            samples = whole
         try:
             return self.recipe.canvases(self.catalog, samples, numbers, fresh)
         except torch.cuda.OutOfMemoryError as error:
@@ -86,9 +93,31 @@ class Renderer:
                 f"{size} x {size} bytes and what draws them; take a smaller batch ({str(error).splitlines()[0]})"
             ) from None
 
-    def labels(self, samples: Any) -> torch.Tensor:
-        """Classes of samples: ``sample // instances``, int64 ``[N]`` on the device."""
-        return self._samples(samples) // self.recipe.instances
+    def labels(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:
+        """Labels of samples, int64 ``[N]`` on the device: ``sample // instances``, but for the recipe's ``class_prior``
+        and ``label_noise``; ``[N, 2]``, recipe and label, of a mixture with separate labels.
+
+        ``epoch``, ``fresh``: as when they are drawn; only the noise depends on them.
+        """
+        numbers = self._samples(samples)
+        epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
+        fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
+        return self.labelled(numbers, numbers + epoch * len(self.recipe), fresh)
+
+    def labelled(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """Labels of samples that are known to be in range, as :meth:`draw` draws them; int64 on the device."""
+        return self._labels.given(samples, numbers if fresh else self._labels.whole(samples))
+
+    @property
+    def plain(self) -> bool:
+        """Whether all labels are ``sample // instances``."""
+        return self._labels.plain
+
+    @property
+    def _labels(self) -> Any:
+        if self._label_tables is None:
+            self._label_tables = self.recipe.label_tables(self.device)
+        return self._label_tables
 
     @property
     def catalog(self) -> Any:
@@ -101,7 +130,7 @@ class Renderer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy finds out for itself what is kept in a GPU's memory."""
-        return self.__dict__ | ({"_catalog": None} if devices.on_gpu(self.device) else {})
+        return self.__dict__ | ({"_catalog": None, "_label_tables": None} if devices.on_gpu(self.device) else {})
 
     def _samples(self, samples: Any) -> torch.Tensor:
         """Sample numbers as int64 [N] on the device."""

@@ -82,7 +82,7 @@ def producer(self):
 
 def tiny(**keywords):
     recipe = gr.VisualAtom(classes=3, instances=2, image_size=32, orbits=(1, 3), quantization=(5, 9))
-    return gr.DataLoader(recipe, batch_size=2, image_size=16, device="cpu", **keywords)
+    return gr.DataLoader(recipe, batch_size=2, image_size=16, device="cpu", prefetch_factor=1, **keywords)
 
 
 def test_the_next_batch_is_drawn_behind_what_the_consumer_has_enqueued(streams):

@@ -354,7 +354,6 @@ def test_a_loader_is_copied_and_pickled():
         ({"image_size": (32, 32)}, TypeError, "image_size"),
         ({"augment": "deit"}, TypeError, "augment"),
         ({"augment": gr.augment.Crop}, TypeError, "augment"),
-        ({"shuffle": None}, TypeError, "shuffle"),
         ({"shuffle": 1}, TypeError, "shuffle"),
         ({"drop_last": "yes"}, TypeError, "drop_last"),
         ({"dtype": torch.uint8}, ValueError, "dtype"),

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from gpurender.families.fractaldb import FractalDB
 from gpurender.families.onepfrac import OnePFrac
 from gpurender.families.visualatom import VisualAtom
+from gpurender.mixture import Mixture
 from gpurender.recipes import Recipe
 
-FAMILIES: dict[str, type[Recipe]] = {family.family: family for family in (OnePFrac, FractalDB, VisualAtom)}
+FAMILIES: dict[str, type[Recipe]] = {family.family: family for family in (OnePFrac, FractalDB, VisualAtom, Mixture)}
 
 PRESETS: dict[str, Callable[[], Recipe]] = {
     "onepfrac-1k": OnePFrac,

@@ -1,0 +1,94 @@
+"""torch's keywords: those that mean nothing here are accepted, checked, and named in one line of the log."""
+
+import logging
+from typing import Any
+
+import torch
+
+from gpurender import checks
+
+log = logging.getLogger("gpurender")
+
+MAX_AHEAD = 64  # batches
+MAX_TIMEOUT = 86_400.0  # seconds
+
+
+def note_neutral(
+    num_workers: Any,
+    pin_memory: Any,
+    worker_init_fn: Any,
+    multiprocessing_context: Any,
+    persistent_workers: Any,
+    pin_memory_device: Any,
+    in_order: Any,
+) -> None:
+    """Check keywords that speak of worker processes and host memory, and log those that were set.
+
+    Images are drawn where they are used, by this process: there are no workers to start and no memory to pin, and
+    batches always come in order.
+    """
+    checks.integer("num_workers", num_workers, 0, 2**31 - 1)
+    for name, value in (
+        ("pin_memory", pin_memory),
+        ("persistent_workers", persistent_workers),
+        ("in_order", in_order),
+    ):
+        checks.boolean(name, value)
+    if worker_init_fn is not None and not callable(worker_init_fn):
+        raise TypeError(f"worker_init_fn must be None or a callable, got {worker_init_fn!r:.80}")
+    if not isinstance(pin_memory_device, str):
+        raise TypeError(f"pin_memory_device must be a string, got {pin_memory_device!r:.80}")
+    given = {
+        "num_workers": num_workers or None,
+        "pin_memory": pin_memory or None,
+        "worker_init_fn": worker_init_fn,
+        "multiprocessing_context": multiprocessing_context,
+        "persistent_workers": persistent_workers or None,
+        "pin_memory_device": pin_memory_device or None,
+        "in_order": None if in_order else False,
+    }
+    named = [f"{name}={value!r:.40}" for name, value in given.items() if value is not None]
+    if named:
+        log.warning(
+            "%s: without effect in gpurender.DataLoader, which draws on the device, in order, without workers",
+            ", ".join(named),
+        )
+
+
+def seed_of(seed: Any, generator: Any) -> int:
+    """The key of order and augmentation: ``seed``, or that of torch's ``generator``, or 0."""
+    if generator is None:
+        return checks.integer("seed", 0 if seed is None else seed, 0, checks.UINT64_MAX)
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be None or a torch.Generator, got {generator!r:.80}")
+    if seed is not None:
+        raise ValueError(f"generator must be left out when a seed is given, got seed={seed!r:.80}")
+    return generator.initial_seed() & checks.UINT64_MAX
+
+
+def check_sampling(batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: Any, drop_last: Any) -> None:
+    """Refuse what excludes each other, as torch does."""
+    if sampler is not None and shuffle:
+        raise ValueError("shuffle must be left out when a sampler is given: the sampler decides the order")
+    if batch_sampler is None:
+        return
+    given = {"batch_size": batch_size != 1, "shuffle": bool(shuffle), "sampler": sampler is not None}
+    for name, there in {**given, "drop_last": bool(drop_last)}.items():
+        if there:
+            raise ValueError(f"{name} must be left out when a batch_sampler is given: it decides the batches")
+
+
+def checked_collate(collate_fn: Any) -> Any:
+    """``None``, or something to call with a list of samples."""
+    if collate_fn is not None and not callable(collate_fn):
+        raise TypeError(f"collate_fn must be None or a callable that takes a list of samples, got {collate_fn!r:.80}")
+    return collate_fn
+
+
+def checked_ahead(prefetch_factor: Any, timeout: Any) -> tuple[int | None, float]:
+    """How many batches to draw ahead (``None``: as the device likes it), and how many seconds to wait for one."""
+    if prefetch_factor is not None:
+        checks.integer("prefetch_factor", prefetch_factor, 0, MAX_AHEAD)
+    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout < 0:
+        raise ValueError(f"timeout must be a finite number in [0, {MAX_TIMEOUT:g}] (seconds), got {timeout!r}")
+    return prefetch_factor, checks.real("timeout", timeout, 0.0, MAX_TIMEOUT)
