@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from gpurender import checks
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -37,7 +38,7 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
         self, recipe: Recipe | str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None = None
     ) -> None:
         if transform is not None and not callable(transform):
-            raise TypeError(f"transform must be None or a callable that takes an image, got {transform!r}")
+            raise TypeError(f"transform must be None or a callable that takes an image, got {checks.shown(transform)}")
         self.recipe = as_recipe(recipe)
         self.transform = transform
         self._renderer = Renderer(self.recipe)
@@ -81,11 +82,13 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
         """A sequence's index as a sample number."""
         length = len(self)
         try:
-            if isinstance(index, bool):
+            if checks.is_boolean(index):
                 raise TypeError
             number = operator.index(index)
-        except TypeError:
-            raise TypeError(f"index must be an integer in [{-length}, {length - 1}], got {index!r}") from None
+        except Exception:
+            raise TypeError(
+                f"index must be an integer in [{-length}, {length - 1}], got {checks.shown(index)}"
+            ) from None
         if not -length <= number < length:
             raise IndexError(f"index must be an integer in [{-length}, {length - 1}], got {number}")
         return number + length if number < 0 else number

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from gpurender import checks
+
 
 def on_gpu(device: torch.device) -> bool:
     """Whether kernels take their GPU implementation there."""
@@ -20,19 +22,23 @@ def resolve(device: Any = None) -> torch.device:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if checks.is_boolean(device):
+            raise TypeError
         found = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:0', 'cuda:1' …, got {device!r}") from None
+    except Exception:
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:0', 'cuda:1' …, got {checks.shown(device)}") from None
     if found.type == "cpu":
         return torch.device("cpu")
     if found.type != "cuda":
-        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:0', 'cuda:1' …, got {device!r}")
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:0', 'cuda:1' …, got {checks.shown(device)}")
     if not torch.cuda.is_available():
-        raise ValueError(f"device must be 'cpu' on this machine, where torch sees no CUDA device, got {device!r}")
+        raise ValueError(
+            f"device must be 'cpu' on this machine, where torch sees no CUDA device, got {checks.shown(device)}"
+        )
     count = torch.cuda.device_count()
     index = torch.cuda.current_device() if found.index is None else found.index
     if index >= count:
-        raise ValueError(f"device must be one of cuda:0 to cuda:{count - 1}, got {device!r}")
+        raise ValueError(f"device must be one of cuda:0 to cuda:{count - 1}, got {checks.shown(device)}")
     require_compilers()
     return torch.device("cuda", index)
 

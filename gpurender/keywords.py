@@ -35,9 +35,9 @@ def note_neutral(
     ):
         checks.boolean(name, value)
     if worker_init_fn is not None and not callable(worker_init_fn):
-        raise TypeError(f"worker_init_fn must be None or a callable, got {worker_init_fn!r:.80}")
+        raise TypeError(f"worker_init_fn must be None or a callable, got {checks.shown(worker_init_fn)}")
     if not isinstance(pin_memory_device, str):
-        raise TypeError(f"pin_memory_device must be a string, got {pin_memory_device!r:.80}")
+        raise TypeError(f"pin_memory_device must be a string, got {checks.shown(pin_memory_device)}")
     given = {
         "num_workers": num_workers or None,
         "pin_memory": pin_memory or None,
@@ -60,9 +60,9 @@ def seed_of(seed: Any, generator: Any) -> int:
     if generator is None:
         return checks.integer("seed", 0 if seed is None else seed, 0, checks.UINT64_MAX)
     if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be None or a torch.Generator, got {generator!r:.80}")
+        raise TypeError(f"generator must be None or a torch.Generator, got {checks.shown(generator)}")
     if seed is not None:
-        raise ValueError(f"generator must be left out when a seed is given, got seed={seed!r:.80}")
+        raise ValueError(f"generator must be left out when a seed is given, got seed={checks.shown(seed)}")
     return generator.initial_seed() & checks.UINT64_MAX
 
 
@@ -81,7 +81,9 @@ def check_sampling(batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: A
 def checked_collate(collate_fn: Any) -> Any:
     """``None``, or something to call with a list of samples."""
     if collate_fn is not None and not callable(collate_fn):
-        raise TypeError(f"collate_fn must be None or a callable that takes a list of samples, got {collate_fn!r:.80}")
+        raise TypeError(
+            f"collate_fn must be None or a callable that takes a list of samples, got {checks.shown(collate_fn)}"
+        )
     return collate_fn
 
 
@@ -90,5 +92,7 @@ def checked_ahead(prefetch_factor: Any, timeout: Any) -> tuple[int | None, float
     if prefetch_factor is not None:
         checks.integer("prefetch_factor", prefetch_factor, 0, MAX_AHEAD)
     if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout < 0:
-        raise ValueError(f"timeout must be a finite number in [0, {MAX_TIMEOUT:g}] (seconds), got {timeout!r}")
+        raise ValueError(
+            f"timeout must be a finite number in [0, {MAX_TIMEOUT:g}] (seconds), got {checks.shown(timeout)}"
+        )
     return prefetch_factor, checks.real("timeout", timeout, 0.0, MAX_TIMEOUT)

@@ -102,7 +102,7 @@ def checked_noise(value: Any, classes: int) -> Any:
 
 def _vector(name: str, value: Any, length: int, high: float) -> tuple[float, ...]:
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
-        raise TypeError(f"{name} must be {length} numbers in [0, {high:g}], got {value!r:.80}")
+        raise TypeError(f"{name} must be {length} numbers in [0, {high:g}], got {checks.shown(value)}")
     if len(value) != length:
         raise ValueError(f"{name} must be {length} numbers, one a class, got {len(value)}")
     return tuple(checks.real(f"{name}[{i}]", x, 0.0, high) for i, x in enumerate(value))

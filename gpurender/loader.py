@@ -380,9 +380,8 @@ def _recipe(recipe: Any) -> Recipe:
     if not isinstance(recipe, Dataset):
         return as_recipe(recipe)
     if recipe.transform is not None:
-        raise ValueError(
-            f"recipe must be a dataset without transform (augment= says what is done), got {recipe.transform!r:.80}"
-        )
+        got = checks.shown(recipe.transform)
+        raise ValueError(f"recipe must be a dataset without transform (augment= says what is done), got {got}")
     return recipe.recipe
 
 
@@ -390,22 +389,22 @@ def _policy(augment: Any) -> Policy:
     if augment is None:
         return Resize()
     if isinstance(augment, type) or not isinstance(augment, Policy):  # a class has the methods, too
-        raise TypeError(f"augment must be None or a policy such as gr.augment.Crop(), got {augment!r}")
+        raise TypeError(f"augment must be None or a policy such as gr.augment.Crop(), got {checks.shown(augment)}")
     return augment
 
 
 def _dtype(dtype: Any) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+        raise TypeError(f"dtype must be one of {DTYPES}, got {checks.shown(dtype)}")
     if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+        raise ValueError(f"dtype must be one of {DTYPES}, got {checks.shown(dtype)}")
     return dtype
 
 
 def _memory_format(memory_format: Any) -> torch.memory_format:
     allowed = (torch.contiguous_format, torch.channels_last)
     if not isinstance(memory_format, torch.memory_format):
-        raise TypeError(f"memory_format must be one of {allowed}, got {memory_format!r}")
+        raise TypeError(f"memory_format must be one of {allowed}, got {checks.shown(memory_format)}")
     if memory_format not in allowed:
-        raise ValueError(f"memory_format must be one of {allowed}, got {memory_format!r}")
+        raise ValueError(f"memory_format must be one of {allowed}, got {checks.shown(memory_format)}")
     return memory_format

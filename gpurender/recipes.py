@@ -144,7 +144,7 @@ class Recipe:
         """The recipe of what :meth:`_data` returned, without the family."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            raise ValueError(f"{cls.family} has no parameter {unknown[0]!r}; it has {sorted(known)}")
+            raise ValueError(f"{cls.family} has no parameter {checks.shown(unknown[0])}; it has {sorted(known)}")
         return cls(**data)
 
     @staticmethod
@@ -157,7 +157,7 @@ class Recipe:
         if not isinstance(text, (str, bytes)):
             raise TypeError(f"a recipe's JSON must be text, got {type(text).__name__}")
         try:
-            data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+            data = json.loads(text, parse_constant=float, object_pairs_hook=_no_duplicates)
         except RecursionError:
             raise ValueError("not a recipe: the JSON is nested too deeply") from None
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
@@ -166,7 +166,9 @@ class Recipe:
             raise ValueError(f"not a recipe: expected a JSON object, got {type(data).__name__}")
         version = data.pop("gpurender", None)
         if version != FORMAT or isinstance(version, bool):
-            raise ValueError(f"not a recipe: 'gpurender' must be {FORMAT} (the format's version), got {version!r}")
+            raise ValueError(
+                f"not a recipe: 'gpurender' must be {FORMAT} (the format's version), got {checks.shown(version)}"
+            )
         try:
             return made(data)
         except (TypeError, ValueError) as error:  # a wrong type inside a text is a wrong text
@@ -181,19 +183,15 @@ def made(data: Any) -> Recipe:
         raise ValueError(f"expected a JSON object, got {type(data).__name__}")
     family = data.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"'family' must be one of {sorted(FAMILIES)}, got {family!r}")
+        raise ValueError(f"'family' must be one of {sorted(FAMILIES)}, got {checks.shown(family)}")
     return FAMILIES[family]._from_data(data)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that a recipe may hold")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the parameter {twice!r} is given twice")
+        raise ValueError(f"the parameter {checks.shown(twice)} is given twice")
     return dict(pairs)
 
 
@@ -208,7 +206,7 @@ def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
     if isinstance(x, Recipe):
         return x
     if not isinstance(x, (str, os.PathLike)):
-        raise TypeError(f"recipe must be a preset's name, the path of a JSON file or a recipe, got {x!r}")
+        raise TypeError(f"recipe must be a preset's name, the path of a JSON file or a recipe, got {checks.shown(x)}")
     path = os.fspath(x)
     if path in PRESETS:
         return PRESETS[path]()

@@ -101,7 +101,7 @@ class Given:
         name, source = ("sampler", sampler) if batch_sampler is None else ("batch_sampler", batch_sampler)
         if not isinstance(source, Iterable):
             of = "sample numbers" if batch_sampler is None else "lists of sample numbers"
-            raise TypeError(f"{name} must be an iterable of {of}, got {source!r}")
+            raise TypeError(f"{name} must be an iterable of {of}, got {checks.shown(source)}")
         self.name = name
         self.source: Any = source
         self._lists = batch_sampler is not None
@@ -150,8 +150,8 @@ class Given:
     def _pass_over(self, source: Iterator[Any], position: int, digest: Any) -> None:
         """Take the first ``position`` numbers."""
         while position > 0:
-            numbers: Any = next(source, None) if self._lists else list(islice(source, min(position, CHUNK)))
-            numbers = [] if numbers is None else self._checked(numbers)
+            numbers: Any = next(source, ()) if self._lists else list(islice(source, min(position, CHUNK)))
+            numbers = self._checked(numbers) if numbers else []
             position -= len(numbers)
             if not len(numbers) or position < 0:
                 raise RuntimeError(
@@ -161,7 +161,7 @@ class Given:
 
     def _checked(self, numbers: Any) -> np.ndarray:
         if isinstance(numbers, (str, bytes)) or not isinstance(numbers, Iterable):
-            raise TypeError(f"{self.name} must give lists of sample numbers, got {numbers!r:.80}")
+            raise TypeError(f"{self.name} must give lists of sample numbers, got {checks.shown(numbers)}")
         numbers = numbers if isinstance(numbers, np.ndarray) else list(numbers)
         if not len(numbers):
             raise ValueError(f"{self.name} must give lists of at least one sample number, got an empty one")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gpurender import checks
+
 VERSION = 2
 SAMPLED = {"rank", "world_size", "mark"}  # keys of a loader that follows a user's sampler
 
@@ -29,9 +31,9 @@ def checked(
         raise ValueError("state is of a loader without sampler or batch_sampler, this loader follows one")
     for name in ours:
         if name not in state:
-            raise ValueError(f"state must have the keys {sorted(ours)}, {name!r} is missing")
+            raise ValueError(f"state must have the keys {sorted(ours)}, {checks.shown(name)} is missing")
     if unknown := [name for name in state if name not in ours]:
-        raise ValueError(f"state must have the keys {sorted(ours)}, got also {unknown[0]!r:.80}")
+        raise ValueError(f"state must have the keys {sorted(ours)}, got also {checks.shown(unknown[0])}")
     for name in identity:
         _same(name, state[name], ours[name])
     return state, ours
@@ -46,15 +48,17 @@ def checked_mark(state: Mapping[str, Any], ours: Mapping[str, Any]) -> str | Non
     _same("world_size", state["world_size"], ours["world_size"])
     mark, rank = state["mark"], state["rank"]
     if not isinstance(mark, str) or len(mark) not in (0, 16):
-        raise ValueError(f"state['mark'] must be 16 hex digits or empty, got {mark!r:.80}")
+        raise ValueError(f"state['mark'] must be 16 hex digits or empty, got {checks.shown(mark)}")
     if type(rank) is not int or not 0 <= rank < ours["world_size"]:
-        raise ValueError(f"state['rank'] must be an integer in [0, {ours['world_size'] - 1}], got {rank!r:.80}")
+        raise ValueError(f"state['rank'] must be an integer in [0, {ours['world_size'] - 1}], got {checks.shown(rank)}")
     return mark if rank == ours["rank"] else None
 
 
 def _same(name: str, theirs: Any, ours: Any) -> None:
     if type(theirs) is not type(ours) or theirs != ours:
-        raise ValueError(f"state is of another stream: its {name} is {theirs!r:.80}, this loader's is {ours!r}")
+        raise ValueError(
+            f"state is of another stream: its {name} is {checks.shown(theirs)}, this loader's is {checks.shown(ours)}"
+        )
 
 
 def _migrated(state: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -210,6 +210,8 @@ def test_json_is_lossless():
     assert gr.Recipe.from_json(mixture.to_json()) == mixture
     assert gr.Recipe.from_json(mixture.to_json()).fingerprint == mixture.fingerprint
     assert mixture.weights == (1, 3, 10)
+    with pytest.raises(AttributeError):
+        mixture.weights = (1, 1, 1)
     assert hash(mixture) == hash(gr.Recipe.from_json(mixture.to_json()))
 
 

@@ -79,7 +79,7 @@ def test_json_is_lossless(recipe):
     int(recipe.fingerprint, 16)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted({*FAMILIES} - {"mixture"}))  # which has no defaults
 def test_recipes_are_frozen_values(family):
     recipe = FAMILIES[family]()
     with pytest.raises(dataclasses.FrozenInstanceError):

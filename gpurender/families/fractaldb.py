@@ -144,17 +144,19 @@ class FractalDB(Recipe):
             self._set("fill_rate", checks.real("fill_rate", self.fill_rate, 0.0, 1.0))
             return
         if self.fill_rate is not None:
-            raise ValueError(f"fill_rate must be left out when categories are given, got {self.fill_rate!r}")
+            raise ValueError(
+                f"fill_rate must be left out when categories are given, got {checks.shown(self.fill_rate)}"
+            )
         try:
-            given = list(self.categories)
-        except TypeError:
-            raise TypeError(f"categories must be a sequence of systems, got {self.categories!r}") from None
-        if not given:
+            given = iter(self.categories)
+        except Exception:
+            raise TypeError(f"categories must be a sequence of systems, got {checks.shown(self.categories)}") from None
+        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given))  # also those left out
+        if not systems:
             raise ValueError("categories must hold at least one system, got none")
-        self._default("classes", len(given))
-        self._set("classes", checks.integer("classes", self.classes, 1, len(given)))
-        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given[: self.classes]))
-        self._set("categories", systems)
+        self._default("classes", len(systems))
+        self._set("classes", checks.integer("classes", self.classes, 1, len(systems)))
+        self._set("categories", systems[: self.classes])
 
     @classmethod
     def from_csv(cls, folder: str | os.PathLike[str], weights: Any = "base", **parameters: Any) -> "FractalDB":
@@ -172,14 +174,14 @@ class FractalDB(Recipe):
         for name in ("categories", "fill_rate"):
             if name in parameters:
                 raise TypeError(f"{name} must be left out: the files in folder are the categories")
-        if not isinstance(folder, (str, os.PathLike)):
-            raise TypeError(f"folder must be the path of a directory, got {folder!r}")
+        if not isinstance(folder, (str, os.PathLike)) or not isinstance(os.fspath(folder), str):
+            raise TypeError(f"folder must be the path of a directory, got {checks.shown(folder)}")
         try:
             files = sorted(path for path in Path(folder).iterdir() if _is_category(path))
         except (OSError, ValueError) as error:  # ValueError: a null character
-            raise ValueError(f"folder {os.fspath(folder)!r} cannot be read: {error}") from None
+            raise ValueError(f"folder {checks.shown(os.fspath(folder))} cannot be read: {error}") from None
         if not files:
-            raise ValueError(f"folder {os.fspath(folder)!r} must hold category files (*.csv), found none")
+            raise ValueError(f"folder {checks.shown(os.fspath(folder))} must hold category files (*.csv), found none")
         if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
             weights = _read_csv(Path(weights), 6)
         categories = tuple(_read_category(path) for path in files)

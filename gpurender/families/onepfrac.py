@@ -93,7 +93,9 @@ class OnePFrac(Recipe):
         else:
             for name in ("sigma", "maps"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"{name} must be left out when a base is given, got {getattr(self, name)!r}")
+                    raise ValueError(
+                        f"{name} must be left out when a base is given, got {checks.shown(getattr(self, name))}"
+                    )
             self._set("base", ifs.system("base", self.base))
         self._set("delta", checks.real("delta", self.delta, 0.0, 10.0))
         self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))

@@ -104,11 +104,12 @@ class VisualAtom(Recipe):
             "line_color": (0.0, 1.0),
             "nucleus": (-MAX_NUCLEUS, MAX_NUCLEUS),
         }
+        others = {name for names in DEFAULTS.values() for name in names} - set(DEFAULTS[self.variant])
         for name, bounds in integers.items():
-            if getattr(self, name) is not None:
+            if name not in others:
                 self._set(name, checks.integer_range(name, getattr(self, name), *bounds))
         for name, limits in reals.items():
-            if getattr(self, name) is not None:
+            if name not in others:
                 self._set(name, checks.real_range(name, getattr(self, name), *limits))
         if self.interval is not None:
             self._set("interval", checks.real("interval", self.interval, 0.0, MAX_INTERVAL))
@@ -124,7 +125,7 @@ class VisualAtom(Recipe):
                     self._set(name, own[name])
                 elif name not in own and value is not None:
                     raise ValueError(
-                        f"{name} must be left out (None) with variant={self.variant!r}, got {value!r}: "
+                        f"{name} must be left out (None) with variant={self.variant!r}, got {checks.shown(value)}: "
                         f"it belongs to variant={variant!r}"
                     )
 

@@ -1,0 +1,276 @@
+"""When things go wrong: exceptions, Ctrl-C, forks and spawns, abandoned and parallel iterators, what is left behind."""
+
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import weakref
+
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender import threads
+from gpurender.ahead import Ahead
+
+RECIPE = gr.VisualAtom(
+    classes=5, instances=5, image_size=48, orbits=(8, 15), quantization=(30, 60), nucleus=(-0.2, 0.2), radius=(2, 10)
+)
+
+
+def loader(**keywords):
+    keywords = {"batch_size": 4, "image_size": 24, "shuffle": True, "augment": gr.augment.Crop(), **keywords}
+    return gr.DataLoader(RECIPE, **keywords)
+
+
+def same(found, wanted):
+    found, wanted = list(found), list(wanted)
+    return len(found) == len(wanted) and all(
+        torch.equal(a, b) and torch.equal(x, y) for (a, x), (b, y) in zip(found, wanted, strict=True)
+    )
+
+
+class Fails:
+    """A policy that fails at some batches, somewhere down in its own code."""
+
+    def __init__(self, *firsts):
+        self.firsts = set(firsts)
+
+    def draw(self, numbers, **where):
+        return {"numbers": torch.as_tensor(numbers)}
+
+    def apply(self, canvases, parameters, **finish):
+        self.deep_inside(int(parameters["numbers"][0]))
+        return canvases[:, :1].expand(-1, 3, -1, -1).float()
+
+    def deep_inside(self, number):
+        if number in self.firsts:
+            raise ZeroDivisionError(f"at sample {number}")
+
+
+# --------------------------------------------------------------------------------------------------------- exceptions
+
+
+@pytest.mark.parametrize("ahead", [None, 1, 3])
+def test_an_exception_reaches_the_consumer_in_its_turn_with_its_traceback(ahead):
+    feed = loader(augment=Fails(8), shuffle=False, prefetch_factor=ahead)
+    batches = iter(feed)
+    assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 0, 0, 0], [0, 1, 1, 1]]
+    for _ in range(2):  # nothing has moved: asked again, it is the same batch
+        with pytest.raises(ZeroDivisionError, match="at sample 8") as caught:
+            next(batches)
+        assert any(frame.name == "deep_inside" for frame in traceback.extract_tb(caught.value.__traceback__))
+        assert feed.state_dict()["position"] == 8
+    feed._policy.firsts.clear()
+    assert next(targets.tolist() for _, targets in batches) == [1, 1, 2, 2]
+    assert sum(1 for _ in batches) == 4
+    assert feed.state_dict()["epoch"] == 1
+
+
+def test_an_error_in_one_image_stops_the_others():
+    done = []
+
+    def work(start, stop):
+        if start == 0:
+            raise ValueError("the first")
+        time.sleep(0.01)
+        done.append((start, stop))
+
+    with pytest.raises(ValueError, match="the first"):
+        threads.parallel_ranges(64 * 200, work)
+    assert len(done) < 100
+
+
+# ------------------------------------------------------------------------------------------------------------- Ctrl-C
+
+INTERRUPTED = """
+import sys, torch
+import gpurender as gr
+torch.set_num_threads(int(sys.argv[1]))
+base = [[.5, 0, 0, .5, 0, 0], [.5, 0, 0, .5, .5, .5]]
+recipe = gr.OnePFrac(classes=4000, image_size=256, points=1_000_000, base=base, fill_rate=0.0)
+feed = gr.DataLoader(recipe, batch_size=4000, image_size=32, prefetch_factor=int(sys.argv[2]))
+next(iter(gr.DataLoader(recipe, batch_size=1, image_size=32)))  # compiled
+batches = iter(feed)
+print("drawing", flush=True)
+next(batches)
+"""
+
+
+@pytest.mark.parametrize(("cores", "ahead"), [(2, 0), (1, 0), (2, 3)])
+def test_ctrl_c_returns_at_once(root, cores, ahead):
+    """A batch of 4,000 images takes half a minute; the interrupt comes in its first second."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(cores), str(ahead)], env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "drawing\n"
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        took = time.monotonic() - begin
+    finally:
+        process.kill()
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode != 0
+    assert took < 8, f"{took:.1f} s"  # the chunks under way, and the interpreter's end
+
+
+# --------------------------------------------------------------------------------------------------- forks and spawns
+
+
+def first_batches(feed, queue):
+    queue.put([(images.numpy(), targets.numpy()) for images, targets in feed])
+
+
+@pytest.mark.parametrize("ahead", [None, 2])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_other_processes_draw_the_same(method, ahead):
+    feed = loader(prefetch_factor=ahead)
+    wanted = list(feed)  # threads have been at work
+    feed.set_epoch(0)
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=first_batches, args=(feed, queue))
+    process.start()
+    found = queue.get(timeout=120)
+    process.join(60)
+    assert process.exitcode == 0
+    assert same([(torch.from_numpy(a), torch.from_numpy(b)) for a, b in found], wanted)
+
+
+@pytest.mark.parametrize("ahead", [None, 2])
+def test_a_fork_midway_goes_on_in_both_processes(ahead):
+    wanted = list(loader())
+    batches = iter(loader(prefetch_factor=ahead))
+    assert same([next(batches)], wanted[:1])
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=first_batches, args=(batches, queue))
+    process.start()
+    rest = list(batches)
+    found = queue.get(timeout=60)
+    process.join(60)
+    assert process.exitcode == 0
+    assert same(rest, wanted[1:])
+    assert same([(torch.from_numpy(a), torch.from_numpy(b)) for a, b in found], wanted[1:])
+
+
+def test_torchs_workers_and_ours_live_side_by_side():
+    """A dataset in torch's forked workers while a thread of ours draws ahead."""
+    dataset = gr.Dataset(RECIPE, transform=lambda image: torch.tensor(image.getpixel((24, 24))))
+    ours, theirs = loader(prefetch_factor=2), torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=2)
+    pairs = list(zip(ours, theirs, strict=True))
+    assert len(pairs) == 7
+    assert same([pair[0] for pair in pairs], loader())
+
+
+# ---------------------------------------------------------------------------------------------------------- iterators
+
+
+@pytest.mark.parametrize("ahead", [None, 2])
+def test_two_iterators_over_one_loader_are_independent(ahead):
+    wanted, feed = list(loader()), loader(prefetch_factor=ahead)
+    one, other = iter(feed), iter(feed)
+    taken = [next(one), next(one), next(one)]
+    assert same([next(other)], wanted[:1])
+    assert same([*taken, *one], wanted)
+    assert same(list(other), wanted[1:])
+
+
+@pytest.mark.parametrize("ahead", [None, 2])
+def test_threads_may_share_a_loader(ahead):
+    wanted, feed = list(loader()), loader(prefetch_factor=ahead)
+    passes, found = [iter(feed) for _ in range(4)], [[] for _ in range(4)]
+    for batches in passes:
+        batches._begin()  # all of them in epoch 0
+    workers = [threading.Thread(target=lambda i=i: found[i].extend(passes[i])) for i in range(4)]
+    [worker.start() for worker in workers]
+    [worker.join(60) for worker in workers]
+    assert all(same(batches, wanted) for batches in found)
+
+
+@pytest.mark.parametrize("ahead", [None, 3])
+def test_abandoned_iterators_leave_nothing(ahead):
+    feed = loader(prefetch_factor=ahead)
+    for _ in range(200):
+        next(iter(feed))
+    feed.set_epoch(1), feed.set_epoch(0)
+    assert same(feed, loader())
+    threads_now = [thread for thread in threading.enumerate() if thread.name.startswith("gpurender")]
+    assert len(threads_now) <= 1 + (ahead is not None)
+
+
+@pytest.mark.parametrize("ahead", [None, 2])
+def test_del_frees_at_once(ahead):
+    """No cycle keeps a loader, its renderer or its batches: memory is free without the garbage collector."""
+    feed = loader(prefetch_factor=ahead)
+    batches = iter(feed)
+    batch = next(batches)
+    watched = [weakref.ref(x) for x in (feed, batches, feed._batches, feed._renderer, feed._renderer.catalog, batch[0])]
+    if ahead:
+        watched.append(weakref.ref(feed._ahead))
+    gc.disable()
+    try:
+        del feed, batches, batch
+        end = time.monotonic() + 10
+        while any(ref() is not None for ref in watched) and time.monotonic() < end:
+            time.sleep(0.01)  # the thread lets go of the batch that it was drawing
+        assert [ref() for ref in watched] == [None] * len(watched)
+    finally:
+        gc.enable()
+    while any(t.name.startswith("gpurender-ahead") for t in threading.enumerate()) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not [t for t in threading.enumerate() if t.name.startswith("gpurender-ahead")]
+
+
+def test_a_process_ends_although_iterators_live(root):
+    code = """
+import gpurender as gr
+recipe = gr.VisualAtom(classes=500, instances=1000, image_size=64)
+feeds = [gr.DataLoader(recipe, batch_size=50, image_size=32, prefetch_factor=64) for _ in range(3)]
+passes = [iter(feed) for feed in feeds]
+print([len(next(batches)[1]) for batches in passes])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[50, 50, 50]\n", "")
+
+
+def test_a_loader_is_pickled_with_its_place():
+    feed = loader(prefetch_factor=2)
+    batches = iter(feed)
+    next(batches)
+    copied = pickle.loads(pickle.dumps(feed))
+    assert copied.state_dict() == feed.state_dict()
+    copied.load_state_dict(feed.state_dict())
+    assert same(copied, list(batches))
+
+
+@pytest.mark.gpu
+def test_del_frees_the_gpus_memory():
+    def used():
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated()
+
+    before = used()
+    feed = loader(device="cuda", augment=gr.augment.DeiT(), prefetch_factor=3)
+    for _ in range(3):
+        list(feed)
+    batches = iter(feed)
+    next(batches)
+    assert isinstance(feed._ahead, Ahead)
+    assert used() > before
+    del feed, batches
+    tables = 1 << 20  # of quantiles and coefficients, shared by all loaders and kept
+    assert used() - before < tables
