@@ -27,10 +27,11 @@ from tqdm import tqdm
 import gpurender as gr
 from gpurender.preview import contact_sheet
 
-POLICIES = {
+POLICIES: dict[str, Callable[..., gr.augment.Policy]] = {
     "crop": gr.augment.Crop,
     "deit": gr.augment.DeiT,
     "onepfrac": gr.augment.DeiT.onepfrac,
+    "ofdb": gr.augment.DeiT.ofdb,
     "fractaldb": gr.augment.DeiT.fractaldb,
     "visualatom": gr.augment.DeiT.visualatom,
     "resnet": gr.augment.DeiT.resnet,
@@ -77,9 +78,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--augment", choices=POLICIES, default="deit", help="a crop, DeiT's recipe, or a paper's")
     parser.add_argument(
-        "--mean", type=number(float, 0, 1), help="brightness that the model sees as zero (default: the policy's)"
+        "--mean",
+        type=number(float, 0, 1),
+        help="brightness, 0 to 1, that the model sees as zero; without it, the policy's",
     )
-    parser.add_argument("--std", type=number(float, 0.001, 1000), help="difference in brightness that it sees as one")
+    parser.add_argument(
+        "--std", type=number(float, 0.001, 1000), help="difference in brightness that it sees as one; likewise"
+    )
     parser.add_argument("--batch-size", type=number(int, 1), default=128, help="images a step and process")
     parser.add_argument("--epochs", type=number(int, 1), default=100, help="length of the run")
     parser.add_argument(
@@ -106,6 +111,12 @@ def parse_arguments() -> argparse.Namespace:
     if args.checkpoint.exists() and not args.resume:
         parser.error(f"{args.checkpoint} exists: --resume goes on from it, another --output starts anew")
     return args
+
+
+def policy(args: argparse.Namespace) -> gr.augment.Policy:
+    """The augmentation, normalised as its paper does unless --mean or --std says otherwise."""
+    given = {"mean": args.mean, "std": args.std}
+    return POLICIES[args.augment](**{name: (value,) * 3 for name, value in given.items() if value is not None})
 
 
 def join_processes() -> torch.device:
@@ -236,13 +247,11 @@ def main() -> None:
     args.device = join_processes()
     torch.manual_seed(args.seed * world_size() + rank())  # DDP gives all ranks the weights of rank 0
 
-    given = {"mean": args.mean, "std": args.std}
-    normalisation: Any = {name: (value,) * 3 for name, value in given.items() if value is not None}
     loader = gr.DataLoader(
         args.recipe,
         batch_size=args.batch_size,
         image_size=args.image_size,
-        augment=POLICIES[args.augment](**normalisation),
+        augment=policy(args),
         shuffle=True,
         drop_last=True,
         device=args.device,

@@ -8,7 +8,9 @@ Where the samples are chosen by the host (a user's sampler, a mixture), their nu
 instead.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -82,7 +84,7 @@ class Batches:
             torch.OutOfMemoryError: naming batch and canvas.
         """
         policy = self._policy_of(epoch, mixes)
-        with self._lock:
+        with self._alone():
             self._move(epoch, first)
             self._place = UNKNOWN  # until all has been launched
             tensors = self._recorder.run(
@@ -107,7 +109,7 @@ class Batches:
         """
         policy, count = self._policy_of(epoch, mixes), len(samples)
         chosen = torch.from_numpy(np.stack([samples, numbers]))  # [2, count] int64
-        with self._lock:
+        with self._alone():
             if self._given is None or self._given.shape[1] < count:
                 self._given = torch.zeros((2, count), dtype=torch.int64, device=self._renderer.device)
                 self._recorder.forget()  # graphs read from the memory that was there before
@@ -117,6 +119,12 @@ class Batches:
             key = ("given", count, self._key(policy)) if self._renderer.recipe.shares is None else None
             tensors = self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
         return _batch(policy, tensors)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One batch at a time; and, where it is asked for in inference mode, as tensors that serve outside as well."""
+        with self._lock, torch.inference_mode(False):
+            yield
 
     def _key(self, policy: Policy) -> Policy | None:
         return None if policy is self._policy else policy

@@ -3,30 +3,40 @@
 import math
 import operator
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 UINT64_MAX = 2**64 - 1
+TEXT = (str, bytes, bytearray, memoryview, np.void)  # float() would read a number out of it
 
 
-def _shown(value: Any) -> str:
-    """``repr`` of a value, shortened so that an error stays one readable line."""
-    text = " ".join(repr(value).split())
+def shown(value: Any) -> str:
+    """``repr`` of a value, shortened so that an error stays one readable line; its type where it has none."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer of 5,000 digits, a list that holds itself
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def is_boolean(value: Any) -> bool:
+    """Whether this is a boolean, of Python's, NumPy's or torch's: each of them would pass for a number."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
     """Return ``value`` as an ``int`` in ``[low, high]``; booleans and fractions are refused."""
     allowed = f"an integer in [{low}, {high}]"
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}")
+    if is_boolean(value):
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}")
     try:
         number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}") from None
+    except Exception:  # TypeError; RuntimeError of a tensor without values; whatever a stranger's __index__ raises
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}") from None
     if not low <= number <= high:
-        raise ValueError(f"{name} must be {allowed}, got {_shown(value)}")
+        raise ValueError(f"{name} must be {allowed}, got {shown(value)}")
     return number
 
 
@@ -39,7 +49,7 @@ def integers(name: str, values: Any, high: int) -> np.ndarray:
         return np.array([integer(name, value, 0, high) for value in values], np.uint64)
     allowed = f"integers in [0, {high}], one or a list"
     if values.ndim > 1 or (values.dtype.kind not in "iu" and values.size > 0):  # np.array([]) is of floats
-        raise TypeError(f"{name} must be {allowed}, got {_shown(values)} of {values.dtype}")
+        raise TypeError(f"{name} must be {allowed}, got {shown(values)} of {values.dtype}")
     if values.size:
         integer(name, values.min(), 0, high)
         integer(name, values.max(), 0, high)
@@ -49,21 +59,21 @@ def integers(name: str, values: Any, high: int) -> np.ndarray:
 def real(name: str, value: Any, low: float, high: float) -> float:
     """Return ``value`` as a finite ``float`` in ``[low, high]`` (and ``-0.0`` as ``0.0``)."""
     allowed = f"a finite number in [{low:g}, {high:g}]"
-    if isinstance(value, (bool, str, bytes)):
-        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}")
+    if is_boolean(value) or isinstance(value, TEXT) or "complex" in str(getattr(value, "dtype", "")):
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}")
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{name} must be {allowed}, got {_shown(value)}") from None
+    except Exception:
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}") from None
     if not (math.isfinite(number) and low <= number <= high):
-        raise ValueError(f"{name} must be {allowed}, got {_shown(value)}")
+        raise ValueError(f"{name} must be {allowed}, got {shown(value)}")
     return number + 0.0
 
 
 def boolean(name: str, value: Any) -> bool:
     """Return ``value`` if it is ``True`` or ``False``."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {_shown(value)}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return value
 
 
@@ -71,15 +81,22 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """Return ``value`` if it is one of the ``allowed`` words."""
     words = ", ".join(repr(word) for word in allowed)
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {words}, got {_shown(value)}")
+        raise TypeError(f"{name} must be one of {words}, got {shown(value)}")
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {words}, got {_shown(value)}")
+        raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
     return value
 
 
+def is_sequence(value: Any, length: int) -> bool:
+    """Whether this is a list, a tuple, an array or a tensor of so many values; sets and dicts are in no order."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return False
+    return (isinstance(value, Sequence) or getattr(value, "ndim", None) == 1) and len(value) == length
+
+
 def _pair(name: str, value: Any, kind: str) -> tuple[Any, Any]:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 2:
-        raise TypeError(f"{name} must be a pair (low, high) of {kind}, got {_shown(value)}")
+    if not is_sequence(value, 2):
+        raise TypeError(f"{name} must be a pair (low, high) of {kind}, got {shown(value)}")
     return value[0], value[1]
 
 
@@ -88,7 +105,7 @@ def integer_range(name: str, value: Any, low: int, high: int) -> tuple[int, int]
     first, last = _pair(name, value, "integers")
     pair = integer(f"{name}[0]", first, low, high), integer(f"{name}[1]", last, low, high)
     if pair[0] > pair[1]:
-        raise ValueError(f"{name} must be a pair (low, high) with low <= high, got {_shown(value)}")
+        raise ValueError(f"{name} must be a pair (low, high) with low <= high, got {shown(value)}")
     return pair
 
 
@@ -97,7 +114,7 @@ def real_range(name: str, value: Any, low: float, high: float) -> tuple[float, f
     first, last = _pair(name, value, "numbers")
     pair = real(f"{name}[0]", first, low, high), real(f"{name}[1]", last, low, high)
     if pair[0] > pair[1]:
-        raise ValueError(f"{name} must be a pair (low, high) with low <= high, got {_shown(value)}")
+        raise ValueError(f"{name} must be a pair (low, high) with low <= high, got {shown(value)}")
     return pair
 
 
@@ -108,11 +125,13 @@ def table(
     widths = " or ".join(str(width) for width in columns)
     shape = f"a table of 1 to {max_rows} rows of {widths} numbers"
     try:
-        rows = [list(row) for row in value]
-    except TypeError:
-        raise TypeError(f"{name} must be {shape}, got {_shown(value)}") from None
+        if isinstance(value, (set, frozenset, dict, str)):
+            raise TypeError
+        rows = [list(islice(row, max(columns) + 1)) for row in islice(iter(value), max_rows + 1)]
+    except Exception:
+        raise TypeError(f"{name} must be {shape}, got {shown(value)}") from None
     if not 1 <= len(rows) <= max_rows or len({len(row) for row in rows}) != 1:
-        raise ValueError(f"{name} must be {shape}, got {_shown(value)}")
+        raise ValueError(f"{name} must be {shape}, got {shown(value)}")
     if len(rows[0]) not in columns:
         raise ValueError(f"{name} must be {shape}, got {len(rows[0])} columns")
     return tuple(

@@ -64,9 +64,23 @@ class DataLoader:
     **On a GPU** batches are drawn on a stream of the loader's own, one ahead of the one handed out, and are ready for
     the stream that torch works on when they are asked for (:mod:`gpurender.ahead`). The host never waits.
 
+    **A user's sampler** decides which samples this rank draws, and in which order, as in torch: nothing is shuffled or
+    shared out among ranks. What it repeats is augmented anew. Its state holds a digest of the numbers given; resuming
+    runs through as many of them, draws none, and refuses to go on if they are others.
+
     Args:
-        recipe: a recipe, a preset's name or the path of a recipe's JSON file.
+        recipe: a recipe, a preset's name, the path of a recipe's JSON file, or a :class:`gpurender.Dataset` without
+            transform.
         batch_size: samples of a batch, on each rank.
+        sampler: an iterable of sample numbers, asked anew for every epoch.
+        batch_sampler: an iterable of lists of sample numbers, instead of batch_size, shuffle, sampler and drop_last.
+        collate_fn: called with the list of a batch's samples, ``(image, target)`` tensors on the device (an image of
+            several views is a tuple), for what is handed out in the batch's place; it runs in the consumer's thread.
+        timeout: seconds to wait for a batch that is drawn ahead; 0: as long as it takes.
+        generator: its ``initial_seed()`` is the seed; it is not advanced.
+        prefetch_factor: batches drawn ahead, 0 to 64; default 1 on a GPU. On a CPU a thread draws them; default 0.
+        num_workers, pin_memory, worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device,
+            in_order: without meaning, as no worker loads anything; accepted, with a line in the log of ``gpurender``.
         image_size: side of the images in pixels.
         augment: a policy of ``gpurender.augment``; ``None`` resizes the canvas and normalises with mean = std = 0.5.
         shuffle: draw the samples of an epoch in an order keyed by seed and epoch, else in that of their numbers.
@@ -82,7 +96,8 @@ class DataLoader:
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
-        RuntimeError: the device is a GPU and the packages that compile its kernels are missing.
+        RuntimeError: the device is a GPU and the packages that compile its kernels are missing; from an iteration: a
+            batch did not come within ``timeout``, or a sampler gives other numbers than before the state was saved.
     """
 
     # What code that introspects torch's DataLoader looks for: no workers, no pinned copies.
@@ -131,6 +146,8 @@ class DataLoader:
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
         self._image_size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self._policy = _policy(augment)
+        if hasattr(self._policy, "check_sizes"):
+            self._policy.check_sizes(self._recipe.image_size, self._image_size)
         self._dtype = _dtype(dtype)
         self.generator = generator
         self._seed = keywords.seed_of(seed, generator)

@@ -1,5 +1,6 @@
 """Policies: draws by address, distributed as torchvision's; applied as Pillow and torchvision apply them."""
 
+import collections
 import dataclasses
 import hashlib
 from decimal import Decimal
@@ -266,12 +267,22 @@ def test_policies_are_values():
         ({"hflip": 1.5}, ValueError, ["hflip", r"\[0, 1\]", "1.5"]),
         ({"vflip": -0.1}, ValueError, ["vflip", "-0.1"]),
         ({"hflip": True}, TypeError, ["hflip", "True"]),
+        ({"hflip": np.True_}, TypeError, ["hflip", "True"]),
+        ({"hflip": torch.tensor(True)}, TypeError, ["hflip", "True"]),
+        ({"hflip": torch.tensor(0.5, device="meta")}, TypeError, ["hflip", "meta"]),
+        ({"hflip": bytearray(b"1")}, TypeError, ["hflip", "bytearray"]),
+        ({"scale": {0.5, 1.0}}, TypeError, ["scale", "pair"]),
+        ({"scale": {0: 0.5, 1: 1.0}}, TypeError, ["scale", "pair"]),
+        ({"ratio": (np.True_, 1.0)}, TypeError, [r"ratio\[0\]", "True"]),
         ({"interpolation": "lanczos"}, ValueError, ["interpolation", "'random'", "'lanczos'"]),
         ({"std": (0.2, 0.0, 0.2)}, ValueError, [r"std\[1\]", "0.001", "0.0"]),
         ({"std": 0.5}, TypeError, ["std", "three numbers", "0.5"]),
         ({"mean": (127.5, 127.5, 127.5)}, ValueError, [r"mean\[0\]", r"\[0, 1\]", "127.5"]),
         ({"mean": (0.5, 0.5)}, TypeError, ["mean", "three numbers", r"\(0.5, 0.5\)"]),
         ({"mean": (0.5, 0.5, "1")}, TypeError, [r"mean\[2\]", "'1'"]),
+        ({"mean": {0.1, 0.2, 0.3}}, TypeError, ["mean", "three numbers"]),
+        ({"std": dict.fromkeys((0.1, 0.2, 0.3))}, TypeError, ["std", "three numbers"]),
+        ({"std": np.full((3, 3), 0.5)}, TypeError, ["std", "three numbers"]),
     ],
 )
 def test_wrong_policies_are_refused(arguments, error, words):
@@ -299,6 +310,11 @@ def test_wrong_policies_are_refused(arguments, error, words):
         ([0], {"seed": 2**64}, ValueError, ["seed"]),
         ([0], {"canvas_size": 0}, ValueError, ["canvas_size", "0"]),
         ([0], {"canvas_size": 1.5}, TypeError, ["canvas_size", "1.5"]),
+        ([0], {"canvas_size": torch.tensor(True)}, TypeError, ["canvas_size", "True"]),
+        ([0], {"canvas_size": np.True_}, TypeError, ["canvas_size", "True"]),
+        ([0], {"canvas_size": torch.tensor(9, device="meta")}, TypeError, ["canvas_size", "meta"]),
+        ([0], {"image_size": 65536}, ValueError, ["image_size", "65535", "65536"]),
+        ([torch.tensor(True)], {}, TypeError, ["numbers", "True"]),
     ],
 )
 def test_wrong_draws_are_refused(policy, numbers, keywords, error, words):
@@ -319,8 +335,39 @@ def test_wrong_applications_are_refused(policy):
         policy.apply(images.float(), drawn)
     with pytest.raises(ValueError, match=r"boxes must be .*\[1, 4\].*\[2, 4\]"):
         policy.apply(images[:1], drawn)
+    with pytest.raises(ValueError, match=r"canvases must be 32 x 32, .* drawn for, got shape \[2, 1, 9, 9\]"):
+        policy.apply(images[:, :, :9, :9], drawn)
+    with pytest.raises(ValueError, match=r"canvases must be 32 x 32, .*\[2, 1, 32, 31\]"):
+        policy.apply(images[:, :, :, :31], drawn)
+    with pytest.raises(TypeError, match=r"canvases must be a tensor of torch.uint8 .*got list"):
+        policy.apply(images.tolist(), drawn)
+    with pytest.raises(TypeError, match=r"parameters\['flips'\] must be a tensor, got list"):
+        policy.apply(images, {**drawn, "flips": drawn["flips"].tolist()})
+    with pytest.raises(ValueError, match=r"parameters\['sizes'\] must be a tensor .*\[any, 0, any, any\]"):
+        policy.apply(images, {**drawn, "sizes": torch.zeros(2, dtype=torch.uint8)})
+    unsized = {
+        name: tensor for name, tensor in gr.augment.Resize().draw(range(2), canvas_size=10).items() if name != "sizes"
+    }
     with pytest.raises(ValueError, match=r"boxes\[0\] must be .*inside an image of 9 x 9"):
-        policy.apply(images[:, :, :9, :9], gr.augment.Resize().draw(range(2), canvas_size=10))
+        policy.apply(images[:, :, :9, :9], unsized)
+
+
+def test_boxes_of_any_integers():
+    images = canvases(2, 3, 40)
+    wanted = gr.augment.resized_crop(images, [[0, 1, 30, 20], [9, 9, 9, 9]], 8)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32):
+        boxes = torch.tensor([[0, 1, 30, 20], [9, 9, 9, 9]], dtype=dtype)
+        assert torch.equal(gr.augment.resized_crop(images, boxes, 8), wanted), dtype
+    assert gr.augment.resized_crop(images[:0], [], 8).shape == (0, 3, 8, 8)
+    for wrong in ([], [[True] * 4] * 2, [[0.0, 1, 30, 20]] * 2):
+        with pytest.raises((TypeError, ValueError), match="boxes must be"):
+            gr.augment.resized_crop(images, wrong, 8)
+
+
+def test_pairs_and_triples_are_any_sequences():
+    wanted = gr.augment.Crop(scale=(0.5, 1.0), mean=(0.25, 0.5, 0.75))
+    for kind in (list, np.array, torch.tensor, collections.deque):
+        assert gr.augment.Crop(scale=kind([0.5, 1.0]), mean=kind([0.25, 0.5, 0.75])) == wanted
 
 
 @pytest.mark.parametrize("x", [0.0, 1.0, -1.0, 1e-9, 0.34657359, 0.3465736, 9.01, -700.0, 700.0, 123.456, -2.5e-300])

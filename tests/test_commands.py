@@ -124,8 +124,16 @@ def test_preview_draws_one_class_a_row(recipe_file, tmp_path):
     cells = [pixels[4 + 228 * r : 228 + 228 * r, 4 + 228 * c : 228 + 228 * c] for r in range(2) for c in range(3)]
     assert all(0.02 < (cell > 30).mean() < 0.98 for cell in cells)
     assert not np.array_equal(cells[0], cells[1])
+    arguments = ["preview", recipe_file, "-o", str(out), "--rows", "2", "--cols", "3"]
     for policy in ("crop", "deit", "visualatom", "resnet"):
-        assert cli.main(["preview", recipe_file, "-o", str(out), "--augment", policy]) == 0
+        assert cli.main([*arguments, "--augment", policy]) == 0
+        with Image.open(out) as sheet:
+            augmented = np.array(sheet.convert("L"))
+        assert augmented.shape == pixels.shape
+        for row in range(2):
+            for col in range(3):
+                cell = slice(4 + 228 * row, 228 + 228 * row), slice(4 + 228 * col, 228 + 228 * col)
+                assert not np.array_equal(augmented[cell], pixels[cell]), (policy, row, col)
     assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
 
 

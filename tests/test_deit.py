@@ -1,5 +1,9 @@
 """The whole policy against the whole of timm's: same parameters, same bytes, same targets."""
 
+import copy
+import io
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -169,7 +173,7 @@ def test_normalisation_is_timms_and_comes_before_the_noise():
 def test_what_was_not_drawn_is_refused():
     policy, given, labels = DeiT(), canvases(2), torch.tensor([0, 1])
     drawn = policy.draw(range(2), canvas_size=128, image_size=SIZE)
-    for name in drawn:
+    for name in drawn.keys() - {"sizes"}:
         less = {key: value for key, value in drawn.items() if key != name}
         with pytest.raises(ValueError, match=f"parameters must be .* '{name}' is missing"):
             policy.apply(given, less, image_size=SIZE)
@@ -181,6 +185,57 @@ def test_what_was_not_drawn_is_refused():
         policy.targets(labels, drawn, 1)
     with pytest.raises(TypeError, match="labels must be a tensor of"):
         policy.targets([0, 1], drawn, 2)
+    for classes, error in ((0, ValueError), (2.0, TypeError), (np.True_, TypeError), (None, TypeError)):
+        with pytest.raises(error, match="classes must be an integer in"):
+            policy.targets(labels, drawn, classes)
+    for wrong in (torch.ones(3), torch.ones(2)), (torch.ones(3).double(), torch.ones(1, 2).double()):
+        for weights in wrong:
+            with pytest.raises((TypeError, ValueError), match=r"mix_weights must be a tensor of torch.float64 \[2\]"):
+                policy.targets(labels, {**drawn, "mix_weights": weights}, 2)
+    for wrong in (1.5, -0.1, float("nan")):
+        weights = torch.tensor([0.5, wrong], dtype=torch.float64)
+        with pytest.raises(ValueError, match=r"mix_weights must lie in \[0, 1\]"):
+            policy.targets(labels, {**drawn, "mix_weights": weights}, 2)
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 0\]"):  # also where they are not changed
+        DeiT.resnet().targets(labels, drawn, 1)
+
+
+def stored(drawn):
+    file = io.BytesIO()
+    torch.save(drawn, file)
+    file.seek(0)
+    return torch.load(file)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [dict, stored, copy.deepcopy, lambda drawn: pickle.loads(pickle.dumps(drawn)),
+     lambda drawn: {name: values[1:3] for name, values in drawn.items()},
+     lambda drawn: {name: values[torch.tensor([3, 0])] for name, values in drawn.items()},
+     lambda drawn: {name: torch.cat([values, values]) for name, values in drawn.items()}],
+)  # fmt: skip
+def test_parameters_remember_their_sizes(kept):
+    """However they are stored, sliced and put together, without a value that a GPU would have to be asked for."""
+    policy = DeiT()
+    drawn = kept(policy.draw(range(4), canvas_size=128, image_size=SIZE))
+    given = canvases(len(drawn["boxes"]))
+    assert drawn["sizes"].numel() == 0
+    assert policy.apply(given, drawn, image_size=SIZE).shape == (len(given), 3, SIZE, SIZE)
+    with pytest.raises(ValueError, match="image_size must be 64, which the parameters were drawn for, got 65"):
+        policy.apply(given, drawn, image_size=65)
+    with pytest.raises(ValueError, match="canvases must be 128 x 128, which the parameters were drawn for"):
+        policy.apply(given[:, :, :64, :64], drawn, image_size=SIZE)
+
+
+def test_images_of_any_size_where_nothing_is_placed_in_them():
+    policy = DeiT(mixup_alpha=0, cutmix_alpha=0, re_prob=0)
+    drawn = policy.draw(range(2), canvas_size=128)
+    assert policy.apply(canvases(2), drawn, image_size=17).shape == (2, 3, 17, 17)
+    views = gr.augment.MultiCrop((gr.augment.Crop(), 1), (DeiT(mixup_alpha=0, cutmix_alpha=0, label_smoothing=0), 1))
+    drawn = views.draw(range(2), canvas_size=128, image_size=24)
+    assert len(views.apply(canvases(2), drawn, image_size=24)) == 2
+    with pytest.raises(ValueError, match="image_size must be 24, which the parameters were drawn for, got 25"):
+        views.apply(canvases(2), drawn, image_size=25)
 
 
 def test_replay():

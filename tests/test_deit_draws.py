@@ -1,5 +1,8 @@
 """What DeiT draws besides RandAugment: the laws of timm and torchvision, by two-sample tests."""
 
+import copy
+import dataclasses
+import pickle
 import random
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from samples import same_counts, same_law
 
 import gpurender as gr
@@ -16,6 +20,7 @@ from gpurender.order import permuted
 pytest.importorskip("timm.data")
 from timm.data import mixup as timm_mixup
 from timm.data import random_erasing
+from timm.data import transforms as timm_transforms
 from torchvision import transforms
 
 COUNT = 20_000
@@ -24,6 +29,31 @@ OFF = {"auto_augment": None, "color_jitter": None, "re_prob": 0.0, "mixup_alpha"
 
 def policy(**changes):
     return gr.augment.DeiT(**OFF | changes)
+
+
+# -------------------------------------------------------------------------------------------------------------- crops
+
+
+@pytest.mark.parametrize(
+    ("side", "ranges"),
+    [
+        (512, {}),
+        (33, {"scale": (0.2, 1.0)}),
+        (512, {"scale": (0.6, 1.0), "ratio": (1.0, 3.0)}),  # one attempt in two does not fit
+        (512, {"scale": (0.9, 1.0), "ratio": (0.4, 0.5)}),  # none fits: the fallback
+    ],
+)
+def test_crop_boxes(side, ranges):
+    ours = policy(**ranges).draw(np.arange(COUNT), seed=4, canvas_size=side)["boxes"].numpy()
+    random.seed(7)
+    crop = timm_transforms.RandomResizedCropAndInterpolation(224, **ranges)
+    image = Image.new("L", (side, side))
+    theirs = np.array([crop.get_params(image, crop.scale, crop.ratio) for _ in range(COUNT)])
+    for i, name in enumerate(("top", "left", "height", "width")):
+        same_law(ours[:, i], theirs[:, i], name)
+    (*_, h, w), (*_, their_h, their_w) = ours.T.astype(float), theirs.T.astype(float)
+    same_law(h * w, their_h * their_w, "area")
+    same_law(w / h, their_w / their_h, "ratio")
 
 
 # ------------------------------------------------------------------------------------------------------------ erasing
@@ -169,8 +199,17 @@ def test_patches_lie_inside_and_weights_are_their_share(mode, n, size, first, mi
 
 
 def test_a_range_of_sides_without_a_pixel_is_refused():
-    with pytest.raises(ValueError, match="cutmix_minmax must span a pixel"):
-        policy(cutmix_minmax=(0.5, 0.51)).draw([1], image_size=32)
+    """By timm, too, when it draws; here a range that no image has room for is refused before."""
+    with pytest.raises(ValueError, match=r"cutmix_minmax must be .* with low < high, got \(0.5, 0.5\)"):
+        policy(cutmix_minmax=(0.5, 0.5))
+    narrow = policy(cutmix_minmax=(0.5, 0.51))
+    narrow.check_sizes(512, 200)
+    for refused in (narrow.check_sizes, lambda _, size: narrow.draw([1], image_size=size)):
+        with pytest.raises(ValueError, match="cutmix_minmax must span a pixel of 32 at least"):
+            refused(512, 32)
+    for size, shares in ((32, (0.5, 0.51)), (4096, (0.5, 0.5))):
+        with pytest.raises(ValueError, match="low >= high"):
+            timm_mixup.rand_bbox_minmax((3, size, size), shares)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -299,7 +338,8 @@ def test_presets():
     resnet = gr.augment.DeiT.resnet()
     assert not resnet.soft
     drawn = resnet.draw(np.arange(2000), canvas_size=362)
-    assert set(drawn) == {"boxes", "flips", "interpolations", "operations", "arguments", "operation_interpolations"}
+    operations = {"operations", "arguments", "operation_interpolations"}
+    assert set(drawn) == {"boxes", "flips", "interpolations", "sizes"} | operations
     assert (drawn["boxes"][:, 2:] == 224).all()
     assert not drawn["flips"].any()
     assert drawn["boxes"][:, 0].min() == 0
@@ -317,6 +357,24 @@ def test_off_epoch():
     assert torch.equal(late.targets(labels, drawn, 7), timm_mixup.mixup_target(labels, 7, 1.0, 0.1))
     assert gr.augment.DeiT().at_epoch(10**6) == gr.augment.DeiT()
     assert policy().unmixed() == policy()
+
+
+def test_the_unmixed_policy_is_made_once():
+    """And is no part of what the policy is: of its equality, hash, text, copies and pickles."""
+    whole, fresh = (gr.augment.DeiT(mixup_off_epoch=3, mixup_mode="pair") for _ in range(2))
+    late = whole.at_epoch(3)
+    assert late is whole.at_epoch(9) is whole.unmixed() is late.unmixed() is late.at_epoch(9)
+    assert late == dataclasses.replace(whole, mixup_prob=0.0, mixup_off_epoch=0)
+    assert (whole, hash(whole), repr(whole)) == (fresh, hash(fresh), repr(fresh))
+    whole.draw([1])
+    assert pickle.dumps(whole) == pickle.dumps(fresh)
+    for again in (pickle.loads(pickle.dumps(whole)), copy.copy(whole), copy.deepcopy(whole)):
+        assert again == whole
+        assert again.unmixed() == late
+    other = dataclasses.replace(whole, mixup_mode="elem")
+    assert other.unmixed().mixup_mode == "elem"
+    assert whole.unmixed() is late
+    assert eval(repr(whole), {"DeiT": gr.augment.DeiT}) == whole
 
 
 @pytest.mark.parametrize(
@@ -341,6 +399,10 @@ def test_off_epoch():
         ({"cutmix_alpha": 1e-9}, ValueError, "cutmix_alpha"),
         ({"mixup_mode": "half"}, ValueError, "mixup_mode"),
         ({"cutmix_minmax": (0.2,)}, TypeError, "cutmix_minmax"),
+        ({"cutmix_minmax": {0.2, 0.8}}, TypeError, "cutmix_minmax"),
+        ({"re_prob": np.True_}, TypeError, "re_prob"),
+        ({"re_count": torch.tensor(True)}, TypeError, "re_count"),
+        ({"num_aug_repeats": torch.tensor(True)}, TypeError, "num_aug_repeats"),
         ({"mixup_off_epoch": -1}, ValueError, "mixup_off_epoch"),
         ({"label_smoothing": 1.1}, ValueError, "label_smoothing"),
         ({"num_aug_repeats": 2.5}, TypeError, "num_aug_repeats"),

@@ -1,5 +1,7 @@
 """DeiT, repeated augmentation and several views in the loader."""
 
+import dataclasses
+import pickle
 from itertools import chain, islice
 
 import numpy as np
@@ -195,6 +197,47 @@ def test_multi_crop():
     fewer = gr.augment.MultiCrop((gr.augment.Crop(scale=(0.4, 1.0)), 1), (plain, 1, 12))
     (others, _), *_ = loader(4, fewer)
     assert torch.equal(images[0], others[0])  # a view does not depend on how many there are
+
+
+def test_policies_of_views_are_values():
+    large, small = gr.augment.Crop(scale=(0.4, 1.0)), gr.augment.Crop(scale=(0.05, 0.4))
+    crops = gr.augment.MultiCrop((large, 2), [small, 6, 96])
+    assert repr(crops) == f"MultiCrop(({large!r}, 2), ({small!r}, 6, 96))"
+    assert crops == gr.augment.MultiCrop((large, 2, None), (small, 6, 96)) == dataclasses.replace(crops)
+    assert dataclasses.replace(crops, crops=[(small, 3)]) == gr.augment.MultiCrop((small, 3))
+    both = gr.augment.TwoViews(large, small)
+    assert gr.augment.TwoViews(large).second is None
+    assert dataclasses.replace(gr.augment.TwoViews(large), second=small) == both
+    assert dataclasses.replace(both, policy=small).policy is small
+    for policy in (crops, both, gr.augment.TwoViews(small)):
+        assert isinstance(policy, gr.augment.Policy)
+        again = pickle.loads(pickle.dumps(policy))
+        assert again == policy == eval(repr(policy), vars(gr.augment))
+        assert hash(again) == hash(policy)
+        assert again.views == policy.views
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            policy.crops = ()
+    for wrong in ({large: 2}, "ab", None):
+        with pytest.raises(TypeError, match=r"crops must be a list, each of \(policy, count\)"):
+            gr.augment.MultiCrop(crops=wrong)
+
+
+def test_views_refuse_what_was_not_drawn_and_sizes_that_nothing_can_be_drawn_for():
+    narrow = DeiT.resnet(cutmix_minmax=(0.5, 0.51))
+    crops = gr.augment.MultiCrop((gr.augment.Crop(), 1), (gr.augment.Crop(), 1, 12))
+    with pytest.raises(TypeError, match=r"parameters must be what draw\(\) returned, got NoneType"):
+        crops.apply(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), None)
+    with pytest.raises(ValueError, match="'boxes' is missing"):
+        crops.apply(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), {})
+    crops.check_sizes(32, 24)
+    with pytest.raises(ValueError, match=r"image_size must be .* got 0"):
+        gr.augment.TwoViews(DeiT.resnet()).check_sizes(32, 0)
+    with pytest.raises(ValueError, match="policy must not mix samples"):
+        gr.augment.TwoViews(narrow)
+    with pytest.raises(ValueError, match="second must not repeat samples"):
+        gr.augment.TwoViews(gr.augment.Crop(), DeiT.resnet(num_aug_repeats=2))
+    with pytest.raises(TypeError, match="policy must be a policy"):
+        gr.augment.TwoViews(crops)
 
 
 @pytest.mark.parametrize(

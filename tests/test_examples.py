@@ -1,9 +1,11 @@
 """The examples run as a person runs them; a training run that was killed goes on as if nothing had happened."""
 
+import importlib.util
 import os
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 import gpurender as gr
+from gpurender.augment import names
 
 pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
 
@@ -98,6 +101,45 @@ def test_a_killed_run_goes_on_bit_for_bit(root, command, tmp_path, launcher, how
     assert Image.open(halves / "contact_sheet.png").size[0] > 500
 
 
+def test_slurm_goes_on_with_another_number_of_processes(root, command, tmp_path):
+    """The script as Slurm runs it on one node, whose srun and scontrol are the only pretence."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, does in {
+        "srun": 'exec "${@:2}"',
+        "scontrol": "echo 127.0.0.1",
+        "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
+        "python": f'exec {sys.executable} "$@"',
+    }.items():
+        (tools / name).write_text(f"#!/usr/bin/env bash\n{does}\n")
+        (tools / name).chmod(0o755)
+    options = [str(word) for word in [*command[1:], "--output", tmp_path / "run", "--save-every", "2"]]
+    del options[options.index("--batch-size") : options.index("--batch-size") + 2]
+    done = {}
+    for processes, steps in ((3, "4"), (2, "7")):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {
+            **os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+            "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_NUM_NODES": "1", "SLURM_GPUS_ON_NODE": str(processes),
+            "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "here", "GLOBAL_BATCH": "12", "RENDEZVOUS_PORT": str(port),
+        }  # fmt: skip
+        run = subprocess.run(
+            [root / "examples/slurm.sh", *options, "--steps", steps], cwd=root, env=environment, capture_output=True,
+            text=True, timeout=180, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        done |= losses(run.stdout)
+        state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+        samples = int(steps) * 12  # of epochs of 50, of which 48 are seen: drop_last
+        assert (state["loader"]["epoch"], state["loader"]["position"]) == divmod(samples, 48)
+    assert list(done) == [str(step) for step in range(1, 8)]
+    environment["GLOBAL_BATCH"] = "13"
+    refused = subprocess.run([root / "examples/slurm.sh"], env=environment, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "GLOBAL_BATCH=13" in refused.stderr) == (2, True)
+
+
 def test_a_run_does_not_overwrite_another(root, tmp_path, monkeypatch, capsys):
     (tmp_path / "checkpoint.pt").write_text("hours of work")
     monkeypatch.setattr(sys, "argv", ["pretrain.py", "--output", str(tmp_path)])
@@ -106,6 +148,30 @@ def test_a_run_does_not_overwrite_another(root, tmp_path, monkeypatch, capsys):
     assert stopped.value.code == 2
     assert "--resume" in capsys.readouterr().err.splitlines()[-1]
     assert (tmp_path / "checkpoint.pt").read_text() == "hours of work"
+
+
+@pytest.fixture
+def pretrain(root, tmp_path, monkeypatch):
+    """The script as a module, and how it understands a command line."""
+    spec = importlib.util.spec_from_file_location("pretrain", root / "examples/pretrain.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def policy(*words):
+        monkeypatch.setattr(sys, "argv", ["pretrain.py", "--output", str(tmp_path / "none"), *words])
+        return module.policy(module.parse_arguments())
+
+    return module, policy
+
+
+def test_presets_keep_their_normalisation(pretrain):
+    module, policy = pretrain
+    assert policy() == gr.augment.DeiT()
+    for name in ("onepfrac", "ofdb", "fractaldb", "visualatom", "resnet"):
+        assert policy("--augment", name) == getattr(gr.augment.DeiT, name)()
+    assert policy("--augment", "resnet", "--std", "0.25") == gr.augment.DeiT.resnet(std=(0.25, 0.25, 0.25))
+    assert policy("--augment", "crop", "--mean", "0") == gr.augment.Crop(mean=(0, 0, 0))
+    assert module.POLICIES.keys() == names.POLICIES.keys()  # as of `gpurender preview --augment`
 
 
 def test_quickstart(root, tmp_path):

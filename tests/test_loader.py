@@ -131,6 +131,22 @@ def test_fresh_never_shows_an_image_twice():
     assert [y.tolist() for _, y in drawn] == [[n // 4 for n in range(20)]]
 
 
+@pytest.mark.parametrize("kind", [{}, {"sampler": range(6)}, {"prefetch_factor": 1}])
+def test_validation_in_inference_mode_leaves_a_loader_as_it_was(kind):
+    feed = loader(**kind)
+    with torch.inference_mode():
+        inside = next(iter(feed))
+    images, _ = next(iter(feed))
+    assert not images.is_inference()
+    assert torch.equal(images, inside[0])
+    images.mul_(torch.ones(1, requires_grad=True)).sum().backward()
+
+
+def test_sizes_that_do_not_fit_are_refused_when_the_loader_is_made():
+    with pytest.raises(ValueError, match="cutmix_minmax"):
+        loader(augment=gr.augment.DeiT(cutmix_minmax=(0.5, 0.51)), image_size=32)
+
+
 def test_batches_belong_to_the_consumer():
     """Kept, overwritten, normalised in place: no batch disturbs another (a ring of buffers would)."""
     expected = list(loader(shuffle=True))

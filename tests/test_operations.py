@@ -269,6 +269,21 @@ IMAGES = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
         (("Rotate", IMAGES, [1, 2, 3]), {}, ValueError, r"one for each of the 2 images.*got shape \[3\]"),
         (("Rotate", IMAGES, "far"), {}, TypeError, "argument must be numbers"),
         (("Rotate", IMAGES, True), {}, TypeError, "argument must be numbers"),
+        (("Rotate", IMAGES, [True, 2.0]), {}, TypeError, "argument must be numbers"),
+        (("Rotate", IMAGES, [2.0, np.True_]), {}, TypeError, "argument must be numbers"),
+        (("Rotate", IMAGES, np.array([True, False])), {}, TypeError, "argument must be numbers"),
+        (("Rotate", IMAGES, torch.tensor(True)), {}, TypeError, "argument must be numbers"),
+        (("Rotate", IMAGES, [1.0, None]), {}, TypeError, "argument must be numbers"),
+        (("Rotate", IMAGES, {1.0, 2.0}), {}, TypeError, "argument must be numbers"),
+        (("Rotate", IMAGES, bytearray(b"12")), {}, TypeError, "argument must be numbers"),
+        (
+            ("Rotate", IMAGES, torch.ones(2, requires_grad=True)),
+            {},
+            TypeError,
+            r"argument must be .*argument.detach\(\)",
+        ),
+        (("Rotate", IMAGES, torch.ones(2, device="meta")), {}, ValueError, "argument must be .*on a CPU .*on meta"),
+        (("Rotate", IMAGES, torch.ones(2).to_sparse()), {}, ValueError, "argument must be .*dense.*sparse_coo"),
         (("Posterize", IMAGES, 9), {}, ValueError, r"argument must be integers in \[0, 8\].*got 9"),
         (("Posterize", IMAGES, 2.5), {}, ValueError, r"argument must be integers in \[0, 8\].*got 2.5"),
         (("SolarizeAdd", IMAGES, -1), {}, ValueError, "argument must be integers in"),
@@ -277,6 +292,10 @@ IMAGES = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
         (("GaussianBlur", IMAGES, 65), {}, ValueError, r"argument must be numbers in \[0, 64\]"),
         (("Rotate", IMAGES, 1), {"fill": (0, 0, 256)}, ValueError, r"fill\[2\] must be an integer in \[0, 255\]"),
         (("Rotate", IMAGES, 1), {"fill": 128}, TypeError, r"fill must be \(red, green, blue\)"),
+        (("Rotate", IMAGES, 1), {"fill": {1, 2, 3}}, TypeError, r"fill must be \(red, green, blue\)"),
+        (("Rotate", IMAGES, 1), {"fill": dict.fromkeys((1, 2, 3))}, TypeError, r"fill must be \(red, green, blue\)"),
+        (("Rotate", IMAGES, 1), {"fill": (1, 2, np.True_)}, TypeError, r"fill\[2\] must be an integer"),
+        (("Rotate", IMAGES, 1), {"fill": torch.tensor([True, True, True])}, TypeError, r"fill\[0\] must be an integer"),
         (("Rotate", IMAGES[:, :1], 1), {"fill": (1, 2, 3)}, ValueError, "fill must be a grey"),
         (("Rotate", IMAGES, 1), {"interpolation": "lanczos"}, ValueError, "interpolation must be one of"),
     ],
@@ -284,6 +303,12 @@ IMAGES = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
 def test_wrong_input_is_named(arguments, keywords, error, message):
     with pytest.raises(error, match=message):
         gr.augment.op(*arguments, **keywords)
+
+
+@pytest.mark.parametrize("fill", [[9, 9, 9], np.array([9, 9, 9]), torch.tensor([9, 9, 9]), range(9, 12)])
+def test_any_sequence_is_a_colour(fill):
+    wanted = gr.augment.op("Rotate", IMAGES, 20, fill=tuple(int(x) for x in fill))
+    assert torch.equal(gr.augment.op("Rotate", IMAGES, 20, fill=fill), wanted)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from gpurender.kernels.operations import Operation
 from gpurender.randomness import Stream, bounded, uniform, words
 
 HIGHEST = 10.0  # level; the scale of all levels
+MAX_HIGHEST = 1000
 MAX_LAYERS = 16
 SHARES = 1 << 20  # what the shares of weighted operations sum to, nearly
 BLUR_RADII = (0.1, 2.0)  # of GaussianBlurRand, the second times the level's argument
@@ -314,13 +315,13 @@ def parsed(config: str) -> AutoAugment:
     return _rand_augment(given, _std(std), config)  # timm takes a large one for uniform in RandAugment only
 
 
-_WHOLE, _REAL = r"\d+", r"\d+(?:\.\d*)?(?:e[+]?\d+)?"
+_WHOLE, _REAL = r"[0-9]{1,9}", r"[0-9]+(?:\.[0-9]*)?(?:e[+]?[0-9]+)?"
 _KEYS = {  # of RandAugment: what the value looks like, and what is allowed in words
-    "m": (_WHOLE, "an integer, 0 or more"),
+    "m": (_WHOLE, "an integer, 0 to 999999999"),
     "n": (_WHOLE, f"an integer, 1 to {MAX_LAYERS}"),
     "p": (_REAL, "a number, 0 to 1"),
     "mstd": (_REAL + "|inf", "a number, 0 or more"),
-    "mmax": (_WHOLE, "an integer, 1 or more"),
+    "mmax": (_WHOLE, f"an integer, 1 to {MAX_HIGHEST}"),
     "inc": (r"[01]", "0 or 1"),
     "t": (r"weights|3aw|3a", "weights, 3a or 3aw"),
     "w": (r"0", "0"),
@@ -344,7 +345,7 @@ def _std(value: float) -> float:
 def _rand_augment(given: dict[str, str], std: float, config: str) -> AutoAugment:
     level, layers, p = int(given.get("m", "10")), int(given.get("n", "2")), float(given.get("p", "0.5"))
     highest = int(given.get("mmax", "10"))
-    for key, value, low, high in (("n", layers, 1, MAX_LAYERS), ("p", p, 0, 1), ("mmax", highest, 1, 1000)):
+    for key, value, low, high in (("n", layers, 1, MAX_LAYERS), ("p", p, 0, 1), ("mmax", highest, 1, MAX_HIGHEST)):
         if not low <= value <= high:
             raise ValueError(f"auto_augment {config!r}: {key} must be {_KEYS[key][1]}, got {given[key]!r}")
     names = INCREASING if given.get("inc") == "1" else PLAIN

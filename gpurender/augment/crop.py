@@ -8,7 +8,7 @@ import torch
 
 from gpurender import checks
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters, gpu_numbers
+from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
 from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import BILINEAR, MAX_SIDE, CropLaw, draw_crops
 from gpurender.mathematics import exp, log
@@ -73,17 +73,20 @@ class Crop:
             numbers: unsigned 64-bit integers ``[N]``; a tensor on a GPU is drawn from there, its values unread.
             seed: unsigned 64-bit key.
             canvas_size: side of the canvases in pixels.
-            image_size: of no account here.
+            image_size: of no account here; it is written down in ``sizes``.
 
         Returns:
             ``boxes`` int32 ``[N, 4]``: top, left, height, width; ``flips`` bool ``[N, 2]``: horizontal, vertical;
-            ``interpolations`` uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic. On the GPU if the numbers are.
+            ``interpolations`` uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic; ``sizes`` uint8
+            ``[N, 0, canvas_size, image_size]``: empty, its shape says what the others were drawn for. On the GPU if the
+            numbers are.
         """
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
         if (there := gpu_numbers(numbers)) is not None:
             boxes, flipped, codes = draw_crops(there, seed, side, self._law(side))
-            return {"boxes": boxes, "flips": flipped, "interpolations": codes}
+            sizes = drawn_for(len(there), side, image_size, there.device)
+            return {"boxes": boxes, "flips": flipped, "interpolations": codes, "sizes": sizes}
         numbers = checks.integers("numbers", numbers, checks.UINT64_MAX)
         blocks = words(seed, Stream.CROP, numbers, ATTEMPTS + 1).reshape(-1, ATTEMPTS + 1, 4)
         flips = uniform(words(seed, Stream.FLIP, numbers)[:, :2]) < np.array([self.hflip, self.vflip])
@@ -95,6 +98,7 @@ class Crop:
             "boxes": torch.from_numpy(self._boxes(blocks[:, :ATTEMPTS], side)),
             "flips": torch.from_numpy(flips),
             "interpolations": torch.from_numpy(interpolations.astype(np.uint8)),
+            "sizes": drawn_for(len(numbers), side, image_size, torch.device("cpu")),
         }
 
     def _law(self, side: int) -> CropLaw:
@@ -151,7 +155,7 @@ class Crop:
 
         Args:
             canvases: uint8 ``[N, 1 or 3, S, S]``.
-            parameters: what :meth:`draw` returned for N numbers.
+            parameters: what :meth:`draw` returned for N numbers and canvases of this size.
             image_size: side of the images in pixels.
             dtype: float32, float16, bfloat16 or float64; the arithmetic is float32's.
             memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.

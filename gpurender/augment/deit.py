@@ -12,7 +12,7 @@ from gpurender.augment import erasing, jitter, mixup
 from gpurender.augment.auto_augment import AutoAugment, parsed
 from gpurender.augment.crop import Crop
 from gpurender.augment.normalise import CROP, HALVES, Triple, lookup_table
-from gpurender.augment.policy import Parameters, as_numbers, on_device
+from gpurender.augment.policy import Parameters, as_numbers, checked_canvases, on_device
 from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import MAX_SIDE, crop_resize
 from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
@@ -39,9 +39,11 @@ class DeiT:
     grayscale, blur. Then to the batch: mixup or CutMix, still in bytes and rounded to them; normalisation; random
     erasing, whose noise is therefore neither mixed nor normalised; and the targets are mixed as the images are.
 
-    Each parameter of each sample is drawn by its address (:mod:`gpurender.randomness`), so a sample is augmented alike
-    in every batch, but for the partner that it is mixed with: image n of a batch of N with image N - 1 - n (the middle
-    one of an odd batch, or the only one, with itself, which leaves it as it is).
+    Each parameter is drawn at the address of a sample (:mod:`gpurender.randomness`), so a sample is cropped, changed,
+    normalised and erased alike in every batch. How it is mixed depends on the batch: image n of N is mixed with image
+    N - 1 - n (the middle one of an odd batch, or the only one, with itself, which leaves it as it is), and the weight
+    or the patch is drawn at the address of the batch's first sample, with ``mixup_mode="pair"`` of the pair's first,
+    with ``"elem"`` of its own.
 
     >>> policy = gr.augment.DeiT(auto_augment="rand-m9-mstd0.5-inc1", mixup_alpha=0.8, cutmix_alpha=1.0)
     >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, augment=policy, shuffle=True, drop_last=True)
@@ -77,7 +79,8 @@ class DeiT:
         re_area: share of the image that is erased: a range in [0, 1].
         re_aspect: height / width of a box: a range.
         mixup_alpha, cutmix_alpha: of the Beta law of the weights, up to 1000; 0: not this one.
-        cutmix_minmax: least and most side of CutMix's patch as shares of the image's; CutMix is then on.
+        cutmix_minmax: least and most side of CutMix's patch as shares of the image's, at least a pixel apart; CutMix is
+            then on.
         mixup_prob: of mixing a batch (a pair, a sample).
         mixup_switch_prob: of CutMix, where both are on.
         mixup_mode: ``"batch"``, ``"pair"`` or ``"elem"``: what one weight is drawn for.
@@ -180,8 +183,8 @@ class DeiT:
         Returns:
             On the device of numbers that are a tensor on a GPU, else on the CPU:
 
-            - ``boxes`` int32 ``[N, 4]``, ``flips`` bool ``[N, 2]``, ``interpolations`` uint8 ``[N]``: as of
-              :meth:`Crop.draw`;
+            - ``boxes`` int32 ``[N, 4]``, ``flips`` bool ``[N, 2]``, ``interpolations`` uint8 ``[N]``, ``sizes`` uint8
+              ``[N, 0, canvas_size, image_size]``: as of :meth:`Crop.draw`;
             - ``operations`` int32, ``arguments`` float64, ``operation_interpolations`` uint8, each ``[N, L]``: what is
               done, in this order, in codes of :class:`gpurender.augment.Operation` and in its units (L may be 0);
             - if anything is mixed, ``mix_weights`` float64 ``[N]``: the sample's own share; ``cutmix`` bool ``[N]``;
@@ -191,8 +194,9 @@ class DeiT:
         """
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         size = checks.integer("image_size", image_size, 1, MAX_SIDE)
+        self.check_sizes(canvas_size, size)
         there = as_numbers(numbers)
-        parameters = self._crop.draw(numbers, seed=seed, canvas_size=canvas_size)
+        parameters = self._crop.draw(numbers, seed=seed, canvas_size=canvas_size, image_size=size)
         chains = self._chains(there, seed)
         parameters["operations"] = torch.cat([codes for codes, _, _ in chains], 1)
         parameters["arguments"] = torch.cat([arguments for _, arguments, _ in chains], 1)
@@ -204,6 +208,13 @@ class DeiT:
             boxes, keys = erasing.draw(self._erasing, there, seed, size)
             parameters |= {"erasing_boxes": boxes, "noise_keys": keys}
         return parameters
+
+    def check_sizes(self, canvas_size: int, image_size: int) -> None:
+        """Refuse sizes that :meth:`draw` has no parameters for."""
+        checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
+        size = checks.integer("image_size", image_size, 1, MAX_SIDE)
+        if self.cutmix_minmax is not None:
+            self._mixup.sides(size)
 
     def _chains(self, numbers: torch.Tensor, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Operations, arguments and interpolations, [N, l] each, of the parts of the chain."""
@@ -231,7 +242,8 @@ class DeiT:
 
         Args:
             canvases: uint8 ``[N, 1 or 3, S, S]``.
-            parameters: what :meth:`draw` returned for N numbers and the same image size.
+            parameters: what :meth:`draw` returned for N numbers and the same sizes (of the images only if anything is
+                mixed or erased).
             image_size: side of the images in pixels.
             dtype: float32, float16, bfloat16 or float64.
             memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.
@@ -240,6 +252,8 @@ class DeiT:
             ``[N, 3, image_size, image_size]``.
         """
         side = checks.integer("image_size", image_size, 1, MAX_SIDE)
+        placed = self._mixup.active or self.re_prob > 0.0  # patches or boxes, in the image's pixels
+        canvases = checked_canvases(canvases, parameters, side if placed else None)
         table = lookup_table(self.mean, self.std, dtype, canvases.device)
         boxes, flips, filters = on_device(parameters, CROP, canvases.device)
         images = crop_resize(canvases, boxes, flips, filters, (side, side))
@@ -268,19 +282,27 @@ class DeiT:
         """The targets of a batch: soft, float32 ``[N, classes]``, if anything is mixed or smoothed; else the labels.
 
         Args:
-            labels: int64 ``[N]``.
+            labels: int64 ``[N]``, 0 to ``classes`` - 1.
             parameters: what :meth:`draw` returned.
-            classes: number of classes of the dataset.
+            classes: number of classes of the dataset, at least 1.
+
+        Raises:
+            TypeError, ValueError: naming the argument, its value and what is allowed. Values that lie on a GPU are not
+                looked at.
         """
+        classes = checks.integer("classes", classes, 1, 2**63 - 1)
+        labels = checked_tensor("labels", labels, (torch.int64,), (None,))
+        seen = not devices.on_gpu(labels.device)
+        if seen and not ((labels >= 0) & (labels < classes)).all():
+            raise ValueError(f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}")
         if not self.soft:
             return labels
-        labels = checked_tensor("labels", labels, (torch.int64,), (None,))
-        if not devices.on_gpu(labels.device) and not ((labels >= 0) & (labels < classes)).all():
-            raise ValueError(f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}")
         weights = None
         if self._mixup.active:
             (weights,) = on_device(parameters, MIX[:1], labels.device)
             weights = checked_tensor("mix_weights", weights, (torch.float64,), (len(labels),), labels.device)
+            if seen and not ((weights >= 0.0) & (weights <= 1.0)).all():  # NaN, too
+                raise ValueError(f"mix_weights must lie in [0, 1], got {weights.min():g} to {weights.max():g}")
         return mixup.soft_targets(labels, weights, classes, self.label_smoothing)
 
     @property
@@ -294,9 +316,18 @@ class DeiT:
 
     def unmixed(self) -> "DeiT":
         """The policy that mixes nothing; its targets are soft where this one's are."""
-        return dataclasses.replace(self, mixup_prob=0.0, mixup_off_epoch=0) if self._mixup.active else self
+        mixes = self._mixup.active and (self.mixup_prob > 0.0 or self.mixup_off_epoch > 0)
+        return self._unmixed if mixes else self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the fields, and not what was made of them."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     # -------------------------------------------------------------------------------------------------------- the parts
+
+    @functools.cached_property
+    def _unmixed(self) -> "DeiT":
+        return dataclasses.replace(self, mixup_prob=0.0, mixup_off_epoch=0)
 
     @functools.cached_property
     def _crop(self) -> Crop:
@@ -369,7 +400,9 @@ def _checked(policy: DeiT) -> dict[str, Any]:
     values["re_area"] = checks.real_range("re_area", policy.re_area, 0.0, 1.0)
     values["re_aspect"] = checks.real_range("re_aspect", policy.re_aspect, 1e-3, 1e3)
     if policy.cutmix_minmax is not None:
-        values["cutmix_minmax"] = checks.real_range("cutmix_minmax", policy.cutmix_minmax, 0.0, 1.0)
+        low, high = values["cutmix_minmax"] = checks.real_range("cutmix_minmax", policy.cutmix_minmax, 0.0, 1.0)
+        if low == high:  # timm draws from nothing, too
+            raise ValueError(f"cutmix_minmax must be a pair (low, high) with low < high, got {policy.cutmix_minmax!r}")
     values["mixup_off_epoch"] = checks.integer("mixup_off_epoch", policy.mixup_off_epoch, 0, 2**63 - 1)
     values["num_aug_repeats"] = checks.integer("num_aug_repeats", policy.num_aug_repeats, 0, MAX_REPEATS)
     return values

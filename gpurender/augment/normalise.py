@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from gpurender import checks
-from gpurender.augment.policy import Parameters, on_device
+from gpurender.augment.policy import Parameters, checked_canvases, on_device
 from gpurender.kernels.augment import DTYPES, MAX_SIDE, crop_resize_normalise
 
 HALVES = (0.5, 0.5, 0.5)
@@ -28,7 +28,7 @@ def checked_std(std: Any) -> Triple:
 
 
 def _triple(name: str, value: Any, low: float, high: float) -> Triple:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 3:
+    if not checks.is_sequence(value, 3):
         raise TypeError(f"{name} must be three numbers in [{low:g}, {high:g}], one a channel, got {value!r}")
     red, green, blue = (checks.real(f"{name}[{i}]", x, low, high) for i, x in enumerate(value))
     return red, green, blue
@@ -58,6 +58,7 @@ def crop_and_normalise(
 ) -> torch.Tensor:
     """Apply boxes, flips and interpolations, and normalise: ``[N, 3, image_size, image_size]`` of ``dtype``."""
     side = checks.integer("image_size", image_size, 1, MAX_SIDE)
+    canvases = checked_canvases(canvases, parameters)
     boxes, flips, codes = on_device(parameters, CROP, canvases.device)
     table = lookup_table(mean, std, dtype, canvases.device)
     return crop_resize_normalise(canvases, boxes, flips, codes, table, (side, side), memory_format)

@@ -125,14 +125,7 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
     least, most = (0.0, 1.0) if name == "Desaturate" else RANGES[code]
     kind = "integers" if code in WHOLE else "numbers"
     allowed = f"{kind} in [{least:g}, {most:g}], one or one for each of the {n} images, for {name}"
-    if argument is None or isinstance(argument, (str, bytes)):
-        raise TypeError(f"argument must be {allowed}, got {argument!r}")
-    try:  # by NumPy, as torch would round Python's numbers to float32
-        values = argument if isinstance(argument, torch.Tensor) else torch.from_numpy(np.array(argument))
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(f"argument must be {allowed}, got {argument!r}") from None
-    if values.dtype == torch.bool or values.is_complex():
-        raise TypeError(f"argument must be {allowed}, got {argument!r}")
+    values = _values(argument, allowed)
     if values.dim() > 1 or (values.dim() == 1 and len(values) != n):
         raise ValueError(f"argument must be {allowed}, got shape {list(values.shape)}")
     values = values.to(torch.float64)
@@ -145,3 +138,22 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
     if name == "Desaturate":
         values = (1.0 - values).clamp(0.0, 1.0)
     return values.to(device).expand(n).reshape(n, 1)
+
+
+def _values(argument: Any, allowed: str) -> torch.Tensor:
+    """The argument as a tensor of numbers, of any shape, on a CPU or a GPU."""
+    listed = argument if isinstance(argument, (list, tuple)) else [argument]
+    if any(value is None or isinstance(value, (str, bytes, bytearray)) or checks.is_boolean(value) for value in listed):
+        raise TypeError(f"argument must be {allowed}, got {argument!r}")  # NumPy would make numbers of some
+    try:  # by NumPy, as torch would round Python's numbers to float32
+        values = argument if isinstance(argument, torch.Tensor) else torch.from_numpy(np.array(argument))
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"argument must be {allowed}, got {argument!r}") from None
+    if values.dtype == torch.bool or values.is_complex():
+        raise TypeError(f"argument must be {allowed}, got {argument!r}")
+    if values.requires_grad:
+        raise TypeError(f"argument must be {allowed}, without a gradient (argument.detach()), got {argument!r}")
+    if not (devices.on_gpu(values.device) or values.device.type == "cpu") or values.layout != torch.strided:
+        got = f"a tensor of {values.layout} on {values.device}"
+        raise ValueError(f"argument must be {allowed}, dense and on a CPU or a GPU, got {got}")
+    return values

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from gpurender import checks, devices
+from gpurender.kernels.augment import MAX_SIDE
+from gpurender.tensors import checked_tensor
 
 Parameters = dict[str, torch.Tensor]
 
@@ -32,18 +34,62 @@ def as_numbers(numbers: Any) -> torch.Tensor:
     return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
 
 
+def drawn_for(n: int, canvas_size: int, image_size: int, device: torch.device) -> torch.Tensor:
+    """The parameter ``sizes`` of n samples: no value, but a shape, uint8 ``[N, 0, canvas_size, image_size]``.
+
+    A shape goes wherever the other parameters go, into slices, files and processes, and is read without waiting for
+    the GPU that the values lie on.
+    """
+    canvas = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
+    image = checks.integer("image_size", image_size, 1, MAX_SIDE)
+    return torch.empty((n, 0, canvas, image), dtype=torch.uint8, device=device)
+
+
+def checked_parameters(parameters: Any) -> Parameters:
+    """Refuse what :meth:`Policy.draw` cannot have returned."""
+    if not isinstance(parameters, Mapping):
+        raise TypeError(f"parameters must be what draw() returned, got {type(parameters).__name__}")
+    return parameters  # type: ignore[return-value]  # any mapping will do
+
+
+def checked_canvases(canvases: Any, parameters: Any, image_size: int | None = None) -> torch.Tensor:
+    """Canvases, if the parameters were drawn for their size, and for that of the images.
+
+    Args:
+        canvases: uint8 ``[N, C, S, S]``.
+        parameters: that were drawn; put together by hand, without ``sizes``, they fit any size.
+        image_size: ``None``: of no account.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
+    sizes = checked_parameters(parameters).get("sizes")
+    if sizes is None:
+        return canvases
+    *_, side, image = checked_tensor("parameters['sizes']", sizes, (torch.uint8,), (None, 0, None, None)).shape
+    if canvases.shape[2:] != (side, side):
+        got = f"shape {list(canvases.shape)}"
+        raise ValueError(f"canvases must be {side} x {side}, which the parameters were drawn for, got {got}")
+    if image_size not in (None, image):
+        raise ValueError(f"image_size must be {image}, which the parameters were drawn for, got {image_size}")
+    return canvases
+
+
 def on_device(parameters: Parameters, names: Iterable[str], device: torch.device) -> list[torch.Tensor]:
     """Those of the drawn parameters that an ``apply`` needs, on the canvases' device.
 
     Raises:
-        TypeError, ValueError: these are no parameters, or one is missing.
+        TypeError, ValueError: these are no parameters, or one is missing or no tensor.
     """
-    if not isinstance(parameters, Mapping):
-        raise TypeError(f"parameters must be what draw() returned, got {type(parameters).__name__}")
-    names = list(names)
-    if missing := [name for name in names if name not in parameters]:
-        raise ValueError(f"parameters must be what this policy's draw() returned, {missing[0]!r} is missing")
-    return [parameters[name].to(device) for name in names]
+    given, found = checked_parameters(parameters), []
+    for name in names:
+        if name not in given:
+            raise ValueError(f"parameters must be what this policy's draw() returned, {name!r} is missing")
+        if not isinstance(given[name], torch.Tensor):
+            raise TypeError(f"parameters[{name!r}] must be a tensor, got {type(given[name]).__name__}")
+        found.append(given[name].to(device))
+    return found
 
 
 @runtime_checkable
@@ -54,7 +100,8 @@ class Policy(Protocol):
 
     - ``targets(labels, parameters, classes)``: the targets of a batch, in the place of its labels;
     - ``num_aug_repeats``: how often in a row a sample is shown;
-    - ``at_epoch(epoch)``, ``unmixed()``: the policy of an epoch; the policy while ``loader.mixup_enabled`` is False.
+    - ``at_epoch(epoch)``, ``unmixed()``: the policy of an epoch; the policy while ``loader.mixup_enabled`` is False;
+    - ``check_sizes(canvas_size, image_size)``: an error, if nothing can be drawn for these sizes.
     """
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:

@@ -8,7 +8,7 @@ import torch
 
 from gpurender import checks, devices
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters, gpu_numbers
+from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
 from gpurender.kernels.augment import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, check_boxes, crop_resize
 
 INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
@@ -23,8 +23,8 @@ def resized_crop(
 
     Args:
         images: uint8 ``[N, C, H, W]``, on a CPU or a GPU.
-        boxes: int32 or int64 ``[N, 4]``, or lists of it: top, left, height, width in pixels, inside the image. Boxes
-            that lie on a GPU are not looked at but moved into the image there.
+        boxes: integers of any type ``[N, 4]``, or lists of them: top, left, height, width in pixels, inside the image.
+            Boxes that lie on a GPU are not looked at but moved into the image there.
         size: side of the output in pixels, or its (height, width); 1 to 65535.
         interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; the last two are antialiased when they shrink.
 
@@ -41,10 +41,7 @@ def resized_crop(
     if not isinstance(size, (list, tuple)):
         size = (checks.integer("size", size, 1, MAX_SIDE),) * 2
     unseen = isinstance(boxes, torch.Tensor) and devices.on_gpu(boxes.device)
-    try:
-        boxes = torch.as_tensor(boxes)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {boxes!r}") from None
+    boxes = _boxes(boxes)
     if devices.on_gpu(images.device) and not unseen:
         if boxes.shape == (len(images), 4):
             check_boxes(boxes, *images.shape[2:])
@@ -52,6 +49,18 @@ def resized_crop(
     flips = torch.zeros((len(images), 2), dtype=torch.bool, device=images.device)
     interpolations = torch.full((len(images),), code, dtype=torch.uint8, device=images.device)
     return crop_resize(images, boxes, flips, interpolations, size)
+
+
+def _boxes(boxes: Any) -> torch.Tensor:
+    """Boxes as a tensor, narrow integers made wide; what is no integer is left to the launcher, which refuses it."""
+    try:
+        tensor = torch.as_tensor(boxes)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {boxes!r}") from None
+    if tensor.shape == (0,):  # an empty list, to torch one of floats
+        return tensor.to(torch.int64).reshape(0, 4)
+    integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    return tensor.to(torch.int64) if integers and tensor.dtype != torch.int32 else tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +95,7 @@ class Resize:
             "boxes": boxes,
             "flips": torch.zeros((n, 2), dtype=torch.bool, device=device),
             "interpolations": torch.full((n,), INTERPOLATIONS[self.interpolation], dtype=torch.uint8, device=device),
+            "sizes": drawn_for(n, side, image_size, device),
         }
 
     def apply(

@@ -1,58 +1,41 @@
 """Several views of each sample, for self-supervised training: the same canvas, augmented differently."""
 
+import abc
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gpurender import checks
-from gpurender.augment.policy import Parameters, Policy
+from gpurender.augment.policy import Parameters, Policy, checked_parameters
 from gpurender.kernels.augment import MAX_SIDE
 from gpurender.randomness import Stream, words
 
 __all__ = ["MultiCrop", "TwoViews"]
 
 MAX_VIEWS = 64
+CROP = "(policy, count) or (policy, count, image_size)"
 
 
-@dataclass(frozen=True)
-class MultiCrop:
-    """Views of each sample by several policies, each some times and at a size of its own.
+class _Views(abc.ABC):
+    """A policy of several views, each drawn and applied by a policy of its own."""
 
-    DINO's two large and six small crops::
-
-    >>> large = gr.augment.Crop(scale=(0.4, 1.0))
-    >>> small = gr.augment.Crop(scale=(0.05, 0.4))
-    >>> policy = gr.augment.MultiCrop((large, 2), (small, 6, 96))
-    >>> views, labels = next(iter(gr.DataLoader("onepfrac-1k", batch_size=64, augment=policy)))
-    >>> [list(view.shape) for view in views]  # [64, 3, 224, 224] twice, [64, 3, 96, 96] six times
-
-    The loader's images are then a list of tensors, one a view. View v is drawn with a seed of its own, the Philox word
-    pair at ``(seed, Stream.VIEW, v)``, so that a view does not depend on how many there are.
-
-    Source: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020).
-
-    Args:
-        crops: each (policy, count) or (policy, count, image_size); without a size it is the loader's. A policy must not
-            mix samples or smooth labels: a view has no target.
-
-    Raises:
-        TypeError, ValueError: naming the parameter, its value and what is allowed.
-    """
-
-    crops: tuple[tuple[Policy, int, int | None], ...]
-
-    def __init__(self, *crops: Any) -> None:
-        if not crops:
-            raise ValueError("crops must be at least one (policy, count) or (policy, count, image_size), got none")
-        object.__setattr__(self, "crops", tuple(_checked(i, crop) for i, crop in enumerate(crops)))
-        checks.integer("the number of views", self.views, 1, MAX_VIEWS)
+    @abc.abstractmethod
+    def _each(self, image_size: int) -> list[tuple[Policy, int]]:
+        """Policy and image size of every view."""
 
     @property
     def views(self) -> int:
         """How many views of a sample there are."""
-        return sum(count for _, count, _ in self.crops)
+        return len(self._each(1))
+
+    def check_sizes(self, canvas_size: int, image_size: int) -> None:
+        """Refuse sizes that :meth:`draw` has no parameters for."""
+        for policy, size in self._each(image_size):
+            if hasattr(policy, "check_sizes"):
+                policy.check_sizes(canvas_size, size)
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         """The parameters of all views; those of view v have the names of its policy, with ``v.`` before them."""
@@ -72,18 +55,60 @@ class MultiCrop:
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> list[torch.Tensor]:
-        """The views of canvases uint8 ``[N, 1 or 3, S, S]``: ``[N, 3, size, size]`` each, in the order of ``crops``."""
-        views = []
+        """The views of canvases uint8 ``[N, 1 or 3, S, S]``: ``[N, 3, size, size]`` each, in their order."""
+        views, given = [], checked_parameters(parameters)
         for v, (policy, size) in enumerate(self._each(image_size)):
-            own = {name.removeprefix(f"{v}."): x for name, x in parameters.items() if name.startswith(f"{v}.")}
+            own = {name.removeprefix(f"{v}."): x for name, x in given.items() if name.startswith(f"{v}.")}
             views.append(policy.apply(canvases, own, image_size=size, dtype=dtype, memory_format=memory_format))
         return views
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class MultiCrop(_Views):
+    """Views of each sample by several policies, each some times and at a size of its own.
+
+    DINO's two large and six small crops::
+
+    >>> large = gr.augment.Crop(scale=(0.4, 1.0))
+    >>> small = gr.augment.Crop(scale=(0.05, 0.4))
+    >>> policy = gr.augment.MultiCrop((large, 2), (small, 6, 96))
+    >>> views, labels = next(iter(gr.DataLoader("onepfrac-1k", batch_size=64, augment=policy)))
+    >>> [list(view.shape) for view in views]  # [64, 3, 224, 224] twice, [64, 3, 96, 96] six times
+
+    The loader's images are then a list of tensors, one a view. View v is drawn with a seed of its own, the Philox word
+    pair at ``(seed, Stream.VIEW, v)``, so that a view does not depend on how many there are.
+
+    Source: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020).
+
+    Args:
+        crops: each (policy, count) or (policy, count, image_size); without a size it is the loader's. A policy must not
+            mix samples or smooth labels: a view has no target. (As a keyword, a list of them.)
+
+    Raises:
+        TypeError, ValueError: naming the parameter, its value and what is allowed.
+    """
+
+    crops: tuple[tuple[Policy, int, int | None], ...]
+
+    def __init__(self, *each: Any, crops: Sequence[Any] = ()) -> None:  # dataclasses.replace() gives the keyword
+        if not isinstance(crops, (list, tuple)):
+            raise TypeError(f"crops must be a list, each of {CROP}, got {crops!r}")
+        given = (*each, *crops)
+        if not given:
+            raise ValueError(f"crops must be at least one {CROP}, got none")
+        object.__setattr__(self, "crops", tuple(_checked(i, crop) for i, crop in enumerate(given)))
+        checks.integer("the number of views", self.views, 1, MAX_VIEWS)
+
+    def __repr__(self) -> str:
+        each = (repr(crop if crop[2] is not None else crop[:2]) for crop in self.crops)
+        return f"MultiCrop({', '.join(each)})"
 
     def _each(self, image_size: int) -> list[tuple[Policy, int]]:
         return [(policy, size or image_size) for policy, count, size in self.crops for _ in range(count)]
 
 
-class TwoViews(MultiCrop):
+@dataclass(frozen=True)
+class TwoViews(_Views):
     """Two views of each sample, by one policy or by two.
 
     >>> policy = gr.augment.TwoViews(gr.augment.Crop())
@@ -93,11 +118,23 @@ class TwoViews(MultiCrop):
 
     Args:
         policy: of the first view.
-        second: of the second view; without it, the same.
+        second: of the second view; without it, the same. Neither may mix samples or smooth labels.
+
+    Raises:
+        TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    def __init__(self, policy: Policy, second: Policy | None = None) -> None:
-        super().__init__((policy, 1), (policy if second is None else second, 1))
+    policy: Policy
+    second: Policy | None = None
+
+    def __post_init__(self) -> None:
+        _check_policy("policy", self.policy)
+        if self.second is not None:
+            _check_policy("second", self.second)
+
+    def _each(self, image_size: int) -> list[tuple[Policy, int]]:
+        second = self.policy if self.second is None else self.second
+        return [(self.policy, image_size), (second, image_size)]
 
 
 @functools.lru_cache(maxsize=256)
@@ -108,18 +145,22 @@ def view_seed(seed: int, view: int) -> int:
 
 
 def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
-    allowed = "(policy, count) or (policy, count, image_size)"
     if not isinstance(crop, (tuple, list)) or len(crop) not in (2, 3):
-        raise TypeError(f"crops[{i}] must be {allowed}, got {crop!r}")
+        raise TypeError(f"crops[{i}] must be {CROP}, got {crop!r}")
     policy, count, size = (*crop, None)[:3]
-    if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", None):
-        raise TypeError(f"crops[{i}][0] must be a policy such as gr.augment.Crop(), got {policy!r}")
-    if getattr(policy, "num_aug_repeats", 0) > 1:
-        raise ValueError(f"crops[{i}][0] must not repeat samples: num_aug_repeats=0; got {policy!r}")
-    if getattr(policy, "soft", None):
-        raise ValueError(
-            f"crops[{i}][0] must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
-            f"got {policy!r}"
-        )
+    _check_policy(f"crops[{i}][0]", policy)
     count = checks.integer(f"crops[{i}][1]", count, 1, MAX_VIEWS)
     return policy, count, None if size is None else checks.integer(f"crops[{i}][2]", size, 1, MAX_SIDE)
+
+
+def _check_policy(name: str, policy: Any) -> None:
+    """Refuse what cannot make a view."""
+    if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", None):
+        raise TypeError(f"{name} must be a policy such as gr.augment.Crop(), got {policy!r}")
+    if getattr(policy, "num_aug_repeats", 0) > 1:
+        raise ValueError(f"{name} must not repeat samples: num_aug_repeats=0; got {policy!r}")
+    if getattr(policy, "soft", None):
+        raise ValueError(
+            f"{name} must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
+            f"got {policy!r}"
+        )

@@ -111,7 +111,7 @@ def operate(
 
 def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
     """Red, green and blue of a colour."""
-    if isinstance(fill, (str, bytes)) or not hasattr(fill, "__len__") or len(fill) != 3:
+    if not checks.is_sequence(fill, 3):
         raise TypeError(f"fill must be (red, green, blue), integers in [0, 255], got {fill!r}")
     red, green, blue = (checks.integer(f"fill[{i}]", value, 0, 255) for i, value in enumerate(fill))
     return red, green, blue

@@ -1,0 +1,50 @@
+"""torchdata: the loader as the source of a pipeline of nodes, saved within an epoch and continued.
+
+    pip install 'gpurender[torchdata]'
+    python examples/torchdata_stateful.py
+
+One line is not the usual one: the source. The loader keeps torchdata's protocol, so the state of the pipeline has its
+place, that of the last batch handed out, however many were drawn ahead. Without nodes it is itself what a
+StatefulDataLoader is.
+"""
+
+import json
+
+import torch
+from torchdata.nodes import IterableWrapper, Loader, Mapper, Prefetcher
+
+import gpurender as gr
+
+RECIPE = "onepfrac-1k"
+
+
+def halved(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    images, targets = batch
+    return images.half(), targets
+
+
+def pipeline() -> Loader:
+    # The line that changes:
+    source = gr.DataLoader(RECIPE, batch_size=50, shuffle=True, image_size=32, augment=gr.augment.Crop())
+
+    return Loader(Prefetcher(Mapper(IterableWrapper(source), halved), prefetch_factor=2))
+
+
+def main() -> None:
+    whole = list(pipeline())
+
+    first = pipeline()
+    batches = iter(first)
+    begun = [next(batches) for _ in range(7)]
+    text = json.dumps(first.state_dict())
+
+    second = pipeline()
+    second.load_state_dict(json.loads(text))
+    rest = list(second)
+
+    equal = all(map(torch.equal, (x for x, _ in whole), (x for x, _ in begun + rest)))
+    print(f"{len(begun)} + {len(rest)} batches across {len(text)} bytes of state; as in one go: {equal}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,426 @@
+"""timm: its ``create_loader`` for recipes, and its own ``train.py`` and ``validate.py``, unmodified.
+
+In a script of one's own, the import is the line that changes; every other dataset still goes to timm::
+
+    from gpurender.interop.timm import create_loader
+
+timm's scripts take a recipe as a dataset, ``gpurender/`` and what ``gr.recipe`` takes, through this launcher::
+
+    python -m gpurender.interop.timm train.py --dataset gpurender/onepfrac-1k --model vit_tiny_patch16_224 --mixup 0.8
+    torchrun --nproc-per-node 8 -m gpurender.interop.timm train.py --dataset gpurender/path/to/recipe.json
+
+It needs the extra ``train``. Keywords and their meanings are those of timm 1.0.31 (``timm/data/loader.py``,
+``timm/data/transforms_factory.py``).
+"""
+
+import contextlib
+import inspect
+import logging
+import math
+import os
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpurender import checks
+from gpurender.augment import DeiT, Policy, Resize
+from gpurender.augment.policy import Parameters
+from gpurender.dataset import Dataset
+from gpurender.kernels.augment import MAX_SIDE
+from gpurender.loader import DataLoader
+from gpurender.recipes import Recipe
+from gpurender.recipes import recipe as as_recipe
+
+try:
+    import timm.data
+    from timm.data.constants import DEFAULT_CROP_PCT
+    from timm.data.dataset_factory import create_dataset as timm_create_dataset
+    from timm.data.loader import create_loader as timm_create_loader
+    from timm.data.naflex_loader import create_naflex_loader as timm_create_naflex_loader
+except ImportError as error:
+    raise ImportError(f"gpurender.interop.timm needs timm, pip install 'gpurender[train]' ({error})") from error
+
+__all__ = ["create_dataset", "create_loader", "main"]
+
+log = logging.getLogger("gpurender")
+
+PREFIX = "gpurender"  # of a dataset's name
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # what timm takes None for
+# fmt: off
+DRAWN = {  # keywords of create_loader that say what is drawn
+    "dataset", "input_size", "batch_size", "is_training", "no_aug", "re_prob", "re_mode", "re_count", "re_split",
+    "train_crop_mode", "scale", "ratio", "hflip", "vflip", "color_jitter", "color_jitter_prob", "grayscale_prob",
+    "gaussian_blur_prob", "auto_augment", "num_aug_repeats", "interpolation", "mean", "std", "distributed", "crop_pct",
+    "crop_mode", "crop_border_pixels", "collate_fn", "img_dtype", "device", "use_prefetcher",
+}
+IDLE = {  # of workers, which there are none of, and of a schedule that another keyword would switch on
+    "num_workers", "pin_memory", "persistent_workers", "worker_seeding", "use_multi_epochs_loader",
+    "batch_choice_seed", "batch_schedule_spread", "batch_schedule_random_mix",
+}
+IDLE_OF_DATASETS = {  # of create_dataset: a recipe has one split, needs no download and streams nothing
+    "name", "split", "search_split", "is_training", "download", "batch_size", "trust_remote_code", "seed",
+}
+# fmt: on
+
+
+# ---------------------------------------------------------------------------------------------------------- the loader
+
+
+def create_loader(
+    dataset: Any,
+    input_size: Any,
+    batch_size: int,
+    *args: Any,
+    seed: int | None = None,
+    fresh: bool = False,
+    **keywords: Any,
+) -> Any:
+    """timm's ``create_loader``, with its parameters in its order, that draws a recipe and loads any other dataset.
+
+    >>> loader = create_loader("onepfrac-1k", 224, 256, is_training=True, auto_augment="rand-m9-mstd0.5-inc1",
+    ...                        re_prob=0.25, collate_fn=FastCollateMixup(mixup_alpha=0.8, num_classes=1000))
+
+    **Training** batches are shuffled, the incomplete last one is left out, and :class:`gpurender.augment.DeiT` does
+    what timm's transforms, ``FastCollateMixup`` and prefetcher would, from the same laws. (timm's normalisation
+    computes in ``img_dtype``; here it is computed in float32 and cast.) With ``no_aug`` the canvas is only resized.
+    **Evaluation** batches are, to the byte, timm's: resized, central crop, in the order of sample numbers; of the
+    samples of epoch 0, the dataset as published. On a square canvas all ``crop_mode`` are the same.
+
+    **Without the prefetcher** timm's scripts mix the batch themselves. Then images come unmixed, normalised in
+    float32, erased if ``re_prob`` says so, with integer labels; they are on ``device`` all the same (on the CPU where
+    ``device`` is a GPU and there is none), so a later ``.to(device)`` moves nothing.
+
+    ``num_aug_repeats`` shows the copies of a sample in a row, also without ``distributed``
+    (:class:`gpurender.DataLoader`). ``distributed=False`` means that this process has all samples, whatever its rank.
+    Accepted without a meaning here: ``num_workers``, ``pin_memory``, ``persistent_workers``, ``worker_seeding``,
+    ``use_multi_epochs_loader``.
+
+    Args:
+        dataset: a :class:`gpurender.Dataset`, a recipe, a preset's name or a JSON file's path; any other object is
+            handed to timm with everything else unchanged. timm sets a dataset's transform, so one that is there has
+            no effect.
+        input_size: side of the images, or ``(side, side)`` or ``(3, side, side)``.
+        batch_size: samples of a batch on each rank.
+        seed: unsigned 64-bit key of order and augmentation, the same on every rank; ``None``: that of
+            :func:`create_dataset`, else 0.
+        fresh: training draws new instances of the classes in every epoch, so that no image is seen twice.
+
+    Returns:
+        A :class:`gpurender.DataLoader` of ``(images, targets)``: ``img_dtype [B, 3, side, side]`` and int64 ``[B]``,
+        or with ``FastCollateMixup`` float32 ``[B, num_classes]``. For other datasets, timm's loader.
+
+    Raises:
+        TypeError, ValueError: naming the keyword, its value and what is allowed. Refused are ``num_aug_splits``
+            (AugMix), ``tf_preprocessing``, ``fp16`` (pass ``img_dtype``), ``train_crop_mode`` other than ``"rrc"``,
+            scheduled sizes, a ``collate_fn`` other than ``FastCollateMixup``, and its mode ``"half"``.
+    """
+    recipe = _drawn_recipe(dataset)
+    if recipe is None:
+        if seed is not None or fresh:
+            name, value = ("fresh", fresh) if seed is None else ("seed", seed)
+            raise ValueError(f"{name} must be left out, got {value!r}: {type(dataset).__name__} is loaded by timm")
+        return timm_create_loader(dataset, input_size, batch_size, *args, **keywords)
+    given = _bound(dataset, input_size, batch_size, *args, **keywords)
+    is_training = checks.boolean("is_training", given["is_training"])
+    augment = _training(given, recipe) if is_training else _evaluation(given, recipe)
+    prefetcher = checks.boolean("use_prefetcher", given["use_prefetcher"])
+    alone: dict[str, Any] = {} if checks.boolean("distributed", given["distributed"]) else {"rank": 0, "world_size": 1}
+    loader = DataLoader(
+        recipe,
+        given["batch_size"],
+        image_size=_side(given["input_size"]),
+        augment=augment,
+        shuffle=is_training,
+        drop_last=is_training,
+        device=_device(given["device"], prefetcher),
+        dtype=given["img_dtype"] if prefetcher and given["img_dtype"] is not None else torch.float32,
+        seed=getattr(dataset, "seed", 0) if seed is None else seed,
+        fresh=checks.boolean("fresh", fresh) and is_training,
+        **alone,
+    )
+    loader.mixup_enabled = bool(getattr(given["collate_fn"], "mixup_enabled", False))
+    return loader
+
+
+def _bound(*args: Any, **keywords: Any) -> dict[str, Any]:
+    """All of timm's parameters by name, those that were not given with timm's defaults.
+
+    Raises:
+        ValueError: one that no batch can be drawn by has another value than timm's default.
+    """
+    signature = inspect.signature(timm_create_loader)
+    bound = signature.bind(*args, **keywords)
+    bound.apply_defaults()
+    for name, value in bound.arguments.items():
+        default = signature.parameters[name].default
+        if name not in (DRAWN | IDLE) and value is not default and value != default:
+            instead = ": timm has deprecated it, pass img_dtype=torch.float16" if name == "fp16" else ""
+            raise ValueError(f"{name} must be {default!r} for a recipe, got {value!r:.80}{instead}")
+    return bound.arguments
+
+
+def _drawn_recipe(dataset: Any) -> Recipe | None:
+    """The recipe that a dataset stands for, or ``None``: it is timm's business."""
+    if isinstance(dataset, timm.data.AugMixDataset) and isinstance(dataset.dataset, Dataset):
+        raise ValueError(f"num_aug_splits must be 0 for a recipe, got an AugMixDataset of {dataset.num_splits} splits")
+    if isinstance(dataset, Dataset):
+        return dataset.recipe
+    return as_recipe(dataset) if isinstance(dataset, (Recipe, str, os.PathLike)) else None
+
+
+def _side(input_size: Any) -> int:
+    """Side of the images; they are square and have three channels."""
+    sizes = tuple(input_size) if isinstance(input_size, (tuple, list)) else (input_size, input_size)
+    if len(sizes) not in (2, 3) or sizes[-1] != sizes[-2] or (len(sizes) == 3 and sizes[0] != 3):
+        raise ValueError(f"input_size must be a side, (side, side) or (3, side, side), got {input_size!r}")
+    return checks.integer("input_size", sizes[-1], 1, MAX_SIDE)
+
+
+def _device(device: Any, prefetcher: bool) -> Any:
+    """Where to draw. Without the prefetcher timm never looks at its device, which is a GPU by default."""
+    if not prefetcher and torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        return "cpu"
+    return device
+
+
+# -------------------------------------------------------------------------------------------------------- the policies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(DeiT):
+    """DeiT's policy with two more of timm's parameters.
+
+    Args:
+        re_split: erase only in the second half of a batch.
+        num_classes: width of soft targets, where the model has more classes than the recipe; ``None``: the recipe's.
+    """
+
+    re_split: bool = False
+    num_classes: int | None = None
+
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
+        """What DeiT draws, without the boxes of the first half."""
+        parameters = super().draw(numbers, seed=seed, canvas_size=canvas_size, image_size=image_size)
+        if self.re_split and "erasing_boxes" in parameters:
+            boxes = parameters["erasing_boxes"]  # [N, K, 4]
+            boxes[: len(boxes) // 2].zero_()
+        return parameters
+
+    def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
+        """What DeiT makes of the labels, soft ones float32 ``[N, num_classes]``."""
+        return super().targets(labels, parameters, self.num_classes or classes)
+
+
+def _training(given: dict[str, Any], recipe: Recipe) -> Policy:
+    """What timm's training transforms, collate function and prefetcher do, together."""
+    if given["train_crop_mode"] is not None:
+        checks.choice("train_crop_mode", given["train_crop_mode"], ("rrc",))
+    policy = {"mean": given["mean"], "std": given["std"], "num_aug_repeats": _whole(given["num_aug_repeats"])}
+    policy |= _mixing(given["collate_fn"], given["use_prefetcher"], recipe)
+    if checks.boolean("no_aug", given["no_aug"]):
+        interpolation = "bilinear" if given["interpolation"] == "random" else given["interpolation"]
+        off: dict[str, Any] = {"hflip": 0.0, "color_jitter": None, "auto_augment": None, "re_prob": 0.0}
+        return Training(scale=(1.0, 1.0), ratio=(1.0, 1.0), interpolation=interpolation, **policy, **off)
+    for name in ("interpolation", "hflip", "vflip", "color_jitter", "color_jitter_prob", "re_prob", "re_mode"):
+        policy[name] = given[name]
+    for name in ("grayscale_prob", "gaussian_blur_prob"):  # timm's script passes None for never
+        policy[name] = given[name] or 0.0
+    return Training(
+        scale=given["scale"] or SCALE,
+        ratio=given["ratio"] or RATIO,
+        auto_augment=given["auto_augment"] or None,
+        re_count=given["re_count"] or 1,
+        re_split=bool(given["re_split"]) and given["use_prefetcher"],  # without it, timm erases image by image
+        **policy,
+    )
+
+
+def _whole(num_aug_repeats: Any) -> Any:
+    """timm's script reads the number of repeats as a float."""
+    if isinstance(num_aug_repeats, float):
+        if not num_aug_repeats.is_integer():
+            raise ValueError(f"num_aug_repeats must be an integer for a recipe, got {num_aug_repeats!r}")
+        return int(num_aug_repeats)
+    return num_aug_repeats
+
+
+def _mixing(collate_fn: Any, prefetcher: bool, recipe: Recipe) -> dict[str, Any]:
+    """DeiT's parameters of mixing and smoothing."""
+    if collate_fn is None:
+        return {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0}
+    if type(collate_fn) is not timm.data.FastCollateMixup:  # a subclass may collate otherwise
+        raise ValueError(f"collate_fn must be None or timm's FastCollateMixup for a recipe, got {collate_fn!r:.80}")
+    if not prefetcher:
+        raise ValueError("collate_fn must be None where use_prefetcher is False: FastCollateMixup mixes bytes")
+    if collate_fn.multi_label:
+        raise ValueError("collate_fn.multi_label must be False for a recipe, got True")
+    if not (collate_fn.mixup_alpha or collate_fn.cutmix_alpha):
+        raise ValueError("collate_fn must have a mixup_alpha or a cutmix_alpha above 0, got 0 and 0")
+    if collate_fn.num_classes < recipe.classes:
+        raise ValueError(
+            f"collate_fn.num_classes must be at least {recipe.classes}, the recipe's, got {collate_fn.num_classes!r}"
+        )
+    same = ("mixup_alpha", "cutmix_alpha", "cutmix_minmax", "correct_lam", "label_smoothing", "num_classes")
+    policy = {name: getattr(collate_fn, name) for name in same}
+    policy["mixup_mode"] = collate_fn.mode
+    policy["mixup_prob"], policy["mixup_switch_prob"] = collate_fn.mix_prob, collate_fn.switch_prob
+    return policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class CenterCrop(Resize):
+    """timm's evaluation transform: resize the canvas, keep the centre, normalise.
+
+    Args:
+        crop_pct: side of the image as a share of the resized canvas', in (0, 1].
+        border: pixels of the canvas that are cut off before, on each side.
+    """
+
+    crop_pct: float = DEFAULT_CROP_PCT
+    border: int = 0
+
+    def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
+        """The canvas within the border, for every number."""
+        parameters = super().draw(numbers, seed=seed, canvas_size=canvas_size, image_size=image_size)
+        parameters["boxes"][:, :2] = self.border
+        parameters["boxes"][:, 2:] = canvas_size - 2 * self.border
+        return parameters
+
+    def apply(
+        self,
+        canvases: torch.Tensor,
+        parameters: Parameters,
+        *,
+        image_size: int = 224,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> torch.Tensor:
+        """Normalised images ``[N, 3, image_size, image_size]`` of canvases uint8 ``[N, 1 or 3, S, S]``."""
+        side = math.floor(image_size / self.crop_pct)
+        first = round((side - image_size) / 2)  # halves to even, as torchvision's
+        within = slice(first, first + image_size)
+        resized = super().apply(canvases, parameters, image_size=side, dtype=dtype)  # [N, 3, side, side]
+        return resized[:, :, within, within].contiguous(memory_format=memory_format)
+
+
+def _evaluation(given: dict[str, Any], recipe: Recipe) -> Policy:
+    if given["collate_fn"] is not None:
+        raise ValueError(f"collate_fn must be None where is_training is False, got {given['collate_fn']!r:.80}")
+    if given["crop_mode"] is not None:
+        checks.choice("crop_mode", given["crop_mode"], ("center", "squash", "border"))
+    least = _side(given["input_size"]) / MAX_SIDE
+    border = checks.integer("crop_border_pixels", given["crop_border_pixels"] or 0, 0, (recipe.image_size - 1) // 2)
+    return CenterCrop(
+        interpolation=given["interpolation"],
+        mean=given["mean"],
+        std=given["std"],
+        crop_pct=checks.real("crop_pct", given["crop_pct"] or DEFAULT_CROP_PCT, least, 1.0),
+        border=border,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- the scripts
+
+
+class NamedDataset(Dataset):
+    """A dataset that was asked for by name, with the seed that a loader of it gets."""
+
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        super().__init__(recipe)
+        self.seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
+
+
+def create_dataset(name: str, *args: Any, **keywords: Any) -> Any:
+    """timm's ``create_dataset``, which also knows ``gpurender/`` with a preset's name or a JSON file's path behind it.
+
+    >>> dataset = create_dataset("gpurender/onepfrac-1k", split="train", is_training=True, seed=42)
+
+    A recipe has one split, whatever its name: for training and for evaluation it is the same samples. ``seed`` becomes
+    that of :func:`create_loader`: timm's ``train.py`` passes its ``--seed`` here, the same on all ranks.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed; ``root`` (``--data-dir``),
+            ``class_map``, ``num_samples``, ``repeats`` and what else is about files is refused for a recipe.
+    """
+    prefix, _, wanted = name.partition("/")
+    if prefix.lower() != PREFIX:
+        return timm_create_dataset(name, *args, **keywords)
+    signature = inspect.signature(timm_create_dataset)
+    bound = signature.bind(name, *args, **keywords)
+    bound.apply_defaults()
+    given = bound.arguments | bound.arguments.pop("kwargs", {})
+    for key, value in given.items():
+        default = signature.parameters[key].default if key in signature.parameters else None
+        if key not in IDLE_OF_DATASETS and value and value != default:
+            raise ValueError(f"{key} must be left out for the dataset {name!r}, which is drawn, got {value!r:.80}")
+    if not given["is_training"]:
+        log.info("%s: evaluation is on the samples of the recipe, those that training draws", name)
+    return NamedDataset(as_recipe(wanted), given["seed"])
+
+
+def create_naflex_loader(dataset: Any, *args: Any, **keywords: Any) -> Any:
+    """timm's ``create_naflex_loader``; a recipe is refused, for its batches are images, not sequences of patches."""
+    if isinstance(dataset, Dataset):
+        raise ValueError("dataset must not be a recipe for create_naflex_loader (--naflex-loader): it draws images")
+    return timm_create_naflex_loader(dataset, *args, **keywords)
+
+
+USAGE = """\
+usage: python -m gpurender.interop.timm SCRIPT [ARGUMENT ...]
+
+Runs timm's train.py or validate.py, or any script that imports create_dataset and create_loader from timm.data, with
+these two knowing recipes: --dataset gpurender/NAME or --dataset gpurender/PATH.json, without a data directory.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a script with its arguments as ``python SCRIPT ARGUMENT ...`` would; 2 if there is no such script."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["-h"], ["--help"]):
+        print(USAGE, end="")
+        return 0
+    if problem := _problem(words):
+        print(f"{USAGE}\ngpurender.interop.timm: error: {problem}", file=sys.stderr)
+        return 2
+    with _recipes_known(words):
+        runpy.run_path(words[0], run_name="__main__")
+    return 0
+
+
+def _problem(words: list[str]) -> str:
+    """What is wrong with the script, if anything."""
+    if not words:
+        return "SCRIPT is missing"
+    try:
+        with open(words[0], "rb"):
+            return ""
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        return f"SCRIPT must be a file that can be read, got {words[0]!r}: {reason}"
+
+
+@contextlib.contextmanager
+def _recipes_known(words: list[str]) -> Iterator[None]:
+    """timm with our functions and Python with the script's arguments and folder; both as before afterwards."""
+    ours = (create_dataset, create_loader, create_naflex_loader)
+    theirs = {function.__name__: getattr(timm.data, function.__name__) for function in ours}
+    arguments, path = sys.argv, sys.path
+    try:
+        for function in ours:
+            setattr(timm.data, function.__name__, function)
+        sys.argv, sys.path = words, [os.path.dirname(os.path.abspath(words[0])), *path]
+        yield
+    finally:
+        sys.argv, sys.path = arguments, path
+        for name, function in theirs.items():
+            setattr(timm.data, name, function)
+
+
+if __name__ == "__main__":
+    from gpurender.interop import timm as module  # as others import it: what it defines has one home, not two
+
+    sys.exit(module.main())

@@ -1,0 +1,153 @@
+"""Hugging Face transformers: a loader whose batches are a model's keywords and with which a ``Trainer`` resumes.
+
+``get_train_dataloader`` is where a Trainer takes its loader from::
+
+    from gpurender.interop.transformers import DataLoader
+
+    class Pretraining(transformers.Trainer):
+        def get_train_dataloader(self):
+            return DataLoader("onepfrac-1k", batch_size=self.args.train_batch_size, shuffle=True, drop_last=True)
+
+``Pretraining(...).train(resume_from_checkpoint=True)`` then goes on with the very next batch, if the number of ranks
+and the batch size are those of the run that was stopped: a Trainer counts its place in steps of that size.
+
+How: a Trainer passes over the batches that it has seen with Accelerate's ``skip_first_batches``, which makes a torch
+loader of ``.dataset`` and the rest of ``.batch_sampler``. Those of ``gr.DataLoader`` are pictures without augmentation
+and their numbers. Here they are whole batches and *their* numbers, so only what is left is drawn. Leave out
+``ignore_data_skip=True``: with it a Trainer begins the epoch again.
+
+The extra is ``transformers``. Written for transformers 5.23 (``Trainer._run_epoch``) and accelerate 1.15.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gpurender.loader
+
+__all__ = ["DataLoader"]
+
+
+class DataLoader:
+    """``gr.DataLoader`` for ``transformers.Trainer``.
+
+    Batches are ``{"pixel_values": images, "labels": targets}``, or what ``collate_fn`` makes of their samples.
+
+    Args:
+        arguments, keywords: those of ``gr.DataLoader``, except ``sampler`` and ``batch_sampler``.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+
+    # What skip_first_batches hands on to torch's loader, which draws nothing ahead and has nothing to collate.
+    prefetch_factor = None
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        self.loader = gpurender.loader.DataLoader(*arguments, **keywords)
+        if self.loader._given is not None:
+            raise ValueError(f"{self.loader._given.name} must be left out: a Trainer's place is a number of steps")
+        self._dataset = Batches(self.loader)
+        self._batch_sampler = Places(self._dataset)
+
+    @property
+    def dataset(self) -> "Batches":
+        """The batches of the epoch by number; its length is that of the samples."""
+        return self._dataset
+
+    @property
+    def batch_sampler(self) -> "Places":
+        """The numbers of the batches of an epoch."""
+        return self._batch_sampler
+
+    @property
+    def sampler(self) -> Any:
+        """The loader's own."""
+        return self.loader.sampler
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples of a batch on each rank."""
+        return self.loader.batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether an incomplete last step is left out."""
+        return self.loader.drop_last
+
+    def collate_fn(self, batch: Any) -> Any:
+        """The batch, which is one already."""
+        return batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be this epoch."""
+        self._batch_sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(as_keywords, iter(self.loader))  # unlike a generator, it survives an exception
+
+
+class Places:
+    """The batches' numbers, each in a list, as a batch sampler gives them."""
+
+    def __init__(self, batches: "Batches") -> None:
+        self._batches = batches
+        self._told = False  # which epoch, since the last time
+
+    def set_epoch(self, epoch: int) -> None:
+        """The loader's ``set_epoch``."""
+        self._batches.loader.set_epoch(epoch)
+        self._told = True
+
+    def __len__(self) -> int:
+        return len(self._batches.loader)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if not self._told:
+            raise RuntimeError(
+                "nobody said which epoch this is: set_epoch first (a Trainer does, from transformers 5.20)"
+            )
+        self._told = False
+        self._batches.leave()
+        return ([place] for place in range(len(self)))
+
+
+class Batches:
+    """The batches of the loader's epoch as items; those that are asked for in a row are drawn in one pass."""
+
+    def __init__(self, loader: gpurender.loader.DataLoader) -> None:
+        self.loader = loader
+        self.leave()
+
+    def leave(self) -> None:
+        """Be in no pass."""
+        self._pass: Iterator[Any] = iter(())
+        self._next = -1  # the number of the batch that the pass would give
+
+    def __len__(self) -> int:
+        return len(self.loader.dataset)
+
+    def __getitems__(self, places: list[int]) -> Any:
+        """One batch; ``places`` is its number in a list."""
+        [place] = places
+        if place != self._next:
+            self._seek(place)
+        batch = next(self._pass)
+        self._next = place + 1
+        return as_keywords(batch)
+
+    def _seek(self, place: int) -> None:
+        loader = self.loader
+        position = place * loader._batch_size * loader._world().world_size
+        loader.load_state_dict({**loader.state_dict(), "position": position})
+        self._pass = iter(loader)
+
+
+def as_keywords(batch: Any) -> Any:
+    """Images and targets by the names that the library's vision models have for them; else what it is."""
+    if not isinstance(batch, tuple):
+        return batch
+    images, targets = batch
+    return {"pixel_values": images, "labels": targets}
