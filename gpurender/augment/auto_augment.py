@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import devices, quantiles
+from gpurender import checks, devices, quantiles
 from gpurender.kernels.augment import BILINEAR, LayerLaw, draw_layers
 from gpurender.kernels.operations import Operation
 from gpurender.randomness import Stream, bounded, uniform, words
@@ -301,13 +301,13 @@ def parsed(config: str) -> AutoAugment:
     name, *sections = config.split("-")
     if name not in ("rand", *POLICIES):
         known = ", ".join(("rand-…", *POLICIES))
-        raise ValueError(f"auto_augment must begin with one of {known}, got {config!r}")
+        raise ValueError(f"auto_augment must begin with one of {known}, got {checks.shown(config)}")
     keys = _KEYS if name == "rand" else {"mstd": _KEYS["mstd"]}
     given: dict[str, str] = {}
     for section in sections:
         key, value = _section(section, keys, config)
         if key in given:
-            raise ValueError(f"auto_augment {config!r} has the section {key!r} twice")
+            raise ValueError(f"auto_augment {checks.shown(config)} has the section {key!r} twice")
         given[key] = value
     std = float(given.get("mstd", "0"))
     if name != "rand":
@@ -333,9 +333,13 @@ def _section(section: str, keys: dict[str, tuple[str, str]], config: str) -> tup
         if section.startswith(key):
             pattern, allowed = keys[key]
             if not re.fullmatch(pattern, section[len(key) :]):
-                raise ValueError(f"auto_augment {config!r}: {key} must be {allowed}, got {section!r}")
+                raise ValueError(
+                    f"auto_augment {checks.shown(config)}: {key} must be {allowed}, got {checks.shown(section)}"
+                )
             return key, section[len(key) :]
-    raise ValueError(f"auto_augment {config!r} must have sections {', '.join(keys)}, got {section!r}")
+    raise ValueError(
+        f"auto_augment {checks.shown(config)} must have sections {', '.join(keys)}, got {checks.shown(section)}"
+    )
 
 
 def _std(value: float) -> float:
@@ -347,7 +351,9 @@ def _rand_augment(given: dict[str, str], std: float, config: str) -> AutoAugment
     highest = int(given.get("mmax", "10"))
     for key, value, low, high in (("n", layers, 1, MAX_LAYERS), ("p", p, 0, 1), ("mmax", highest, 1, MAX_HIGHEST)):
         if not low <= value <= high:
-            raise ValueError(f"auto_augment {config!r}: {key} must be {_KEYS[key][1]}, got {given[key]!r}")
+            raise ValueError(
+                f"auto_augment {checks.shown(config)}: {key} must be {_KEYS[key][1]}, got {checks.shown(given[key])}"
+            )
     names = INCREASING if given.get("inc") == "1" else PLAIN
     weights: dict[str, float] | None = None
     if "t" in given:
@@ -359,7 +365,8 @@ def _rand_augment(given: dict[str, str], std: float, config: str) -> AutoAugment
         names = tuple(weights)
     if weights is not None and layers > len(names):
         raise ValueError(
-            f"auto_augment {config!r}: n must be at most {len(names)}, the number of weighted operations, got {layers}"
+            f"auto_augment {checks.shown(config)}: n must be at most {len(names)}, the number of weighted operations, "
+            f"got {layers}"
         )
     shares = None
     if weights is not None:

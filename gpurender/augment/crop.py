@@ -52,7 +52,7 @@ class Crop:
     def __post_init__(self) -> None:
         scale = checks.real_range("scale", self.scale, 0.0, 1.0)
         if scale[0] == 0.0:
-            raise ValueError(f"scale must be a pair (low, high) in (0, 1], got {self.scale!r}")
+            raise ValueError(f"scale must be a pair (low, high) in (0, 1], got {checks.shown(self.scale)}")
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "ratio", checks.real_range("ratio", self.ratio, 1 / MAX_RATIO, MAX_RATIO))
         checks.choice("interpolation", self.interpolation, (*INTERPOLATIONS, "random"))

@@ -391,7 +391,9 @@ def _checked(policy: DeiT) -> dict[str, Any]:
         values["color_jitter_prob"] = checks.real("color_jitter_prob", policy.color_jitter_prob, 0.0, 1.0)
     if policy.auto_augment is not None:
         if not isinstance(policy.auto_augment, str):
-            raise TypeError(f"auto_augment must be timm's configuration string or None, got {policy.auto_augment!r}")
+            raise TypeError(
+                f"auto_augment must be timm's configuration string or None, got {checks.shown(policy.auto_augment)}"
+            )
         parsed(policy.auto_augment)
     if isinstance(policy.re_count, (tuple, list)):
         values["re_count"] = checks.integer_range("re_count", policy.re_count, 1, MAX_BOXES)
@@ -402,7 +404,9 @@ def _checked(policy: DeiT) -> dict[str, Any]:
     if policy.cutmix_minmax is not None:
         low, high = values["cutmix_minmax"] = checks.real_range("cutmix_minmax", policy.cutmix_minmax, 0.0, 1.0)
         if low == high:  # timm draws from nothing, too
-            raise ValueError(f"cutmix_minmax must be a pair (low, high) with low < high, got {policy.cutmix_minmax!r}")
+            raise ValueError(
+                f"cutmix_minmax must be a pair (low, high) with low < high, got {checks.shown(policy.cutmix_minmax)}"
+            )
     values["mixup_off_epoch"] = checks.integer("mixup_off_epoch", policy.mixup_off_epoch, 0, 2**63 - 1)
     values["num_aug_repeats"] = checks.integer("num_aug_repeats", policy.num_aug_repeats, 0, MAX_REPEATS)
     return values
@@ -411,7 +415,7 @@ def _checked(policy: DeiT) -> dict[str, Any]:
 def _alpha(name: str, value: Any) -> float:
     alpha = checks.real(name, value, 0.0, 1000.0)
     if 0.0 < alpha < 1e-3:
-        raise ValueError(f"{name} must be 0 or in [0.001, 1000], got {value!r}")
+        raise ValueError(f"{name} must be 0 or in [0.001, 1000], got {checks.shown(value)}")
     return alpha
 
 
@@ -422,7 +426,7 @@ def _strengths(value: Any) -> float | tuple[float, ...] | None:
     if not isinstance(value, (tuple, list)):
         return checks.real("color_jitter", value, 0.0, 10.0)
     if len(value) not in (3, 4):
-        raise ValueError(f"color_jitter must be one strength, three, or four with hue, got {value!r}")
+        raise ValueError(f"color_jitter must be one strength, three, or four with hue, got {checks.shown(value)}")
     most = (10.0, 10.0, 10.0, 0.5)
     return tuple(
         checks.real(f"color_jitter[{i}]", x, 0.0, high) for i, (x, high) in enumerate(zip(value, most, strict=False))

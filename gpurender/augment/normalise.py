@@ -29,7 +29,9 @@ def checked_std(std: Any) -> Triple:
 
 def _triple(name: str, value: Any, low: float, high: float) -> Triple:
     if not checks.is_sequence(value, 3):
-        raise TypeError(f"{name} must be three numbers in [{low:g}, {high:g}], one a channel, got {value!r}")
+        raise TypeError(
+            f"{name} must be three numbers in [{low:g}, {high:g}], one a channel, got {checks.shown(value)}"
+        )
     red, green, blue = (checks.real(f"{name}[{i}]", x, low, high) for i, x in enumerate(value))
     return red, green, blue
 
@@ -41,7 +43,7 @@ def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype, device: torch.de
     Made once and kept, for reading only: to copy it to a GPU for every batch would wait for the GPU every time.
     """
     if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(str(d) for d in DTYPES)}, got {dtype!r}")
+        raise ValueError(f"dtype must be one of {', '.join(str(d) for d in DTYPES)}, got {checks.shown(dtype)}")
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     table = (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
     return torch.from_numpy(table).to(dtype).to(device)

@@ -107,11 +107,11 @@ def op(
 def _code(name: str) -> Operation:
     known = ", ".join(BY_NAME)
     if not isinstance(name, str):
-        raise TypeError(f"name must be one of {known}, got {name!r}")
+        raise TypeError(f"name must be one of {known}, got {checks.shown(name)}")
     if name == "GaussianBlurRand":
         raise ValueError("name must not be 'GaussianBlurRand', which draws its radius itself: use 'GaussianBlur'")
     if name not in BY_NAME:
-        raise ValueError(f"name must be one of {known}, got {name!r}")
+        raise ValueError(f"name must be one of {known}, got {checks.shown(name)}")
     return BY_NAME[name]
 
 
@@ -120,7 +120,7 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
     n, device = len(images), images.device
     if code in PARAMETERLESS:
         if argument is not None:
-            raise ValueError(f"argument must be None, which {name} takes, got {argument!r}")
+            raise ValueError(f"argument must be None, which {name} takes, got {checks.shown(argument)}")
         return torch.zeros((n, 1), dtype=torch.float64, device=device)
     least, most = (0.0, 1.0) if name == "Desaturate" else RANGES[code]
     kind = "integers" if code in WHOLE else "numbers"
@@ -134,7 +134,7 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
         if code in WHOLE:
             bad |= values != values.trunc()
         if bad.any():
-            raise ValueError(f"argument must be {allowed}, got {values[bad].flatten()[0].item()!r}")
+            raise ValueError(f"argument must be {allowed}, got {checks.shown(values[bad].flatten()[0].item())}")
     if name == "Desaturate":
         values = (1.0 - values).clamp(0.0, 1.0)
     return values.to(device).expand(n).reshape(n, 1)
@@ -144,15 +144,17 @@ def _values(argument: Any, allowed: str) -> torch.Tensor:
     """The argument as a tensor of numbers, of any shape, on a CPU or a GPU."""
     listed = argument if isinstance(argument, (list, tuple)) else [argument]
     if any(value is None or isinstance(value, (str, bytes, bytearray)) or checks.is_boolean(value) for value in listed):
-        raise TypeError(f"argument must be {allowed}, got {argument!r}")  # NumPy would make numbers of some
+        raise TypeError(f"argument must be {allowed}, got {checks.shown(argument)}")  # NumPy would make numbers of some
     try:  # by NumPy, as torch would round Python's numbers to float32
         values = argument if isinstance(argument, torch.Tensor) else torch.from_numpy(np.array(argument))
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(f"argument must be {allowed}, got {argument!r}") from None
+        raise TypeError(f"argument must be {allowed}, got {checks.shown(argument)}") from None
     if values.dtype == torch.bool or values.is_complex():
-        raise TypeError(f"argument must be {allowed}, got {argument!r}")
+        raise TypeError(f"argument must be {allowed}, got {checks.shown(argument)}")
     if values.requires_grad:
-        raise TypeError(f"argument must be {allowed}, without a gradient (argument.detach()), got {argument!r}")
+        raise TypeError(
+            f"argument must be {allowed}, without a gradient (argument.detach()), got {checks.shown(argument)}"
+        )
     if not (devices.on_gpu(values.device) or values.device.type == "cpu") or values.layout != torch.strided:
         got = f"a tensor of {values.layout} on {values.device}"
         raise ValueError(f"argument must be {allowed}, dense and on a CPU or a GPU, got {got}")

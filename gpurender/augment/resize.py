@@ -56,7 +56,7 @@ def _boxes(boxes: Any) -> torch.Tensor:
     try:
         tensor = torch.as_tensor(boxes)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {boxes!r}") from None
+        raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {checks.shown(boxes)}") from None
     if tensor.shape == (0,):  # an empty list, to torch one of floats
         return tensor.to(torch.int64).reshape(0, 4)
     integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)

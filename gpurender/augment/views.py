@@ -92,7 +92,7 @@ class MultiCrop(_Views):
 
     def __init__(self, *each: Any, crops: Sequence[Any] = ()) -> None:  # dataclasses.replace() gives the keyword
         if not isinstance(crops, (list, tuple)):
-            raise TypeError(f"crops must be a list, each of {CROP}, got {crops!r}")
+            raise TypeError(f"crops must be a list, each of {CROP}, got {checks.shown(crops)}")
         given = (*each, *crops)
         if not given:
             raise ValueError(f"crops must be at least one {CROP}, got none")
@@ -146,7 +146,7 @@ def view_seed(seed: int, view: int) -> int:
 
 def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
     if not isinstance(crop, (tuple, list)) or len(crop) not in (2, 3):
-        raise TypeError(f"crops[{i}] must be {CROP}, got {crop!r}")
+        raise TypeError(f"crops[{i}] must be {CROP}, got {checks.shown(crop)}")
     policy, count, size = (*crop, None)[:3]
     _check_policy(f"crops[{i}][0]", policy)
     count = checks.integer(f"crops[{i}][1]", count, 1, MAX_VIEWS)
@@ -156,11 +156,11 @@ def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
 def _check_policy(name: str, policy: Any) -> None:
     """Refuse what cannot make a view."""
     if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", None):
-        raise TypeError(f"{name} must be a policy such as gr.augment.Crop(), got {policy!r}")
+        raise TypeError(f"{name} must be a policy such as gr.augment.Crop(), got {checks.shown(policy)}")
     if getattr(policy, "num_aug_repeats", 0) > 1:
-        raise ValueError(f"{name} must not repeat samples: num_aug_repeats=0; got {policy!r}")
+        raise ValueError(f"{name} must not repeat samples: num_aug_repeats=0; got {checks.shown(policy)}")
     if getattr(policy, "soft", None):
         raise ValueError(
             f"{name} must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
-            f"got {policy!r}"
+            f"got {checks.shown(policy)}"
         )

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gpurender.loader
+from gpurender import checks
 
 try:
     from accelerate import Accelerator
@@ -55,7 +56,7 @@ class DataLoader(gpurender.loader.DataLoader, DataLoaderStateMixin):
 
     def __init__(self, accelerator: Accelerator, *arguments: Any, **keywords: Any) -> None:
         if not isinstance(accelerator, Accelerator):
-            raise TypeError(f"accelerator must be an accelerate.Accelerator, got {accelerator!r:.80}")
+            raise TypeError(f"accelerator must be an accelerate.Accelerator, got {checks.shown(accelerator)}")
         super().__init__(*arguments, **{"device": accelerator.device, **keywords})
         accelerator.register_for_checkpointing(self)
 

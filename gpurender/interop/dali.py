@@ -166,7 +166,7 @@ class Source:
         """
         if not hasattr(info, "epoch_idx"):
             raise TypeError(
-                f"info must be DALI's BatchInfo, got {info!r}; call fn.external_source(**source.keywords), "
+                f"info must be DALI's BatchInfo, got {checks.shown(info)}; call fn.external_source(**source.keywords), "
                 "or with batch_info=True"
             )
         if (
@@ -329,9 +329,9 @@ class Iterator:
             raise TypeError(f"loader must be a gpurender.DataLoader, got {type(loader).__name__}")
         names = [output_map] if isinstance(output_map, str) else list(output_map)
         if len(names) != 2 or len(set(names)) != 2 or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"output_map must be two different names, got {output_map!r}")
+            raise ValueError(f"output_map must be two different names, got {checks.shown(output_map)}")
         if not (auto_reset is None or isinstance(auto_reset, bool) or auto_reset in ("yes", "no")):
-            raise ValueError(f"auto_reset must be True, 'yes', False, 'no' or None, got {auto_reset!r}")
+            raise ValueError(f"auto_reset must be True, 'yes', False, 'no' or None, got {checks.shown(auto_reset)}")
         self.output_map = names
         self._loader = loader
         self._auto_reset = auto_reset is True or auto_reset == "yes"

@@ -122,7 +122,9 @@ def create_loader(
     if recipe is None:
         if seed is not None or fresh:
             name, value = ("fresh", fresh) if seed is None else ("seed", seed)
-            raise ValueError(f"{name} must be left out, got {value!r}: {type(dataset).__name__} is loaded by timm")
+            raise ValueError(
+                f"{name} must be left out, got {checks.shown(value)}: {type(dataset).__name__} is loaded by timm"
+            )
         return timm_create_loader(dataset, input_size, batch_size, *args, **keywords)
     given = _bound(dataset, input_size, batch_size, *args, **keywords)
     is_training = checks.boolean("is_training", given["is_training"])
@@ -159,7 +161,7 @@ def _bound(*args: Any, **keywords: Any) -> dict[str, Any]:
         default = signature.parameters[name].default
         if name not in (DRAWN | IDLE) and value is not default and value != default:
             instead = ": timm has deprecated it, pass img_dtype=torch.float16" if name == "fp16" else ""
-            raise ValueError(f"{name} must be {default!r} for a recipe, got {value!r:.80}{instead}")
+            raise ValueError(f"{name} must be {default!r} for a recipe, got {checks.shown(value)}{instead}")
     return bound.arguments
 
 
@@ -176,7 +178,7 @@ def _side(input_size: Any) -> int:
     """Side of the images; they are square and have three channels."""
     sizes = tuple(input_size) if isinstance(input_size, (tuple, list)) else (input_size, input_size)
     if len(sizes) not in (2, 3) or sizes[-1] != sizes[-2] or (len(sizes) == 3 and sizes[0] != 3):
-        raise ValueError(f"input_size must be a side, (side, side) or (3, side, side), got {input_size!r}")
+        raise ValueError(f"input_size must be a side, (side, side) or (3, side, side), got {checks.shown(input_size)}")
     return checks.integer("input_size", sizes[-1], 1, MAX_SIDE)
 
 
@@ -243,7 +245,7 @@ def _whole(num_aug_repeats: Any) -> Any:
     """timm's script reads the number of repeats as a float."""
     if isinstance(num_aug_repeats, float):
         if not num_aug_repeats.is_integer():
-            raise ValueError(f"num_aug_repeats must be an integer for a recipe, got {num_aug_repeats!r}")
+            raise ValueError(f"num_aug_repeats must be an integer for a recipe, got {checks.shown(num_aug_repeats)}")
         return int(num_aug_repeats)
     return num_aug_repeats
 
@@ -253,7 +255,9 @@ def _mixing(collate_fn: Any, prefetcher: bool, recipe: Recipe) -> dict[str, Any]
     if collate_fn is None:
         return {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0}
     if type(collate_fn) is not timm.data.FastCollateMixup:  # a subclass may collate otherwise
-        raise ValueError(f"collate_fn must be None or timm's FastCollateMixup for a recipe, got {collate_fn!r:.80}")
+        raise ValueError(
+            f"collate_fn must be None or timm's FastCollateMixup for a recipe, got {checks.shown(collate_fn)}"
+        )
     if not prefetcher:
         raise ValueError("collate_fn must be None where use_prefetcher is False: FastCollateMixup mixes bytes")
     if collate_fn.multi_label:
@@ -262,7 +266,8 @@ def _mixing(collate_fn: Any, prefetcher: bool, recipe: Recipe) -> dict[str, Any]
         raise ValueError("collate_fn must have a mixup_alpha or a cutmix_alpha above 0, got 0 and 0")
     if collate_fn.num_classes < recipe.classes:
         raise ValueError(
-            f"collate_fn.num_classes must be at least {recipe.classes}, the recipe's, got {collate_fn.num_classes!r}"
+            f"collate_fn.num_classes must be at least {recipe.classes}, the recipe's, "
+            f"got {checks.shown(collate_fn.num_classes)}"
         )
     same = ("mixup_alpha", "cutmix_alpha", "cutmix_minmax", "correct_lam", "label_smoothing", "num_classes")
     policy = {name: getattr(collate_fn, name) for name in same}
@@ -309,7 +314,7 @@ class CenterCrop(Resize):
 
 def _evaluation(given: dict[str, Any], recipe: Recipe) -> Policy:
     if given["collate_fn"] is not None:
-        raise ValueError(f"collate_fn must be None where is_training is False, got {given['collate_fn']!r:.80}")
+        raise ValueError(f"collate_fn must be None where is_training is False, got {checks.shown(given['collate_fn'])}")
     if given["crop_mode"] is not None:
         checks.choice("crop_mode", given["crop_mode"], ("center", "squash", "border"))
     least = _side(given["input_size"]) / MAX_SIDE
@@ -356,7 +361,9 @@ def create_dataset(name: str, *args: Any, **keywords: Any) -> Any:
     for key, value in given.items():
         default = signature.parameters[key].default if key in signature.parameters else None
         if key not in IDLE_OF_DATASETS and value and value != default:
-            raise ValueError(f"{key} must be left out for the dataset {name!r}, which is drawn, got {value!r:.80}")
+            raise ValueError(
+                f"{key} must be left out for the dataset {name!r}, which is drawn, got {checks.shown(value)}"
+            )
     if not given["is_training"]:
         log.info("%s: evaluation is on the samples of the recipe, those that training draws", name)
     return NamedDataset(as_recipe(wanted), given["seed"])
@@ -400,7 +407,7 @@ def _problem(words: list[str]) -> str:
             return ""
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        return f"SCRIPT must be a file that can be read, got {words[0]!r}: {reason}"
+        return f"SCRIPT must be a file that can be read, got {checks.shown(words[0])}: {reason}"
 
 
 @contextlib.contextmanager

@@ -242,7 +242,7 @@ def crop_resize_normalise(
     table = checked_tensor("lut", lut, DTYPES, (3, 256), canvases.device)
     if memory_format not in MEMORY_FORMATS:
         allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
-        raise ValueError(f"memory_format must be {allowed}, got {memory_format!r}")
+        raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
     if devices.on_gpu(canvases.device):
         return _on_gpu(given, table, (len(canvases), 3, height, width), memory_format)
     from gpurender.kernels.augment import cpu
@@ -318,5 +318,5 @@ def _checked(
 
 def _size(size: Sequence[int]) -> tuple[int, int]:
     if len(size) != 2:
-        raise ValueError(f"size must be (height, width), got {size!r}")
+        raise ValueError(f"size must be (height, width), got {checks.shown(size)}")
     return checks.integer("size[0]", size[0], 1, MAX_SIDE), checks.integer("size[1]", size[1], 1, MAX_SIDE)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import devices
+from gpurender import checks, devices
 from gpurender.kernels.augment import DTYPES, MEMORY_FORMATS
 from gpurender.tensors import checked_tensor
 
@@ -80,7 +80,7 @@ def finish(
     lut = checked_tensor("lut", lut, DTYPES, (3, 256), images.device)
     if memory_format not in MEMORY_FORMATS:
         allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
-        raise ValueError(f"memory_format must be {allowed}, got {memory_format!r}")
+        raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
     mixing = None if mixing is None else _checked_mixing(mixing, images)
     erasing = None if erasing is None else _checked_erasing(erasing, images)
     if devices.on_gpu(images.device):
@@ -109,7 +109,7 @@ def _checked_erasing(erasing: Erasing, images: torch.Tensor) -> Erasing:
     boxes = checked_tensor("erasing.boxes", erasing.boxes, (torch.int32,), (n, None, 4), images.device)
     keys = checked_tensor("erasing.keys", erasing.keys, (torch.int64,), (n,), images.device)
     if erasing.mode not in ERASING_MODES:
-        raise ValueError(f"erasing.mode must be one of {', '.join(ERASING_MODES)}, got {erasing.mode!r}")
+        raise ValueError(f"erasing.mode must be one of {', '.join(ERASING_MODES)}, got {checks.shown(erasing.mode)}")
     if not devices.on_gpu(images.device):
         _check_inside("erasing.boxes", boxes.view(-1, 4), height, width)
     return Erasing(boxes, keys, erasing.mode)

@@ -112,7 +112,7 @@ def operate(
 def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
     """Red, green and blue of a colour."""
     if not checks.is_sequence(fill, 3):
-        raise TypeError(f"fill must be (red, green, blue), integers in [0, 255], got {fill!r}")
+        raise TypeError(f"fill must be (red, green, blue), integers in [0, 255], got {checks.shown(fill)}")
     red, green, blue = (checks.integer(f"fill[{i}]", value, 0, 255) for i, value in enumerate(fill))
     return red, green, blue
 
@@ -158,4 +158,6 @@ def _check_values(
         bad = ~((given >= least) & (given <= most))  # NaN, too
         if bad.any():
             value = float(given[bad][0])
-            raise ValueError(f"arguments of {Operation(code).name} must lie in [{least:g}, {most:g}], got {value!r}")
+            raise ValueError(
+                f"arguments of {Operation(code).name} must lie in [{least:g}, {most:g}], got {checks.shown(value)}"
+            )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpurender import devices
+from gpurender import checks, devices
 
 __all__ = ["MAX_RINGS", "MAX_VERTICES", "Atoms", "polyline"]
 
@@ -134,7 +134,7 @@ def polyline(
     if not 1 <= size <= MAX_SIZE:
         raise ValueError(f"size must be 1 to {MAX_SIZE} pixels, got {size}")
     if rule not in ("walk", "orbits"):
-        raise ValueError(f"rule must be 'walk' or 'orbits', got {rule!r}")
+        raise ValueError(f"rule must be 'walk' or 'orbits', got {checks.shown(rule)}")
     if devices.on_gpu(device):
         from gpurender.kernels.polyline import cupy_kernel as drawer
     else:
