@@ -13,6 +13,7 @@ import collections
 import contextlib
 import faulthandler
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -253,6 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         return again(options.case, options.seed, options.only)
     if options.json:
         check_writable(options.json)
+    logging.getLogger("gpurender").setLevel(logging.ERROR)  # keywords without effect are said in a line
     start = time.perf_counter()
     warm_up()
     counts, findings = campaign(options.cases, options.seed, options.only, options.processes)

@@ -22,7 +22,7 @@ from gpurender.progress import progress
 from gpurender.timing import spread, time_batches
 
 ROOT = Path(__file__).resolve().parent.parent
-GPU_TESTS = ("chaos_game_cuda", "polyline_cuda", "triton", "ahead", "graphs", "gpu_path")
+GPU_TESTS = ("chaos_game_cuda", "polyline_cuda", "triton", "ahead", "graphs", "gpu_path", "failures", "interop_dali")
 PRESETS = ("onepfrac-1k", "fractaldb-1k", "visualatom-1k", "onepfrac-21k", "visualatom-21k")
 SOAK_BATCHES = 200_000
 SOAK_SECONDS = 480.0  # then the soak ends with what it has

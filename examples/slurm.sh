@@ -26,7 +26,7 @@ fi
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # sbatch runs a copy of this file, so paths are relative to the folder that it was submitted from.
-srun --kill-on-bad-exit torchrun \
+srun --kill-on-bad-exit --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" torchrun \
     --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$processes_per_node" \
     --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$head_node:${RENDEZVOUS_PORT:-29500}" \
     examples/pretrain.py --batch-size $((global_batch / processes)) --resume "$@"

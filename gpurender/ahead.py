@@ -42,9 +42,11 @@ class Producer(Protocol):
         ...
 
 
-def timed_out(timeout: float) -> RuntimeError:
-    """The error of a batch that did not come in time."""
-    return RuntimeError(f"DataLoader timed out: no batch after {timeout:g} seconds (timeout={timeout:g})")
+class BatchTimeoutError(RuntimeError):
+    """A batch did not come in time; it is still being drawn."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(f"DataLoader timed out: no batch after {timeout:g} seconds (timeout={timeout:g})")
 
 
 class Ready(NamedTuple):
@@ -81,7 +83,7 @@ class Ahead:
             end = time.monotonic() + timeout
             while not ready.done.query():
                 if time.monotonic() > end:
-                    raise timed_out(timeout)
+                    raise BatchTimeoutError(timeout)
                 time.sleep(POLL)
         consumer = torch.cuda.current_stream(self._device)
         consumer.wait_event(ready.done)

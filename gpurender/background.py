@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from gpurender.ahead import timed_out
+from gpurender.ahead import BatchTimeoutError
 from gpurender.batches import Batch
 
 Ready = concurrent.futures.Future[Batch]
@@ -36,7 +36,7 @@ class Background:
         """
         concurrent.futures.wait([ready], timeout or None)  # a KeyboardInterrupt ends it at once
         if not ready.done():
-            raise timed_out(timeout)
+            raise BatchTimeoutError(timeout)
         return ready.result()
 
     def drop(self, ready: Ready) -> None:

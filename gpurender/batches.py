@@ -65,7 +65,7 @@ class Batches:
             self._finish["memory_format"] = memory_format
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
         self._place = UNKNOWN  # of the cursor
-        self._given: torch.Tensor | None = None  # int64 [2, n] on the device: samples and numbers chosen by the host
+        self._given: torch.Tensor | None = None  # int64 [3, n] on the device: what the host has chosen
         self._recorder = graphs.Recorder(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
@@ -95,23 +95,25 @@ class Batches:
             self._place = (epoch, first + step)
         return _batch(policy, tensors)
 
-    def draw_samples(self, epoch: int, samples: np.ndarray, numbers: np.ndarray, mixes: bool) -> Batch:
+    def draw_samples(
+        self, epoch: int, samples: np.ndarray, numbers: np.ndarray, places: np.ndarray, mixes: bool
+    ) -> Batch:
         """Samples that the host has chosen.
 
         Args:
             epoch: decides which policy is in force.
             samples: int64 ``[count]``, in range.
-            numbers: their draw numbers, int64 ``[count]``, not negative.
+            numbers, places: the draw numbers of images and of their augmentation, int64 ``[count]``, not negative.
             mixes: whether the policy may mix samples.
 
         Returns:
             as :meth:`draw`.
         """
         policy, count = self._policy_of(epoch, mixes), len(samples)
-        chosen = torch.from_numpy(np.stack([samples, numbers]))  # [2, count] int64
+        chosen = torch.from_numpy(np.stack([samples, numbers, places]))  # [3, count] int64
         with self._alone():
             if self._given is None or self._given.shape[1] < count:
-                self._given = torch.zeros((2, count), dtype=torch.int64, device=self._renderer.device)
+                self._given = torch.zeros((3, count), dtype=torch.int64, device=self._renderer.device)
                 self._recorder.forget()  # graphs read from the memory that was there before
             given = self._given[:, :count]
             given.copy_(chosen, non_blocking=True)
@@ -155,11 +157,11 @@ class Batches:
         return tensors
 
     def _launch_given(self, policy: Policy, given: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Everything of a batch whose samples and numbers are given, int64 ``[2, B]``; ``host``: the samples there."""
-        samples, numbers = given
+        """Everything of a batch whose samples and numbers are given, int64 ``[3, B]``; ``host``: the samples there."""
+        samples, numbers, places = given
         drawn = samples if self._renderer.recipe.shares is None else host
         canvases = self._renderer.draw(drawn, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
-        return self._augmented(policy, canvases, numbers, self._renderer.labelled(samples, numbers, self._fresh))
+        return self._augmented(policy, canvases, places, self._renderer.labelled(samples, numbers, self._fresh))
 
     def _augmented(
         self, policy: Policy, canvases: torch.Tensor, numbers: torch.Tensor, labels: torch.Tensor

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import os
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -19,6 +20,12 @@ def shown(value: Any) -> str:
     except Exception:  # an integer of 5,000 digits, a list that holds itself
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def shown_path(path: Any) -> str:
+    """A path in quotes, whole unless no file system would have it."""
+    text = repr(os.fspath(path))
+    return text if len(text) <= 1000 else shown(path)
 
 
 def is_boolean(value: Any) -> bool:
@@ -84,12 +91,12 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
         raise TypeError(f"{name} must be one of {words}, got {shown(value)}")
     if value not in allowed:
         raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
-    return value
+    return str(value)
 
 
 def is_sequence(value: Any, length: int) -> bool:
     """Whether this is a list, a tuple, an array or a tensor of so many values; sets and dicts are in no order."""
-    if isinstance(value, (str, bytes, bytearray)):
+    if isinstance(value, TEXT):
         return False
     return (isinstance(value, Sequence) or getattr(value, "ndim", None) == 1) and len(value) == length
 

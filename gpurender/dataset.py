@@ -69,7 +69,8 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
         """Several samples, drawn together; torch's DataLoader asks for a whole batch this way."""
         samples = [self._sample(index) for index in indices]
         canvases = self._renderer(samples)  # [n, C, S, S] uint8
-        labels = self._renderer.labels(samples).tolist()
+        given = self._renderer.labels(samples)
+        labels = given.tolist() if given.dim() == 1 else list(given)  # of separate labels: int64 [2]
         return [(self._shown(canvas), label) for canvas, label in zip(canvases, labels, strict=True)]
 
     def _shown(self, canvas: torch.Tensor) -> Any:
@@ -90,5 +91,5 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
                 f"index must be an integer in [{-length}, {length - 1}], got {checks.shown(index)}"
             ) from None
         if not -length <= number < length:
-            raise IndexError(f"index must be an integer in [{-length}, {length - 1}], got {number}")
+            raise IndexError(f"index must be an integer in [{-length}, {length - 1}], got {checks.shown(number)}")
         return number + length if number < 0 else number

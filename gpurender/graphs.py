@@ -22,6 +22,7 @@ log = logging.getLogger("gpurender")
 
 Tensors = tuple[torch.Tensor, ...]
 
+MAX_GRAPHS = 8  # each keeps the batch that it writes; a sampler may ask for batches of any size
 PLAIN_RUNS = 2  # before a capture: the first compiles, a batch that comes once or twice is not worth one
 
 
@@ -51,7 +52,7 @@ class Recorder:
             return tuple(tensor.clone() for tensor in tensors)
         plain = launches()
         self._runs[key] = self._runs.get(key, 0) + 1
-        if self._runs[key] > PLAIN_RUNS:
+        if self._runs[key] > PLAIN_RUNS and len(self._graphs) < MAX_GRAPHS:
             try:
                 self._capture(key, launches, plain, restart)
             except Exception as error:  # whatever cannot be captured is launched
@@ -67,6 +68,7 @@ class Recorder:
         """Throw away what was captured: memory that it reads has moved."""
         self._graphs.clear()
         self._runs.clear()
+        self._pool = None  # a pool that no graph uses any more may not be captured into again
 
     def _capture(
         self, key: Hashable, launches: Callable[[], Tensors], plain: Tensors, restart: Callable[[], None]

@@ -1,6 +1,8 @@
 """torch's keywords: those that mean nothing here are accepted, checked, and named in one line of the log."""
 
 import logging
+import multiprocessing
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -36,6 +38,14 @@ def note_neutral(
         checks.boolean(name, value)
     if worker_init_fn is not None and not callable(worker_init_fn):
         raise TypeError(f"worker_init_fn must be None or a callable, got {checks.shown(worker_init_fn)}")
+    methods = multiprocessing.get_all_start_methods()
+    if isinstance(multiprocessing_context, str):
+        checks.choice("multiprocessing_context", multiprocessing_context, methods)
+    elif not (multiprocessing_context is None or isinstance(multiprocessing_context, BaseContext)):
+        raise TypeError(
+            f"multiprocessing_context must be None, one of {methods} or a context, "
+            f"got {checks.shown(multiprocessing_context)}"
+        )
     if not isinstance(pin_memory_device, str):
         raise TypeError(f"pin_memory_device must be a string, got {checks.shown(pin_memory_device)}")
     given = {
@@ -47,7 +57,7 @@ def note_neutral(
         "pin_memory_device": pin_memory_device or None,
         "in_order": None if in_order else False,
     }
-    named = [f"{name}={value!r:.40}" for name, value in given.items() if value is not None]
+    named = [f"{name}={checks.shown(value)}" for name, value in given.items() if value is not None]
     if named:
         log.warning(
             "%s: without effect in gpurender.DataLoader, which draws on the device, in order, without workers",
@@ -66,14 +76,14 @@ def seed_of(seed: Any, generator: Any) -> int:
     return generator.initial_seed() & checks.UINT64_MAX
 
 
-def check_sampling(batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: Any, drop_last: Any) -> None:
-    """Refuse what excludes each other, as torch does."""
+def check_sampling(batch_size: int, shuffle: bool, sampler: Any, batch_sampler: Any, drop_last: bool) -> None:
+    """Refuse what excludes each other, as torch does; the values themselves have been checked."""
     if sampler is not None and shuffle:
         raise ValueError("shuffle must be left out when a sampler is given: the sampler decides the order")
     if batch_sampler is None:
         return
-    given = {"batch_size": batch_size != 1, "shuffle": bool(shuffle), "sampler": sampler is not None}
-    for name, there in {**given, "drop_last": bool(drop_last)}.items():
+    given = {"batch_size": batch_size != 1, "shuffle": shuffle, "sampler": sampler is not None}
+    for name, there in {**given, "drop_last": drop_last}.items():
         if there:
             raise ValueError(f"{name} must be left out when a batch_sampler is given: it decides the batches")
 
@@ -90,7 +100,7 @@ def checked_collate(collate_fn: Any) -> Any:
 def checked_ahead(prefetch_factor: Any, timeout: Any) -> tuple[int | None, float]:
     """How many batches to draw ahead (``None``: as the device likes it), and how many seconds to wait for one."""
     if prefetch_factor is not None:
-        checks.integer("prefetch_factor", prefetch_factor, 0, MAX_AHEAD)
+        prefetch_factor = checks.integer("prefetch_factor", prefetch_factor, 0, MAX_AHEAD)
     if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout < 0:
         raise ValueError(
             f"timeout must be a finite number in [0, {MAX_TIMEOUT:g}] (seconds), got {checks.shown(timeout)}"

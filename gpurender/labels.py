@@ -42,9 +42,10 @@ def checked_prior(value: Any, classes: int, instances: int) -> Any:
     Raises:
         TypeError, ValueError: something else, or a class that should have images would have none.
     """
+    value = _scalar(value)
     if value is None:
         return None
-    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)):
+    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, checks.TEXT):
         weights = _vector("class_prior", value, classes, MAX_WEIGHT)
         if max(weights) <= 0:
             raise ValueError("class_prior must have a weight above 0, got only zeros")
@@ -82,9 +83,10 @@ def checked_noise(value: Any, classes: int) -> Any:
     Raises:
         TypeError, ValueError: something else.
     """
+    value = _scalar(value)
     if value is None:
         return None
-    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, checks.TEXT):
         rate = checks.real("label_noise", value, 0.0, 1.0)
         if rate > 0 and classes == 1:
             raise ValueError(f"label_noise must be 0 for a single class, which has no other label; got {rate:g}")
@@ -100,8 +102,15 @@ def checked_noise(value: Any, classes: int) -> Any:
     return rows
 
 
+def _scalar(value: Any) -> Any:
+    """An array of no dimension as its number, a tensor as an array."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
 def _vector(name: str, value: Any, length: int, high: float) -> tuple[float, ...]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+    if isinstance(value, checks.TEXT) or not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(f"{name} must be {length} numbers in [0, {high:g}], got {checks.shown(value)}")
     if len(value) != length:
         raise ValueError(f"{name} must be {length} numbers, one a class, got {len(value)}")
@@ -115,7 +124,8 @@ def noise_table(noise: Any, classes: int) -> np.ndarray | None:
     if noise is None or noise == 0.0:
         return None
     if not isinstance(noise, tuple):
-        return np.array([int(np.floor(noise * WORDS + 0.5))], np.int64)
+        threshold = int(np.floor(noise * WORDS + 0.5))
+        return np.array([threshold], np.int64) if threshold else None
     cumulative, total = np.empty((classes, classes), np.int64), np.zeros(classes)
     rows = np.array(noise)
     for k in range(classes):  # in order: a sum by NumPy may pair differently on another machine
@@ -123,7 +133,8 @@ def noise_table(noise: Any, classes: int) -> np.ndarray | None:
         cumulative[:, k] = np.floor(np.minimum(total, 1.0) * WORDS + 0.5)
     for c in range(classes):  # what is rounded away at the end is the last possible label's
         cumulative[c, np.flatnonzero(rows[c])[-1] :] = WORDS
-    return None if (rows == np.eye(classes)).all() else cumulative
+    never = np.where(np.arange(classes) >= np.arange(classes)[:, None], WORDS, 0)
+    return None if (cumulative == never).all() else cumulative
 
 
 class Labels:

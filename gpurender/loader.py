@@ -142,8 +142,8 @@ class DataLoader:
         self._recipe = _recipe(recipe)
         self._shuffle = False if shuffle is None else checks.boolean("shuffle", shuffle)
         self._drop_last = checks.boolean("drop_last", drop_last)
-        keywords.check_sampling(batch_size, shuffle, sampler, batch_sampler, drop_last)
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
+        keywords.check_sampling(self._batch_size, self._shuffle, sampler, batch_sampler, self._drop_last)
         self._image_size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self._policy = _policy(augment)
         if hasattr(self._policy, "check_sizes"):
@@ -218,7 +218,7 @@ class DataLoader:
 
     @property
     def mixup_enabled(self) -> bool:
-        """Whether the policy may mix samples; timm's training loop sets it to False from some epoch on."""
+        """Whether the policy may mix samples, from the next pass on; timm's training loop sets it to False in time."""
         return self._mixes
 
     @mixup_enabled.setter
@@ -273,7 +273,6 @@ class DataLoader:
         mark: str | None = NOTHING
         if self._given is not None:
             mark = states.checked_mark(state, ours)
-            self._given.set_epoch(epoch)
         self._move(epoch, position, mark, resumes=True)
 
     def _identity(self) -> dict[str, int | str]:
@@ -318,26 +317,27 @@ class DataLoader:
 
     def _steps(self, epoch: int, position: int, mark: str | None, world: World) -> Iterator[Step]:
         """The batches that are left of an epoch."""
+        mixes = self._mixes
         if self._given is not None:
-            for samples, behind, after in self._given.batches(position, mark):
+            for samples, behind, after in self._given.batches(epoch, position, mark):
                 first = behind - len(samples)
-                yield Step(partial(self._draw_given, epoch, samples, first, world), behind, after)
+                yield Step(partial(self._draw_given, epoch, samples, first, world, mixes), behind, after)
             return
         step = self._batch_size * world.world_size
         while len(positions := self._share(position, world)):
             position += step
-            yield Step(partial(self._draw, epoch, positions, world), position, NOTHING)
+            yield Step(partial(self._draw, epoch, positions, world, mixes), position, NOTHING)
 
-    def _draw(self, epoch: int, positions: np.ndarray, world: World) -> Batch:
+    def _draw(self, epoch: int, positions: np.ndarray, world: World, mixes: bool) -> Batch:
         """The batch of consecutive positions of an epoch."""
         if self._recipe.shares is not None:
-            samples = self._samples(epoch, np.arange(positions[0], positions[0] + len(positions)) % len(self._recipe))
-            numbers = epoch * len(self._recipe) + positions
-            return self._drawer().draw_samples(epoch, samples, numbers, self._mixes)
+            begin = epoch * len(self._recipe)
+            samples, numbers = self._samples(epoch, positions), begin + positions // self._repeats
+            return self._drawer().draw_samples(epoch, samples, numbers, begin + positions, mixes)
         step = self._batch_size * world.world_size
-        return self._drawer().draw(epoch, int(positions[0]), len(positions), step, self._mixes)
+        return self._drawer().draw(epoch, int(positions[0]), len(positions), step, mixes)
 
-    def _draw_given(self, epoch: int, samples: np.ndarray, first: int, world: World) -> Batch:
+    def _draw_given(self, epoch: int, samples: np.ndarray, first: int, world: World, mixes: bool) -> Batch:
         """The batch of numbers that a user's sampler gave this rank at places ``first`` and behind.
 
         A sampler may give a number twice. So that no two images are augmented alike (nor, if fresh, drawn alike), their
@@ -346,7 +346,8 @@ class DataLoader:
         if (first + len(samples)) * world.world_size > PLACES:
             raise ValueError(f"{self._given.name} must give fewer than {PLACES} numbers an epoch")  # type: ignore[union-attr]
         places = np.arange(first, first + len(samples), dtype=np.int64) * world.world_size + world.rank
-        return self._drawer().draw_samples(epoch, samples, epoch * PLACES + places, self._mixes)
+        numbers = epoch * PLACES + places
+        return self._drawer().draw_samples(epoch, samples, numbers, numbers, mixes)
 
     def _drawer(self) -> Batches:
         """What draws, made at the first batch, and by a forked process for itself."""

@@ -47,6 +47,9 @@ class Mixture(Recipe):
     Pillow does). An epoch has as many samples as the recipes together have, in the shares of the weights; a recipe with
     a larger share than its size begins anew.
 
+    Shares are the loader's: a dataset, an export or a user's sampler sees every sample as often as it asks for it. The
+    fingerprint says them too, as another order is another training.
+
     On a GPU the host chooses a mixture's samples, and its batches are launched kernel by kernel.
 
     Args:
@@ -259,10 +262,8 @@ class Shares:
         turns, places = np.divmod(since, self._lengths[i])
         if not shuffle:
             return places
-        for turn in np.unique(turns).tolist():  # an order of its own for every turn of every recipe
-            here = turns == turn
-            places[here] = permuted(places[here], self._lengths[i], seed, turn * len(self._weights) + i)
-        return places
+        # An order of its own for every turn of every recipe.
+        return permuted(places, self._lengths[i], seed, turns * len(self._weights) + i)
 
 
 class JointLabels:

@@ -55,14 +55,14 @@ def sides(length: int) -> tuple[int, int]:
     return columns, max(MIN_SIDE, -(-length // columns))
 
 
-def permuted(positions: np.ndarray, length: int, seed: int, epoch: int) -> np.ndarray:
+def permuted(positions: np.ndarray, length: int, seed: int, epoch: int | np.ndarray) -> np.ndarray:
     """The samples at the given positions of a shuffled epoch: a bijection on ``[0, length)`` for every seed and epoch.
 
     Args:
         positions: integers ``[n]`` in ``[0, length)``, in any order.
         length: samples of an epoch, 1 to 2**62.
         seed: unsigned 64-bit key.
-        epoch: 0 to ``last_epoch(length)``.
+        epoch: 0 to ``last_epoch(length)``: one, or one for each position, int64 ``[n]``.
 
     Returns:
         int64 ``[n]``.
@@ -72,15 +72,18 @@ def permuted(positions: np.ndarray, length: int, seed: int, epoch: int) -> np.nd
     """
     length = checks.integer("length", length, 1, MAX_LENGTH)
     seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
-    epoch = checks.integer("epoch", epoch, 0, last_epoch(length))
+    if isinstance(epoch, np.ndarray):
+        epochs = checks.integers("epoch", epoch, last_epoch(length)).astype(np.int64)
+    else:
+        epochs = np.array([checks.integer("epoch", epoch, 0, last_epoch(length))])
     cells = np.array(positions, dtype=np.int64)  # [n], a copy: the walk below writes into it
     if cells.size and (cells.min() < 0 or cells.max() >= length):
         raise ValueError(f"positions must lie in [0, {length - 1}], got [{cells.min()}, {cells.max()}]")
 
     columns, rows = sides(length)
-    outside = np.arange(len(cells))
+    outside, epochs = np.arange(len(cells)), np.broadcast_to(epochs, len(cells))
     while outside.size:
-        cells[outside] = _rounds(cells[outside], columns, rows, seed, epoch)
+        cells[outside] = _rounds(cells[outside], columns, rows, seed, epochs[outside])
         outside = outside[cells[outside] >= length]
     return cells
 
@@ -95,23 +98,24 @@ def placed(
     return permuted(places, len(recipe), seed, epoch) if shuffle else places
 
 
-def _rounds(cells: np.ndarray, columns: int, rows: int, seed: int, epoch: int) -> np.ndarray:
+def _rounds(cells: np.ndarray, columns: int, rows: int, seed: int, epochs: np.ndarray) -> np.ndarray:
     """The network on cells of the table; int64 ``[n]`` in and out, both in ``[0, columns * rows)``."""
     row, column = np.divmod(cells, columns)
-    for number in range(epoch * ROUNDS, (epoch + 1) * ROUNDS, 2):
+    for i in range(0, ROUNDS, 2):
+        number = epochs * ROUNDS + i
         column = (column + bounded(_words(row, number, seed), columns)) % columns
         row = (row + bounded(_words(column, number + 1, seed), rows)) % rows
     return row * columns + column
 
 
-def _words(half: np.ndarray, number: int, seed: int) -> np.ndarray:
+def _words(half: np.ndarray, number: np.ndarray, seed: int) -> np.ndarray:
     """One word at each address (seed, ORDER, number, block = half); uint32 ``[n]``."""
     from gpurender.kernels.philox import philox
 
     counters = np.empty((len(half), 4), dtype=np.uint32)
     counters[:, 0] = half
     counters[:, 1] = Stream.ORDER
-    counters[:, 2], counters[:, 3] = halves(number)
+    counters[:, 2], counters[:, 3] = number & 0xFFFFFFFF, number >> 32
     return philox(counters, halves(seed))[:, 0]
 
 

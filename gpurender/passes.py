@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpurender.ahead import Producer
+from gpurender.ahead import BatchTimeoutError, Producer
 from gpurender.batches import Batch
 from gpurender.samplers import NOTHING
 from gpurender.world import World
@@ -61,16 +61,17 @@ class Pass(Iterator[Any]):
         try:
             batch = self._coming[0].draw() if producer is None else self._drawn(producer, depth)
             batch = loader._collated(batch)
+            self._look(2)
+        except BatchTimeoutError:  # it is still under way: whoever asks again waits for the same batch
+            raise
         except BaseException:
             self._drop()
             raise
-        step = self._coming.popleft()
-        self._look(1)
-        if self._coming or self._failure:
-            self._place = (self._place[0], step.position, step.mark)
-            loader._handed_out(*self._place, self._moves)
-        else:
-            self._finish()
+        epoch, step = self._place[0], self._coming[0]
+        self._over = len(self._coming) == 1 and self._failure is None
+        self._place = (epoch + 1, 0, step.mark) if self._over else (epoch, step.position, step.mark)
+        self._coming.popleft()
+        loader._handed_out(*self._place, self._moves)
         return batch
 
     def _begin(self) -> None:
@@ -101,7 +102,8 @@ class Pass(Iterator[Any]):
         """There is no (further) step, or it cannot be known."""
         failure, self._failure = self._failure, None
         if failure is None:
-            self._finish()
+            self._over = True
+            self._loader._handed_out(self._place[0] + 1, 0, NOTHING, self._moves)
             raise StopIteration
         self._world = None  # asked again, the pass begins anew at its place
         raise failure
@@ -115,16 +117,14 @@ class Pass(Iterator[Any]):
                 self._under_way.append(producer.start(step.draw))
             except Exception:  # then it is drawn, and raises, when its turn has come
                 break
-        return producer.hand_over(self._under_way.popleft(), self._loader.timeout)
+        batch = producer.hand_over(self._under_way[0], self._loader.timeout)
+        self._under_way.popleft()
+        return batch
 
     def _drop(self) -> None:
         """Let go what was drawn ahead."""
         while self._under_way and self._producer is not None:
             self._producer.drop(self._under_way.popleft())
-
-    def _finish(self) -> None:
-        self._over = True
-        self._loader._handed_out(self._place[0] + 1, 0, NOTHING, self._moves)
 
     def __del__(self) -> None:
         if getattr(self, "_under_way", None):

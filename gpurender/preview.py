@@ -26,8 +26,8 @@ def contact_sheet(
 
     Args:
         recipe: whatever ``gr.recipe`` takes.
-        rows, cols: 1 to 64 each; a recipe with fewer classes fills fewer rows, and where a class has fewer instances
-            the columns go on into the next epochs.
+        rows, cols: 1 to 64 each; a recipe with fewer classes (that have images) fills fewer rows, and where a class has
+            fewer instances the columns go on into the next epochs.
         augment: a policy (of one view) to show; default: the canvas itself, resized. Where it mixes samples, it mixes
             those of a column.
         cell: side of an image on the sheet in pixels.
@@ -38,7 +38,7 @@ def contact_sheet(
     renderer = Renderer(recipe, device)
     rows, cols = checks.integer("rows", rows, 1, 64), checks.integer("cols", cols, 1, 64)
     recipe = renderer.recipe
-    rows = min(rows, recipe.classes)
+    rows = min(rows, int(np.count_nonzero(recipe.class_counts())))
     samples, epochs = _shown(recipe, rows, cols)  # [R, C] both
     pictures = np.empty((rows, cols, cell, cell, 3), np.uint8)
     for col in range(cols):  # a column is a batch: classes are mixed

@@ -1,10 +1,31 @@
 """Progress bars of whatever may take more than a few seconds."""
 
+import functools
+import os
+import threading
 from typing import Any
 
 
 def progress(**options: Any) -> Any:
     """A tqdm bar on standard error that appears after two seconds, and only on a terminal."""
+    return _bar()(delay=2, disable=None, **options)
+
+
+@functools.cache
+def _bar() -> Any:
+    """tqdm with a lock of this process alone.
+
+    tqdm's own is shared by all processes that are forked after its first bar, and taken even by a bar that is not
+    shown: one of them that is killed while it holds the lock would stop all the others.
+    """
     from tqdm import tqdm
 
-    return tqdm(delay=2, disable=None, **options)
+    class Bar(tqdm):
+        pass
+
+    def renew() -> None:
+        Bar.set_lock(threading.RLock())
+
+    renew()
+    os.register_at_fork(after_in_child=renew)
+    return Bar

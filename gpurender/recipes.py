@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,6 +78,10 @@ class Recipe:
     def __len__(self) -> int:
         if self.class_prior is None:
             return self.classes * self.instances
+        return self._length
+
+    @cached_property
+    def _length(self) -> int:
         return int(self.class_counts().sum())
 
     def class_counts(self) -> np.ndarray:
@@ -121,7 +126,7 @@ class Recipe:
         """
         raise TypeError(f"{type(self).__name__} draws nothing")
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """64 hex digits that change if and only if some image (or label) could: SHA-256 of :meth:`canonical`."""
         text = json.dumps(
@@ -214,10 +219,10 @@ def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = getattr(error, "strerror", None) or error
         presets = ", ".join(sorted(PRESETS))
         raise ValueError(
-            f"recipe {path!r} is neither a preset ({presets}) nor a readable JSON file: {reason}"
+            f"recipe {checks.shown_path(path)} is neither a preset ({presets}) nor a readable JSON file: {reason}"
         ) from None
     try:
         return Recipe.from_json(text)

@@ -1,6 +1,7 @@
 """Samplers: the numbers that make a loader's batches, its own (to be looked at) and a user's (to be followed)."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,9 +24,9 @@ class BatchSampler:
         self._loader = loader
 
     @property
-    def sampler(self) -> "Sampler":
+    def sampler(self) -> Any:
         """The numbers themselves."""
-        return Sampler(self._loader)
+        return self._loader.sampler
 
     @property
     def batch_size(self) -> int:
@@ -46,7 +47,10 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         loader, world = self._loader, self._loader._world()
-        epoch, position, _ = loader._start()
+        epoch, position, mark = loader._start()
+        if loader._given is not None:
+            yield from (numbers.samples.tolist() for numbers in loader._given.batches(epoch, position, mark))
+            return
         while len(positions := loader._share(position, world)):
             yield loader._samples(epoch, positions).tolist()
             position += loader._batch_size * world.world_size
@@ -90,16 +94,20 @@ class Numbers(NamedTuple):
     mark: str
 
 
+def _digest() -> Any:
+    return hashlib.blake2b(digest_size=8)
+
+
 class Given:
     """A user's ``sampler`` or ``batch_sampler``: any iterable of sample numbers, or of lists of them.
 
     As in torch it is asked anew for every epoch, and what it gives is what this rank draws: a loader that follows it
-    shares nothing out among ranks.
+    shares nothing out among ranks. It is asked for one batch more than has been handed out, to know which is the last.
     """
 
     def __init__(self, sampler: Any, batch_sampler: Any, batch_size: int, drop_last: bool, length: int) -> None:
         name, source = ("sampler", sampler) if batch_sampler is None else ("batch_sampler", batch_sampler)
-        if not isinstance(source, Iterable):
+        if not isinstance(source, Iterable) or getattr(source, "ndim", 1) == 0:
             of = "sample numbers" if batch_sampler is None else "lists of sample numbers"
             raise TypeError(f"{name} must be an iterable of {of}, got {checks.shown(source)}")
         self.name = name
@@ -121,21 +129,22 @@ class Given:
             if told is not None:
                 told(epoch)
 
-    def batches(self, position: int, mark: str | None) -> Iterator[Numbers]:
-        """The batches of an epoch behind a position, whose numbers are passed over and compared with their mark.
+    def batches(self, epoch: int, position: int, mark: str | None) -> Iterator[Numbers]:
+        """The batches of an epoch behind a position, whose numbers are passed over.
+
+        Args:
+            mark: digest of the numbers before the position; at position 0, of those of the epoch before. ``None`` or
+                empty: not known.
 
         Raises:
             TypeError, ValueError: a number is no sample's.
             RuntimeError: the sampler has other numbers than it had when the state was saved.
         """
-        digest = hashlib.blake2b(digest_size=8)
-        source = iter(self.source)
-        self._pass_over(source, position, digest)
-        if mark is not None and position and digest.hexdigest() != mark:
-            raise RuntimeError(
-                f"{self.name} gives other numbers than before the state was saved: the digest of the first {position} "
-                f"is {digest.hexdigest()}, in the state {mark}; seed it, or call its set_epoch"
-            )
+        if mark:
+            source, digest = self._found(epoch, position, mark)
+        else:
+            source, digest = iter(self.source), _digest()
+            self._pass_over(source, position, digest)
         for numbers in source if self._lists else self._cut(source):
             samples = self._checked(numbers)
             digest.update(samples.tobytes())
@@ -147,13 +156,36 @@ class Given:
             if len(numbers) == self._batch_size or not self._drop_last:
                 yield numbers
 
-    def _pass_over(self, source: Iterator[Any], position: int, digest: Any) -> None:
-        """Take the first ``position`` numbers."""
-        while position > 0:
-            numbers: Any = next(source, ()) if self._lists else list(islice(source, min(position, CHUNK)))
+    def _found(self, epoch: int, position: int, mark: str) -> tuple[Iterator[Any], Any]:
+        """What the sampler gives behind a position whose mark is known, and the digest of what it gave before.
+
+        A sampler that knows ``set_epoch`` gives the same for the same epoch. Another may give something else every
+        time, drawn from a seeded generator, say: it is asked as often as before the state was saved.
+        """
+        told = any(hasattr(x, "set_epoch") for x in (self.source, getattr(self.source, "sampler", None)))
+        if told and not position:
+            return iter(self.source), _digest()
+        for _ in range(1 if told else epoch + (position > 0)):
+            source, digest = iter(self.source), _digest()
+            self._pass_over(source, position, digest)
+            if not position:
+                for numbers in source if self._lists else self._cut(source):
+                    digest.update(self._checked(numbers).tobytes())
+            if digest.hexdigest() == mark:
+                return (source, digest) if position else (iter(self.source), _digest())
+            deque(source, maxlen=0)  # its generator has then moved on by a whole epoch
+        raise RuntimeError(
+            f"{self.name} gives other numbers than before the state was saved: none of its passes has the digest "
+            f"{mark} that is in the state; what it gives must depend on its seed and epoch alone"
+        )
+
+    def _pass_over(self, source: Iterator[Any], count: int, digest: Any) -> None:
+        """Take the first ``count`` numbers."""
+        while count > 0:
+            numbers: Any = next(source, ()) if self._lists else list(islice(source, min(count, CHUNK)))
             numbers = self._checked(numbers) if numbers else []
-            position -= len(numbers)
-            if not len(numbers) or position < 0:
+            count -= len(numbers)
+            if not len(numbers) or count < 0:
                 raise RuntimeError(
                     f"{self.name} gives other batches than before the state was saved: too few, or cut elsewhere"
                 )

@@ -24,7 +24,10 @@ def checked(rank: int | None, world_size: int | None) -> World | None:
     if rank is None and world_size is None:
         return None
     if rank is None or world_size is None:
-        raise ValueError(f"rank and world_size must be given together, got rank={rank!r}, world_size={world_size!r}")
+        raise ValueError(
+            f"rank and world_size must be given together, got rank={checks.shown(rank)}, "
+            f"world_size={checks.shown(world_size)}"
+        )
     size = checks.integer("world_size", world_size, 1, MAX_RANKS)
     return World(checks.integer("rank", rank, 0, size - 1), size)
 

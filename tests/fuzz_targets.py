@@ -25,6 +25,7 @@ from fuzz_kinds import (
     FAMILIES,
     FRACTALDB,
     LOADER,
+    MIXTURE,
     RESIZE,
     Kind,
     anything,
@@ -102,6 +103,8 @@ def _fields_plain(value: Any) -> None:
 
 def _cheap(recipe: gr.Recipe) -> bool:
     """Whether an image takes a millisecond or so, and the catalog, too."""
+    if isinstance(recipe, gr.Mixture):
+        return all(_cheap(part) for part in recipe.recipes)
     if recipe.classes > 10_000 or recipe.image_size > 128:
         return False
     if isinstance(recipe, gr.VisualAtom):
@@ -112,7 +115,8 @@ def _cheap(recipe: gr.Recipe) -> bool:
 
 def check_recipe(recipe: gr.Recipe, arguments: Any, rng: Random) -> None:
     """JSON gives it back, the fingerprint is stable, and a tiny one is drawn."""
-    _fields_plain(recipe)
+    if not isinstance(recipe, gr.Mixture):
+        _fields_plain(recipe)
     text = recipe.to_json()
     again = gr.Recipe.from_json(text)
     must(again == recipe, "its JSON gives another recipe")
@@ -120,7 +124,9 @@ def check_recipe(recipe: gr.Recipe, arguments: Any, rng: Random) -> None:
     must(re.fullmatch("[0-9a-f]{64}", recipe.fingerprint) is not None, "the fingerprint is not 64 hex digits")
     must(again.fingerprint == recipe.fingerprint, "the fingerprint is not stable")
     must(hash(again) == hash(recipe), "equal recipes have different hashes")
-    must(len(recipe) == recipe.classes * recipe.instances, "len is not classes x instances")
+    counts = recipe.class_counts()
+    must(len(counts) == recipe.classes and counts.min() >= 0, "class_counts are not one a class")
+    must(len(recipe) == counts.sum() > 0, "len is not the sum of class_counts")
     if rng.random() < 0.2 and _cheap(recipe):
         samples = [0, len(recipe) - 1]
         try:
@@ -129,7 +135,10 @@ def check_recipe(recipe: gr.Recipe, arguments: Any, rng: Random) -> None:
             must("fill_rate" in str(error), f"drawing raised {error}")
             return
         must(canvases.shape == (2, recipe.channels, recipe.image_size, recipe.image_size), "canvas of another shape")
-        must(gr.Renderer(recipe).labels(samples).tolist() == [0, recipe.classes - 1], "other labels")
+        labels = gr.Renderer(recipe).labels(samples)
+        if recipe.label_noise is None and not isinstance(recipe, gr.Mixture):
+            first, last = np.flatnonzero(recipe.class_counts())[[0, -1]]
+            must(labels.tolist() == [first, last], "other labels")
 
 
 def tiny_recipes() -> dict[str, list[gr.Recipe]]:
@@ -139,6 +148,7 @@ def tiny_recipes() -> dict[str, list[gr.Recipe]]:
         "onepfrac": [
             gr.OnePFrac(**small, instances=3, points=200, fill_rate=0.0, base=TRIANGLE),
             gr.OnePFrac(**small, instances=2, points=100, fill_rate=0.0, sigma=2.5, maps=3, draw_type="point_color"),
+            gr.OnePFrac(**small, instances=9, points=9, fill_rate=0.0, base=TRIANGLE, class_prior=3, label_noise=0.25),
         ],
         "fractaldb": [
             gr.FractalDB(**small, points=200, categories=CATEGORIES, weights="small"),
@@ -147,8 +157,25 @@ def tiny_recipes() -> dict[str, list[gr.Recipe]]:
         "visualatom": [
             gr.VisualAtom(**small, instances=3, orbits=(1, 3), quantization=(3, 8), radius=(1, 5)),
             gr.VisualAtom(**small, instances=2, orbits=(1, 2), quantization=(3, 5), axes=(1, 8), variant="paper"),
+            gr.VisualAtom(
+                **small, instances=4, orbits=(1, 1), class_prior=(1, 0.5), label_noise=((0.75, 0.25), (0, 1))
+            ),
         ],
     }
+
+
+def mixture() -> gr.Mixture:
+    """One of two families."""
+    tiny = tiny_recipes()
+    return gr.Mixture({tiny["onepfrac"][0]: 1, tiny["visualatom"][0]: 2.5})
+
+
+def _mixture() -> Target:
+    tiny = tiny_recipes()
+    one, other = tiny["onepfrac"][0], tiny["visualatom"][2]
+    starts = ({"recipes": {one: 1, other: 2.5}, "labels": "separate"}, {"recipes": {other: 0.125}})
+    kinds = MIXTURE | {"weights": anything, "recipe": anything}  # as messages may say instead
+    return Target(starts, kinds, lambda a: gr.Mixture(**a), check_recipe, _defaults(gr.Mixture))
 
 
 def _family(name: str) -> Target:
@@ -175,7 +202,10 @@ def check_json(text: str | bytes, rng: Random) -> str:
 def _json_of_values() -> Target:
     """JSON of spoiled values, as far as these can be written."""
     starts = tuple(json.loads(r.to_json()) for rs in tiny_recipes().values() for r in rs)
-    kinds = {"gpurender": anything, "family": word(*FAMILIES)} | {k: anything for f in FAMILIES.values() for k in f}
+    starts += (json.loads(mixture().to_json()),)
+    kinds = {"gpurender": anything, "family": word(*FAMILIES, "mixture"), "weights": anything, "labels": anything}
+    kinds["recipes"] = anything
+    kinds |= {k: anything for f in FAMILIES.values() for k in f}
 
     def call(arguments: dict[str, Any]) -> Any:
         try:
@@ -187,17 +217,16 @@ def _json_of_values() -> Target:
         return recipe
 
     def check(recipe: gr.Recipe, arguments: dict[str, Any], rng: Random) -> None:
-        for name, value in arguments.items():
-            if name in FAMILIES[recipe.family] and value is not None:
-                must(FAMILIES[recipe.family][name](value), f"{name} is accepted silently")
+        for name, kind in FAMILIES.get(recipe.family, {}).items():
+            if arguments.get(name) is not None:
+                must(kind(arguments[name]), f"{name} is accepted silently")
         check_recipe(recipe, arguments, rng)
 
     return Target(starts, kinds, call, check, share=2.0)
 
 
 def _json_text() -> Target:
-    texts = [r.to_json() for rs in tiny_recipes().values() for r in rs]
-    starts = tuple({"text": text} for text in texts)
+    starts = tuple({"text": text.decode()} for text in texts("json"))
 
     def call(arguments: dict[str, Any]) -> Any:
         text = arguments["text"]
@@ -212,7 +241,8 @@ def texts(kind: str) -> list[bytes]:
         return [TABLE.encode(), TABLE.replace(",", " , ").replace("\n", "\r\n").encode("utf-8-sig")]
     if kind == "state":
         return [json.dumps(loader.state_dict()).encode() for loader in loaders()]
-    return [recipe.to_json().encode() for recipes in tiny_recipes().values() for recipe in recipes]
+    recipes = [mixture(), *(recipe for some in tiny_recipes().values() for recipe in some)]
+    return [recipe.to_json().encode() for recipe in recipes]
 
 
 def csv_folder(root: Path, files: Mapping[str, bytes]) -> Path:
@@ -302,6 +332,7 @@ def loaders() -> tuple[gr.DataLoader, ...]:
         gr.DataLoader(recipes[0], shuffle=True, seed=2**64 - 1, **same),
         gr.DataLoader(recipes[2], fresh=True, drop_last=True, augment=gr.augment.Crop(), **same),
         gr.DataLoader(recipes[4], augment=gr.augment.DeiT(num_aug_repeats=3), rank=1, world_size=3, **same),
+        gr.DataLoader(recipes[0], sampler=[4, 2, 5, 0], rank=1, world_size=2, **same),
     )
 
 
@@ -322,7 +353,8 @@ def check_state(loader: gr.DataLoader, state: Any) -> str:
     given = {**state}
     if given.get("version") != after["version"]:  # migrated
         given = {**after, **given, "version": after["version"]}
-    must(after == given, "the loader is at another place")
+    own = {"rank", "mark"}  # of a rank that follows a sampler: it may load the state that another one saved
+    must(all(after[name] == given[name] for name in {*after, *given} - own), "the loader is at another place")
     must(not any(isinstance(value, (bool, float)) for value in given.values()), "a bool or a fraction is accepted")
     return "accepted"
 
@@ -334,12 +366,12 @@ def _state() -> Target:
         for p in (0, 2)
     )
     starts += ({"loader": 0, **{k: v for k, v in starts[0].items() if k != "repeats"}, "version": 1},)
-    kinds = dict.fromkeys(starts[0], anything)
+    kinds = {name: anything for start in starts for name in start}
 
     def call(arguments: dict[str, Any]) -> Any:
         state = {name: value for name, value in arguments.items() if name != "loader"}
         which = arguments.get("loader")
-        loader = loaders()[which if type(which) is int and 0 <= which < 3 else 0]
+        loader = loaders()[which if type(which) is int and 0 <= which < len(loaders()) else 0]
         if type(which) is not int:
             state = which  # not even a mapping, mostly
         before = loader.state_dict()
@@ -369,7 +401,7 @@ def _loader() -> Target:
     small = {"image_size": 16, "device": "cpu"}
     starts: list[dict[str, Any]] = [
         {"recipe": recipe, "batch_size": 2, "shuffle": True, "seed": 5, "augment": policy, **small}
-        for recipe, policy in zip(recipes, (*_policies(), None), strict=True)
+        for recipe, policy in zip([*recipes, mixture()], 2 * _policies(), strict=False)
     ]
     starts += [
         {"recipe": recipes[0], "batch_size": 2, "drop_last": True, "rank": 0, "world_size": 2, "fresh": True, **small},
@@ -397,12 +429,16 @@ def check_loader(loader: gr.DataLoader, arguments: dict[str, Any], rng: Random) 
     """Its attributes are exact; its state is small and its own; a small one gives a batch."""
     must(loader.batch_size is None or type(loader.batch_size) is int, "batch_size is no int")
     must(type(loader.drop_last) is bool, "drop_last is no bool")
-    must(len(loader) >= 0, "len is negative")
+    followed = arguments.get("sampler", arguments.get("batch_sampler"))
+    if followed is None or hasattr(followed, "__len__"):
+        must(len(loader) >= 0, "len is negative")
+    must(type(loader.prefetch_factor) in (int, type(None)), "prefetch_factor is no int")
+    must(type(loader.timeout) is float, "timeout is no float")
     must(loader.num_workers == 0, "num_workers says that there are workers")
     check_state(loader, loader.state_dict())
     side = arguments.get("image_size", 224)
     if rng.random() < 0.2 and (loader.batch_size or 9) <= 8 and side <= 64 and _cheap(loader.dataset.recipe):
-        if not len(loader) or "collate_fn" in arguments:
+        if followed is not None or "collate_fn" in arguments or not len(loader):
             return
         images, targets = next(iter(loader))
         for view in images if isinstance(images, list) else [images]:
@@ -577,6 +613,7 @@ def targets() -> dict[str, Target]:
     more = ({"color_jitter": (0.4, 0.4, 0.4, 0.1), "re_count": (1, 3), "cutmix_minmax": (0.2, 0.8)},)
     return {
         **{name: _family(name) for name in FAMILIES},
+        "mixture": _mixture(),
         "json-values": _json_of_values(),
         "json-text": _json_text(),
         "csv-text": _csv(),

@@ -18,7 +18,11 @@ import torch
 
 
 class HostileError(Exception):
-    """What a hostile object raises: neither a ValueError nor a TypeError."""
+    """What a hostile object raises where it is used: that may come through, with its traceback."""
+
+
+class ReprError(Exception):
+    """What it raises where it is only shown, as in the message of a refusal."""
 
 
 class Hostile:
@@ -32,6 +36,10 @@ def _raises(self: object, *arguments: object) -> Any:
     raise HostileError
 
 
+def _no_repr(self: object) -> Any:
+    raise ReprError
+
+
 def hostile(base: type = Hostile, value: Any = None, **methods: Callable[..., Any]) -> Any:
     """An instance of a class with these special methods (``len`` for ``__len__``)."""
     name = "Hostile" + "".join(sorted(method.capitalize() for method in methods))
@@ -40,7 +48,7 @@ def hostile(base: type = Hostile, value: Any = None, **methods: Callable[..., An
 
 
 HOSTILE: tuple[Callable[[], Any], ...] = (
-    lambda: hostile(repr=_raises),
+    lambda: hostile(repr=_no_repr),
     lambda: hostile(len=_raises),
     lambda: hostile(len=_raises, getitem=_raises),
     lambda: hostile(len=lambda self: -1),
@@ -58,7 +66,7 @@ HOSTILE: tuple[Callable[[], Any], ...] = (
     lambda: hostile(getattr=_raises),
     lambda: hostile(fspath=_raises),
     lambda: hostile(fspath=lambda self: b"\xff"),
-    lambda: hostile(int, 3, repr=_raises),
+    lambda: hostile(int, 3, repr=_no_repr),
     lambda: hostile(str, "paper", eq=_raises, hash=_raises),
     lambda: hostile(list, [1, 2], len=_raises),
     lambda: hostile(list, [1, 2], iter=_raises),

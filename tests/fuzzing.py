@@ -156,7 +156,7 @@ def names_it(error: Exception, some: Case, target: Target) -> bool:
 
 
 def judged(some: Case, number: int, seed: int = 0) -> tuple[str, Finding | None]:
-    """Run a case: ``"accepted"`` or ``"refused"``, or ``"finding"`` and which."""
+    """Run a case: ``"accepted"``, ``"refused"``, ``"its own error"`` (a hostile object's), ``"finding"`` and which."""
     target = targets()[some.target]
     given, rng = dict(some.arguments), Random(f"{seed}/{number}/check")
 
@@ -179,6 +179,8 @@ def judged(some: Case, number: int, seed: int = 0) -> tuple[str, Finding | None]
         if len(str(error)) > LONGEST or "\n" in str(error):
             return finding(f"the message is not a readable line ({len(str(error))} characters)", error)
         return "refused", None
+    except HostileError:
+        return "its own error", None
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -190,6 +192,8 @@ def judged(some: Case, number: int, seed: int = 0) -> tuple[str, Finding | None]
         with time_limit(LIMIT), warnings.catch_warnings():
             _strict()
             target.check(result, some.arguments, rng)
+    except HostileError:
+        return "its own error", None
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -64,9 +64,9 @@ def streams(monkeypatch):
     monkeypatch.setattr(loader.DataLoader, "_producer", producer)
     draw = loader.DataLoader._draw
 
-    def logged(self, epoch, positions, world):
+    def logged(self, epoch, positions, *more):
         LOG.append(f"{Entered.current.name} draws {positions[0]}")
-        return draw(self, epoch, positions, world)
+        return draw(self, epoch, positions, *more)
 
     monkeypatch.setattr(loader.DataLoader, "_draw", logged)
     yield made
@@ -133,10 +133,10 @@ def test_a_batch_that_cannot_be_drawn_ahead_raises_in_its_turn(streams, monkeypa
     feed = tiny()
     draw, failing = loader.DataLoader._draw, [True]
 
-    def sometimes(self, epoch, positions, world):
+    def sometimes(self, epoch, positions, *more):
         if positions[0] == 2 and failing:
             raise RuntimeError("no memory")
-        return draw(self, epoch, positions, world)
+        return draw(self, epoch, positions, *more)
 
     monkeypatch.setattr(loader.DataLoader, "_draw", sometimes)
     batches = iter(feed)

@@ -106,7 +106,7 @@ def test_slurm_goes_on_with_another_number_of_processes(root, command, tmp_path)
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, does in {
-        "srun": 'exec "${@:2}"',
+        "srun": 'exec "${@:3}"',
         "scontrol": "echo 127.0.0.1",
         "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
         "python": f'exec {sys.executable} "$@"',

@@ -12,15 +12,15 @@ import gpurender as gr
 
 
 def test_every_family_draws_the_cpu_s_batches_by_the_gpu_s_path():
-    """Loaders (shuffled, fresh, resumed, ranks, dtypes, layouts), renderers (with and without kept bitmaps), and the
-    canvases of 120 random recipes.
+    """Loaders (shuffled, fresh, resumed, ranks, dtypes, layouts, samplers, mixtures, priors, noise), renderers (with
+    and without kept bitmaps), and the canvases of 120 random recipes.
     """
     require_compiler()
     pytest.importorskip("triton")
     script = Path(__file__).with_name("gpu_path.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("loader ok\n") == 16
+    assert done.stdout.count("loader ok\n") == 21
     assert done.stdout.count("renderer ok\n") == 7
     assert done.stdout.count("40 random recipes ok\n") == 3
 

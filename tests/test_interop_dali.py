@@ -597,3 +597,10 @@ def test_a_training_loop_on_a_gpu_sees_whole_batches():
 def test_a_pipeline_on_another_device_is_refused():
     with pytest.raises(ValueError, match="device must be that of the pipeline, which has device_id=None"):
         canvases(source(device="cuda"), batch_size=4)
+
+
+@pytest.mark.parametrize("keywords", [{"batch_sampler": [[1, 2], [3]]}, {"batch_size": 2, "collate_fn": list}])
+def test_loaders_whose_batches_dali_does_not_know_are_refused(keywords):
+    recipe = gr.OnePFrac(classes=4, instances=6, image_size=32, points=300, fill_rate=0.0)
+    with pytest.raises(ValueError, match=[*keywords][-1]):
+        dali.Iterator(gr.DataLoader(recipe, image_size=16, **keywords))

@@ -135,6 +135,7 @@ def test_options_without_effect_leave_the_fingerprint_and_others_change_it():
     plain = atoms(classes=2)
     alike = [atoms(classes=2, **more) for more in (
         {"class_prior": 1}, {"class_prior": [3, 3]}, {"label_noise": 0}, {"label_noise": [[1, 0], [0, 1]]},
+        {"label_noise": 1e-12}, {"label_noise": [[1 - 1e-12, 1e-12], [0, 1]]}, {"class_prior": np.array(1.0)},
     )]  # fmt: skip
     assert {recipe.fingerprint for recipe in alike} == {plain.fingerprint}
     others = [atoms(classes=2, **more) for more in (

@@ -200,6 +200,13 @@ def test_repeated_augmentation_repeats_a_mixtures_samples():
     assert samples[3] != samples[0]
     images, _ = next(iter(feed))
     assert not torch.equal(images[0], images[1])
+    wild = gr.Mixture({atoms(**WILD): 1, atoms(seed=9, **WILD): 1})
+    repeats = gr.augment.DeiT.resnet(num_aug_repeats=3, auto_augment=None, hflip=0.0)
+    same = gr.augment.DeiT.resnet(num_aug_repeats=3, scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.0, auto_augment=None)
+    for augment, alike in ((repeats, False), (same, True)):  # one image; its augmentation differs
+        images, _ = next(iter(loader(wild, augment=augment, batch_size=9, fresh=True)))
+        assert torch.equal(images[0], images[1]) == torch.equal(images[0], images[2]) == alike
+        assert not torch.equal(images[2], images[3])
 
 
 # ------------------------------------------------------------------------------------------------------------ as data

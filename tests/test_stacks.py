@@ -763,3 +763,16 @@ def test_the_example_of_plain_torch(root, capsys, monkeypatch):
     example(root, "ddp", classes=200).main()
     printed = [line.split("  loss")[0] for line in capsys.readouterr().out.splitlines()]
     assert printed == ["epoch 0  step 4", "epoch 1  step 8"]
+
+
+def test_accelerate_is_not_given_a_last_step_that_ranks_cannot_share_evenly():
+    """gather_for_metrics would abort the process there."""
+    accelerate = pytest.importorskip("accelerate", reason="needs accelerate, of the extra 'accelerate'")
+    from gpurender.interop.accelerate import DataLoader
+
+    recipe = gr.OnePFrac(classes=11, image_size=32, points=300, fill_rate=0.0)
+    ranks = {"batch_size": 4, "image_size": 16, "rank": 0, "world_size": 2}
+    accelerator = accelerate.Accelerator(cpu=True)
+    with pytest.raises(ValueError, match=r"drop_last must be True: the last step has 3 samples, which 2 ranks"):
+        DataLoader(accelerator, recipe, **ranks)
+    assert len(DataLoader(accelerator, recipe, drop_last=True, **ranks)) == 1

@@ -5,7 +5,7 @@ import json
 import logging
 import pickle
 import threading
-from itertools import chain
+from itertools import chain, islice
 
 import pytest
 import torch
@@ -134,6 +134,56 @@ def shuffled(**more):
     return loader(sampler=sampler, batch_size=3, augment=gr.augment.Crop(), **{"rank": 0, "world_size": 2, **more})
 
 
+def shuffled_numbers(state):
+    """What torch's sampler gives behind a place."""
+    sampler = DistributedSampler(range(25), 2, 0, seed=3)
+    sampler.set_epoch(state["epoch"])
+    return islice(sampler, state["position"], None)
+
+
+def random_sampler(seed=1):
+    return RandomSampler(range(25), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", ["sampler", "batch_sampler"])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_seeded_random_sampler_is_resumed_in_every_epoch(kind, drop_last):
+    """Its generator moves on with every epoch; a new one is brought there, without drawing an image."""
+
+    def made(seed=1):
+        if kind == "sampler":
+            return loader(sampler=random_sampler(seed), batch_size=4, drop_last=drop_last)
+        return loader(batch_sampler=BatchSampler(random_sampler(seed), 4, drop_last))
+
+    feed, whole, states = made(), [], []
+    for _ in range(3):
+        for batch in feed:
+            whole.append(batch)
+            states.append(feed.state_dict())
+    for done, state in enumerate(states[:-1], start=1):
+        resumed = made()
+        resumed.load_state_dict(state)
+        rest = []
+        while resumed.state_dict()["epoch"] < 3:
+            rest += list(resumed)
+        assert same(rest, whole[done:])
+        other = made(seed=2)
+        other.load_state_dict(state)
+        with pytest.raises(RuntimeError, match=f"{kind} gives other numbers"):
+            next(iter(other))
+
+
+def test_a_distributed_sampler_that_is_never_told_its_epoch_stays_as_it_is():
+    feed = shuffled()
+    whole = [batch for _ in range(2) for batch in feed]
+    one = shuffled()
+    [next(batches) for batches in [iter(one)] for _ in range(5)]
+    again = shuffled()
+    again.load_state_dict(one.state_dict())
+    assert (again.state_dict()["epoch"], again.state_dict()["position"]) == (1, 0)
+    assert same(again, whole[5:])
+
+
 @pytest.mark.parametrize("ahead", [None, 2])
 def test_a_sampler_is_resumed_at_every_batch(ahead):
     feed, whole, states = shuffled(prefetch_factor=ahead), [], []
@@ -146,18 +196,20 @@ def test_a_sampler_is_resumed_at_every_batch(ahead):
         resumed = shuffled(prefetch_factor=ahead)
         resumed.load_state_dict(json.loads(state))
         assert json.dumps(resumed.state_dict()) == state
+        resumed.set_epoch(json.loads(state)["epoch"])  # as at the head of a training loop
+        assert next(iter(resumed.batch_sampler)) == list(shuffled_numbers(json.loads(state)))[:3]
         assert same([next(iter(resumed))], whole[done : done + 1])
         assert len(state) < 1000
 
 
 def test_a_sampler_that_gives_other_numbers_is_not_followed():
-    feed = loader(sampler=RandomSampler(range(25), generator=torch.Generator().manual_seed(1)), batch_size=4)
+    feed = loader(sampler=random_sampler(), batch_size=4)
     next(iter(feed))
     state = feed.state_dict()
-    again = loader(sampler=RandomSampler(range(25), generator=torch.Generator().manual_seed(1)), batch_size=4)
+    again = loader(sampler=random_sampler(), batch_size=4)
     again.load_state_dict(state)
     assert len(list(again)) == 6
-    other = loader(sampler=RandomSampler(range(25), generator=torch.Generator().manual_seed(2)), batch_size=4)
+    other = loader(sampler=random_sampler(2), batch_size=4)
     other.load_state_dict(state)
     with pytest.raises(RuntimeError, match=rf"sampler gives other numbers.*{state['mark']}"):
         next(iter(other))
@@ -240,10 +292,10 @@ def test_a_thread_draws_so_many_batches_and_no_more(monkeypatch):
     names, gate = [], threading.Semaphore(0)
     draw = gr.DataLoader._draw
 
-    def counted(self, epoch, positions, world):
+    def counted(self, epoch, positions, *more):
         names.append((int(positions[0]), threading.current_thread().name))
         gate.release()
-        return draw(self, epoch, positions, world)
+        return draw(self, epoch, positions, *more)
 
     monkeypatch.setattr(gr.DataLoader, "_draw", counted)
     batches = iter(loader(batch_size=2, prefetch_factor=3))
@@ -258,13 +310,14 @@ def test_a_thread_draws_so_many_batches_and_no_more(monkeypatch):
 
 
 def test_a_batch_that_takes_too_long_is_a_timeout(monkeypatch):
-    stuck = threading.Event()
+    stuck, drawn_at = threading.Event(), []
     draw = gr.DataLoader._draw
 
-    def slow(self, epoch, positions, world):
+    def slow(self, epoch, positions, *more):
+        drawn_at.append(int(positions[0]))
         if positions[0] == 2:
             stuck.wait(60)
-        return draw(self, epoch, positions, world)
+        return draw(self, epoch, positions, *more)
 
     monkeypatch.setattr(gr.DataLoader, "_draw", slow)
     feed = loader(batch_size=2, timeout=0.2)
@@ -273,10 +326,13 @@ def test_a_batch_that_takes_too_long_is_a_timeout(monkeypatch):
     with pytest.raises(RuntimeError, match=r"timed out.*timeout=0\.2"):
         next(batches)
     assert feed.state_dict()["position"] == 2
+    with pytest.raises(RuntimeError, match="timed out"):  # it is waited for, not drawn once more behind itself
+        next(batches)
+    assert drawn_at.count(2) == 1
     stuck.set()
-    monkeypatch.undo()
     feed.timeout = 30
     assert same([first, *batches], loader(batch_size=2))
+    assert drawn_at.count(2) == 2  # and once by the loader beside it
 
 
 # --------------------------------------------------------------------------------------------------------- collate_fn
@@ -374,6 +430,25 @@ def test_a_dataset_stands_for_its_recipe_unless_it_transforms():
 def test_what_cannot_be_meant_is_refused(keywords, error, says):
     with pytest.raises(error, match=says):
         loader(**keywords)
+
+
+def test_the_batch_sampler_of_a_sampler_gives_its_numbers():
+    feed = loader(sampler=[23, 22, 21, 20, 19], batch_size=2)
+    assert list(feed.batch_sampler) == [[23, 22], [21, 20], [19]]
+    assert feed.batch_sampler.sampler is feed.sampler
+    assert len(feed.batch_sampler) == 3
+
+
+def test_mixing_is_switched_off_from_the_next_pass_on():
+    for ahead in (0, 2):
+        feed = loader(batch_size=4, augment=gr.augment.DeiT(), prefetch_factor=ahead)
+        plain = list(loader(batch_size=4, augment=gr.augment.DeiT()))
+        batches = iter(feed)
+        first = next(batches)
+        feed.mixup_enabled = False
+        assert same([first, *batches], plain)
+        feed.set_epoch(0)
+        assert not same([next(iter(feed))], plain[:1])
 
 
 def test_the_views_of_the_own_order_are_its_batches():

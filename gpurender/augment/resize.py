@@ -54,6 +54,8 @@ def resized_crop(
 def _boxes(boxes: Any) -> torch.Tensor:
     """Boxes as a tensor, narrow integers made wide; what is no integer is left to the launcher, which refuses it."""
     try:
+        if isinstance(boxes, (list, tuple)) and not all(checks.is_sequence(row, 4) for row in boxes):
+            raise TypeError
         tensor = torch.as_tensor(boxes)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {checks.shown(boxes)}") from None

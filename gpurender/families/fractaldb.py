@@ -179,10 +179,13 @@ class FractalDB(Recipe):
         try:
             files = sorted(path for path in Path(folder).iterdir() if _is_category(path))
         except (OSError, ValueError) as error:  # ValueError: a null character
-            raise ValueError(f"folder {checks.shown(os.fspath(folder))} cannot be read: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"folder {checks.shown_path(folder)} cannot be read: {reason}") from None
         if not files:
-            raise ValueError(f"folder {checks.shown(os.fspath(folder))} must hold category files (*.csv), found none")
+            raise ValueError(f"folder {checks.shown_path(folder)} must hold category files (*.csv), found none")
         if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
+            if not isinstance(os.fspath(weights), str):
+                raise TypeError(f"weights must be a table, a name or the path of a file, got {checks.shown(weights)}")
             weights = _read_csv(Path(weights), 6)
         categories = tuple(_read_category(path) for path in files)
         return cls(categories=categories, weights=weights, **parameters)
@@ -348,8 +351,8 @@ def _read_csv(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # -sig: some editors begin a file with a mark
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"{path} cannot be read: {reason}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{checks.shown_path(path)[1:-1]} cannot be read: {reason}") from None
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

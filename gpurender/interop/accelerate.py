@@ -58,6 +58,12 @@ class DataLoader(gpurender.loader.DataLoader, DataLoaderStateMixin):
         if not isinstance(accelerator, Accelerator):
             raise TypeError(f"accelerator must be an accelerate.Accelerator, got {checks.shown(accelerator)}")
         super().__init__(*arguments, **{"device": accelerator.device, **keywords})
+        ranks = self._world().world_size
+        if self._given is None and self._ragged(0) % ranks:
+            raise ValueError(
+                f"drop_last must be True: the last step has {self._ragged(0)} samples, which {ranks} ranks cannot "
+                "share evenly, as gather_for_metrics needs it"
+            )
         accelerator.register_for_checkpointing(self)
 
     @property

@@ -327,6 +327,12 @@ class Iterator:
     ) -> None:
         if not isinstance(loader, DataLoader):
             raise TypeError(f"loader must be a gpurender.DataLoader, got {type(loader).__name__}")
+        for name, there in (
+            ("batch_sampler", loader.batch_size is None),
+            ("collate_fn", loader.collate_fn is not None),
+        ):
+            if there:
+                raise ValueError(f"loader must have no {name}: DALI's batches are of one size, images and labels")
         names = [output_map] if isinstance(output_map, str) else list(output_map)
         if len(names) != 2 or len(set(names)) != 2 or not all(isinstance(name, str) for name in names):
             raise ValueError(f"output_map must be two different names, got {checks.shown(output_map)}")
@@ -338,9 +344,9 @@ class Iterator:
         self._begin()
 
     @property
-    def batch_size(self) -> int | None:
-        """Samples of a batch on each rank; ``None`` for a loader whose batches are a ``batch_sampler``'s."""
-        return self._loader.batch_size
+    def batch_size(self) -> int:
+        """Samples of a batch on each rank."""
+        return self._loader.batch_size or 1
 
     @property
     def size(self) -> int:
