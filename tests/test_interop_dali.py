@@ -603,4 +603,4 @@ def test_a_pipeline_on_another_device_is_refused():
 def test_loaders_whose_batches_dali_does_not_know_are_refused(keywords):
     recipe = gr.OnePFrac(classes=4, instances=6, image_size=32, points=300, fill_rate=0.0)
     with pytest.raises(ValueError, match=[*keywords][-1]):
-        dali.Iterator(gr.DataLoader(recipe, image_size=16, **keywords))
+        interop.Iterator(gr.DataLoader(recipe, image_size=16, **keywords))
