@@ -110,9 +110,9 @@ MIXES = {"deit"}
 
 
 def recipes() -> dict[str, gr.Recipe]:
-    """A small recipe of each family."""
+    """A small recipe of each family, one with a long tail and wrong labels, and a mixture."""
     tiny = {"image_size": 16, "seed": 9}
-    return {
+    found: dict[str, gr.Recipe] = {
         "onepfrac": gr.OnePFrac(**tiny, classes=5, instances=7, points=200, fill_rate=0.0, base=TRIANGLE),
         "fractaldb": gr.FractalDB(
             **tiny, points=200, weights="small", instances=23, patches=2, flips=2,
@@ -121,7 +121,13 @@ def recipes() -> dict[str, gr.Recipe]:
         "visualatom": gr.VisualAtom(
             **tiny, classes=3, instances=9, orbits=(1, 4), quantization=(3, 20), radius=(1, 5)
         ),
+        "long tail": gr.VisualAtom(
+            **tiny, classes=4, instances=12, orbits=(1, 4), quantization=(3, 20), radius=(1, 5), class_prior=3.0,
+            label_noise=0.3,
+        ),
     }  # fmt: skip
+    weights = zip(found.values(), (1, 3, 2, 1), strict=True)
+    return {**found, "mixture": gr.Mixture(dict(weights))}
 
 
 def drawn(rng: Random, spawned: bool) -> tuple[Settings, Topology]:

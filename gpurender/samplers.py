@@ -182,8 +182,8 @@ class Given:
     def _pass_over(self, source: Iterator[Any], count: int, digest: Any) -> None:
         """Take the first ``count`` numbers."""
         while count > 0:
-            numbers: Any = next(source, ()) if self._lists else list(islice(source, min(count, CHUNK)))
-            numbers = self._checked(numbers) if numbers else []
+            taken = next(source, None) if self._lists else list(islice(source, min(count, CHUNK))) or None
+            numbers = np.empty(0, np.int64) if taken is None else self._checked(taken)
             count -= len(numbers)
             if not len(numbers) or count < 0:
                 raise RuntimeError(

@@ -7,6 +7,7 @@ import pickle
 import threading
 from itertools import chain, islice
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler, default_collate
@@ -56,7 +57,13 @@ def test_a_sampler_decides_order_and_length(drop_last):
 
 
 def test_a_batch_sampler_decides_the_batches():
-    batches = [[3], [24, 0, 7], [7, 1]]
+    batches = [[3], np.array([24, 0, 7]), torch.tensor([7, 1])]
+    feed = loader(batch_sampler=batches)
+    next(half := iter(feed)), next(half)
+    state = feed.state_dict()
+    feed = loader(batch_sampler=batches)
+    feed.load_state_dict(state)
+    assert [targets.tolist() for _, targets in feed] == [[1, 0]]
     feed = loader(batch_sampler=batches)
     assert len(feed) == 3
     assert feed.batch_size is None
