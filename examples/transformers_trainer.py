@@ -6,8 +6,7 @@
 One line is not the usual one: the loader that ``get_train_dataloader`` returns.
 
 ``resume_from_checkpoint`` of transformers 5.23 does not give a ViT its weights back: they are saved under other names
-than the model has, and the Trainer only warns (transformers issue 43701). ``from_pretrained`` knows both, so it goes
-first.
+than the model has, and the Trainer only warns. ``from_pretrained`` knows both, so it goes first.
 """
 
 import tempfile
