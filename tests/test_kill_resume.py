@@ -48,7 +48,12 @@ def test_new_interpreters_go_on_too(root, tmp_path):
 
 def test_trials_cover_all_families_policies_and_ways(kill_trials):
     drawn = [kill_trials.drawn(Random(f"0/{number}"), False)[0] for number in range(200)]
-    assert {json.loads(settings.recipe)["family"] for settings in drawn} == {"onepfrac", "fractaldb", "visualatom", "mixture"}
+    assert {json.loads(settings.recipe)["family"] for settings in drawn} == {
+        "onepfrac",
+        "fractaldb",
+        "visualatom",
+        "mixture",
+    }
     assert {settings.policy for settings in drawn} == set(kill_trials.POLICIES)
     for name in ("shuffle", "fresh", "drop_last", "elastic"):
         assert {getattr(settings, name) for settings in drawn} == {False, True}
