@@ -113,3 +113,38 @@ def test_the_gpu_captures_and_draws_the_same(family, fresh):
         assert torch.equal(images.cpu(), others)
         assert torch.equal(targets.cpu(), labels)
     assert feed._batches._recorder._graphs, "nothing was captured"
+
+
+def test_there_are_not_too_many_graphs_and_forgotten_ones_take_their_pool_along(counter):
+    cell, launches = counter
+    recorder = graphs.Recorder(CPU)
+    keys = range(graphs.MAX_GRAPHS + 3)
+    for key in keys:
+        start = cell.item()
+        assert run(recorder, cell, launches, 4, key) == [(i, 2 * i, 3 * i) for i in range(start, start + 4)]
+    assert list(recorder._graphs) == list(keys)[: graphs.MAX_GRAPHS]
+    recorder.forget()
+    assert (recorder._graphs, recorder._pool) == ({}, None)
+    run(recorder, cell, launches, 4)
+    assert list(recorder._graphs) == ["key"]
+    start = cell.item()
+    assert run(recorder, cell, launches, 3, key=None) == [(i, 2 * i, 3 * i) for i in range(start, start + 3)]
+    assert list(recorder._graphs) == ["key"]
+
+
+@pytest.mark.gpu
+def test_graphs_of_a_users_sampler_whose_batches_grow_on_the_gpu():
+    """The memory that the numbers are copied to moves with a larger batch; and there are not too many graphs."""
+    recipe = gr.VisualAtom(classes=20, instances=4, image_size=96, orbits=(1, 30), quantization=(5, 99))
+    sizes = [2] * 6 + [5] * 6 + [n for n in range(6, 20) for _ in range(4)]
+    keywords = {
+        "batch_sampler": [[(7 * i + k) % len(recipe) for k in range(size)] for i, size in enumerate(sizes)],
+        "image_size": 64, "augment": gr.augment.Crop(),
+    }  # fmt: skip
+    feed = gr.DataLoader(recipe, device="cuda", **keywords)
+    for (images, targets), (others, labels) in zip(feed, gr.DataLoader(recipe, device="cpu", **keywords), strict=True):
+        assert torch.equal(images.cpu(), others)
+        assert torch.equal(targets.cpu(), labels)
+    recorder = feed._batches._recorder
+    assert not recorder._off, "a capture failed"
+    assert len(recorder._graphs) <= graphs.MAX_GRAPHS

@@ -4,6 +4,7 @@ import csv
 import inspect
 import json
 import os
+import re
 import runpy
 import shlex
 import subprocess
@@ -531,3 +532,12 @@ def test_timms_own_train_py(root, tmp_path):
     for rows in (mixed, plain):
         first, second = (float(row["train_loss"]) for row in rows)
         assert second < first
+
+
+def test_the_example_trains_and_switches_mixing_off(root, capsys):
+    runpy.run_path(str(root / "examples/timm_loader.py"))["main"]()
+    lines = capsys.readouterr().out.splitlines()
+    mixed = re.fullmatch(r"epoch 0  loss (\d+\.\d+)  mixup on", lines[0])
+    plain = re.fullmatch(r"epoch 1  loss (\d+\.\d+)  mixup off", lines[1])
+    assert float(plain[1]) < float(mixed[1])
+    assert re.fullmatch(r"top-1 \d+\.\d+ %  top-5 \d+\.\d+ %", lines[2])

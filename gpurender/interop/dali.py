@@ -169,10 +169,8 @@ class Source:
                 f"info must be DALI's BatchInfo, got {checks.shown(info)}; call fn.external_source(**source.keywords), "
                 "or with batch_info=True"
             )
-        if (
-            os.getpid() != self._process
-        ):  # a worker: of a forked process OpenMP's threads are gone, and it waits for them
-            torch.set_num_threads(1)
+        if os.getpid() != self._process:
+            torch.set_num_threads(1)  # a forked worker has none of OpenMP's threads and would wait for them
             self._process = os.getpid()
         epoch, position = self._first()
         if info.epoch_idx > 0:
