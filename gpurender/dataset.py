@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -15,6 +16,8 @@ from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
 
 __all__ = ["Dataset"]
+
+TARGETS = 8192  # labels found at a time: a matrix of label noise is looked up row by row
 
 
 class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
@@ -55,6 +58,17 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
     def class_to_idx(self) -> dict[str, int]:
         """Labels by class name."""
         return {name: label for label, name in enumerate(self.classes)}
+
+    @cached_property
+    def targets(self) -> list[Any]:
+        """Labels of all samples, as :meth:`__getitem__` gives them (with ``label_noise``, those that are noisy too):
+        ints, or pairs (recipe, label) of a mixture with separate labels. Found when first asked for; no image is drawn.
+        """
+        found: list[Any] = []
+        for begin in range(0, len(self), TARGETS):
+            given = self._renderer.labels(np.arange(begin, min(begin + TARGETS, len(self)))).tolist()
+            found += given if given and isinstance(given[0], int) else map(tuple, given)
+        return found
 
     def __getitem__(self, index: Any) -> tuple[Any, int]:
         """One sample: ``(image, label)`` with a PIL image of mode ``"RGB"``, or what ``transform`` makes of it.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpurender.files import check_writable, replacing
+from gpurender.texts import read_text
 
 STAGES = {"raster": "#4477aa", "augment": "#ccbb44", "loader": "#ee6677", "train": "#228833"}
 
@@ -60,7 +61,7 @@ def _files(source: str) -> list[Path]:
 def _rows(file: Path) -> list[dict[str, Any]]:
     """The rows of a result, each with its machine and a label; none of a result of another kind."""
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(read_text(file))
         if "rows" not in result:
             return []
         here = result["environment"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from gpurender import checks, labels
 from gpurender.randomness import LAYOUT
+from gpurender.texts import MARK, read_text
 
 FORMAT = 1  # of the JSON text
 MIN_IMAGE_SIZE = 16
@@ -21,7 +22,7 @@ VARIANTS = ("released", "paper")
 OPTIONS = ("class_prior", "label_noise")  # of every family; they change labels and numbers, never a picture
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Recipe:
     """What every family of images has in common; the families in ``gpurender.families`` add their parameters.
 
@@ -74,6 +75,10 @@ class Recipe:
         """Give a field that was left at ``None`` its default."""
         if getattr(self, name) is None:
             self._set(name, value)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{field.name}={_in_short(getattr(self, field.name))}" for field in fields(self))
+        return f"{type(self).__name__}({values})"
 
     def __len__(self) -> int:
         if self.class_prior is None:
@@ -153,14 +158,16 @@ class Recipe:
         return cls(**data)
 
     @staticmethod
-    def from_json(text: str) -> "Recipe":
-        """The recipe of a JSON text; parameters left out take their defaults.
+    def from_json(text: str | bytes) -> "Recipe":
+        """The recipe of a JSON text, with or without a byte-order mark; parameters left out take their defaults.
 
         Raises:
             ValueError: the text is not JSON, not a recipe, of a newer format, or holds a value that is not allowed.
         """
         if not isinstance(text, (str, bytes)):
             raise TypeError(f"a recipe's JSON must be text, got {type(text).__name__}")
+        if isinstance(text, str):
+            text = text.removeprefix(MARK)
         try:
             data = json.loads(text, parse_constant=float, object_pairs_hook=_no_duplicates)
         except RecursionError:
@@ -178,6 +185,13 @@ class Recipe:
             return made(data)
         except (TypeError, ValueError) as error:  # a wrong type inside a text is a wrong text
             raise ValueError(f"not a recipe: {error}") from None
+
+
+def _in_short(value: Any) -> str:
+    """``repr`` of a parameter; of a long table its length alone: 1,000 categories are half a million characters."""
+    if isinstance(value, tuple) and (len(value) > 8 or len(repr(value)) > 400):
+        return f"<{len(value)} entries>"
+    return repr(value)
 
 
 def made(data: Any) -> Recipe:
@@ -216,8 +230,7 @@ def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
     if path in PRESETS:
         return PRESETS[path]()
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = read_text(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         presets = ", ".join(sorted(PRESETS))

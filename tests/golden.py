@@ -4,10 +4,12 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import gpurender as gr
 from gpurender.families import PRESETS
+from gpurender.mixture import Shares
 
 RECORD = Path(__file__).with_suffix(".json")
 
@@ -29,9 +31,9 @@ SMALL = {
 }
 
 
-def digest(images):
-    """SHA-256 of a uint8 tensor's bytes."""
-    return hashlib.sha256(images.numpy().tobytes()).hexdigest()
+def digest(*tensors):
+    """SHA-256 of the bytes of tensors, one after the other."""
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
 def preset_pixels(name):
@@ -65,10 +67,55 @@ def augmented(policy):
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
+def mixture(labels="joint"):
+    """Three small recipes, two of them with wrong labels, one with a long tail and one in colour."""
+    tail = {"class_prior": 4, "label_noise": 0.5, "seed": 3}
+    atoms = gr.VisualAtom(classes=5, instances=8, image_size=32, orbits=(1, 9), quantization=(9, 20), **tail)
+    confused = {"label_noise": [[0.5, 0.25, 0.25]] * 3, "image_size": 48, "points": 500}
+    grey = gr.OnePFrac(classes=3, instances=7, base=TRIANGLE, **confused)
+    parts = {SMALL["fractaldb-color"](): 3, atoms: 2, grey: 1}
+    return gr.Mixture(parts, labels=labels)
+
+
+def stream():
+    """Hash of which sample comes when: two epochs of 200 places of three recipes, shuffled and not."""
+    shares = Shares((3, 2, 1), [24, 20, 6])
+    orders = [shares.samples(np.arange(200), 200, epoch, 7, shuffle) for epoch in range(2) for shuffle in (True, False)]
+    return digest(*(torch.from_numpy(order.astype("<i8")) for order in orders))
+
+
+def mixed_labels(labels):
+    """Hash of all labels in three epochs, of the same images and of new ones."""
+    renderer = gr.Renderer(mixture(labels))
+    samples = range(len(renderer.recipe))
+    return digest(*(renderer.labels(samples, epoch, fresh=fresh) for epoch in range(3) for fresh in (True, False)))
+
+
+def mixed_batches(fresh):
+    """Hash of the second epoch's first two batches."""
+    loader = gr.DataLoader(
+        mixture(), batch_size=12, image_size=24, augment=gr.augment.Crop(), shuffle=True, seed=5, fresh=fresh
+    )
+    loader.set_epoch(1)
+    batches = iter(loader)
+    return digest(*next(batches), *next(batches))
+
+
+MIXTURES = {
+    "stream": stream,
+    "labels": lambda: mixed_labels("joint"),
+    "labels-separate": lambda: mixed_labels("separate"),
+    "batches": lambda: mixed_batches(False),
+    "batches-fresh": lambda: mixed_batches(True),
+}
+
+
 def current(kind):
     """The hashes of today's code."""
     if kind == "fingerprints":
         return {name: gr.recipe(name).fingerprint for name in PRESETS}
+    if kind == "mixtures":
+        return {name: make() for name, make in MIXTURES.items()}
     if kind == "policies":
         return {name: augmented(make()) for name, make in POLICIES.items()}
     if kind == "pixels":
@@ -82,5 +129,5 @@ def recorded():
 
 
 if __name__ == "__main__":
-    hashes = {kind: current(kind) for kind in ("fingerprints", "pixels", "policies", "presets")}
+    hashes = {kind: current(kind) for kind in ("fingerprints", "pixels", "policies", "mixtures", "presets")}
     RECORD.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")

@@ -77,6 +77,39 @@ def test_classes_are_named_as_the_published_folders():
     assert wide == sorted(wide)  # as ImageFolder would number the folders
 
 
+ATOM = {"image_size": 32, "orbits": (1, 3), "quantization": (5, 9), "classes": 3, "instances": 20}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        lambda: tiny(),
+        lambda: gr.VisualAtom(**ATOM, label_noise=0.5),
+        lambda: gr.VisualAtom(**ATOM, class_prior=4, label_noise=[[0.5, 0.25, 0.25]] * 3),
+        lambda: gr.Mixture({tiny(): 1, gr.VisualAtom(**ATOM, label_noise=0.5): 2}),
+    ],
+)
+def test_targets_are_the_labels_of_its_items(recipe, monkeypatch):
+    monkeypatch.setattr("gpurender.dataset.TARGETS", 7)
+    dataset = gr.Dataset(recipe())
+    targets = dataset.targets
+    assert dataset._renderer._catalog is None  # nothing was drawn, nothing searched
+    assert targets == [label for _, label in dataset]
+    assert {type(label) for label in targets} == {int}
+    assert dataset.targets is targets
+
+
+def test_targets_of_separate_labels_are_pairs():
+    dataset = gr.Dataset(gr.Mixture({tiny(): 1, gr.VisualAtom(**ATOM): 2}, labels="separate"))
+    assert dataset.targets == [(0, n // 3) for n in range(12)] + [(1, n // 20) for n in range(60)]
+    assert dataset.targets == [tuple(label.tolist()) for _, label in dataset]
+
+
+def test_targets_of_a_million():
+    targets = gr.Dataset("fractaldb-1k").targets
+    assert np.array_equal(targets, np.arange(1_000_000) // 1000)
+
+
 def test_a_transform_takes_the_images_place_and_can_be_set_later():
     recipe = tiny()
     transforms = pytest.importorskip("torchvision.transforms", exc_type=(ImportError, RuntimeError))

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 import gpurender as gr
+from gpurender.labels import noise_table
 
 ATOM = {"image_size": 32, "orbits": (1, 3), "quantization": (5, 9)}
 
@@ -97,6 +98,12 @@ def test_class_dependent_noise_follows_its_matrix():
 @pytest.mark.parametrize("noise", [1.0, [[0, 1], [1, 0]]])
 def test_certain_noise_is_certain(noise):
     assert labels(atoms(classes=2, instances=300, label_noise=noise)).tolist() == [1] * 300 + [0] * 300
+
+
+def test_what_is_rounded_away_is_the_last_possible_labels():
+    """A row that adds up to a little less than 1 leaves nothing for a label that is impossible."""
+    table = noise_table(((0.5, 0.4999995, 0.0), (0.0, 0.0, 0.9999995), (0.25, 0.25, 0.4999995)), 3)
+    assert table.tolist() == [[2**31, 2**32, 2**32], [0, 0, 2**32], [2**30, 2**31, 2**32]]
 
 
 def test_noise_stays_with_its_sample():

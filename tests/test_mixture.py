@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from golden import current, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -72,6 +73,25 @@ def test_two_recipes_are_never_a_sample_off_their_shares():
         for i, weight in enumerate(weights):
             due = np.arange(1, len(owners) + 1) * weight / sum(weights)
             assert np.abs(np.cumsum(owners == i) - due).max() <= 1
+
+
+def test_slots_are_given_out_as_they_are_due():
+    """The k-th of w samples is due at (k + 1/2) / w of the way: at .1 .3 .5 .7 .9 and .25 .75 for 5 and 2."""
+    owners = Shares((5, 2), [10, 10]).samples(np.arange(14), 14, 0, 0, False) // 10
+    assert owners.tolist() == [0, 1, 0, 0, 0, 1, 0] * 2
+    for weights in [(3, 2, 1), (4, 7), (1, 1, 5)]:
+        due = sorted((Fraction(2 * k + 1, 2 * w), i) for i, w in enumerate(weights) for k in range(w))
+        owners = Shares(weights, [100] * len(weights)).samples(np.arange(sum(weights)), 300, 0, 0, False) // 100
+        assert owners.tolist() == [i for _, i in due]
+
+
+def test_every_turn_of_every_recipe_has_an_order_of_its_own():
+    """Of recipes of equal length, too: no turn of one is any turn of another."""
+    shares = Shares((1, 1, 1), [20] * 3)
+    stream = np.concatenate([shares.samples(np.arange(60), 60, epoch, 4, True) for epoch in range(6)])
+    orders = [tuple(stream[stream // 20 == i][20 * t : 20 * t + 20] - 20 * i) for i in range(3) for t in range(6)]
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert len(set(orders)) == 18
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -150,6 +170,36 @@ def test_joint_labels_follow_one_another_and_separate_ones_say_whose_they_are():
         loader(separate, augment=gr.augment.DeiT())
     soft = next(iter(loader(joint, augment=gr.augment.DeiT())))[1]
     assert soft.shape == (8, 7)
+
+
+def test_new_images_have_new_noise_in_a_mixture_too():
+    """Each recipe's noise has its own seed and the address of the new image: its number there, epochs further on."""
+    parts = atoms(label_noise=0.5), grey(), atoms(seed=4, label_noise=[[0.2, 0.4, 0.4]] * 3)
+    mixture = gr.Mixture(dict.fromkeys(parts, 1))
+    renderer = gr.Renderer(mixture)
+    found = [renderer.labels(range(len(mixture)), epoch) for epoch in range(3)]
+    assert torch.equal(renderer.labels(range(len(mixture)), 2, fresh=False), found[0])
+    begin = classes = 0
+    for part in parts:
+        local, inside = torch.arange(len(part)), slice(begin, begin + len(part))
+        own = gr.Renderer(part)
+        for epoch, labels in enumerate(found):
+            wanted = own.labelled(local, local + epoch * len(mixture), fresh=True) + classes
+            assert torch.equal(labels[inside], wanted)
+        if part.label_noise is not None:
+            assert len({tuple(labels[inside].tolist()) for labels in found}) == 3
+        begin, classes = begin + len(part), classes + part.classes
+    feed = loader(mixture, fresh=True, batch_size=len(mixture))
+    for epoch in range(2):
+        feed.set_epoch(epoch)
+        order = torch.tensor([*chain(*feed.batch_sampler)])
+        draws = epoch * len(mixture) + torch.arange(len(mixture))  # a loader's images are numbered by place
+        assert torch.equal(next(iter(feed))[1], renderer.labelled(order, draws, fresh=True))
+
+
+def test_golden():
+    """Streams, labels with noise and batches of both kinds; as for every golden hash, they change with LAYOUT only."""
+    assert current("mixtures") == recorded()["mixtures"]
 
 
 def test_class_names_and_dataset():

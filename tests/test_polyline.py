@@ -27,6 +27,19 @@ KNOWN_NOISE = [
     (9999.9, 0.04560413584113121),
 ]
 
+# Recorded from the package: 1 + the gradients at 0 to 255 (the slope of pnoise1 there, times 2.5), and one cell from
+# end to end in sixteenths.
+PACKAGE_GRADIENTS = (
+    "9200005000274093069070057270908690002070000075020330070906000060"
+    "0798020804095070057800009070680830033020306020400694600866080052"
+    "6040007085800476000502038000090790040058007090003890540003204020"
+    "0836044304200543353000003280790006025040068000000450005025049006"
+)
+PACKAGE_CELL = [
+    0.0, -0.029935598, -0.082907103, -0.166441873, -0.275976568, -0.399509192, -0.521530151, -0.626232326, -0.7,
+    -0.733177364, -0.721115112, -0.664497137, -0.568945348, -0.443903893, -0.300802618, -0.150499105, 0.0,
+]  # fmt: skip
+
 
 def pillow(polygons, greys, size):
     """Closed polygons drawn by Pillow, one call a segment as the released generator does; uint8 [size, size]."""
@@ -121,6 +134,13 @@ def test_perlin_has_the_known_values():
     i = np.arange(256)
     halves = np.rint(10 * perlin(i + 0.5)).astype(int)  # differences of neighbouring gradients
     assert ((i + 1) ** 2 * halves).sum() == -417_006  # as of pnoise1
+
+
+def test_perlin_is_what_the_noise_package_gave():
+    step = 2.0**-10
+    gradients = np.rint(perlin(np.arange(256) + step) / step * 2.5).astype(int)
+    assert "".join(str(gradient + 1) for gradient in gradients) == PACKAGE_GRADIENTS
+    np.testing.assert_allclose(perlin(77 + np.arange(17) / 16), PACKAGE_CELL, rtol=0, atol=1e-6)
 
 
 def test_perlin_is_that_of_the_noise_package():

@@ -88,6 +88,19 @@ def test_recipes_are_frozen_values(family):
     assert dataclasses.replace(recipe, seed=0) == recipe
 
 
+def test_a_recipe_is_shown_in_short():
+    recipe = gr.FractalDB(categories=[TRIANGLE] * 1000, class_prior=[2.0] * 1000, weights=[[1.0] * 6])
+    assert str(recipe) == repr(recipe) == (
+        "FractalDB(classes=1000, instances=40, image_size=362, seed=0, variant='released', class_prior=<1000 entries>, "
+        "label_noise=None, weights=((1.0, 1.0, 1.0, 1.0, 1.0, 1.0),), patches=10, flips=4, points=200000, "
+        "fill_rate=None, categories=<1000 entries>, draw_type='patch_gray', mask_mode='random')"
+    )  # fmt: skip
+    assert "categories=<1000 entries>" in repr(gr.Mixture({recipe: 1, "onepfrac-1k": 1}))
+    assert "categories=<1000 entries>" in repr(gr.Renderer(recipe))
+    for small in (gr.OnePFrac(base=TRIANGLE, label_noise=0.1), gr.VisualAtom(variant="paper"), gr.FractalDB()):
+        assert eval(repr(small), vars(gr)) == small
+
+
 def fingerprint(**parameters):
     return gr.OnePFrac(base=TRIANGLE, **parameters).fingerprint
 
@@ -281,6 +294,9 @@ def write_category(folder, name="00000.csv", text=None):
         ("inf,0,0,0.5,0,0,1\n", "finite"),
         ("1_0,0,0,0.5,0,0,1\n", "line 1"),
         ("0.5,0,0,0.5,0,0,2\n0.5,0,0,0.5,0,0,-1", ">= 0"),
+        ("0.5,0,0,0.5,0,0,0.5\n0.5,0,0,0.5,0,0,0.51", "sum to 1, got 1.01"),
+        ("0.5,0,0,0.5,0,0,0.5\n0.5,0,0,0.5,0,0,0.499", "sum to 1, got 0.999"),
+        ("0.5,0,0,0.5,0,0,0.5\n0.5,0,0,0.5,0,0,0.50002", "sum to 1"),
     ],
 )
 def test_malformed_categories_are_named(tmp_path, text, complaint):
@@ -301,6 +317,12 @@ def test_files_as_other_programs_leave_them(tmp_path):
     recipe = gr.FractalDB.from_csv(tmp_path / "categories")
     assert recipe.classes == 2
     assert recipe.categories[0] == recipe.categories[1]
+
+
+def test_probabilities_may_be_rounded(tmp_path):
+    """The published ones have few digits; sums are off by some millionths."""
+    write_category(tmp_path / "categories", text="0.5,0,0,0.5,0,0,0.5\n0.5,0,0,0.5,0,0,0.500005\n")
+    assert gr.FractalDB.from_csv(tmp_path / "categories").classes == 1
 
 
 @pytest.mark.parametrize("wrong", [5, None, "a\0b"])

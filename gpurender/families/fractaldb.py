@@ -8,6 +8,8 @@ import hashlib
 import json
 import math
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 
 from gpurender import cache, checks, devices
-from gpurender.families import ifs
+from gpurender.families import ifs, published
 from gpurender.kernels.chaos_game import MAX_POINTS, Systems, covered_pixels
 from gpurender.progress import progress
 from gpurender.randomness import LAYOUT, Stream, bounded, uniform, words
@@ -29,6 +31,7 @@ SEARCH_POINTS = 100_000  # as released, whatever the images are drawn with
 SEARCH_SIZE = 512
 SEARCH_BATCH = 128
 GPU_SEARCH_BATCH = 4096  # some waves of a GPU's multiprocessors
+SAVE_SECONDS = 10.0  # of searching that a kill may lose
 SEARCH_LIMIT = 50_000  # candidates in a row without a category
 MOST_MAPS = {"released": 7, "paper": 8}
 
@@ -65,7 +68,7 @@ class Categories:
         return Systems(maps.float(), self.thresholds[category], self.counts[category])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FractalDB(Recipe):
     """Images of random iterated function systems, a class a system ("category").
 
@@ -163,32 +166,24 @@ class FractalDB(Recipe):
         """The recipe of published category files.
 
         Args:
-            folder: directory of ``*.csv``, one category a file, one map a row: a, b, c, d, e, f, p; classes in
-                file-name order.
+            folder: directory of ``*.csv``, one category a file, one map a row: a, b, c, d, e, f, p; those in folders
+                below it too, as the authors publish them in csv0, csv1, ... Classes are in the order of the files'
+                names, whatever folders they are in. Hidden files and folders are left out.
             weights: a published weights file (6 columns a row), or as for :class:`FractalDB`.
             parameters: any other parameter of :class:`FractalDB`.
 
         Raises:
-            ValueError: a file or folder that is missing, empty or malformed, with its name and line.
+            ValueError: a file or folder that is missing, empty or malformed, with its name and line; two files of one
+                name.
         """
         for name in ("categories", "fill_rate"):
             if name in parameters:
                 raise TypeError(f"{name} must be left out: the files in folder are the categories")
-        if not isinstance(folder, (str, os.PathLike)) or not isinstance(os.fspath(folder), str):
-            raise TypeError(f"folder must be the path of a directory, got {checks.shown(folder)}")
-        try:
-            files = sorted(path for path in Path(folder).iterdir() if _is_category(path))
-        except (OSError, ValueError) as error:  # ValueError: a null character
-            reason = getattr(error, "strerror", None) or error
-            raise ValueError(f"folder {checks.shown_path(folder)} cannot be read: {reason}") from None
-        if not files:
-            raise ValueError(f"folder {checks.shown_path(folder)} must hold category files (*.csv), found none")
         if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
             if not isinstance(os.fspath(weights), str):
                 raise TypeError(f"weights must be a table, a name or the path of a file, got {checks.shown(weights)}")
-            weights = _read_csv(Path(weights), 6)
-        categories = tuple(_read_category(path) for path in files)
-        return cls(categories=categories, weights=weights, **parameters)
+            weights = _read_table(Path(weights), 6)
+        return cls(categories=published.categories(folder, _read_category), weights=weights, **parameters)
 
     @property
     def channels(self) -> int:  # type: ignore[override]
@@ -266,7 +261,7 @@ class FractalDB(Recipe):
 
     def _search(self, device: torch.device) -> list[int]:
         """Numbers of the first ``classes`` candidates (or more) that are filled; found once, cached, and carried on
-        from there.
+        from there, also after an interruption.
         """
         law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
         key = hashlib.sha256(law.encode()).hexdigest()
@@ -277,8 +272,25 @@ class FractalDB(Recipe):
                 cache.save("fractaldb", key, found)
         if len(found) >= self.classes:
             return found
-        tried = found[-1] + 1 if found else 0
+        longer, saved = self._longer(found, device), time.monotonic()
+        try:
+            for found in longer:
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    _keep(key, found)
+                    saved = time.monotonic()
+        finally:  # Ctrl-C, too
+            _keep(key, found)
+        return found
+
+    def _longer(self, found: list[int], device: torch.device) -> Iterator[list[int]]:
+        """What is found after every further batch of candidates, until there are ``classes`` of them.
+
+        The batch of the last one found is tested once more, as what was tried of it is not known. So batches begin
+        where they would without an interruption, and the numbers are the same.
+        """
         batch = GPU_SEARCH_BATCH if devices.on_gpu(device) else SEARCH_BATCH
+        tried = found[-1] // batch * batch if found else 0
+        found = [number for number in found if number < tried]
         with progress(
             total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category"
         ) as bar:
@@ -288,18 +300,26 @@ class FractalDB(Recipe):
                         f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than "
                         f"{self.fill_rate} of the canvas; lower it"
                     )
-                some = np.arange(tried, tried + batch)
-                tested = ifs.systems(*candidates(self.seed, self.variant, some))
-                addresses = torch.from_numpy(some | np.int64(-(2**63)))  # bit 63: away from the images' own points
-                covered = covered_pixels(
-                    tested.to(device), addresses.to(device), seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE
-                )
-                accepted = some[covered.cpu().numpy() >= self._least].tolist()
+                accepted = self._accepted(np.arange(tried, tried + batch), device)
                 found += accepted
                 tried += batch
                 bar.update(min(len(accepted), self.classes - bar.n))
+                yield found
+
+    def _accepted(self, numbers: np.ndarray, device: torch.device) -> list[int]:
+        """Those of some candidates that are filled."""
+        tested = ifs.systems(*candidates(self.seed, self.variant, numbers))
+        addresses = torch.from_numpy(numbers | np.int64(-(2**63)))  # bit 63: away from the images' own points
+        covered = covered_pixels(
+            tested.to(device), addresses.to(device), seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE
+        )
+        return numbers[covered.cpu().numpy() >= self._least].tolist()
+
+
+def _keep(key: str, found: list[int]) -> None:
+    """Save what a search found, unless another one has found more: any two are beginnings of the same numbers."""
+    if len(found) > len(cache.load("fractaldb", key) or ()):
         cache.save("fractaldb", key, found)
-        return found
 
 
 def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
@@ -333,40 +353,24 @@ def _preset_search(key: str) -> list[int]:
     return preset["values"] if preset["key"] == key else []
 
 
-def _is_category(path: Path) -> bool:
-    """Whether a path is a category's file: hidden files, such as some systems put beside every file, are none."""
-    return path.suffix.lower() == ".csv" and not path.name.startswith(".")
-
-
 def _read_category(path: Path) -> tuple[tuple[float, ...], ...]:
-    rows = _read_csv(path, 7)
+    rows = _read_table(path, 7)
     total = sum(row[6] for row in rows)
     if abs(total - 1.0) > 1e-5:
         raise ValueError(f"{path}: the probabilities (column 7) must sum to 1, got {total:g}; is the file cut off?")
     return ifs.system(os.fspath(path), rows)
 
 
-def _read_csv(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
+def _read_table(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
     """A table of comma-separated numbers, with errors that name the file and line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # -sig: some editors begin a file with a mark
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{checks.shown_path(path)[1:-1]} cannot be read: {reason}") from None
     rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        row = [_number(cell) for cell in line.split(",")]
+    for number, line in published.lines(path):
+        row = [published.number(cell) for cell in line.split(",")]
         if len(row) != columns or None in row:
-            raise ValueError(f"{path}, line {number}: expected {columns} comma-separated numbers, got {line[:60]!r}")
+            weights = columns == 7 and len(row) == 6 and None not in row
+            hint = " (6 are instance weights: such a file is given as weights)" if weights else ""
+            raise ValueError(
+                f"{path}, line {number}: expected {columns} comma-separated numbers, got {line[:60]!r}{hint}"
+            )
         rows.append(row)
     return checks.table(os.fspath(path), rows, (columns,), MAX_WEIGHTS, -ifs.MAX_PARAMETER, ifs.MAX_PARAMETER)
-
-
-def _number(cell: str) -> float | None:
-    """A number as C and NumPy write it; Python would also read 1_000 and other alphabets' digits."""
-    try:
-        return float(cell) if cell.isascii() and "_" not in cell else None
-    except ValueError:
-        return None

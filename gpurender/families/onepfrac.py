@@ -49,7 +49,7 @@ class Perturbations:
     bitmaps: ifs.Bitmaps
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class OnePFrac(Recipe):
     """Images of one iterated function system, each class a small perturbation of its parameters.
 

@@ -1,0 +1,31 @@
+"""Texts of users' files: UTF-8, with or without the byte-order mark that some editors put before it."""
+
+import codecs
+import os
+from pathlib import Path
+
+MARK = "\ufeff"
+OTHERS = {  # the longer marks first: that of UTF-16 begins one of UTF-32
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the text of a file, without its byte-order mark.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not UTF-8; the message says what it is, as far as that can be seen.
+    """
+    data = Path(path).read_bytes()
+    for mark, name in OTHERS.items():
+        if data.startswith(mark):
+            raise ValueError(f"it is {name} and must be UTF-8: save it so")
+    try:
+        return data.decode("utf-8").removeprefix(MARK)
+    except UnicodeDecodeError as error:
+        byte = data[error.start]
+        raise ValueError(f"it must be UTF-8, and byte {error.start} ({byte:#04x}) is not: save it so") from None

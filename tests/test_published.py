@@ -1,0 +1,324 @@
+"""Class parameters as authors publish them: FractalDB's folders of folders, VisualAtom's folder of parameters."""
+
+import csv
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+import gpurender as gr
+
+HALVES = "0.5,0,0,0.5,{:.3f},0,0.5\n0.5,0,0,0.5,0.5,0.5,0.5\n"
+
+
+def write(folder, number, text=HALVES, name="{:05d}.csv"):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name.format(number)
+    path.write_text(text.format(number / 1000))
+    return path
+
+
+def order(recipe):
+    """The numbers that `write` put into the categories."""
+    return [round(1000 * rows[0][4]) for rows in recipe.categories]
+
+
+# ------------------------------------------------------------------------------------------------------ FractalDB
+
+
+def test_folders_of_folders_are_one_dataset_by_file_name(tmp_path):
+    """FractalDB-1k lies in csv0, csv1, ..., csv39; csv10 would come before csv2, were it sorted by path."""
+    root = tmp_path / "csv_rate0.2_category1000"
+    for number in range(130):
+        write(root / f"csv{number // 3}", number)
+    assert order(gr.FractalDB.from_csv(root)) == list(range(130))
+    assert order(gr.FractalDB.from_csv(root / "csv10")) == [30, 31, 32]
+    write(root, 130)  # beside the folders
+    write(root / "a" / "b", 131)  # deeper
+    assert order(gr.FractalDB.from_csv(root)) == list(range(132))
+    assert order(gr.FractalDB.from_csv(root, classes=7)) == list(range(7))
+
+
+def test_the_published_files_in_folders_are_those_in_one(tmp_path, shared_dir):
+    source = shared_dir / "data" / "fractaldb-1k" / "categories"
+    for number, path in enumerate(sorted(source.iterdir())):
+        folder = tmp_path / f"csv{number // 25}"
+        folder.mkdir(exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    recipe = gr.FractalDB.from_csv(tmp_path)
+    assert recipe == gr.FractalDB.from_csv(source)
+    assert recipe.classes == 1000
+
+
+def test_a_name_in_two_folders_is_refused(tmp_path):
+    one, other = write(tmp_path / "csv0", 7), write(tmp_path / "csv1", 7)
+    write(tmp_path / "csv1", 8)
+    with pytest.raises(ValueError, match="same name") as caught:
+        gr.FractalDB.from_csv(tmp_path)
+    assert str(one) in str(caught.value)
+    assert str(other) in str(caught.value)
+
+
+def test_what_is_hidden_is_left_out(tmp_path):
+    write(tmp_path / "csv0", 0)
+    write(tmp_path / ".ipynb_checkpoints", 0)
+    write(tmp_path / "csv0" / ".git", 1)
+    write(tmp_path / "csv0", 0, "no category", "._{:05d}.csv")
+    write(tmp_path / "csv0", 0, "no category", "notes{}.txt")
+    assert order(gr.FractalDB.from_csv(tmp_path)) == [0]
+    assert order(gr.FractalDB.from_csv(tmp_path / ".ipynb_checkpoints")) == [0]  # if it is asked for
+
+
+def test_links_are_followed_and_loops_harmless(tmp_path):
+    write(tmp_path / "elsewhere" / "csv0", 0)
+    write(tmp_path / "all" / "csv1", 1)
+    (tmp_path / "all" / "csv0").symlink_to(tmp_path / "elsewhere" / "csv0", target_is_directory=True)
+    (tmp_path / "all" / "csv1" / "up").symlink_to(tmp_path / "all", target_is_directory=True)
+    (tmp_path / "all" / "again").symlink_to(tmp_path / "all" / "csv1", target_is_directory=True)
+    (tmp_path / "all" / "itself").symlink_to(tmp_path / "all" / "itself")
+    (tmp_path / "all" / "00002.csv").symlink_to(write(tmp_path, 2))
+    assert order(gr.FractalDB.from_csv(tmp_path / "all")) == [0, 1, 2]
+    (tmp_path / "all" / "00003.csv").symlink_to(tmp_path / "nothing")  # a class that is missing shifts all others
+    with pytest.raises(ValueError, match=r"00003\.csv cannot be read"):
+        gr.FractalDB.from_csv(tmp_path / "all")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """Left out, it would shift the labels of all classes behind it."""
+    write(tmp_path / "csv0", 0)
+    write(tmp_path / "csv1", 1)
+    real = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("csv1"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ValueError, match=r"folder '.*csv1' cannot be read: Permission denied"):
+        gr.FractalDB.from_csv(tmp_path)
+
+
+def test_one_level_too_high_is_told_where_the_categories_are(tmp_path):
+    """The released repository's folder `data` holds the categories' folder and the weights' files."""
+    weights = write(tmp_path / "weights", 4, "0.2,1,1,1,1,1\n", "weights_0.{}.csv")
+    for number in range(6):
+        write(tmp_path / "csv_rate0.2" / f"csv{number // 2}", number)
+    with pytest.raises(ValueError, match="line 1") as caught:
+        gr.FractalDB.from_csv(tmp_path)
+    assert str(caught.value) == (
+        f"{weights}, line 1: expected 7 comma-separated numbers, got '0.2,1,1,1,1,1' (6 are instance weights: such a "
+        f"file is given as weights); categories are in {tmp_path / 'csv_rate0.2'}: give that folder"
+    )
+    weights.rename(tmp_path / "csv_rate0.2" / "weights_0.4.csv")  # among the folders
+    with pytest.raises(ValueError, match=r"weights_0\.4\.csv, line 1.*; categories are in .*csv0 and 2 other folders$"):
+        gr.FractalDB.from_csv(tmp_path)
+    (tmp_path / "csv_rate0.2" / "weights_0.4.csv").rename(tmp_path / "csv_rate0.2" / "csv0" / "weights_0.4.csv")
+    with pytest.raises(ValueError, match=r"csv0.weights_0\.4\.csv, line 1.* given as weights\)$"):  # beside categories
+        gr.FractalDB.from_csv(tmp_path)
+
+
+def test_none_found_says_what_was_looked_for(tmp_path):
+    write(tmp_path / "a" / "b", 0, name="{}.png")
+    with pytest.raises(ValueError, match="found none") as caught:
+        gr.FractalDB.from_csv(tmp_path)
+    assert str(caught.value) == (
+        f"folder {str(tmp_path)!r} must hold category files (*.csv), itself or in folders below it; found none "
+        "(folders looked at: 3, files of other kinds: 1)"
+    )
+    with pytest.raises(ValueError, match="Not a directory"):
+        gr.FractalDB.from_csv(tmp_path / "a" / "b" / "0.png")
+
+
+# ----------------------------------------------------------------------------------------------------- VisualAtom
+
+NAMES = {  # in the order of the released programs of the family
+    "Vertex": "q", "Perlin_noise": "eta", "line_width": "w", "Center_rad": "r0", "Line_num": "K",
+    "Oval_rate_x": "oval_x", "Oval_rate_y": "oval_y", "nami 1": "n1", "nami 2": "n2",
+}  # fmt: skip
+SMALL = {"image_size": 64, "instances": 3}
+VALUES = {"q": 300, "eta": 1.5, "w": 0.05, "r0": 20, "K": 30, "oval_x": 1.25, "oval_y": 1.75, "n1": 3, "n2": 0}
+
+
+def write_atom(folder, number, values):
+    """A file as Python's csv.writer leaves it, with a place that belongs to one image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number:05d}.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([name, values[symbol]] for name, symbol in NAMES.items())
+        writer.writerows([["start_pos_h", 261.5], ["start_pos_w", 90.0]])
+    return path
+
+
+def test_an_atom_is_read_as_its_symbols(tmp_path):
+    write_atom(tmp_path, 0, VALUES)
+    recipe = gr.VisualAtom.from_csv(tmp_path, seed=4)
+    assert (recipe.classes, recipe.instances, recipe.seed, recipe.variant) == (1, 1000, 4, "released")
+    found = {name: value.item() for name, value in recipe.parameters(np.arange(1)).items()}
+    assert found == VALUES | {"lambda1": 0.5, "lambda2": 0.5}
+    assert {name for name, value in found.items() if isinstance(value, int)} == {"K", "q", "n1", "n2", "r0"}
+
+
+def test_the_files_are_classes_by_name(tmp_path):
+    law = gr.VisualAtom(classes=12, **SMALL)
+    drawn = {name: values.tolist() for name, values in law.parameters(np.arange(12)).items()}
+    for number in range(12):
+        write_atom(tmp_path / f"p{number // 4}", number, {name: values[number] for name, values in drawn.items()})
+    recipe = gr.VisualAtom.from_csv(tmp_path, **SMALL)
+    assert recipe.classes == 12
+    assert {name: values.tolist() for name, values in recipe.parameters(np.arange(12)).items()} == drawn
+    assert torch.equal(gr.Renderer(recipe)(range(36)), gr.Renderer(law)(range(36)))  # the same atoms, the same images
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+def test_given_classes_are_drawn_as_those_of_the_law(variant):
+    law = gr.VisualAtom(variant=variant, classes=6, amplitudes=(0.2, 0.6), **SMALL)
+    p = law.parameters(np.arange(6))
+    rows = list(zip(*(p[name].tolist() for name in columns(variant)), strict=True))
+    given = gr.VisualAtom(variant=variant, categories=rows, **SMALL)
+    assert torch.equal(gr.Renderer(given)(range(18), 2), gr.Renderer(law)(range(18), 2))
+    assert gr.VisualAtom(variant=variant, categories=np.array(rows), **SMALL) == given
+    again = gr.Recipe.from_json(given.to_json())
+    assert again == given
+    assert (again.fingerprint, hash(again)) == (given.fingerprint, hash(given))
+    assert again.categories == tuple(rows)
+    few = dataclasses.replace(given, classes=2)
+    assert few.categories == tuple(rows[:2])
+    assert torch.equal(gr.Renderer(few)(range(6)), gr.Renderer(law)(range(6)))
+    assert gr.Renderer(given).catalog.most_vertices == max(p["q"])
+
+
+def columns(variant):
+    common = ["K", "q", "n1", "n2", "lambda1", "lambda2", "eta"]
+    return common + (["w", "r0", "oval_x", "oval_y"] if variant == "released" else ["a1", "b1"])
+
+
+ROWS = {
+    "released": (30, 300, 3, 5, 0.5, 0.25, 1.5, 0.05, 20, 1.5, 1.75),
+    "paper": (30, 300, 3, 5, 0.5, 0.25, 0.5, 90.0, 120.0),
+}
+
+
+@pytest.mark.parametrize("variant", ROWS)
+def test_a_fingerprint_changes_if_and_only_if_an_image_could(variant):
+    def fingerprint(row=ROWS[variant], **more):
+        return gr.VisualAtom(variant=variant, categories=[row], **more).fingerprint
+
+    def changed(**more):
+        return tuple(more.get(name, value) for name, value in zip(columns(variant), ROWS[variant], strict=True))
+
+    one, laws = fingerprint(), [gr.VisualAtom(variant=variant, classes=1).fingerprint]
+    names = columns(variant)
+    others = [fingerprint(changed(**{name: value + 1})) for name, value in zip(names, ROWS[variant], strict=True)]
+    others += [fingerprint(seed=1), fingerprint(nucleus=(0, 0)), fingerprint(line_color=(0, 0.5))]
+    two = gr.VisualAtom(variant=variant, categories=[ROWS[variant], changed(n1=4)]).fingerprint
+    assert len({one, two, *laws, *others}) == len(others) + 3
+    # the same images, said differently
+    waves = changed(n1=5, n2=3, lambda1=0.25, lambda2=0.5)
+    assert fingerprint(waves) == fingerprint(changed(n1=303)) == fingerprint(changed(lambda1=0.5 + 1e-12)) == one
+    assert fingerprint([float(x) for x in ROWS[variant]]) == one
+    if variant == "released":
+        assert fingerprint(changed(r0=40, oval_x=0.75, oval_y=0.875)) == one
+        small = {"image_size": 64, "instances": 2}
+        pictures = [
+            gr.Renderer(gr.VisualAtom(categories=[row], **small))(range(2))
+            for row in (ROWS[variant], waves, changed(n1=303), changed(r0=40, oval_x=0.75, oval_y=0.875))
+        ]
+        assert all(torch.equal(picture, pictures[0]) for picture in pictures)
+
+
+def test_without_given_classes_all_is_as_before():
+    recipe = gr.VisualAtom()
+    assert recipe.classes == 1000
+    assert recipe.fingerprint == "ec4796ab834bf7ecfd0b752fb3516005e608c101c0d7d1ed11282cc329ddce04"
+    assert "categories" not in json.loads(recipe.to_json())
+    assert "categories" not in recipe.canonical()
+
+
+def test_given_classes_and_the_law_replace_one_another():
+    law = gr.VisualAtom(classes=1)
+    given = dataclasses.replace(law, categories=[ROWS["released"]])
+    assert given == gr.VisualAtom(categories=[ROWS["released"]])
+    assert dataclasses.replace(given, categories=None) == law
+
+
+WRONG = [
+    ({"categories": 7}, TypeError, "categories must be a sequence of rows"),
+    ({"categories": []}, ValueError, "categories must hold at least one row"),
+    ({"categories": [ROWS["paper"]]}, ValueError, r"categories\[0\] must be 11 numbers .*'released', K, q,"),
+    ({"categories": [ROWS["released"]], "variant": "paper"}, ValueError, r"categories\[0\] must be 9 numbers"),
+    ({"categories": [ROWS["released"]], "variant": "both"}, ValueError, "variant"),
+    ({"categories": [ROWS["released"], 5]}, ValueError, r"categories\[1\] must be 11 numbers"),
+    ({"categories": [ROWS["released"]], "classes": 2}, ValueError, r"classes must be an integer in \[1, 1\]"),
+    ({"categories": [(0, *ROWS["released"][1:])]}, ValueError, r"categories\[0\]: K must be an integer in \[1, 2048\]"),
+    ({"categories": [(1.5, *ROWS["released"][1:])]}, TypeError, r"categories\[0\]: K must be an integer"),
+    ({"categories": [(*ROWS["released"][:6], 17, 0, 9, 1, 1)]}, ValueError, r"\]: eta must be a finite number"),
+    ({"categories": [(*ROWS["released"][:10], "x")]}, TypeError, r"\]: oval_y must be"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "error", "says"), WRONG)
+def test_what_is_no_class_is_refused(parameters, error, says):
+    with pytest.raises(error, match=says) as caught:
+        gr.VisualAtom(**parameters)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("orbits", (1, 9)), ("quantization", (9, 9)), ("frequencies", (1, 20)), ("amplitudes", (0, 1)),
+     ("noise_level", (0, 1)), ("line_width", (0, 1)), ("radius", (0, 1)), ("oval", (1, 1))],
+)  # fmt: skip
+def test_ranges_that_would_say_nothing_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be left out when categories are given"):
+        gr.VisualAtom(categories=[ROWS["released"]], **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("Vertex", r"line 1: expected a name, a comma and a number, got 'Vertex'"),
+        ("0.5,0,0,0.5,0,0,1", "line 1: expected a name"),
+        ("Vertex,many", "line 1: Vertex must be a number, got 'many'"),
+        ("Vertex,2", r"line 1: Vertex must be an integer in \[3, 4096\], got 2"),
+        ("Vertex,300.5", r"line 1: Vertex must be an integer in \[3, 4096\], got 300.5"),
+        ("Vertex,nan", "line 1: Vertex must be an integer"),
+        ("Perlin_noise,17", "line 1: Perlin_noise must be a finite number in"),
+        ("vertices,300", "a line is missing for Vertex;"),
+        ("Line_num,30", "line 5: Line_num is there twice"),
+    ],
+)
+def test_malformed_atoms_are_named(line, says, tmp_path):
+    write_atom(tmp_path, 0, VALUES)
+    path = write_atom(tmp_path, 1, VALUES)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([line, *(lines if line.startswith("Perlin") else lines[1:])]))
+    with pytest.raises(ValueError, match=says) as caught:
+        gr.VisualAtom.from_csv(tmp_path)
+    assert "00001.csv" in str(caught.value)
+
+
+def test_other_spellings_are_read(tmp_path):
+    write_atom(tmp_path / "a", 0, VALUES)
+    text = (tmp_path / "a" / "00000.csv").read_text()
+    other = "\ufeff" + text.replace("nami ", "Nami_").replace("Vertex,300", "Vertex , 300.0") + "\r\nnote,by hand\r\n"
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "00000.csv").write_text(other)
+    assert gr.VisualAtom.from_csv(tmp_path / "b") == gr.VisualAtom.from_csv(tmp_path / "a")
+
+
+def test_wrong_folders_are_named(tmp_path):
+    for wrong in (5, None, b"folder"):
+        with pytest.raises(TypeError, match="folder"):
+            gr.VisualAtom.from_csv(wrong)
+    with pytest.raises(ValueError, match="found none"):
+        gr.VisualAtom.from_csv(tmp_path)
+    write_atom(tmp_path, 0, VALUES)
+    with pytest.raises(TypeError, match="categories must be left out"):
+        gr.VisualAtom.from_csv(tmp_path, categories=[ROWS["released"]])
+    with pytest.raises(ValueError, match="must be 9 numbers"):
+        gr.VisualAtom.from_csv(tmp_path, variant="paper")

@@ -1,0 +1,158 @@
+"""FractalDB's category search: what is accepted, and that an interruption loses nothing."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender import cache
+from gpurender.families import fractaldb
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def law(tmp_path, monkeypatch):
+    """A search of a cache of its own in which every 37th candidate is filled; the calls so far, as first candidates.
+
+    ``law.stop`` is called before every batch, with the number of batches so far.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    law = SimpleNamespace(calls=[], stop=lambda batches: None)
+
+    def covered(systems, addresses, **keywords):
+        numbers = addresses & (2**63 - 1)
+        law.stop(len(law.calls))
+        law.calls.append(int(numbers[0]))
+        return torch.where(numbers % 37 == 5, least(), 0)
+
+    monkeypatch.setattr(fractaldb, "covered_pixels", covered)
+    return law
+
+
+def least():
+    return gr.FractalDB(seed=1)._least
+
+
+def searched(classes):
+    return gr.FractalDB(seed=1, classes=classes)._search(CPU)
+
+
+def saved():
+    """What lies in the cache."""
+    files = list(cache.directory().glob("fractaldb-*.json"))
+    return cache.load("fractaldb", files[0].stem.removeprefix("fractaldb-")) if files else None
+
+
+def test_a_category_that_covers_just_enough_is_accepted(law):
+    """The released rule: at least the fill rate; here each 37th covers exactly that, and one pixel less is too few."""
+    assert least() == np.ceil(0.2 * 512 * 512)
+    assert searched(3)[:3] == [5, 42, 79]
+
+
+def test_one_pixel_less_is_too_few(law, monkeypatch):
+    monkeypatch.setattr(fractaldb, "covered_pixels", lambda systems, *a, **k: torch.full((len(systems),), least() - 1))
+    monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 300)
+    with pytest.raises(ValueError, match="300 random systems in a row"):
+        searched(1)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("batches", [1, 3, 9])
+def test_an_interrupted_search_goes_on_where_it_was(law, error, batches, tmp_path, monkeypatch):
+    whole = searched(40)
+    uninterrupted = len(law.calls)
+    assert saved() == whole
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "second"))
+    law.calls.clear()
+
+    def stop(done):
+        if done == batches:
+            raise error
+
+    law.stop = stop
+    with pytest.raises(error):
+        searched(40)
+    assert saved() == [number for number in whole if number < 128 * batches]
+    law.stop = lambda done: None
+    assert searched(40) == whole == saved()
+    assert len(law.calls) <= uninterrupted + 1
+    assert searched(40) == whole
+    assert len(law.calls) <= uninterrupted + 1  # found once
+
+
+def test_a_search_stopped_again_and_again_ends_all_the_same(law):
+    """Two batches a try: at the second of them the one before is known."""
+    tries = 0
+    while True:
+        begun = len(law.calls)
+
+        def stop(done, begun=begun):
+            if done == begun + 2:
+                raise KeyboardInterrupt
+
+        law.stop = stop
+        tries += 1
+        try:
+            found = searched(40)
+        except KeyboardInterrupt:
+            continue
+        break
+    law.stop = lambda done: None
+    assert found == [5 + 37 * i for i in range(len(found))]
+    assert 40 <= len(found) < 44
+    assert tries <= 12
+
+
+def test_a_search_that_is_killed_has_saved_on_its_way(law, monkeypatch):
+    """A kill leaves no time to save: what is found is saved every few seconds."""
+    monkeypatch.setattr(fractaldb, "SAVE_SECONDS", -1.0)
+    on_disk = []
+    law.stop = lambda done: on_disk.append(len(saved() or ()))
+    found = searched(20)
+    assert on_disk == [sum(number < 128 * done for number in found) for done in range(len(law.calls))]
+
+
+def test_saving_is_rare(law, monkeypatch):
+    written = []
+    real = cache.save
+    monkeypatch.setattr(cache, "save", lambda *arguments: written.append(1) or real(*arguments))
+    searched(20)
+    assert len(written) == 1  # at the end, as it takes less than the seconds between two
+
+
+def test_of_two_searches_the_longer_result_stays(law):
+    longer = []
+
+    def stop(done):
+        if done == 2:
+            law.stop = lambda done: None
+            longer.extend(searched(60))
+
+    law.stop = stop
+    short = searched(20)
+    assert len(short) < len(longer)
+    assert short == longer[: len(short)]
+    assert saved() == longer
+
+
+def test_nothing_found_is_not_saved(law):
+    def stop(done):
+        raise KeyboardInterrupt
+
+    law.stop = stop
+    with pytest.raises(KeyboardInterrupt):
+        searched(4)
+    assert saved() is None
+
+
+def test_a_search_goes_on_from_any_length(law):
+    """Also from one of another batch size, or the shipped one, which end anywhere."""
+    found = searched(10)
+    key = next(cache.directory().glob("*.json")).stem.removeprefix("fractaldb-")
+    for length in range(1, 8):
+        cache.save("fractaldb", key, found[:length])
+        assert searched(10) == found
