@@ -2,7 +2,6 @@
 
 import codecs
 import os
-from pathlib import Path
 
 MARK = "\ufeff"
 OTHERS = {  # the longer marks first: that of UTF-16 begins one of UTF-32
@@ -20,7 +19,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
         OSError: the file cannot be read.
         ValueError: it is not UTF-8; the message says what it is, as far as that can be seen.
     """
-    data = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        data = file.read()
     for mark, name in OTHERS.items():
         if data.startswith(mark):
             raise ValueError(f"it is {name} and must be UTF-8: save it so")

@@ -149,6 +149,7 @@ VISUALATOM: dict[str, Kind] = RECIPE | {
     "line_thickness": whole(1, 1),
     "line_color": ordered(real(0, 1)),
     "nucleus": ordered(real(-4, 4)),
+    "categories": items(items(real(-4, 16_384), 9, 11)),
 }
 FAMILIES = {"onepfrac": ONEPFRAC, "fractaldb": FRACTALDB, "visualatom": VISUALATOM}
 PLACE: dict[str, Kind] = {"mean": items(real(0, 1), 3), "std": items(real(0.001, 1000), 3)}

@@ -107,6 +107,8 @@ def _cheap(recipe: gr.Recipe) -> bool:
         return all(_cheap(part) for part in recipe.recipes)
     if recipe.classes > 10_000 or recipe.image_size > 128:
         return False
+    if isinstance(recipe, gr.VisualAtom) and recipe.categories is not None:
+        return all(row[0] * row[1] <= 20_000 for row in recipe.categories)
     if isinstance(recipe, gr.VisualAtom):
         return recipe.orbits[1] * recipe.quantization[1] <= 20_000
     searched = recipe.categories is None if isinstance(recipe, gr.FractalDB) else False
@@ -141,6 +143,9 @@ def check_recipe(recipe: gr.Recipe, arguments: Any, rng: Random) -> None:
             must(labels.tolist() == [first, last], "other labels")
 
 
+ATOMS = ((2, 7, 3, 0, 0.5, 0.25, 1.5, 0.05, 4, 1.0, 1.5), (3, 5, 0, 9, -0.5, 0.5, 0.0, 0.0, 2, 2.0, 1.0))
+
+
 def tiny_recipes() -> dict[str, list[gr.Recipe]]:
     """Small recipes by family."""
     small = {"classes": 2, "image_size": 16, "seed": 3}
@@ -160,6 +165,7 @@ def tiny_recipes() -> dict[str, list[gr.Recipe]]:
             gr.VisualAtom(
                 **small, instances=4, orbits=(1, 1), class_prior=(1, 0.5), label_noise=((0.75, 0.25), (0, 1))
             ),
+            gr.VisualAtom(**small, instances=3, categories=ATOMS),
         ],
     }
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 
@@ -133,6 +134,18 @@ def test_none_found_says_what_was_looked_for(tmp_path):
         gr.FractalDB.from_csv(tmp_path / "a" / "b" / "0.png")
 
 
+def test_a_folder_of_other_things_is_given_up(tmp_path, monkeypatch):
+    """Such as / or a million images, by mistake."""
+    monkeypatch.setattr("gpurender.families.published.MOST_OTHERS", 10)
+    for number in range(20):
+        write(tmp_path / "csv", number)
+    for number in range(5):
+        write(tmp_path / "images" / str(number), 0, name="{}.png")
+    with pytest.raises(ValueError, match="and little else, found more than 10 other files and folders"):
+        gr.FractalDB.from_csv(tmp_path)
+    assert order(gr.FractalDB.from_csv(tmp_path / "csv")) == list(range(20))
+
+
 # ----------------------------------------------------------------------------------------------------- VisualAtom
 
 NAMES = {  # in the order of the released programs of the family
@@ -249,10 +262,11 @@ def test_given_classes_and_the_law_replace_one_another():
 WRONG = [
     ({"categories": 7}, TypeError, "categories must be a sequence of rows"),
     ({"categories": []}, ValueError, "categories must hold at least one row"),
-    ({"categories": [ROWS["paper"]]}, ValueError, r"categories\[0\] must be 11 numbers .*'released', K, q,"),
-    ({"categories": [ROWS["released"]], "variant": "paper"}, ValueError, r"categories\[0\] must be 9 numbers"),
+    ({"categories": [ROWS["paper"]]}, TypeError, r"categories\[0\] must be 11 numbers, K, q,"),
+    ({"categories": [ROWS["released"]], "variant": "paper"}, TypeError, r"categories\[0\] must be 9 numbers"),
     ({"categories": [ROWS["released"]], "variant": "both"}, ValueError, "variant"),
-    ({"categories": [ROWS["released"], 5]}, ValueError, r"categories\[1\] must be 11 numbers"),
+    ({"categories": [ROWS["released"], 5]}, TypeError, r"categories\[1\] must be 11 numbers"),
+    ({"categories": itertools.repeat(5)}, TypeError, r"categories\[0\] must be 11 numbers"),
     ({"categories": [ROWS["released"]], "classes": 2}, ValueError, r"classes must be an integer in \[1, 1\]"),
     ({"categories": [(0, *ROWS["released"][1:])]}, ValueError, r"categories\[0\]: K must be an integer in \[1, 2048\]"),
     ({"categories": [(1.5, *ROWS["released"][1:])]}, TypeError, r"categories\[0\]: K must be an integer"),
@@ -320,5 +334,5 @@ def test_wrong_folders_are_named(tmp_path):
     write_atom(tmp_path, 0, VALUES)
     with pytest.raises(TypeError, match="categories must be left out"):
         gr.VisualAtom.from_csv(tmp_path, categories=[ROWS["released"]])
-    with pytest.raises(ValueError, match="must be 9 numbers"):
+    with pytest.raises(TypeError, match="must be 9 numbers"):
         gr.VisualAtom.from_csv(tmp_path, variant="paper")

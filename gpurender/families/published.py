@@ -8,6 +8,10 @@ from typing import Any
 from gpurender import checks
 from gpurender.texts import read_text
 
+MOST_OTHERS = (
+    20_000  # files and folders looked at in search of CSV files: a folder of images, or /, is given by mistake
+)
+
 
 def categories(folder: Any, read: Callable[[Path], Any]) -> tuple[Any, ...]:
     """Return what ``read`` makes of every CSV file in a folder and in all folders below it, by file name.
@@ -58,6 +62,11 @@ def _csv_files(folder: Path) -> list[Path]:
     seen = set()  # a link may lead back
     while folders:
         here = folders.pop()
+        if others + len(seen) > MOST_OTHERS:
+            raise ValueError(
+                f"folder {checks.shown_path(folder)} must hold category files (*.csv) and little else, found more than "
+                f"{MOST_OTHERS} other files and folders; give the folder of the category files itself"
+            )
         try:
             status = os.stat(here)
             if (status.st_dev, status.st_ino) in seen:

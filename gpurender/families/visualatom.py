@@ -171,21 +171,12 @@ class VisualAtom(Recipe):
     def _check_categories(self) -> None:
         columns = COLUMNS[checks.choice("variant", self.variant, VARIANTS)]
         try:
-            given = list(self.categories)
+            given = iter(self.categories)
         except Exception:
             raise TypeError(f"categories must be a sequence of rows, got {checks.shown(self.categories)}") from None
-        if not given:
+        rows = tuple(_category(f"categories[{i}]", row, columns) for i, row in enumerate(given))
+        if not rows:
             raise ValueError("categories must hold at least one row, got none")
-        for i, row in enumerate(given):
-            if not checks.is_sequence(row, len(columns)):
-                raise ValueError(
-                    f"categories[{i}] must be {len(columns)} numbers with variant={self.variant!r}, "
-                    f"{', '.join(columns)}; got {checks.shown(row)}"
-                )
-        rows = tuple(
-            tuple(_parameter(f"categories[{i}]: {name}", name, x) for name, x in zip(columns, row, strict=True))
-            for i, row in enumerate(given)
-        )
         self._default("classes", len(rows))
         self._set("classes", checks.integer("classes", self.classes, 1, len(rows)))
         self._set("categories", rows[: self.classes])
@@ -386,6 +377,12 @@ def _canonical(p: dict[str, np.ndarray]) -> list[list[Any]]:
 
 def _is_integer(name: str) -> bool:
     return isinstance(BOUNDS[name][1], int)
+
+
+def _category(shown: str, row: Any, columns: tuple[str, ...]) -> tuple[float, ...]:
+    if not checks.is_sequence(row, len(columns)):
+        raise TypeError(f"{shown} must be {len(columns)} numbers, {', '.join(columns)}; got {checks.shown(row)}")
+    return tuple(_parameter(f"{shown}: {name}", name, x) for name, x in zip(columns, row, strict=True))
 
 
 def _parameter(shown: str, name: str, value: Any) -> float:
