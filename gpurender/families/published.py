@@ -8,9 +8,7 @@ from typing import Any
 from gpurender import checks
 from gpurender.texts import read_text
 
-MOST_OTHERS = (
-    20_000  # files and folders looked at in search of CSV files: a folder of images, or /, is given by mistake
-)
+MOST_OTHERS = 20_000  # files and folders looked at; with more, / or a folder of images was given by mistake
 
 
 def categories(folder: Any, read: Callable[[Path], Any]) -> tuple[Any, ...]:
@@ -59,7 +57,7 @@ def number(cell: str) -> float | None:
 
 def _csv_files(folder: Path) -> list[Path]:
     found, folders, others = [], [folder], 0
-    seen = set()  # a link may lead back
+    seen: set[tuple[int, int]] = set()  # a link may lead back
     while folders:
         here = folders.pop()
         if others + len(seen) > MOST_OTHERS:

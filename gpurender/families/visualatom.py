@@ -236,8 +236,6 @@ class VisualAtom(Recipe):
         if self.categories is None:
             del values["categories"]
         else:
-            for name in LAWS:
-                del values[name]
             values["categories"] = _canonical(self.parameters(np.arange(self.classes)))
         return values
 
