@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from gpurender import devices
-from gpurender.timing import until
+from gpurender.timing import until, warm_up
 
-WARM_UP = 20  # steps
 WINDOW = 10  # steps measured at a time on a GPU; one on a CPU
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -67,9 +66,10 @@ def require_timm(model: str) -> None:
 def step_times(
     trainer: Trainer, feeds: Mapping[str, Iterator[Batch]], device: torch.device, seconds: float
 ) -> dict[str, list[float]]:
-    """Milliseconds a step with each feed, one number a window; for about so many seconds each.
+    """Milliseconds a step with each feed, one number a window; for about so many seconds each, after a warm-up.
 
-    The feeds take turns window by window, so that a clock that falls as the chip warms falls for all of them.
+    The feeds take turns window by window, so that a clock that falls as the chip warms falls for all of them, and so
+    that the numbers at one place of the lists are neighbours in time.
 
     Args:
         trainer: takes the steps.
@@ -77,9 +77,8 @@ def step_times(
         device: the trainer's.
         seconds: of measuring, for each feed.
     """
-    for feed in feeds.values():
-        for _ in range(WARM_UP):
-            trainer.step(*next(feed))
+    for name, feed in feeds.items():
+        warm_up(lambda feed=feed: trainer.step(*next(feed)), seconds, device, f"train, {name}")
     times: dict[str, list[float]] = {name: [] for name in feeds}
     for _ in until(seconds * len(feeds), "train"):
         for name, feed in feeds.items():
