@@ -1,0 +1,64 @@
+"""Whether anything is drawn, and how soon."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from steps import goals
+from steps.seen import Seen
+from steps.tools import run
+
+FIRST_BATCH = """
+import sys, time
+begin, device, size = float(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+import torch, gpurender as gr
+dtype = torch.float32 if device == "cpu" else torch.float16
+loader = gr.DataLoader("onepfrac-1k", batch_size=size, augment=gr.augment.DeiT(), shuffle=True, device=device, dtype=dtype)
+images, targets = next(iter(loader))
+assert bool(torch.isfinite(images).all())  # waits for the device
+print("first batch after", time.time() - begin)
+"""
+
+
+def first_batches(seen: Seen) -> None:
+    """Seconds from the start of a process to its first batch with DeiT: as the machine is found, and once more.
+
+    It is the first step: the first of the two is cold where no kernels have been kept, which ``kept_files`` says.
+    """
+    for name in START:
+        kept = kept_files()
+        command = [sys.executable, "-c", FIRST_BATCH, str(time.time()), seen.device, str(seen.pick(8, 256, 256))]
+        status, text = run(command)
+        took = next((float(line.split()[-1]) for line in text.splitlines() if line.startswith("first batch after")), None)
+        if status or took is None:
+            raise AssertionError(f"exit {status}: {text[-2000:]}")
+        seen.row({"start": name, "kept_files": kept} | goals.judged_seconds(took, goals.START[name]))
+
+
+START = ("cold", "warm")
+
+
+def kept_files() -> dict[str, int]:
+    """How many files of compiled kernels there are already."""
+    home = os.path.expanduser("~")
+    ours = os.environ.get("GPURENDER_CACHE_DIR") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "gpurender"
+    )
+    triton = os.environ.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton", "cache")
+    places = {"gpurender": ours, "triton": triton}
+    return {name: sum(path.is_file() for path in Path(place).rglob("*")) for name, place in places.items()}
+
+
+def doctor(seen: Seen) -> None:
+    """``gpurender doctor``: versions, devices, and every kernel compared with the CPU's."""
+    status, text = run([sys.executable, "-m", "gpurender", "doctor", "--json"])
+    start = text.find("{")
+    if start < 0:
+        raise AssertionError(f"exit {status}: {text[-2000:]}")
+    report, _ = json.JSONDecoder().raw_decode(text[start:])
+    seen.note(report=report)
+    off = [kernel for kernel in report["kernels"] if kernel["device"].startswith(seen.device) and not kernel["available"]]
+    if off:
+        raise AssertionError(f"kernels that are off: {off}")
