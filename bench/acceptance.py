@@ -44,7 +44,7 @@ class Part(NamedTuple):
     size: str
 
 
-# In the order of what they teach. The shares of a plan and END are its budget; what a step leaves goes to those after it.
+# In the order of what they teach. The shares of a plan and END are its budget; what a step leaves goes to those behind.
 PLANS: dict[str, tuple[Part, ...]] = {
     "first": (
         Part("start", 75, "short"), Part("doctor", 50, "short"), Part("kernels", 40, "short"),
@@ -113,7 +113,7 @@ def perform(
 
 
 def _verdict(file: Path, name: str, status: int | None, stop: groups.Stop) -> dict[str, Any]:
-    """The outcome of a step that has ended, unless it has said it itself; with the end of its log if it did not pass."""
+    """The outcome of a step that has ended, unless it said so itself; with the end of its log if it did not pass."""
     found = seen.read(file)["steps"][name]
     verdict: dict[str, Any] = {}
     if stop.signal is not None and status is None:
@@ -172,7 +172,7 @@ def alone(name: str, options: argparse.Namespace) -> int:
 
 
 def outcome_of(step: steps.Step, here: seen.Seen) -> dict[str, Any]:
-    """What became of a step, and what the library logged meanwhile, such as that batches are not captured in a graph."""
+    """What became of a step, and what the library logged meanwhile, such as that a batch could not be captured."""
     messages, log = Messages(), logging.getLogger("gpurender")
     log.setLevel(logging.INFO)
     log.addHandler(messages)

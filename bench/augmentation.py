@@ -48,7 +48,7 @@ def canvases_of(kind: str, device: torch.device, count: int) -> torch.Tensor:
 
 
 def operation_rows(device: torch.device, batch_size: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Yield microseconds an image of each operation, of one band and of three, bilinear and bicubic where pixels move."""
+    """Yield microseconds an image of each operation, of one band and three, bilinear and bicubic where pixels move."""
     for kind in ("grey", "colour"):
         boxes = torch.tensor([[100, 100, 300, 300]]).repeat(batch_size, 1)
         images = gr.augment.resized_crop(canvases_of(kind, device, batch_size), boxes, SIZE)

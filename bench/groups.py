@@ -34,7 +34,7 @@ def run_group(
     """Run a program with all that it starts, and end them all.
 
     Args:
-        command: the program and its arguments. Its standard input ends when this process does (:func:`die_with_parent`).
+        command: the program and its arguments. Its standard input ends with this process (:func:`die_with_parent`).
         log: receives what it prints, behind what is there.
         seconds: then it is ended: SIGTERM to its group, SIGKILL three seconds later.
         stop: ends it sooner.

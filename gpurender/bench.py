@@ -181,8 +181,8 @@ def train(
         prefetch_factor: of the loader.
 
     Returns:
-        The row. ``overhead_percent`` compares the medians; ``overhead_interval_percent`` is the 95 % confidence interval
-        of :func:`gpurender.timing.paired_percent`, and ``within_noise`` says that zero lies in it.
+        The row. ``overhead_percent`` compares the medians; ``overhead_interval_percent`` is the 95 % confidence
+        interval of :func:`gpurender.timing.paired_percent`, and ``within_noise`` says that zero lies in it.
     """
     from gpurender import DataLoader
 

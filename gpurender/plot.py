@@ -75,10 +75,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
                 "label": _label(row),
                 "rate": [row["images_per_second"][name] for name in ("median", "p5", "p95")],
                 "size": row["batch_size"],
-                "sources": (
-                    str(here.get("date", ""))[:10], str(here.get("commit") or "")[:7], str(here.get("date", ""))[:16],
-                    f"{file.stem}, row {number}",
-                ),
+                "sources": _sources(here, file, number),
             }
             for number, row in enumerate(result["rows"], 1)
         ]
@@ -94,8 +91,14 @@ def _label(row: dict[str, Any]) -> str:
     return (f" {row['model']}" if "model" in row else "") + (f", {policy}" if policy != "crop" else "")
 
 
+def _sources(here: dict[str, Any], file: Path, number: int) -> tuple[str, ...]:
+    """Where a row comes from, shortest first; the last is no other row's."""
+    date, commit = str(here.get("date") or "no date"), str(here.get("commit") or "")[:7] or "no commit"
+    return date[:10], commit, date[:16], f"{file.stem}, row {number}", f"{file}, row {number}"
+
+
 def _tell_apart(rows: list[dict[str, Any]]) -> None:
-    """Give bars that would have one name the first of day, commit, minute, or file and row that tells them all apart."""
+    """Add to bars of one name where they come from: of day, commit, minute, file and row the first that differs."""
     namesakes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         namesakes.setdefault((row["machine"], _name(row)), []).append(row)
@@ -104,7 +107,7 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
             if len(group) == 1 or len(set(kind)) < len(group):
                 continue
             for row, source in zip(group, kind, strict=True):
-                row["label"] += f" ({source or 'no date'})"
+                row["label"] += f" ({source})"
             break
 
 

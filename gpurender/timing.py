@@ -22,7 +22,7 @@ from gpurender.progress import progress
 
 LEAST = 5  # measurements, however long one takes
 CPU_WARM_UP = 1  # batches, at least: the first compiles
-GPU_WARM_UP = 8  # batches, at least: the first compiles, the third captures a graph
+GPU_WARM_UP = 8  # batches, at least: the first compiles, the third captures a graph; all are enqueued at once
 MOST_WARM_UP = 1.0  # seconds, once the least is done; and no more than half as long as is measured
 WINDOW = 32  # batches
 
@@ -55,19 +55,20 @@ def time_batches(step: Callable[[], torch.Tensor], seconds: float, device: torch
 def warm_up(step: Callable[[], Any], seconds: float, device: torch.device, label: str) -> int:
     """Run a step until it is compiled and the clocks have risen; return how often it ran.
 
-    At least ``CPU_WARM_UP`` or ``GPU_WARM_UP`` times, because the first batches compile and capture, and then until
-    half of ``seconds`` is over, ``MOST_WARM_UP`` at most. The time counts from the beginning, so a step of several
-    seconds on a CPU runs once.
+    ``CPU_WARM_UP`` or ``GPU_WARM_UP`` times, because the first batches compile and capture, and so many times again
+    until half of ``seconds`` is over, ``MOST_WARM_UP`` at most. The time counts from the beginning, so a step of
+    several seconds on a CPU runs once. On a GPU nothing is enqueued any more when this returns.
     """
     gpu = devices.on_gpu(device)
     least, limit = GPU_WARM_UP if gpu else CPU_WARM_UP, min(MOST_WARM_UP, seconds / 2)
     start, count = time.perf_counter(), 0
     with progress(desc=f"{label}: warm-up", unit="batch", delay=0, leave=False) as bar:
-        while count < least or time.perf_counter() - start < limit:
-            step()
-            count += 1
-            bar.update()
-            if gpu and count % least == 0:  # else the host would enqueue thousands ahead
+        while count == 0 or time.perf_counter() - start < limit:
+            for _ in range(least):
+                step()
+                count += 1
+                bar.update()
+            if gpu:  # else the host would enqueue thousands ahead
                 torch.cuda.synchronize()
     return count
 
@@ -84,7 +85,6 @@ def _time_on_cpu(step: Callable[[], torch.Tensor], seconds: float, device: torch
 
 
 def _time_on_gpu(step: Callable[[], torch.Tensor], seconds: float, device: torch.device, label: str) -> Timing:
-    torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     rates: list[float] = []
     host: list[float] = []
@@ -139,8 +139,8 @@ def spread(values: list[float], digits: int) -> dict[str, float]:
 def paired_percent(values: Sequence[float], references: Sequence[float]) -> tuple[float, float]:
     """Return a 95 % confidence interval, in percent, of how much larger values are than the references beside them.
 
-    It is the interval of the median of ``values[i] / references[i]`` that the sign test gives: two of the sorted ratios,
-    so that the chance that the median lies outside is at most 5 % whatever the distribution (at most 6.25 % with five
+    It is the interval of the median of ``values[i] / references[i]`` that the sign test gives: two of the sorted
+    ratios, so that the chance that the median lies outside is at most 5 % whatever the distribution (6.25 % with five
     pairs, the least that are measured, where it is the whole range). Neighbours in time are paired, so a clock that
     falls or a neighbour that comes changes both.
     """

@@ -3,6 +3,7 @@
 The difference is what the loader costs a model, which its images/s alone do not tell: it draws beside the step.
 """
 
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -78,7 +79,7 @@ def step_times(
         seconds: of measuring, for each feed.
     """
     for name, feed in feeds.items():
-        warm_up(lambda feed=feed: trainer.step(*next(feed)), seconds, device, f"train, {name}")
+        warm_up(functools.partial(_step, trainer, feed), seconds, device, f"train, {name}")
     times: dict[str, list[float]] = {name: [] for name in feeds}
     for _ in until(seconds * len(feeds), "train"):
         for name, feed in feeds.items():
@@ -86,18 +87,22 @@ def step_times(
     return times
 
 
+def _step(trainer: Trainer, feed: Iterator[Batch]) -> torch.Tensor:
+    return trainer.step(*next(feed))
+
+
 def _window(trainer: Trainer, feed: Iterator[Batch], device: torch.device) -> float:
     """Milliseconds a step. On a GPU by events, after a step that is not counted: it begins with nothing enqueued."""
     if not devices.on_gpu(device):
         begin = time.perf_counter()
-        trainer.step(*next(feed))
+        _step(trainer, feed)
         return 1e3 * (time.perf_counter() - begin)
     with torch.cuda.device(device):
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        trainer.step(*next(feed))
+        _step(trainer, feed)
         first.record()
         for _ in range(WINDOW):
-            trainer.step(*next(feed))
+            _step(trainer, feed)
         last.record()
         torch.cuda.synchronize()
         return first.elapsed_time(last) / WINDOW

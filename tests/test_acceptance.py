@@ -5,7 +5,6 @@ how long anything takes: a program is ended when it has written what the test wa
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from steps import consumers, equality, goals, gpu_tests, ncu, rates, rehearsal, 
 from steps.seen import NotInstalledError, Seen, read, write
 
 import gpurender as gr
-from gpurender import bench, files
+from gpurender import bench
 
 HEAD = f"""
 import os, signal, subprocess, sys, time
@@ -42,14 +41,19 @@ seen = Seen(file, sys.argv[2])
 
 def grandchild():
     # deaf to SIGTERM, and it says so before anybody goes on
-    words = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(999)"
+    words = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(999)"
     child = subprocess.Popen([sys.executable, "-c", words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     child.stdout.readline()
     return child.pid
 """
 PROGRAMS = {
     "good": "seen.row({'value': 1}); seen.note(outcome='passed')",
-    "hangs": "print('before'); seen.row({'value': 1}); seen.row({'pids': [os.getpid(), grandchild()]}); time.sleep(999)",
+    "hangs": """
+        print('before')
+        seen.row({'value': 1})
+        seen.row({'pids': [os.getpid(), grandchild()]})
+        time.sleep(999)
+    """,
     "exits": "seen.row({'value': 1}); os._exit(3)",
     "segfault": "seen.row({'value': 1}); os.kill(os.getpid(), signal.SIGSEGV)",
     "leaves": "seen.row({'pids': [grandchild()]}); seen.note(outcome='passed')",
@@ -103,13 +107,13 @@ def rows_of(file, name):
     return read(file)["steps"].get(name, {}).get("rows", [])
 
 
-def ran(folder, parts, ended=lambda file: False):
-    """The result of parts named after their programs; each is ended when ``ended(file)``."""
+def ran(folder, parts, **ended):
+    """The result of parts named after their programs; one is ended when ``ended[its name](file)``."""
     file = acceptance.begin(folder, "first", {})
 
     def run(part, limit):
         log = file.with_name(f"{part.name}.log")
-        stop = When(lambda: ended(file))
+        stop = When(lambda: part.name in ended and ended[part.name](file))
         command = program(part.name, file, part.name)
         return groups.run_group(command, log=log, seconds=limit, stop=stop, folder=folder, variables={})
 
@@ -123,7 +127,7 @@ def short_grace(monkeypatch):
 
 
 def test_a_step_that_hangs_dies_with_its_children_and_the_next_one_runs(tmp_path):
-    result = ran(tmp_path / "out", ["hangs", "good"], lambda file: len(rows_of(file, "hangs")) == 2)
+    result = ran(tmp_path / "out", ["hangs", "good"], hangs=lambda file: len(rows_of(file, "hangs")) == 2)
     hung = result["steps"]["hangs"]
     assert (hung["outcome"], hung["rows"][0]) == ("cut", {"value": 1})
     assert "before" in hung["tail"]
@@ -150,7 +154,7 @@ def test_a_step_that_crashes_keeps_its_rows_and_the_next_one_runs(tmp_path, name
 
 def test_half_a_row_is_no_row(tmp_path):
     folder = tmp_path / "out"
-    result = ran(folder, ["half", "good"], lambda file: (folder / "written").exists() and "good" not in read(file)["steps"])
+    result = ran(folder, ["half", "good"], half=lambda file: (folder / "written").exists())
     half = result["steps"]["half"]
     assert (half["outcome"], half["rows"][0], len(half["rows"])) == ("cut", {"value": 1}, 2)
     assert not alive(half["rows"][1]["pids"][0])
@@ -166,21 +170,20 @@ def test_a_program_is_ended_at_its_limit(tmp_path):
     assert (tmp_path / "log").read_text() == "7\n"
 
 
-DRIVER = """
-import sys
+DRIVER = f"""
+import json, sys
 from pathlib import Path
-sys.path[:0] = [{root!r}, {tests!r}, {root!r} + "/bench"]
-import test_acceptance as own
-from test_acceptance import acceptance, groups, Part
-file = acceptance.begin(Path(sys.argv[1]), "first", {{}})
-stop = groups.Stop()
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "bench")!r}]
+import acceptance, groups
+folder, commands = Path(sys.argv[1]), json.loads(sys.argv[2])
+file, stop = acceptance.begin(folder, "first", {{}}), groups.Stop()
 stop.catch()
 
 def run(part, limit):
-    return groups.run_group(own.program(part.name, file, part.name), log=file.with_name(part.name + ".log"),
-                            seconds=limit, stop=stop, folder=file.parent, variables={{}})
+    log = folder / (part.name + ".log")
+    return groups.run_group(commands[part.name], log=log, seconds=limit, stop=stop, folder=folder, variables={{}})
 
-parts = [Part(name, 1000.0, "tiny") for name in ("good", "hangs", "exits")]
+parts = [acceptance.Part(name, 1000.0, "tiny") for name in commands]
 acceptance.perform(file, parts, acceptance.budget(parts), run, stop)
 """
 
@@ -188,8 +191,8 @@ acceptance.perform(file, parts, acceptance.budget(parts), run, stop)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_ended_midway_has_lost_nothing(tmp_path, number):
     file = tmp_path / "out/first.json"
-    words = DRIVER.format(root=str(ROOT), tests=str(ROOT / "tests"))
-    driver = subprocess.Popen([sys.executable, "-c", words, str(file.parent)], cwd=tmp_path)
+    commands = json.dumps({name: program(name, file, name) for name in ("good", "hangs", "exits")})
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(file.parent), commands], cwd=tmp_path)
     until(lambda: file.exists() and len(rows_of(file, "hangs")) == 2)
     driver.send_signal(number)
     assert driver.wait(60) == (-number if number == signal.SIGKILL else 0)
@@ -209,7 +212,7 @@ def test_a_run_that_is_ended_midway_has_lost_nothing(tmp_path, number):
 @pytest.mark.parametrize("seconds", [None, 60.0, 1000.0])
 @pytest.mark.parametrize("used", [1.0, 0.5, 0.0])
 def test_limits_come_from_the_budget(tmp_path, command, seconds, used):
-    """All steps together take no more than the budget, whatever each takes of its limit; what one leaves goes to others."""
+    """All steps together take no more than the budget, whatever each takes; what one leaves goes to those behind."""
     parts = acceptance.PLANS[command]
     seconds = acceptance.budget(parts) if seconds is None else seconds
     file, now, limits = acceptance.begin(tmp_path, command, {}), [0.0], []
@@ -217,14 +220,13 @@ def test_limits_come_from_the_budget(tmp_path, command, seconds, used):
     def run(part, limit):
         limits.append(limit)
         now[0] += used * limit
-        return None
 
     result = acceptance.perform(file, parts, seconds, run, groups.Stop(), clock=lambda: now[0])
     assert now[0] <= seconds - acceptance.END + 1e-6
     shares = [part.share * (seconds - acceptance.END) / (acceptance.budget(parts) - acceptance.END) for part in parts]
     begun = [share for part, share in zip(parts, shares, strict=True) if "limit" in result["steps"][part.name]]
     assert all(limit >= share - 1e-6 for limit, share in zip(limits, begun, strict=True))
-    if used == 1.0:
+    if used == 1.0 and len(limits) == len(parts):
         assert limits == pytest.approx(begun)
     if used == 0.0:
         assert limits[-1] == pytest.approx(seconds - acceptance.END)
@@ -278,7 +280,7 @@ def test_a_real_step_runs_in_a_process_of_its_own(tmp_path):
     assert result["steps"]["soak"]["outcome"] == "passed"
     assert [row["batches"] for row in result["steps"]["soak"]["rows"]] == list(range(3, 61, 3))
     assert result["environment"]["torch"]
-    assert result["summary"][0].startswith("soak      passed")
+    assert result["summary"][1].startswith("soak      passed")
     assert '"batches": 60' in (tmp_path / "out/soak.log").read_text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["full.json", "soak.log"]
 
@@ -384,6 +386,7 @@ def test_a_summary_names_what_failed_and_what_was_measured():
 
 
 RASTER = {"stage": "raster", "image_size": 512}
+LOADER = {"stage": "loader", "image_size": 224}
 
 
 @pytest.mark.parametrize(
@@ -394,11 +397,11 @@ RASTER = {"stage": "raster", "image_size": 512}
         (RASTER | {"recipe": "fractaldb-100k-512", "points": 100_000, "cached": False}, 2e6, 5.7e6),
         ({"stage": "raster", "image_size": 362, "recipe": "fractaldb-1k", "points": 200_000}, None, 2.85e6),
         (RASTER | {"recipe": "visualatom-1k", "points": None}, 1e6, 4.8e12 / 2**18),
-        ({"stage": "loader", "image_size": 224, "recipe": "onepfrac-1k", "augment": "crop", "kept": True}, 2.5e6, 4.8e12 / 301_056),
-        ({"stage": "loader", "image_size": 224, "recipe": "visualatom-1k", "augment": "crop", "kept": False}, None, 4.8e12 / 301_056),
-        ({"stage": "loader", "image_size": 224, "recipe": "fractaldb-1k", "augment": "deit", "kept": True}, 1e6, 4.8e12 / 301_056),
-        ({"stage": "loader", "image_size": 224, "recipe": "visualatom-1k", "augment": "deit"}, 6e5, 4.8e12 / 301_056),
-        ({"stage": "augment", "image_size": 224, "recipe": "onepfrac-1k", "augment": "deit"}, None, 4.8e12 / 301_056),
+        (LOADER | {"recipe": "onepfrac-1k", "augment": "crop", "kept": True}, 2.5e6, 4.8e12 / 301_056),
+        (LOADER | {"recipe": "visualatom-1k", "augment": "crop", "kept": False}, None, 4.8e12 / 301_056),
+        (LOADER | {"recipe": "fractaldb-1k", "augment": "deit", "kept": True}, 1e6, 4.8e12 / 301_056),
+        (LOADER | {"recipe": "visualatom-1k", "augment": "deit"}, 6e5, 4.8e12 / 301_056),
+        (LOADER | {"stage": "augment", "recipe": "onepfrac-1k", "augment": "deit"}, None, 4.8e12 / 301_056),
     ],
 )  # fmt: skip
 def test_drawn_and_kept_have_goals_of_their_own(row, goal, limit):
@@ -446,7 +449,7 @@ def test_canvases_and_batches_are_compared(monkeypatch):
     assert equality.compare_canvases("tiny", TINY, 5, "cpu") == 10
     assert equality.compare_batches("tiny", TINY, "cpu") == 3
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.flip(-1))  # the GPU mirrors its images
-    with pytest.raises(AssertionError, match=r"tiny, epoch 0, as kept: samples \[0"):
+    with pytest.raises(AssertionError, match=r"tiny, epoch 0, as kept: samples \[\d"):
         equality.compare_canvases("tiny", TINY, 5, "cpu")
     with pytest.raises(AssertionError, match="tiny"):
         equality.compare_batches("tiny", TINY, "cpu")
@@ -458,7 +461,8 @@ def test_all_differences_are_reported_together(seen, monkeypatch):
     monkeypatch.setattr(equality, "compare_batches", lambda *given: 0)
 
     def canvases(name, recipe, count, device):
-        assert name == "two", f"{name}: sample 7"
+        if name != "two":
+            raise AssertionError(f"{name}: sample 7")
         return 4
 
     monkeypatch.setattr(equality, "compare_canvases", canvases)
@@ -609,7 +613,7 @@ def test_the_tests_marked_gpu_are_found_and_run_beside_each_other(tmp_path):
     assert "tests/test_order.py" not in found
     words = gpu_tests.command(tmp_path / "tests.xml", several=True, all_of_them=False)
     assert f"--junitxml={tmp_path / 'tests.xml'}" in words
-    assert words[words.index("-m", 2) + 1 :][:1] == ["pytest"] or words[1:3] == ["-m", "pytest"]
+    assert set(found) <= set(words)
     file, name = gpu_tests.SLOW.split("::")
     assert f"def {name.split('[')[0]}(" in (ROOT / file).read_text()
     assert gpu_tests.SLOW in words
@@ -623,8 +627,8 @@ def test_outcomes_of_tests_are_counted_as_they_come_and_failures_named(seen, mon
     </testsuite></testsuites>"""
 
     def run(command, *, on_line, **variables):
-        for line in ("tests/test_a.py::test_x PASSED\n", "[gw1] [ 3%] FAILED tests/test_a.py::test_y[3] \n", "passed\n"):
-            on_line(line)
+        for line in ("tests/test_a.py::test_x PASSED", "[gw1] [ 3%] FAILED tests/test_a.py::test_y[3]", "passed"):
+            on_line(line + "\n")
         assert read(seen.file)["steps"]["step"]["counts"] == {"passed": 1, "failed": 1}
         seen.file.with_name("tests.xml").write_text(xml)
         return 1, "1 failed"

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from steps.seen import Seen
 
 import gpurender as gr
+from steps.seen import Seen
 
 Sums = list[torch.Tensor]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from steps.seen import Seen
 
 import gpurender as gr
 from gpurender.progress import progress
+from steps.seen import Seen
 
 
 def small_recipes() -> dict[str, gr.Recipe]:

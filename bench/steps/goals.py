@@ -62,8 +62,8 @@ def limit_of(row: dict[str, Any], gpu: str) -> float | None:
 def judged(row: dict[str, Any], gpu: str) -> dict[str, Any]:
     """A row of a table beside its goal and its limit."""
     rate, goal, limit = row["images_per_second"]["median"], goal_of(row), limit_of(row, gpu)
-    verdict = {} if goal is None else {"goal": goal, "verdict": "met" if rate >= goal else "missed"}
-    return row | {"percent_of_goal": percent(rate, goal), "limit": limit, "percent_of_limit": percent(rate, limit)} | verdict
+    row = row | {"percent_of_goal": percent(rate, goal), "limit": limit, "percent_of_limit": percent(rate, limit)}
+    return row if goal is None else row | {"goal": goal, "verdict": "met" if rate >= goal else "missed"}
 
 
 def judged_step(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ SLOW = "tests/test_chaos_game_cuda.py::test_the_gpu_draws_the_reference[7-2048]"
 
 
 def gpu_tests(seen: Seen) -> None:
-    """Run them, none of which may be skipped for want of a GPU; counts as they come, then a row for each that failed."""
+    """Run them, none of which may be skipped for want of a GPU: counts as they come, then a row a failure."""
     counts: dict[str, int] = {}
 
     def heard(line: str) -> None:
@@ -24,7 +24,8 @@ def gpu_tests(seen: Seen) -> None:
 
     xml = seen.file.with_name("tests.xml") if seen.file is not None else None
     variables = {} if seen.device == "cpu" else {"GPURENDER_REQUIRE_CUDA": "1"}
-    status, text = run(command(xml, several=seen.size != "tiny", all_of_them=seen.size == "long"), on_line=heard, **variables)
+    words = command(xml, several=seen.size != "tiny", all_of_them=seen.size == "long")
+    status, text = run(words, on_line=heard, **variables)
     if xml is not None and xml.is_file():
         for row in failures(xml):
             seen.row(row)
@@ -33,7 +34,7 @@ def gpu_tests(seen: Seen) -> None:
 
 
 def command(xml: Path | None, *, several: bool, all_of_them: bool) -> list[str]:
-    """pytest on the files that have such tests; several processes and a limit for each test where these are installed."""
+    """pytest on the files that have such tests; in several processes, and with a limit a test, where these can be."""
     words = [sys.executable, "-m", "pytest", "-v", "-m", "gpu", "-p", "no:cacheprovider", *files()]
     if several and find_spec("xdist") is not None:
         words += ["-n", "6", "--dist", "loadfile"]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from steps.seen import Seen
 
 import gpurender as gr
 from gpurender import bench
+from steps.seen import Seen
 
 QUERY = "name,clocks.sm,clocks.max.sm,clocks.mem,power.draw,temperature.gpu"
 CASES = (("crop", False), ("deit", False), ("crop", True))  # policy; fresh: everything is drawn, nothing kept
@@ -38,8 +38,9 @@ def kernels(seen: Seen) -> None:
 def batch_of(name: str, recipe: gr.Recipe, augment: str, fresh: bool, batch_size: int, device: str) -> dict[str, Any]:
     """The row of one kind of batch.
 
-    ``plain_us``: kernel name to microseconds and launches, of a batch launched kernel by kernel. ``plain_sum_us``: all of
-    them. ``batch_us``: from batch to batch where they come from the graph, back to back, with the copy of what it made.
+    ``plain_us``: kernel name to microseconds and launches, of a batch launched kernel by kernel. ``plain_sum_us``: all
+    of them. ``batch_us``: from batch to batch where they come from the graph, back to back, with the copy of what it
+    made.
     """
     loader = gr.DataLoader(
         recipe, batch_size=batch_size, augment=bench.named(augment), shuffle=True, device=device, fresh=fresh,

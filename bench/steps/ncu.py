@@ -1,4 +1,4 @@
-"""Nsight Compute: issue slots, shared memory, occupancy, what warps wait for, and how evenly the schedulers are loaded."""
+"""Nsight Compute: issue slots, shared memory, occupancy, what warps wait for, how even the schedulers' loads are."""
 
 import csv
 import sys

@@ -5,12 +5,12 @@ from typing import Any
 
 import augmentation
 import torch
-from steps import goals
-from steps.seen import Seen
 
 import gpurender as gr
 from gpurender import bench
 from gpurender.timing import spread, time_batches
+from steps import goals
+from steps.seen import Seen
 
 PRESETS = ("onepfrac-1k", "visualatom-1k", "fractaldb-1k")
 LARGE = ("onepfrac-21k", "visualatom-21k")

@@ -50,6 +50,10 @@ def _captured(step: Callable[[], torch.Tensor]) -> tuple[Graph, torch.Tensor]:
     return graph, graph.result
 
 
+def _nothing(*arguments: Any) -> None:
+    """What a machine without streams has to do for them."""
+
+
 @contextlib.contextmanager
 def stand_ins() -> Iterator[None]:
     """``torch.cuda`` as far as steps use it themselves; the library sees a machine without a GPU."""
@@ -57,13 +61,13 @@ def stand_ins() -> Iterator[None]:
 
     cuda = {
         "Event": Event, "Stream": Stream, "current_stream": Stream, "stream": contextlib.nullcontext,
-        "_sleep": lambda cycles: None, "synchronize": lambda: None, "get_device_name": lambda: "no GPU: a rehearsal",
+        "_sleep": _nothing, "synchronize": _nothing, "get_device_name": lambda: "no GPU: a rehearsal",
         "memory_allocated": lambda: 0, "memory_reserved": lambda: 0, "current_device": lambda: 0,
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         for name, stand_in in cuda.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
-        stack.enter_context(mock.patch.object(torch.Tensor, "record_stream", lambda tensor, stream: None))
+        stack.enter_context(mock.patch.object(torch.Tensor, "record_stream", _nothing))
         stack.enter_context(mock.patch.object(consumers, "captured", _captured))
         compiled = torch.compile  # traces, and leaves the machine code, which takes a minute, away
         stack.enter_context(mock.patch.object(torch, "compile", lambda step: compiled(step, backend="eager")))

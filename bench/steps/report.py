@@ -3,15 +3,17 @@
 import json
 from typing import Any
 
+NOTES = ("copies", "counts", "known_races", "log_messages")  # fields of a step, beside its rows
+
 
 def summary(result: dict[str, Any]) -> list[str]:
     """The lines: each step with its outcome, and what it measured below it."""
-    lines = []
+    lines = ["a rehearsal on a CPU: no figure means anything"] if result.get("rehearsal") else []
     for name, seen in result["steps"].items():
         took = f"{seen['seconds']:>6.1f} s" if "seconds" in seen else ""
         said = [seen["error"].strip().splitlines()[0][:200]] if seen.get("error") else []
         said += [f"left out: {', '.join(seen['left_out'])}"] if seen.get("left_out") else []
-        said += [f"{key}: {json.dumps(seen[key])[:300]}" for key in ("copies", "counts", "log_messages") if seen.get(key)]
+        said += [f"{key}: {json.dumps(seen[key])[:300]}" for key in NOTES if seen.get(key)]
         lines.append(f"{name:<10}{seen['outcome']:<9}{took} {'; '.join(said)}".rstrip())
         lines += [f"  {line(row)}" for row in seen.get("rows", [])]
     return lines
@@ -34,7 +36,9 @@ def _rate(row: dict[str, Any]) -> str:
         low, high = row["overhead_interval_percent"]
         ahead = "" if row.get("prefetch_factor") is None else f", prefetch_factor {row['prefetch_factor']}"
         said += f", {row['model']}{ahead}: {row['overhead_percent']:+} % a step ({low:+} to {high:+})"
-    said += "".join(f", {row[key]} % of the {key[11:]}" for key in ("percent_of_goal", "percent_of_limit") if row.get(key))
+    said += "".join(
+        f", {row[f'percent_of_{of}']} % of the {of}" for of in ("goal", "limit") if row.get(f"percent_of_{of}")
+    )
     return said + (f": {row['verdict']}" if "verdict" in row else "")
 
 

@@ -33,7 +33,8 @@ for name, recipe in recipes.items():
     print("RAN", name, "batches", flush=True)
 """
 RACE = re.compile(
-    r"Race reported between (?P<first>\w+) access at (?P<here>[^\n]+)\n=+\s+and (?P<second>\w+) access at (?P<there>[^\n]+)"
+    r"Race reported between (?P<first>\w+) access at (?P<here>[^\n]+)\n"
+    r"=+\s+and (?P<second>\w+) access at (?P<there>[^\n]+)"
 )
 # Races that are meant, because every order of execution gives the same bytes; racecheck reports them all the same.
 KNOWN = {

@@ -1,4 +1,4 @@
-"""What a step of the acceptance run has seen so far: its place in the result file, which is replaced after every row."""
+"""What a step of the acceptance run has seen so far: its place in the result file, replaced after every row."""
 
 import json
 import time

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import torch
-from steps.seen import Seen
 
 import gpurender as gr
 from gpurender import bench
+from steps.seen import Seen
 
 
 def soak(seen: Seen) -> None:

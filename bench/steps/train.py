@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 
 import torch
-from steps import goals
-from steps.rates import PRESETS
-from steps.seen import Seen
-from steps.tools import run
 
 import gpurender as gr
 from gpurender import bench, training
 from gpurender.timing import spread
+from steps import goals
+from steps.rates import PRESETS
+from steps.seen import Seen
+from steps.tools import run
 
 MODELS = (("vit_tiny_patch16_224", 512), ("vit_small_patch16_224", 256))
 TINY_MODEL = "test_resnet"
@@ -49,13 +49,13 @@ LOSS = re.compile(r"step\s+(\d+)\s+loss\s+([\d.]+|nan|inf)\b.*?\s([\d.,]+) image
 
 
 def pretrain(seen: Seen) -> None:
-    """ViT-Tiny on onepfrac-1k with DeiT in bfloat16, by examples/pretrain.py, for as long as there is time: the loss must
-    be finite, and lower at the end than at the beginning.
+    """ViT-Tiny on onepfrac-1k with DeiT in bfloat16, by examples/pretrain.py, for as long as there is time: the loss
+    must be finite, and lower at the end than at the beginning.
     """
     if not seen.enough(25.0, "pretrain"):
         return
     model, size = seen.pick((TINY_MODEL, 4), MODELS[0], MODELS[0])
-    steps = seen.pick(12, int(25 * seen.left()), min(20_000, int(25 * seen.left())))  # at most; the clock ends it sooner
+    steps = seen.pick(12, int(25 * seen.left()), int(25 * seen.left()))  # the clock may end it sooner
     command = [
         "examples/pretrain.py", "--recipe", "onepfrac-1k", "--model", model, "--augment", "deit", "--batch-size",
         str(size), "--steps", str(steps), "--log-every", str(seen.pick(2, 50, 50)), "--save-every", str(steps),
