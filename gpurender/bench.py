@@ -42,7 +42,7 @@ def measure(
         on_row: called with the result so far as soon as a row has been added to it.
 
     Returns:
-        ``{"environment": …, "rows": […]}`` as DESIGN section 3 lays it out. On a GPU a recipe whose point sets are kept
+        ``{"environment": …, "rows": […]}``, whose fields ``bench/README.md`` explains. On a GPU a recipe whose point sets are kept
         (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
 
     Raises:
@@ -173,7 +173,8 @@ def train(
     """The row of stage ``train``: a step with the loader against the same step on one batch that stays.
 
     Args:
-        recipe: drawn and augmented to 224 pixels, shuffled.
+        recipe: drawn and augmented to 224 pixels, shuffled; an incomplete last batch is left out, because its step
+            would be shorter than the one it is compared with.
         policy: the augmentation.
         model: timm's name.
         device, batch_size, seconds: as for :func:`measure`; both loops are measured for so many seconds.
@@ -188,13 +189,14 @@ def train(
 
     loader = DataLoader(
         recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
-        dtype=torch.bfloat16, prefetch_factor=prefetch_factor,
+        dtype=torch.bfloat16, prefetch_factor=prefetch_factor, drop_last=len(recipe) >= batch_size,
     )  # fmt: skip
     feed = endless(loader)
+    first = next(feed)
     trainer = training.Trainer(model, classes=recipe.classes, image_size=IMAGE_SIZE, device=device)
     if devices.on_gpu(device):
         torch.cuda.reset_peak_memory_stats(device)
-    times = training.step_times(trainer, {"cached": itertools.repeat(next(feed)), "loader": feed}, device, seconds)
+    times = training.step_times(trainer, {"cached": itertools.repeat(first), "loader": feed}, device, seconds)
     step, cached = float(np.median(times["loader"])), float(np.median(times["cached"]))
     low, high = paired_percent(times["loader"], times["cached"])
     return {
@@ -204,7 +206,7 @@ def train(
         "stage": "train",
         "image_size": IMAGE_SIZE,
         "dtype": "bfloat16",
-        "images_per_second": spread([1e3 * batch_size / ms for ms in times["loader"]], 1),
+        "images_per_second": spread([1e3 * len(first[0]) / ms for ms in times["loader"]], 1),
         "host_ms": None,  # not told apart from the model's
         "device_ms": None,
         "peak_mib": peak_mib(device),

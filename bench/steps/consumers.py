@@ -109,5 +109,5 @@ def captured(step: Callable[[], torch.Tensor]) -> tuple[Any, torch.Tensor]:
 
 
 CONSUMERS: dict[str, Callable[[Any], Sums]] = {
-    "keeps all": keeps_all, "is late": is_late, "compiles": compiles, "replays": replays,
+    "keeps all": keeps_all, "is late": is_late, "replays": replays, "compiles": compiles,
 }  # fmt: skip

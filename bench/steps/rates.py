@@ -39,24 +39,19 @@ def measured(
     """The rows of one ``gpurender bench``, each handed on when it is there."""
     if not seen.enough(3.0 + 2.0 * seconds * len(stages), f"{name} {augment} {batch_size}"):
         return
-    gpu = torch.cuda.get_device_name()
+    gpu, kept = torch.cuda.get_device_name(), bench.keeps_bitmaps(gr.Renderer(recipe, seen.device))
 
     def add(result: dict[str, Any]) -> None:
         row = result["rows"][-1] | {"recipe": name}
         if row["stage"] == "raster":
             row["points"] = getattr(recipe, "points", None)
         else:
-            row["kept"] = keeps(recipe, seen.device)
+            row["kept"] = kept
         seen.row(goals.judged(row, gpu))
 
     bench.measure(
         recipe, device=seen.device, batch_size=batch_size, seconds=seconds, augment=augment, stages=stages, on_row=add
     )
-
-
-def keeps(recipe: gr.Recipe, device: str) -> bool:
-    """Whether a loader of the recipe draws from what it keeps in the GPU's memory."""
-    return bench.keeps_bitmaps(gr.Renderer(recipe, device))
 
 
 def augment(seen: Seen) -> None:

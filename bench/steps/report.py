@@ -36,9 +36,8 @@ def _rate(row: dict[str, Any]) -> str:
         low, high = row["overhead_interval_percent"]
         ahead = "" if row.get("prefetch_factor") is None else f", prefetch_factor {row['prefetch_factor']}"
         said += f", {row['model']}{ahead}: {row['overhead_percent']:+} % a step ({low:+} to {high:+})"
-    said += "".join(
-        f", {row[f'percent_of_{of}']} % of the {of}" for of in ("goal", "limit") if row.get(f"percent_of_{of}")
-    )
+    for of in ("goal", "limit"):
+        said += f", {row[f'percent_of_{of}']} % of the {of}" if row.get(f"percent_of_{of}") else ""
     return said + (f": {row['verdict']}" if "verdict" in row else "")
 
 

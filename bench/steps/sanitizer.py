@@ -8,7 +8,9 @@ from steps.seen import NotInstalledError, Seen
 from steps.tools import find, run
 
 SMALL_BATCHES = """
-import sys, torch, gpurender as gr
+import sys, time
+end = time.monotonic() + float(sys.argv[2])
+import torch, gpurender as gr
 device = sys.argv[1]
 recipes = {
     "onepfrac": gr.OnePFrac(classes=9, instances=3, points=9000, image_size=96, fill_rate=0.0),
@@ -21,6 +23,9 @@ policies = (
     gr.augment.DeiT.visualatom(auto_augment="rand-m9-n5-mstd2-p0.9", re_mode="rand", mixup_mode="elem"),
 )
 for name, recipe in recipes.items():
+    if time.monotonic() > end:
+        print("LEFT", name, flush=True)
+        continue
     for cache in (0, 1 << 28):
         gr.Renderer(recipe, device, cache_bytes=cache)(range(12))
     if device != "cpu":
@@ -64,13 +69,15 @@ def racecheck(seen: Seen) -> None:
 
 
 def checked(seen: Seen, tool: str, *options: str) -> tuple[int, str]:
-    """Run the small batches under a tool; a row for each part that has run."""
+    """Run the small batches under a tool, the last begun in half of the time; a row for each part that has run."""
 
     def heard(line: str) -> None:
         if line.startswith("RAN "):
             seen.row({"ran": line.removeprefix("RAN ").strip()})
+        elif line.startswith("LEFT "):
+            seen.note(left_out=[*seen.found.get("left_out", []), line.removeprefix("LEFT ").strip()])
 
-    program = [sys.executable, "-c", SMALL_BATCHES, seen.device]
+    program = [sys.executable, "-c", SMALL_BATCHES, seen.device, str(0.5 * seen.left())]
     try:
         program = [find("compute-sanitizer"), "--tool", tool, *options, *program]
     except NotInstalledError:

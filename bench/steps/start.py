@@ -15,12 +15,13 @@ FIRST_BATCH = """
 import sys, time
 begin, device, size = float(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 import torch, gpurender as gr
+imported = time.time() - begin
 dtype = torch.float32 if device == "cpu" else torch.float16
 policy = gr.augment.DeiT()
 loader = gr.DataLoader("onepfrac-1k", batch_size=size, augment=policy, shuffle=True, device=device, dtype=dtype)
 images, targets = next(iter(loader))
 assert bool(torch.isfinite(images).all())  # waits for the device
-print("first batch after", time.time() - begin)
+print("first batch after", time.time() - begin, "imports", imported)
 """
 
 
@@ -33,10 +34,11 @@ def first_batches(seen: Seen) -> None:
         kept = kept_files()
         command = [sys.executable, "-c", FIRST_BATCH, str(time.time()), seen.device, str(seen.pick(8, 256, 256))]
         status, text = run(command)
-        took = re.search(r"^first batch after (.+)$", text, re.MULTILINE)
+        took = re.search(r"^first batch after (\S+) imports (\S+)$", text, re.MULTILINE)
         if status or took is None:
             raise AssertionError(f"exit {status}: {text[-2000:]}")
-        seen.row({"start": name, "kept_files": kept} | goals.judged_seconds(float(took[1]), goal))
+        row = {"start": name, "kept_files": kept, "imports": round(float(took[2]), 3)}
+        seen.row(row | goals.judged_seconds(float(took[1]), goal))
 
 
 def kept_files() -> dict[str, int]:

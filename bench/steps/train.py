@@ -13,12 +13,12 @@ import gpurender as gr
 from gpurender import bench, training
 from gpurender.timing import spread
 from steps import goals
-from steps.rates import PRESETS
 from steps.seen import Seen
 from steps.tools import run
 
 MODELS = (("vit_tiny_patch16_224", 512), ("vit_small_patch16_224", 256))
 TINY_MODEL = "test_resnet"
+PRESETS = ("onepfrac-21k", "visualatom-1k", "fractaldb-1k")  # each of many batches, so that one can be drawn ahead
 
 
 def train(seen: Seen) -> None:
