@@ -42,8 +42,8 @@ def measure(
         on_row: called with the result so far as soon as a row has been added to it.
 
     Returns:
-        ``{"environment": …, "rows": […]}``, whose fields ``bench/README.md`` explains. On a GPU a recipe whose point sets are kept
-        (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
+        ``{"environment": …, "rows": […]}``, whose fields ``bench/README.md`` explains. On a GPU a recipe whose point
+        sets are kept (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
