@@ -102,7 +102,7 @@ def perform(
             seen.update(file, part.name, {"outcome": "left out", "error": why})
             continue
         seen.update(file, part.name, {"outcome": "running", "limit": round(limit, 1), "log": f"{part.name}.log"})
-        print(f"{part.name:<10}begins, {limit:.0f} s at most", flush=True)
+        _say(f"{part.name:<10}begins, {limit:.0f} s at most")
         begin = clock()
         status = run(part, limit)
         _clean(file.parent)
@@ -133,6 +133,12 @@ def _tail(log: Path) -> str:
         printed.seek(max(0, os.fstat(printed.fileno()).st_size - TAIL))
         return printed.read().decode("utf-8", "replace")
     return ""
+
+
+def _say(text: str) -> None:
+    """Print, where somebody still listens: the run goes on without."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def _clean(folder: Path) -> None:
@@ -267,8 +273,8 @@ def watch(file: Path, parts: Sequence[Part], seconds: float, rehearse: bool) -> 
         )  # fmt: skip
 
     result = perform(file, parts, seconds - (time.monotonic() - start), run, stop)
-    print("\n".join(report.summary(result)), flush=True)
-    print(f"{file}: {time.monotonic() - start:.0f} of {seconds:.0f} s")
+    _say("\n".join(report.summary(result)))
+    _say(f"{file}: {time.monotonic() - start:.0f} of {seconds:.0f} s")
     return 0 if all(step["outcome"] in ("passed", "left out") for step in result["steps"].values()) else 1
 
 

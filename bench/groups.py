@@ -20,9 +20,10 @@ class Stop:
         self.signal: int | None = None
 
     def catch(self) -> None:
-        """Take SIGTERM, SIGINT and SIGHUP as a wish to end soon, instead of ending."""
+        """Take SIGTERM, SIGINT and, unless it is ignored (nohup), SIGHUP as a wish to end soon, instead of ending."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._note)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: object) -> None:
         self.signal = number
@@ -87,10 +88,12 @@ def _signal(group: int, number: int) -> bool:
 
 
 def die_with_parent() -> None:
-    """End this process's whole group when the process that holds the other end of its standard input is gone.
+    """End the group that this process leads when the process that holds the other end of its standard input is gone.
 
     That one may be killed without a chance to end anything; a GPU must not stay taken.
     """
+    if os.getpgrp() != os.getpid():  # started by hand: the group is somebody else's
+        return
 
     def guard() -> None:
         with contextlib.suppress(OSError):

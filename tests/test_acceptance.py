@@ -5,6 +5,7 @@ how long anything takes: a program is ended when it has written what the test wa
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -150,6 +151,23 @@ def test_a_step_that_crashes_keeps_its_rows_and_the_next_one_runs(tmp_path, name
     assert (crashed["outcome"], crashed["rows"]) == ("failed", [{"value": 1}])
     assert f"status {int(status)} " in crashed["error"]
     assert result["steps"]["good"]["outcome"] == "passed"
+
+
+def test_a_run_goes_on_where_nobody_listens(tmp_path):
+    """Under nohup a closed terminal is no wish to end; and what is said into a closed pipe is not missed."""
+    file = tmp_path / "out/first.json"
+    commands = json.dumps({name: program(name, file, name) for name in ("hangs", "good")})
+    words = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + DRIVER
+    driver = subprocess.Popen(
+        [sys.executable, "-c", words, str(file.parent), commands], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    driver.stdout.close()
+    until(lambda: file.exists() and len(rows_of(file, "hangs")) == 2)
+    driver.send_signal(signal.SIGHUP)
+    os.kill(rows_of(file, "hangs")[1]["pids"][0], signal.SIGKILL)
+    driver.wait(60)
+    outcomes = {name: step["outcome"] for name, step in read(file)["steps"].items()}
+    assert outcomes == {"hangs": "failed", "good": "passed"}
 
 
 def test_half_a_row_is_no_row(tmp_path):
@@ -545,6 +563,8 @@ def test_races_that_are_meant_are_told_from_others():
     text = """========= COMPUTE-SANITIZER
 ========= Error: Race reported between Read access at 0x1a20 in chaos_game_grey
 =========     and Write access at 0x1a60 in chaos_game_grey [212 hazards]
+========= Error: Race reported between Write access at 0x1a60 in chaos_game_grey
+=========     and Write access at 0x1a60 in chaos_game_grey [1 hazards]
 =========
 ========= Error: Race reported between Write access at polyline_draw+0x2b0 in gpu.cu:180
 =========     and Write access at polyline_draw+0x2b0 in gpu.cu:180 [16 hazards]
@@ -558,9 +578,10 @@ def test_races_that_are_meant_are_told_from_others():
     known, other = sanitizer.races(text)
     assert list(known.values()) == [1, 1]
     assert set(known) == set(sanitizer.KNOWN)
-    assert len(other) == 2
-    assert "Read access at 0x90 in polyline_draw [4 hazards]" in other[0]
-    assert "resample" in other[1]
+    assert len(other) == 3
+    assert other[0].count("chaos_game_grey") == 2
+    assert "Read access at 0x90 in polyline_draw [4 hazards]" in other[1]
+    assert "resample" in other[2]
     assert sanitizer.races("========= RACECHECK SUMMARY: 0 hazards displayed") == ({}, [])
 
 
@@ -627,8 +648,10 @@ def test_outcomes_of_tests_are_counted_as_they_come_and_failures_named(seen, mon
     </testsuite></testsuites>"""
 
     def run(command, *, on_line, **variables):
-        for line in ("tests/test_a.py::test_x PASSED", "[gw1] [ 3%] FAILED tests/test_a.py::test_y[3]", "passed"):
-            on_line(line + "\n")
+        on_line("tests/test_a.py::test_x PASSED [ 3%]\n")
+        on_line("[gw1] [ 3%] FAILED tests/test_a.py::test_y[3]\n")
+        on_line("=== short test summary info ===\n")
+        on_line("FAILED tests/test_a.py::test_y[3] - pixel 7 differs\n")
         assert read(seen.file)["steps"]["step"]["counts"] == {"passed": 1, "failed": 1}
         seen.file.with_name("tests.xml").write_text(xml)
         return 1, "1 failed"

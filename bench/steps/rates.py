@@ -7,7 +7,7 @@ import augmentation
 import torch
 
 import gpurender as gr
-from gpurender import bench
+from gpurender import bench, devices
 from gpurender.timing import spread, time_batches
 from steps import goals
 from steps.seen import Seen
@@ -56,7 +56,7 @@ def measured(
 
 def augment(seen: Seen) -> None:
     """The table of each operation's cost, and the papers' policies on canvases that stay."""
-    device = torch.device(seen.device)
+    device = devices.resolve(seen.device)
     seconds, batch_size = seen.pick(0.0, 0.1, 0.5), seen.pick(2, 256, 256)
     for row in augmentation.policy_rows(device, batch_size, 4 * seconds):
         seen.row(row)

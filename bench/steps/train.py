@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 import gpurender as gr
-from gpurender import bench, training
+from gpurender import bench, devices, training
 from gpurender.timing import spread
 from steps import goals
 from steps.seen import Seen
@@ -39,7 +39,7 @@ def train(seen: Seen) -> None:
         if not seen.enough(3.0 * seconds + 4.0, f"{model} {name} {augment} prefetch_factor={factor}"):
             return
         row = bench.train(
-            gr.recipe(name), model, bench.named(augment), device=torch.device(seen.device), batch_size=size,
+            gr.recipe(name), model, bench.named(augment), device=devices.resolve(seen.device), batch_size=size,
             seconds=seconds, name=name, prefetch_factor=factor,
         )  # fmt: skip
         seen.row(goals.judged_step(row | {"augment": augment, "prefetch_factor": factor}))
@@ -84,7 +84,7 @@ def files(seen: Seen) -> None:
     from gpurender.export import export
 
     count, batch_size, workers = seen.pick(16, 2048, 10_240), seen.pick(4, 256, 256), seen.pick(2, 16, 16)
-    device = torch.device(seen.device)
+    device = devices.resolve(seen.device)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         export("visualatom-1k", folder, limit=count, device=seen.device)
