@@ -72,6 +72,7 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
     _signal(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     end = time.monotonic() + GRACE
     while _signal(process.pid, 0) and time.monotonic() < end:  # they give back a GPU when they are gone, not before
