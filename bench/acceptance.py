@@ -1,40 +1,202 @@
-"""Everything that must be seen on a GPU, in one command, and one JSON file of what was seen.
+"""Everything that must be seen on a GPU, within a budget of time, and a folder of what was seen.
 
-    python bench/acceptance.py [--quick] [--only STEP ...] [--out FILE]
+    python bench/acceptance.py first --out FOLDER     what tells most: does it run, is it equal, how fast is it
+    python bench/acceptance.py second --out FOLDER    profiles, consumers, tests, memory checks, training
+    python bench/acceptance.py full --out FOLDER      all steps at length, for a machine of one's own
 
-Steps: tests, equality, sanitizer, consumers, table, augment, sweep, search, profile, train, files, soak. Each runs in a
-process of its own: one that fails, crashes or hangs is recorded with its error, and the others go on. Exit status 1 if
-any failed. On an H200 all but the soak should fit ten minutes (``--quick``: a few); the soak may take eight more.
+`--seconds N` sets another budget, `--only STEP ...` takes some of the steps. Each step runs in a process of its own and
+gets its share of what is left of the budget; then it is ended, with all that it started. FOLDER receives a JSON file of
+the command's name, which is replaced whenever a row has been measured, and what each step printed. A run that is
+killed has lost nothing that it had measured. `--rehearse` runs the steps on a CPU, with little of everything.
 """
 
 import argparse
-import functools
-import json
+import contextlib
+import importlib
 import logging
-import subprocess
+import os
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]  # runs in a checkout, installed or not
 
-import torch  # noqa: E402
-from steps import STEPS, NotInstalledError  # noqa: E402
+import groups  # noqa: E402
+import steps  # noqa: E402
+from steps import report, seen  # noqa: E402
 
-from gpurender.environment import environment  # noqa: E402
-from gpurender.files import check_writable  # noqa: E402
+from gpurender import files  # noqa: E402
 
-Step = Callable[[bool], dict[str, Any]]
-PATIENCE = 590  # seconds for a step
+END = 8.0  # seconds of a budget that are kept for the last step's death and for the summary
+LEAST = 3.0  # seconds without which a step is not begun
+TAIL = 3000  # characters of a log that stand in the result of a step that did not pass
+
+
+class Part(NamedTuple):
+    """A step of a plan: its name, its share of the budget in seconds, and how much it measures."""
+
+    name: str
+    share: float
+    size: str
+
+
+# In the order of what they teach. The shares of a plan and END are its budget; what a step leaves goes to those behind.
+PLANS: dict[str, tuple[Part, ...]] = {
+    "first": (
+        Part("start", 75, "short"), Part("doctor", 50, "short"), Part("kernels", 40, "short"),
+        Part("equality", 45, "short"), Part("table", 52, "short"), Part("search", 32, "short"),
+        Part("train", 28, "short"),
+    ),
+    "second": (
+        Part("profile", 60, "short"), Part("consumers", 45, "short"), Part("tests", 130, "short"),
+        Part("memcheck", 62, "short"), Part("train", 90, "long"), Part("table", 50, "short"),
+        Part("pretrain", 35, "short"),
+    ),
+    "full": (
+        Part("start", 120, "long"), Part("doctor", 120, "long"), Part("kernels", 120, "long"),
+        Part("equality", 400, "long"), Part("table", 400, "long"), Part("search", 200, "long"),
+        Part("train", 400, "long"), Part("profile", 200, "long"), Part("consumers", 120, "long"),
+        Part("tests", 600, "long"), Part("memcheck", 300, "long"), Part("racecheck", 600, "long"),
+        Part("augment", 120, "long"), Part("sweep", 200, "long"), Part("files", 200, "long"),
+        Part("pretrain", 400, "long"), Part("soak", 592, "long"),
+    ),
+}  # fmt: skip
+
+
+def budget(parts: Sequence[Part]) -> float:
+    """Seconds that a plan takes unless it is told otherwise."""
+    return sum(part.share for part in parts) + END
+
+
+def limit_of(parts: Sequence[Part], left: float) -> float:
+    """Seconds that the first of the parts may take, of those that are left for all of them."""
+    return max(0.0, left) * parts[0].share / sum(part.share for part in parts)
+
+
+Run = Callable[[Part, float], int | None]
+
+
+def perform(
+    file: Path, parts: Sequence[Part], seconds: float, run: Run, stop: groups.Stop,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the parts of a plan one after the other; the result.
+
+    Args:
+        file: the result, in which the steps themselves write what they see.
+        parts: to be run.
+        seconds: the whole budget.
+        run: runs a part for so many seconds and returns its exit status, or ``None`` if it was ended then.
+        stop: whether to end.
+        clock: seconds.
+    """
+    end = clock() + seconds - END
+    for place, part in enumerate(parts):
+        limit = limit_of(parts[place:], end - clock())
+        if stop.signal is not None or limit < LEAST:
+            why = "no time was left" if stop.signal is None else f"stopped by signal {stop.signal}"
+            seen.update(file, part.name, {"outcome": "left out", "error": why})
+            continue
+        seen.update(file, part.name, {"outcome": "running", "limit": round(limit, 1), "log": f"{part.name}.log"})
+        _say(f"{part.name:<10}begins, {limit:.0f} s at most")
+        begin = clock()
+        status = run(part, limit)
+        _clean(file.parent)
+        seen.update(file, part.name, {"seconds": round(clock() - begin, 1)} | _verdict(file, part.name, status, stop))
+    result = seen.read(file)
+    seen.write(file, result | {"summary": report.summary(result), "stopped": stop.signal})
+    return result
+
+
+def _verdict(file: Path, name: str, status: int | None, stop: groups.Stop) -> dict[str, Any]:
+    """The outcome of a step that has ended, unless it said so itself; with the end of its log if it did not pass."""
+    found = seen.read(file)["steps"][name]
+    verdict: dict[str, Any] = {}
+    if stop.signal is not None and status is None:
+        verdict = {"outcome": "stopped", "error": f"stopped by signal {stop.signal}"}
+    elif found["outcome"] == "running" and status is None:
+        verdict = {"outcome": "cut", "error": f"ended at its limit of {found['limit']:g} s"}
+    elif found["outcome"] == "running":
+        verdict = {"outcome": "failed", "error": f"its process ended with status {status} before it was done"}
+    if (found | verdict)["outcome"] not in ("passed", "left out"):
+        verdict["tail"] = _tail(file.with_name(found["log"]))
+    return verdict
+
+
+def _tail(log: Path) -> str:
+    """The end of what a step printed."""
+    with contextlib.suppress(OSError), open(log, "rb") as printed:
+        printed.seek(max(0, os.fstat(printed.fileno()).st_size - TAIL))
+        return printed.read().decode("utf-8", "replace")
+    return ""
+
+
+def _say(text: str) -> None:
+    """Print, where somebody still listens: the run goes on without."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a step that was killed while it wrote has left of its file."""
+    for left in folder.glob(f"{files.TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def begin(folder: Path, command: str, about: dict[str, Any]) -> Path:
+    """Make the folder and the result file in it; return the file.
+
+    Raises:
+        ValueError: it cannot be written, or there is one already.
+    """
+    file = folder / f"{command}.json"
+    if file.exists():
+        raise ValueError(f"--out must be a folder without a result of an earlier run, got {str(folder)!r}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        seen.write(file, {"command": command, **about, "steps": {}})
+    except OSError as error:
+        raise ValueError(f"--out must be a folder that can be written, got {str(folder)!r}: {error.strerror}") from None
+    return file
+
+
+def alone(name: str, options: argparse.Namespace) -> int:
+    """This is the process of one step: do it and write down its outcome."""
+    groups.die_with_parent()
+    here = seen.Seen(
+        Path(options.file), name, size=options.size, seconds=options.seconds,
+        device="cpu" if options.rehearse else "cuda",
+    )  # fmt: skip
+    with importlib.import_module("steps.rehearsal").stand_ins() if options.rehearse else contextlib.nullcontext():
+        here.note(**outcome_of(steps.step(name), here))
+    return 0
+
+
+def outcome_of(step: steps.Step, here: seen.Seen) -> dict[str, Any]:
+    """What became of a step, and what the library logged meanwhile, such as that a batch could not be captured."""
+    messages, log = Messages(), logging.getLogger("gpurender")
+    log.setLevel(logging.INFO)
+    log.addHandler(messages)
+    try:
+        step(here)
+        outcome = {"outcome": "passed"}
+    except seen.NotInstalledError as error:
+        outcome = {"outcome": "left out", "error": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        outcome = {"outcome": "failed", "error": f"{type(error).__name__}: {error}"[:4000]}
+    finally:
+        log.removeHandler(messages)
+    return outcome | ({"log_messages": messages.texts} if messages.texts else {})
 
 
 class Messages(logging.Handler):
-    """What the library logs, such as that batches are not captured in a graph."""
+    """What the library logs."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -46,96 +208,83 @@ class Messages(logging.Handler):
             self.texts.append(text)
 
 
-def seen_of(step: Step, quick: bool) -> dict[str, Any]:
-    """What a step saw, whatever became of it."""
-    messages, log, start = Messages(), logging.getLogger("gpurender"), time.perf_counter()
-    log.setLevel(logging.INFO)
-    log.addHandler(messages)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    made.add_argument("command", choices=list(PLANS))
+    made.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="for the results; made if need be")
+    made.add_argument("--seconds", type=float, metavar="N", help="budget of the whole run (default: the plan's)")
+    made.add_argument("--only", nargs="+", metavar="STEP", help="some of the command's steps")
+    made.add_argument("--rehearse", action="store_true", help="on a CPU, with little of everything")
+    return made
+
+
+def chosen(command: str, only: Sequence[str] | None) -> list[Part]:
+    """The parts of a plan that are asked for, in its order.
+
+    Raises:
+        ValueError: it has no such step.
+    """
+    names = [part.name for part in PLANS[command]]
+    for name in only or ():
+        if name not in names:
+            raise ValueError(f"--only must name steps of {command}, some of {', '.join(names)}, got {name!r}")
+    return [part for part in PLANS[command] if only is None or part.name in only]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if every step passed or was left out, 1 if not, 2 if it could not begin."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["--alone"]:
+        return alone(arguments[1], _alone_parser().parse_args(arguments[2:]))
+    options = parser().parse_args(arguments)
     try:
-        seen = {"passed": True} | step(quick)
-    except NotInstalledError as error:
-        seen = {"passed": None, "error": str(error)}
-    except Exception as error:
-        text, where = f"{type(error).__name__}: {error}"[:4000], traceback.format_exc()[-1500:]
-        seen = {"passed": False, "error": text, "where": where}
-    finally:
-        log.removeHandler(messages)
-    if messages.texts:
-        seen["log"] = messages.texts
-    return {"seconds": round(time.perf_counter() - start, 1)} | seen
+        parts = chosen(options.command, options.only)
+        seconds = budget(parts) if options.seconds is None else options.seconds
+        if not seconds > END:
+            raise ValueError(f"--seconds must be more than {END:g}, got {seconds:g}")
+        import torch
 
-
-def perform(steps: dict[str, Step], quick: bool, out: str) -> dict[str, Any]:
-    """Run the steps; the file is written after each, so that what was seen survives whatever comes."""
-    result: dict[str, Any] = {"environment": environment(), "quick": quick, "steps": {}}
-    for name, step in steps.items():
-        seen = result["steps"][name] = seen_of(step, quick)
-        Path(out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print(f"{name:<10} {mark(seen)} in {seen['seconds']} s", flush=True)
-    return result
-
-
-def alone(name: str, quick: bool) -> dict[str, Any]:
-    """A step in a process of its own: after some errors a process can use its GPU no more."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, str(ROOT / "bench/acceptance.py"), "--alone", "--only", name, "--out", file.name]
-        done = subprocess.run([*command, *(["--quick"] if quick else [])], check=False, timeout=PATIENCE)
-        text = Path(file.name).read_text(encoding="utf-8")
-    if not text:
-        raise RuntimeError(f"the process of the step ended with status {done.returncode}")
-    return json.loads(text)
-
-
-def mark(seen: dict[str, Any]) -> str:
-    """The outcome in a word."""
-    return {True: "passed", False: "FAILED", None: "left out"}[seen["passed"]]
-
-
-def summary(result: dict[str, Any]) -> str:
-    """A short table, for the end of a long log."""
-    lines = []
-    for name, seen in result["steps"].items():
-        said = seen.get("summary") or seen.get("error", "")[:150] or "; ".join(seen.get("log", []))[:150]
-        lines.append(f"{name:<10} {mark(seen):<9} {said}")
-        for row in seen.get("rows", []):
-            if "recipe" in row:
-                lines.append("  " + _line(row))
-    return "\n".join(lines)
-
-
-def _line(row: dict[str, Any]) -> str:
-    kept = {True: " kept", False: " drawn", None: ""}[row.get("cached")]
-    more = [f"{row['overhead_percent']:+} % a step"] if "overhead_percent" in row else []
-    more += [f"{row[key]} % of the {key[11:]}" for key in ("percent_of_goal", "percent_of_limit") if row.get(key)]
-    rate = f"{row['images_per_second']['median']:>12,.0f} images/s"
-    return ", ".join([f"{row['recipe']:<14}{row['stage'] + kept:<14}{row['batch_size']:>5} {rate}", *more])
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the steps asked for; 0 if none failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller measure of everything")
-    parser.add_argument("--only", nargs="+", choices=list(STEPS), metavar="STEP", help=f"some of {', '.join(STEPS)}")
-    parser.add_argument("--out", default="acceptance.json", metavar="FILE", help="default acceptance.json")
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        print("acceptance.py needs a CUDA device, and torch sees none", file=sys.stderr)
-        return 2
-    if options.alone:  # this is the process of one step
-        (name,) = options.only
-        seen = seen_of(STEPS[name], options.quick)
-        Path(options.out).write_text(json.dumps(seen), encoding="utf-8")
-        return 0
-    try:
-        check_writable(options.out)
+        if not options.rehearse and not torch.cuda.is_available():
+            raise ValueError("a GPU is needed, and torch sees no CUDA device (--rehearse runs the steps on a CPU)")
+        file = begin(options.out.absolute(), options.command, {"seconds": seconds, "rehearsal": options.rehearse})
     except ValueError as error:
         print(f"acceptance.py: {error}", file=sys.stderr)
         return 2
-    chosen = {name: functools.partial(alone, name) for name in STEPS if not options.only or name in options.only}
-    result = perform(chosen, options.quick, options.out)
-    print(summary(result))
-    return 1 if any(seen["passed"] is False for seen in result["steps"].values()) else 0
+    return watch(file, parts, seconds, options.rehearse)
+
+
+def watch(file: Path, parts: Sequence[Part], seconds: float, rehearse: bool) -> int:
+    """Run the parts in processes of their own, and print what came of it; the exit status."""
+    start, stop = time.monotonic(), groups.Stop()
+    stop.catch()
+    from gpurender.environment import environment
+
+    seen.write(file, seen.read(file) | {"environment": environment()})
+
+    def run(part: Part, limit: float) -> int | None:
+        command = [sys.executable, str(ROOT / "bench/acceptance.py"), "--alone", part.name, "--file", str(file)]
+        command += ["--size", "tiny" if rehearse else part.size, "--seconds", str(limit)]
+        return groups.run_group(
+            [*command, *(["--rehearse"] if rehearse else [])], log=file.with_name(f"{part.name}.log"), seconds=limit,
+            stop=stop, folder=ROOT, variables={"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    result = perform(file, parts, seconds - (time.monotonic() - start), run, stop)
+    _say("\n".join(report.summary(result)))
+    _say(f"{file}: {time.monotonic() - start:.0f} of {seconds:.0f} s")
+    return 0 if all(step["outcome"] in ("passed", "left out") for step in result["steps"].values()) else 1
+
+
+def _alone_parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser()
+    made.add_argument("--file", required=True)
+    made.add_argument("--size", choices=seen.SIZES, required=True)
+    made.add_argument("--seconds", type=float, required=True)
+    made.add_argument("--rehearse", action="store_true")
+    return made
 
 
 if __name__ == "__main__":

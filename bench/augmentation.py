@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,8 @@ def canvases_of(kind: str, device: torch.device, count: int) -> torch.Tensor:
     return gr.Renderer(recipe, device)(range(count))
 
 
-def operation_rows(device: torch.device, batch_size: int, seconds: float) -> list[dict[str, Any]]:
-    """Microseconds an image of each operation, of one band and of three, bilinear and bicubic where pixels move."""
-    rows = []
+def operation_rows(device: torch.device, batch_size: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """Yield microseconds an image of each operation, of one band and three, bilinear and bicubic where pixels move."""
     for kind in ("grey", "colour"):
         boxes = torch.tensor([[100, 100, 300, 300]]).repeat(batch_size, 1)
         images = gr.augment.resized_crop(canvases_of(kind, device, batch_size), boxes, SIZE)
@@ -67,8 +66,7 @@ def operation_rows(device: torch.device, batch_size: int, seconds: float) -> lis
                 )  # fmt: skip
                 name = operation.name + (f" {('', 'bilinear', 'bicubic')[interpolation]}" if operation >= 14 else "")
                 micros = [1e6 / rate for rate in timing.rates]
-                rows.append({"operation": name.lower(), "canvases": kind, "us_per_image": spread(micros, 2)})
-    return rows
+                yield {"operation": name.lower(), "canvases": kind, "us_per_image": spread(micros, 2)}
 
 
 def ours(policy: Any, canvases: torch.Tensor, dtype: torch.dtype) -> Callable[[int], torch.Tensor]:
@@ -112,9 +110,8 @@ def theirs(policy: Any, canvases: torch.Tensor) -> Callable[[int], torch.Tensor]
     return step
 
 
-def policy_rows(device: torch.device, batch_size: int, seconds: float) -> list[dict[str, Any]]:
-    """Images/s of the whole policy, ours and on a CPU timm's, in turn."""
-    rows = []
+def policy_rows(device: torch.device, batch_size: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """Yield images/s of the whole policy, ours and on a CPU timm's, in turn."""
     on_gpu, dtype = devices.on_gpu(device), torch.float16 if devices.on_gpu(device) else torch.float32
     for name, policy in (("deit", gr.augment.DeiT()), ("onepfrac", gr.augment.DeiT.onepfrac())):
         for kind in ("grey", "colour"):
@@ -129,8 +126,7 @@ def policy_rows(device: torch.device, batch_size: int, seconds: float) -> list[d
                 rates = in_turn({"ours": mine, "timm": theirs(policy, canvases)}, batch_size, seconds, name)
                 row |= {who: spread(values, 1) for who, values in rates.items()}
                 row["times_as_fast"] = spread([a / b for a, b in zip(rates["ours"], rates["timm"], strict=True)], 2)
-            rows.append(row)
-    return rows
+            yield row
 
 
 def in_turn(
@@ -180,8 +176,8 @@ def measure(device: torch.device, batch_size: int, seconds: float) -> dict[str, 
         "environment": environment(device),
         "image_size": SIZE,
         "batch_size": batch_size,
-        "policies": policy_rows(device, batch_size, 4 * seconds),
-        "operations": operation_rows(device, batch_size, seconds),
+        "policies": list(policy_rows(device, batch_size, 4 * seconds)),
+        "operations": list(operation_rows(device, batch_size, seconds)),
     }
 
 

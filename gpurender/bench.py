@@ -12,7 +12,7 @@ from gpurender.augment import Policy
 from gpurender.augment.names import policy as named
 from gpurender.environment import environment
 from gpurender.recipes import Recipe
-from gpurender.timing import Timing, peak_mib, spread, time_batches
+from gpurender.timing import Timing, paired_percent, peak_mib, spread, time_batches
 
 IMAGE_SIZE = 224
 STAGES = ("raster", "augment", "loader")
@@ -27,6 +27,7 @@ def measure(
     augment: str = "crop",
     stages: Sequence[str] = STAGES,
     model: str | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Environment and rows of a benchmark.
 
@@ -38,10 +39,11 @@ def measure(
         augment: name of the policy (:mod:`gpurender.augment.names`).
         stages: of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
         model: timm's name of a model to train with the loader, a row of stage ``"train"``; ``None``: no such row.
+        on_row: called with the result so far as soon as a row has been added to it.
 
     Returns:
-        ``{"environment": …, "rows": […]}`` as DESIGN section 3 lays it out. On a GPU a recipe whose point sets are kept
-        (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
+        ``{"environment": …, "rows": […]}``, whose fields ``bench/README.md`` explains. On a GPU a recipe whose point
+        sets are kept (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -60,18 +62,18 @@ def measure(
     renderer = Renderer(recipe, where)
     name = renderer.recipe.family if isinstance(recipe, Recipe) else str(recipe)
     common = {"recipe": name, "device": str(where), "batch_size": batch_size}
-    rows = [
-        _row(common, stage, canvas, dtype, time_batches(step, seconds, where, stage), more)
-        for stage, step, canvas, dtype, more in _steps(renderer, policy, stages, batch_size)
-    ]
+    result: dict[str, Any] = {"environment": environment(where), "rows": []}
+
+    def add(row: dict[str, Any]) -> None:
+        result["rows"].append(row | ({} if row["stage"] == "raster" else {"augment": augment}))
+        if on_row is not None:
+            on_row(result)
+
+    for stage, step, canvas, dtype, more in _steps(renderer, policy, stages, batch_size):
+        add(_row(common, stage, canvas, dtype, time_batches(step, seconds, where, stage), more))
     if model is not None:
-        rows.append(
-            train(renderer.recipe, model, policy, device=where, batch_size=batch_size, seconds=seconds, name=name)
-        )
-    for row in rows:
-        if row["stage"] != "raster":
-            row["augment"] = augment
-    return {"environment": environment(where), "rows": rows}
+        add(train(renderer.recipe, model, policy, device=where, batch_size=batch_size, seconds=seconds, name=name))
+    return result
 
 
 Step = tuple[str, Callable[[], torch.Tensor], int, str, dict[str, Any]]
@@ -165,29 +167,38 @@ def _row(
 
 
 def train(
-    recipe: Recipe, model: str, policy: Policy, *, device: torch.device, batch_size: int, seconds: float, name: str
-) -> dict[str, Any]:
+    recipe: Recipe, model: str, policy: Policy, *, device: torch.device, batch_size: int, seconds: float, name: str,
+    prefetch_factor: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The row of stage ``train``: a step with the loader against the same step on one batch that stays.
 
     Args:
-        recipe: drawn and augmented to 224 pixels, shuffled.
+        recipe: drawn and augmented to 224 pixels, shuffled; an incomplete last batch is left out, because its step
+            would be shorter than the one it is compared with.
         policy: the augmentation.
         model: timm's name.
         device, batch_size, seconds: as for :func:`measure`; both loops are measured for so many seconds.
         name: of the recipe in the row.
+        prefetch_factor: of the loader.
+
+    Returns:
+        The row. ``overhead_percent`` compares the medians; ``overhead_interval_percent`` is the 95 % confidence
+        interval of :func:`gpurender.timing.paired_percent`, and ``within_noise`` says that zero lies in it.
     """
     from gpurender import DataLoader
 
     loader = DataLoader(
         recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
-        dtype=torch.bfloat16,
+        dtype=torch.bfloat16, prefetch_factor=prefetch_factor, drop_last=len(recipe) >= batch_size,
     )  # fmt: skip
     feed = endless(loader)
+    first = next(feed)
     trainer = training.Trainer(model, classes=recipe.classes, image_size=IMAGE_SIZE, device=device)
     if devices.on_gpu(device):
         torch.cuda.reset_peak_memory_stats(device)
-    times = training.step_times(trainer, {"cached": itertools.repeat(next(feed)), "loader": feed}, device, seconds)
+    times = training.step_times(trainer, {"cached": itertools.repeat(first), "loader": feed}, device, seconds)
     step, cached = float(np.median(times["loader"])), float(np.median(times["cached"]))
+    low, high = paired_percent(times["loader"], times["cached"])
     return {
         "recipe": name,
         "device": str(device),
@@ -195,7 +206,7 @@ def train(
         "stage": "train",
         "image_size": IMAGE_SIZE,
         "dtype": "bfloat16",
-        "images_per_second": spread([1e3 * batch_size / ms for ms in times["loader"]], 1),
+        "images_per_second": spread([1e3 * len(first[0]) / ms for ms in times["loader"]], 1),
         "host_ms": None,  # not told apart from the model's
         "device_ms": None,
         "peak_mib": peak_mib(device),
@@ -203,30 +214,41 @@ def train(
         "step_ms": spread(times["loader"], 3),
         "cached_step_ms": spread(times["cached"], 3),
         "overhead_percent": round(100 * (step / cached - 1), 2),
+        "overhead_interval_percent": [round(low, 2), round(high, 2)],
+        "within_noise": low <= 0 <= high,
     }
 
 
 def table(result: dict[str, Any]) -> str:
-    """The rows for people."""
-    here = result["environment"]
+    """Return the rows for people."""
+    return "\n".join([heading(result["environment"]), *(line(row) for row in result["rows"])])
+
+
+def heading(here: dict[str, Any]) -> str:
+    """Return the first two lines of a table: the machine, and what is in the columns."""
     where = f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, numba {here['numba']}"
     if here["gpu"]:
         where = f"{here['gpu']}, driver {here['driver']}, triton {here['triton']}, cupy {here['cupy']}"
-    lines = [
-        f"{where}, torch {here['torch']}",
-        f"{'stage':<22}{'images/s':>11}{'p5':>11}{'p95':>11}{'host ms':>10}{'device ms':>11}{'peak MiB':>10}",
-    ]
-    for row in result["rows"]:
-        rates = "".join(f"{row['images_per_second'][name]:>11.0f}" for name in ("median", "p5", "p95"))
-        times = f"{_number(row['host_ms']):>10}{_number(row['device_ms']):>11}"
-        lines.append(f"{stage_name(row):<22}{rates}{times}{row['peak_mib']:>10}")
-        if row["stage"] == "train":
-            step, cached = row["step_ms"]["median"], row["cached_step_ms"]["median"]
-            lines.append(
-                f"  {row['model']}: {step:.2f} ms a step, {cached:.2f} on one kept batch: "
-                f"{row['overhead_percent']:+.1f} %"
-            )
-    return "\n".join(lines)
+    columns = f"{'stage':<22}{'images/s':>11}{'p5':>11}{'p95':>11}{'host ms':>10}{'device ms':>11}{'peak MiB':>10}"
+    return f"{where}, torch {here['torch']}\n{columns}"
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row of the table; a training step has a second line."""
+    rates = "".join(f"{row['images_per_second'][name]:>11.0f}" for name in ("median", "p5", "p95"))
+    times = f"{_number(row['host_ms']):>10}{_number(row['device_ms']):>11}"
+    said = f"{stage_name(row):<22}{rates}{times}{row['peak_mib']:>10}"
+    if row["stage"] == "train":
+        step, cached = row["step_ms"]["median"], row["cached_step_ms"]["median"]
+        said += f"\n  {row['model']}: {step:.2f} ms a step, {cached:.2f} on one kept batch: {overhead(row)}"
+    return said
+
+
+def overhead(row: dict[str, Any]) -> str:
+    """Return what the loader costs a step of training, and whether that is more than noise."""
+    low, high = row["overhead_interval_percent"]
+    noise = "within noise, " if row["within_noise"] else ""
+    return f"{row['overhead_percent']:+.1f} % ({noise}{low:+.1f} to {high:+.1f} %)"
 
 
 def stage_name(row: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 EPILOG = """\
 RECIPE is a preset's name (onepfrac-1k, onepfrac-21k, fractaldb-1k, visualatom-1k, visualatom-21k) or a recipe's JSON
@@ -182,6 +183,12 @@ def _bench(options: argparse.Namespace) -> int:
         raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot results to draw)")
     if options.json:
         check_writable(options.json)
+
+    def show(result: dict[str, Any]) -> None:
+        if len(result["rows"]) == 1:
+            print(bench.heading(result["environment"]))
+        print(bench.line(result["rows"][-1]), flush=True)
+
     result = bench.measure(
         options.recipe,
         device=options.device,
@@ -189,8 +196,8 @@ def _bench(options: argparse.Namespace) -> int:
         seconds=options.seconds,
         augment=options.augment,
         model=options.train,
+        on_row=show,
     )
-    print(bench.table(result))
     if options.json:
         with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=2)

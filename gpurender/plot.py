@@ -30,13 +30,15 @@ def plot(sources: Sequence[str], output: str) -> int:
     if os.path.splitext(output)[1].lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"output must end in .png, .svg or .pdf, got {output!r}")
     check_writable(output)
-    rows = [row for source in sources for file in _files(source) for row in _rows(file)]
+    files = dict.fromkeys(file.resolve() for source in sources for file in _files(source))  # a file once
+    rows = [row for file in files for row in _rows(file)]
     if not rows:
         raise ValueError(f"no bench results (with rows) in {', '.join(sources)}")
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise RuntimeError("plotting needs matplotlib: pip install 'gpurender[plot]'") from None
+    _tell_apart(rows)
     rows.sort(key=lambda row: (row["machine"], row["recipe"], list(STAGES).index(row["stage"]), row["label"]))
     machines = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row["machine"])]
     heights = [2 + len(group) for group in machines]
@@ -74,8 +76,9 @@ def _rows(file: Path) -> list[dict[str, Any]]:
                 "label": _label(row),
                 "rate": [row["images_per_second"][name] for name in ("median", "p5", "p95")],
                 "size": row["batch_size"],
+                "sources": _sources(here, file, number),
             }
-            for row in result["rows"]
+            for number, row in enumerate(result["rows"], 1)
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is not a bench result: {type(error).__name__}: {error}") from None
@@ -87,6 +90,31 @@ def _label(row: dict[str, Any]) -> str:
         return ", kept" if row["cached"] else ", drawn"
     policy = row.get("augment", "crop")
     return (f" {row['model']}" if "model" in row else "") + (f", {policy}" if policy != "crop" else "")
+
+
+def _sources(here: dict[str, Any], file: Path, number: int) -> tuple[str, ...]:
+    """Where a row comes from, shortest first; the last is no other row's."""
+    date, commit = str(here.get("date") or "no date"), str(here.get("commit") or "")[:7] or "no commit"
+    return date[:10], commit, date[:16], f"{file.stem}, row {number}", f"{file}, row {number}"
+
+
+def _tell_apart(rows: list[dict[str, Any]]) -> None:
+    """Add to bars of one name where they come from: of day, commit, minute, file and row the first that differs."""
+    namesakes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        namesakes.setdefault((row["machine"], _name(row)), []).append(row)
+    for group in namesakes.values():
+        for kind in zip(*(row["sources"] for row in group), strict=True):
+            if len(group) == 1 or len(set(kind)) < len(group):
+                continue
+            for row, source in zip(group, kind, strict=True):
+                row["label"] += f" ({source})"
+            break
+
+
+def _name(row: dict[str, Any]) -> str:
+    """What stands beside a bar."""
+    return f"{row['recipe']}: {row['stage']}{row['label']}, batch {row['size']}"
 
 
 def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
@@ -102,8 +130,7 @@ def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.barh(places, medians, xerr=(low, high), color=colors, height=0.85, error_kw={"lw": 1, "capsize": 2})
     for y, row in zip(places, rows, strict=True):
         axes.text(row["rate"][2], y, f"  {row['rate'][0]:,.0f}", va="center", fontsize=8)
-    names = [f"{row['recipe']}: {row['stage']}{row['label']}, batch {row['size']}" for row in rows]
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, [_name(row) for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)
     axes.xaxis.set_major_formatter("{x:,.0f}")

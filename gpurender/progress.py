@@ -7,8 +7,8 @@ from typing import Any
 
 
 def progress(**options: Any) -> Any:
-    """A tqdm bar on standard error that appears after two seconds, and only on a terminal."""
-    return _bar()(delay=2, disable=None, **options)
+    """A tqdm bar on standard error that appears after two seconds (or ``delay``), and only on a terminal."""
+    return _bar()(**{"delay": 2, "disable": None, **options})
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 The difference is what the loader costs a model, which its images/s alone do not tell: it draws beside the step.
 """
 
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -11,9 +12,8 @@ from typing import Any
 import torch
 
 from gpurender import devices
-from gpurender.timing import until
+from gpurender.timing import until, warm_up
 
-WARM_UP = 20  # steps
 WINDOW = 10  # steps measured at a time on a GPU; one on a CPU
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -67,9 +67,10 @@ def require_timm(model: str) -> None:
 def step_times(
     trainer: Trainer, feeds: Mapping[str, Iterator[Batch]], device: torch.device, seconds: float
 ) -> dict[str, list[float]]:
-    """Milliseconds a step with each feed, one number a window; for about so many seconds each.
+    """Milliseconds a step with each feed, one number a window; for about so many seconds each, after a warm-up.
 
-    The feeds take turns window by window, so that a clock that falls as the chip warms falls for all of them.
+    The feeds take turns window by window, so that a clock that falls as the chip warms falls for all of them, and so
+    that the numbers at one place of the lists are neighbours in time.
 
     Args:
         trainer: takes the steps.
@@ -77,9 +78,8 @@ def step_times(
         device: the trainer's.
         seconds: of measuring, for each feed.
     """
-    for feed in feeds.values():
-        for _ in range(WARM_UP):
-            trainer.step(*next(feed))
+    for name, feed in feeds.items():
+        warm_up(functools.partial(_step, trainer, feed), seconds, device, f"train, {name}")
     times: dict[str, list[float]] = {name: [] for name in feeds}
     for _ in until(seconds * len(feeds), "train"):
         for name, feed in feeds.items():
@@ -87,18 +87,22 @@ def step_times(
     return times
 
 
+def _step(trainer: Trainer, feed: Iterator[Batch]) -> torch.Tensor:
+    return trainer.step(*next(feed))
+
+
 def _window(trainer: Trainer, feed: Iterator[Batch], device: torch.device) -> float:
     """Milliseconds a step. On a GPU by events, after a step that is not counted: it begins with nothing enqueued."""
     if not devices.on_gpu(device):
         begin = time.perf_counter()
-        trainer.step(*next(feed))
+        _step(trainer, feed)
         return 1e3 * (time.perf_counter() - begin)
     with torch.cuda.device(device):
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        trainer.step(*next(feed))
+        _step(trainer, feed)
         first.record()
         for _ in range(WINDOW):
-            trainer.step(*next(feed))
+            _step(trainer, feed)
         last.record()
         torch.cuda.synchronize()
         return first.elapsed_time(last) / WINDOW

@@ -1,9 +1,8 @@
-"""Benchmarks: training steps, pictures of results, and the acceptance run's bookkeeping. No time is judged."""
+"""Benchmarks: rows, warm-ups, training steps, pictures of results, and kernels compiled ahead. No time is judged."""
 
 import contextlib
 import json
-import logging
-import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,12 +11,7 @@ from conftest import ROOT
 from PIL import Image
 
 import gpurender as gr
-from gpurender import bench, cli, devices, timing, training
-
-sys.path.insert(0, str(ROOT / "bench"))
-
-import acceptance
-import steps
+from gpurender import bench, cli, devices, plot, timing, training
 
 TINY = gr.VisualAtom(classes=3, instances=4, image_size=32, orbits=(1, 3), quantization=(5, 9))
 
@@ -80,7 +74,7 @@ def test_steps_on_a_gpu_are_timed_window_by_window_in_turn(clock):
     feeds = {name: iter(lambda name=name: (name, 0), None) for name in ("cached", "loader")}
     found = training.step_times(Trainer(), feeds, torch.device("cpu"), 0.0)
     assert found == {name: [2.0 / training.WINDOW] * timing.LEAST for name in feeds}
-    windows = taken[2 * training.WARM_UP :]
+    windows = taken[2 * timing.GPU_WARM_UP :]
     assert windows == (["cached"] * (training.WINDOW + 1) + ["loader"] * (training.WINDOW + 1)) * timing.LEAST
 
 
@@ -91,8 +85,7 @@ def test_batches_to_measure_are_all_of_an_epoch_then_of_the_next():
     assert first.tolist() != second.tolist()
 
 
-def test_training_steps_are_measured_beside_one_kept_batch(monkeypatch):
-    monkeypatch.setattr(training, "WARM_UP", 2)
+def test_training_steps_are_measured_beside_one_kept_batch():
     result = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, model="test_resnet")
     assert [row["stage"] for row in result["rows"]] == ["raster", "augment", "loader", "train"]
     row = result["rows"][-1]
@@ -101,7 +94,142 @@ def test_training_steps_are_measured_beside_one_kept_batch(monkeypatch):
         assert 0 < row[name]["p5"] <= row[name]["median"] <= row[name]["p95"]
     expected = 100 * (row["step_ms"]["median"] / row["cached_step_ms"]["median"] - 1)
     assert row["overhead_percent"] == pytest.approx(expected, abs=0.01)
+    low, high = row["overhead_interval_percent"]
+    assert low <= high
+    assert row["within_noise"] == (low <= 0 <= high)
     assert "test_resnet" in bench.table(result)
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize(
+    ("seconds", "took", "on_cpu", "on_gpu"),
+    [
+        (5.0, 4.7, 1, 8),  # a step of seconds is not repeated
+        (5.0, 0.3, 4, 8),  # until a second is over
+        (0.5, 0.01, 25, 32),  # or half of what is measured
+        (0.0, 0.01, 1, 8),
+    ],
+)
+def test_a_warm_up_ends_by_time(monkeypatch, gpu, seconds, took, on_cpu, on_gpu):
+    """On a GPU in eights, after each of which the host waits."""
+    now, waits = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(now[0]))
+    monkeypatch.setattr(devices, "on_gpu", lambda device: gpu)
+
+    def step():
+        now[0] += took
+
+    count = timing.warm_up(step, seconds, torch.device("cpu"), "raster")
+    assert count == (on_gpu if gpu else on_cpu)
+    assert len(waits) == (count // 8 if gpu else 0)
+
+
+def test_a_warm_up_shows_that_it_is_under_way(monkeypatch):
+    """At its beginning, before the first step, and nothing is left of it."""
+    shown = []
+
+    class Bar(contextlib.nullcontext):
+        def __init__(self, **options):
+            shown.append(options)
+            super().__init__(self)
+
+        def update(self):
+            shown.append("step")
+
+    monkeypatch.setattr(timing, "progress", Bar)
+    timing.warm_up(lambda: shown.append("runs"), 0.0, torch.device("cpu"), "loader")
+    assert shown[1:] == ["runs", "step"]
+    assert (shown[0]["desc"], shown[0]["delay"], shown[0]["leave"]) == ("loader: warm-up", 0, False)
+
+
+def test_a_slow_training_step_runs_a_dozen_times(monkeypatch):
+    """A step of five seconds on a CPU, measured for one: once to warm each loop up, then five pairs."""
+    now, taken = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    class Trainer:
+        def step(self, images, targets):
+            taken.append(images)
+            now[0] += 5.0
+
+    feeds = {name: iter(lambda name=name: (name, 0), None) for name in ("cached", "loader")}
+    training.step_times(Trainer(), feeds, torch.device("cpu"), 1.0)
+    assert taken == ["cached", "loader", *["cached", "loader"] * timing.LEAST]
+
+
+@pytest.mark.parametrize("count", [*range(1, 40), 200, 1000, 1001])
+def test_an_interval_of_the_median_is_the_sign_test_s(count):
+    """Against SciPy's binomial distribution: the narrowest pair of sorted values that is missed in 5 % at most."""
+    stats = pytest.importorskip("scipy.stats", reason="needs SciPy to compare with")
+    values = [1.0 + 0.01 * i for i in range(count)]
+    low, high = (1.0 + percent / 100 for percent in timing.paired_percent(values[::-1], [1.0] * count))
+    below = round((low - 1.0) / 0.01)
+    assert round((high - 1.0) / 0.01) == count - 1 - below
+    chance = 2 * stats.binom.cdf(below, count, 0.5)
+    if count >= 6:
+        assert chance <= 0.05
+        assert count > 1000 or 2 * stats.binom.cdf(below + 1, count, 0.5) > 0.05
+    else:
+        assert below == 0
+
+
+def test_pairs_take_out_what_changes_both():
+    """A clock that halves midway spreads both loops by 100 %, and their ratio not at all."""
+    cached = [10.0 + i % 3 / 100 for i in range(10)] + [20.0 + i % 3 / 100 for i in range(10)]
+    assert timing.paired_percent([1.01 * time for time in cached], cached) == pytest.approx((1.0, 1.0))
+    with pytest.raises(ValueError, match="zip"):
+        timing.paired_percent([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("times", "noise"),
+    [
+        ([9.0, 11.0, 9.5, 10.5, 10.2, 9.9, 10.0], True),
+        ([10.2, 10.3, 10.2, 10.4, 10.3, 10.2, 10.3], False),
+        ([9.8, 9.7, 9.8, 9.6, 9.7, 9.8, 9.7], False),  # a gain beyond noise is no noise either
+    ],
+)
+def test_an_overhead_within_noise_is_called_so(monkeypatch, times, noise):
+    monkeypatch.setattr(
+        training, "step_times", lambda trainer, feeds, device, seconds: {"cached": [10.0] * 7, "loader": times}
+    )
+    row = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, model="test_resnet", stages=())["rows"][0]
+    assert row["within_noise"] is noise
+    assert row["overhead_interval_percent"] == [pytest.approx(10 * x - 100, abs=0.01) for x in (min(times), max(times))]
+    assert ("within noise" in bench.line(row)) == noise
+
+
+def test_rows_are_printed_as_they_come(monkeypatch, capsys):
+    """Each before the next is measured; in a file or a pipe just as on a terminal."""
+    heard = []
+    measure = timing.time_batches
+
+    def noted(step, seconds, device, label):
+        heard.append((label, capsys.readouterr().out))
+        return measure(step, seconds, device, label)
+
+    monkeypatch.setattr(bench, "time_batches", noted)
+    monkeypatch.setattr(gr.recipes, "recipe", lambda name: TINY)
+    monkeypatch.setattr("gpurender.renderer.as_recipe", lambda name: TINY)
+    assert cli.main(["bench", "onepfrac-1k", "--device", "cpu", "--batch-size", "2", "--seconds", "0"]) == 0
+    (_, nothing), (_, first), (_, second) = heard
+    assert nothing == ""
+    assert [line.split()[0] for line in first.splitlines()][1:] == ["stage", "raster"]
+    assert second.startswith("augment")
+    assert capsys.readouterr().out.startswith("loader")
+
+
+def test_a_result_so_far_is_handed_on_with_every_row():
+    heard = []
+
+    def on_row(so_far):
+        heard.append(json.loads(json.dumps(so_far)))
+
+    result = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, on_row=on_row)
+    assert [len(so_far["rows"]) for so_far in heard] == [1, 2, 3]
+    assert heard[-1] == result
+    assert [row.get("augment") for row in result["rows"]] == [None, "crop", "crop"]
 
 
 def test_a_model_that_is_none_is_named(capsys):
@@ -126,6 +254,66 @@ def test_results_become_a_picture(tmp_path, suffix):
         text = out.read_text()
         assert "<svg" in text
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def result_file(path, *, date="2026-01-02T03:04:05+00:00", commit="a" * 40, rows=1, **changes):
+    """A file with a result of so many equal rows."""
+    row = {"recipe": "r", "stage": "raster", "device": "cpu", "batch_size": 8, **changes}
+    row["images_per_second"] = {"median": 3.0, "p5": 2.0, "p95": 4.0}
+    environment = {"cpu": "a CPU", "threads": 2, "gpu": None, "date": date, "commit": commit}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"environment": environment, "rows": [row] * rows}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("results", "names"),
+    [
+        ([{}], {"r: raster, batch 8"}),
+        ([{}, {"batch_size": 9}], {"r: raster, batch 8", "r: raster, batch 9"}),
+        (
+            [{}, {"date": "2026-01-03T03:04:05+00:00", "commit": "b" * 40}],
+            {"r: raster (2026-01-02), batch 8", "r: raster (2026-01-03), batch 8"},
+        ),
+        ([{}, {"commit": "b" * 40}], {"r: raster (aaaaaaa), batch 8", "r: raster (bbbbbbb), batch 8"}),
+        (
+            [{}, {"date": "2026-01-02T03:09:05+00:00"}],
+            {"r: raster (2026-01-02T03:04), batch 8", "r: raster (2026-01-02T03:09), batch 8"},
+        ),
+        (
+            [{}, {"date": "2026-01-03T03:04:05+00:00"}, {"date": "2026-01-03T04:04:05+00:00"}],
+            {f"r: raster (2026-01-0{minute}), batch 8" for minute in ("2T03:04", "3T03:04", "3T04:04")},
+        ),
+        ([{}, {"commit": None}], {"r: raster (aaaaaaa), batch 8", "r: raster (no commit), batch 8"}),
+        ([{"rows": 2}], {"r: raster (0, row 1), batch 8", "r: raster (0, row 2), batch 8"}),
+        ([{}, {}], {"r: raster (0, row 1), batch 8", "r: raster (1, row 1), batch 8"}),
+    ],
+)
+def test_bars_of_one_name_get_what_tells_them_apart(tmp_path, monkeypatch, results, names):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    drawn = []
+    monkeypatch.setattr(plot, "_bars", lambda axes, rows: drawn.extend(plot._name(row) for row in rows))
+    paths = [result_file(tmp_path / f"{i}.json", **changes) for i, changes in enumerate(results)]
+    count = plot.plot([*paths, paths[0], str(tmp_path)], str(tmp_path / "out.png"))  # a file named twice counts once
+    assert len(drawn) == count == len(names)
+    assert set(drawn) == names
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    drawn = []
+    monkeypatch.setattr(plot, "_bars", lambda axes, rows: drawn.extend(plot._name(row) for row in rows))
+    plot.plot([result_file(tmp_path / place / "r.json") for place in ("a", "b")], str(tmp_path / "out.png"))
+    assert len(set(drawn)) == 2
+
+
+def test_no_two_bars_of_the_recorded_results_have_one_name(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    drawn = []
+    monkeypatch.setattr(plot, "_bars", lambda axes, rows: drawn.append([plot._name(row) for row in rows]))
+    plot.plot([str(ROOT / "bench/results")], str(tmp_path / "out.png"))
+    for panel in drawn:
+        assert len(set(panel)) == len(panel)
 
 
 @pytest.mark.parametrize(
@@ -189,132 +377,3 @@ def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
     assert len(lines) == 5
     assert all(any(name in line for line in lines) for name in kept)
     assert "first use" in lines[-1]
-
-
-def test_a_failing_step_is_recorded_and_the_others_go_on(tmp_path, capsys):
-    def fails(quick):
-        raise ValueError("pixel 7 differs")
-
-    def absent(quick):
-        raise steps.NotInstalledError("ncu is not installed")
-
-    row = {"recipe": "r", "stage": "train", "batch_size": 2, "images_per_second": {"median": 12345.6}}
-    chosen = {
-        "one": fails,
-        "two": absent,
-        "three": lambda quick: {"rows": [row | {"overhead_percent": 1.5}], "quick": quick},
-    }
-    out = tmp_path / "seen.json"
-    result = acceptance.perform(chosen, True, str(out))
-    assert json.loads(out.read_text()) == result
-    assert [seen["passed"] for seen in result["steps"].values()] == [False, None, True]
-    text = acceptance.summary(result)
-    assert "pixel 7 differs" in text
-    assert "left out" in text
-    assert "12,346 images/s, +1.5 % a step" in text
-
-
-def test_without_a_gpu_acceptance_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert acceptance.main([]) == 2
-    assert "needs a CUDA device" in capsys.readouterr().err
-
-
-def test_every_family_is_among_the_recipes_compared():
-    recipes = steps.small_recipes().values()
-    assert {(recipe.family, recipe.variant) for recipe in recipes} >= {
-        ("onepfrac", "released"), ("onepfrac", "paper"), ("fractaldb", "released"),
-        ("visualatom", "released"), ("visualatom", "paper"),
-    }  # fmt: skip
-    assert all(len(recipe) >= 10_000 for recipe in recipes)
-    assert set(steps.GPU_TESTS) == {
-        path.stem.removeprefix("test_")
-        for path in (ROOT / "tests").glob("test_*.py")
-        if "pytest.mark.gpu" in path.read_text() and path.stem != "test_bench"
-    }
-
-
-def test_what_the_library_logs_is_kept():
-    def logs(quick):
-        for _ in range(2):
-            logging.getLogger("gpurender").info("batches are launched one kernel at a time: %s", "no graph")
-        return {}
-
-    seen = acceptance.seen_of(logs, True)
-    assert seen["passed"]
-    assert seen["log"] == ["batches are launched one kernel at a time: no graph"]
-
-
-def test_a_step_whose_process_dies_is_an_error(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so the process sees no GPU and leaves without a result
-    with pytest.raises(RuntimeError, match="ended with status 2"):
-        acceptance.alone("search", True)
-
-
-def test_canvases_and_batches_are_compared(monkeypatch):
-    monkeypatch.setattr(devices, "resolve", lambda device=None: torch.device("cpu"))
-    assert steps.compare_canvases("tiny", TINY, 5, 2) == 10
-    steps.compare_batches("tiny", TINY)
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.flip(-1))  # the GPU mirrors its images
-    with pytest.raises(AssertionError, match="tiny"):
-        steps.compare_canvases("tiny", TINY, 5, 2)
-    with pytest.raises(AssertionError, match="tiny"):
-        steps.compare_batches("tiny", TINY)
-
-
-def test_a_checksum_sees_a_bit_and_a_place():
-    images = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32))
-    assert torch.equal(steps.checksum(images), steps.checksum(images.clone()))
-    one = images.clone()
-    one.view(torch.int32)[1, 2, 3, 3] ^= 1
-    assert (steps.checksum(one) == steps.checksum(images)).tolist() == [True, False, True]
-    assert not (steps.checksum(images.flip(-1)) == steps.checksum(images)).any()
-
-
-def test_consumers_take_their_sums_of_the_loader_s_batches():
-    keywords = {"batch_size": 5, "image_size": 16, "device": "cpu", "shuffle": True}
-    wanted = [steps.checksum(images) for images, _ in gr.DataLoader(TINY, **keywords)]
-    found = steps.keeps_all(gr.DataLoader(TINY, **keywords))
-    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("row", "gpu", "limit"),
-    [
-        ({"recipe": "onepfrac-1k", "stage": "raster", "image_size": 512, "cached": False}, "NVIDIA H200", 5.7e6),
-        (
-            {"recipe": "onepfrac-1k", "stage": "raster", "image_size": 512, "cached": True},
-            "NVIDIA H200",
-            4.8e12 / 2**18,
-        ),
-        ({"recipe": "visualatom-1k", "stage": "raster", "image_size": 512}, "NVIDIA H100 80GB HBM3", 3.35e12 / 2**18),
-        ({"recipe": "visualatom-1k", "stage": "loader", "image_size": 224}, "NVIDIA H200", 4.8e12 / 301_056),
-        ({"recipe": "visualatom-1k", "stage": "loader", "image_size": 224}, "GeForce GT 710", None),
-    ],
-)
-def test_limits_are_the_chip_s(row, gpu, limit):
-    assert steps.limit_of(row, gpu) == limit
-    assert steps.percent(3.0, 4.0) == 75.0
-    assert steps.percent(3.0, None) is None
-
-
-def test_a_profile_is_read_launch_by_launch():
-    head = '"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"'
-    text = f"""==PROF== Connected to process 7
-printed by the program
-{head}
-"0","7","chaos_game_grey","Occupancy","Achieved Occupancy","%","36.1"
-"0","7","chaos_game_grey","LaunchStats","Registers Per Thread","register/thread","79"
-"1","7","polyline_draw","Occupancy","Achieved Occupancy","%","48,0"
-==PROF== Disconnected"""
-    assert steps.profiled(text) == [
-        {"kernel": "chaos_game_grey", "Achieved Occupancy": "36.1 %", "Registers Per Thread": "79 register/thread"},
-        {"kernel": "polyline_draw", "Achieved Occupancy": "48,0 %"},
-    ]
-    assert steps.profiled("==ERROR== no permission") == []
-
-
-def test_a_tool_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(steps.shutil, "which", lambda tool: None)
-    with pytest.raises(steps.NotInstalledError, match="no-such-tool"):
-        steps.find("no-such-tool")

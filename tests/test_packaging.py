@@ -139,7 +139,7 @@ def imported(folder):
                     found |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom):
                     found.add(node.module.partition(".")[0])
-    siblings = {path.stem for room in (folder, folder.parent / "bench") for path in room.glob("*.py")} | {"gpurender"}
+    siblings = {path.stem for room in (folder, folder.parent / "bench") for path in room.iterdir()} | {"gpurender"}
     return {DISTRIBUTIONS.get(name, name) for name in found - sys.stdlib_module_names - siblings}
 
 
