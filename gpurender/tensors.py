@@ -1,4 +1,4 @@
-"""Checks of tensors: every refusal names the argument, what it is and what is allowed."""
+"""Tensors that are taken, checked, and tensors that are given, ordinary ones."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,14 @@ import torch
 
 from gpurender import devices
 
-__all__ = ["checked_tensor"]
+__all__ = ["checked_tensor", "ordinary"]
+
+ordinary = torch.inference_mode(False)
+"""Decorate a function, so that it makes ordinary tensors, also where inference mode calls it.
+
+What it returns then serves in training, too, and what it keeps for later calls may be written into by them: torch
+allows neither of an inference tensor. In the batches of a loader the same is done for whatever a policy makes.
+"""
 
 
 def checked_tensor(
