@@ -117,7 +117,6 @@ class Renderer:
         return self._labels.plain
 
     @property
-    @ordinary
     def _labels(self) -> Any:
         if self._label_tables is None:
             self._label_tables = self.recipe.label_tables(self.device)

@@ -360,29 +360,33 @@ def test_results_do_not_depend_on_it_beside_a_gpu(state, work, device, without, 
     holds_under(ON_A_GPU[state], work, torch.device(device), without, tmp_path)
 
 
+def begun(now, later):
+    """Results of what is begun in one state and goes on in another."""
+    forget()
+    with now():
+        drawers = [gr.Renderer(recipe) for recipe in RECIPES.values()]
+        passes = [
+            iter(gr.DataLoader(recipe, batch_size=3, image_size=16, device="cpu", augment=policy, fresh=True))
+            for recipe in (RECIPES["onepfrac"], RECIPES["mixture"])
+            for policy in (POLICIES["weights"], POLICIES["jitter"], POLICIES["two"])
+        ]
+        first = [renderer([0]) for renderer in drawers] + [next(batches) for batches in passes]
+    with later():
+        rest = [renderer(range(len(renderer.recipe) - 3, len(renderer.recipe))) for renderer in drawers]
+        rest += [next(batches) for batches in passes]
+    return flat([first, rest], CPU)
+
+
+@pytest.fixture(scope="module")
+def begun_without():
+    return begun(contextlib.nullcontext, contextlib.nullcontext)
+
+
 @pytest.mark.parametrize("state", STATES)
-def test_what_was_begun_under_it_goes_on_without(state):
+def test_what_was_begun_under_it_goes_on_without(state, begun_without):
     """Classes that are found later, tables, a pass of a loader; and the other way round."""
-
-    def begun(now, later):
-        forget()
-        with now():
-            drawers = {name: gr.Renderer(recipe) for name, recipe in RECIPES.items()}
-            first = [renderer([0]) for renderer in drawers.values()]
-            passes = [
-                iter(gr.DataLoader(recipe, batch_size=3, image_size=16, device="cpu", augment=policy, fresh=True))
-                for recipe in (RECIPES["onepfrac"], RECIPES["mixture"])
-                for policy in (POLICIES["weights"], POLICIES["jitter"], POLICIES["two"])
-            ]
-            first += [next(batches) for batches in passes]
-        with later():
-            rest = [renderer(range(len(renderer.recipe) - 3, len(renderer.recipe))) for renderer in drawers.values()]
-            rest += [next(batches) for batches in passes]
-        return flat([first, rest], CPU)
-
-    wanted = begun(contextlib.nullcontext, contextlib.nullcontext)
-    assert begun(STATES[state], contextlib.nullcontext) == wanted
-    assert begun(contextlib.nullcontext, STATES[state]) == wanted
+    assert begun(STATES[state], contextlib.nullcontext) == begun_without
+    assert begun(contextlib.nullcontext, STATES[state]) == begun_without
 
 
 def test_what_inference_mode_was_given_serves_in_training():
@@ -396,11 +400,13 @@ def test_what_inference_mode_was_given_serves_in_training():
             POLICIES["weights"].targets(torch.arange(3), POLICIES["weights"].draw(range(3)), 3),
             *loaded(RECIPES["visualatom"], CPU, batches=1)[0][:1],
         ]
+        found = gr.Renderer(RECIPES["onepfrac"])
+        assert len(found.catalog.systems) == 30
         turned, drawn_again = augment.op("Rotate", images, 20), gr.Renderer(RECIPES["visualatom"])(range(3))
     weight = torch.ones((), requires_grad=True)
     for tensor in given:
         (tensor * weight).sum().backward()
-    for tensor in (turned, drawn_again):
+    for tensor in (turned, drawn_again, found([5])):  # the class is looked for now, and written down
         tensor.add_(1)
     with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
         (own * weight).sum().backward()
@@ -416,9 +422,9 @@ FORBIDDEN = {"set_default_device", "set_default_dtype", "set_default_tensor_type
 def faults(source):
     """Lines that leave a tensor's device or type to torch's global state, or change that state."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "torch":
-            if taken := {alias.name for alias in node.names} & FACTORIES:
-                yield node.lineno, f"from torch import {', '.join(sorted(taken))}"
+        taken = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+        if taken & FACTORIES and node.module == "torch":
+            yield node.lineno, f"from torch import {', '.join(sorted(taken & FACTORIES))}"
         if not (isinstance(node, ast.Call) and ast.unparse(node.func).startswith("torch.")):
             continue
         name, given = ast.unparse(node.func).removeprefix("torch."), {keyword.arg for keyword in node.keywords}
@@ -447,9 +453,7 @@ def sources():
 def test_no_source_leaves_a_device_or_a_type_to_it():
     paths = sources()
     assert len(paths) > 70
-    found = {
-        f"{path.relative_to(ROOT)}:{line}": what for path in paths for line, what in faults(path.read_text("utf-8"))
-    }
+    found = {(path.name, line): what for path in paths for line, what in faults(path.read_text(encoding="utf-8"))}
     assert not found
 
 
