@@ -14,7 +14,7 @@ class Missing:
     def __getattr__(self, attribute):
         if attribute.startswith("__"):  # pytest and copy look for these in everything
             raise AttributeError(attribute)
-        pytest.skip(f"needs {self._name.partition('.')[0]}, of the extra 'test'")
+        pytest.skip(f"needs {self._name.partition('.')[0]}, which the extra 'test' brings")
 
 
 def optional(name):
