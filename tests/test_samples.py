@@ -23,7 +23,7 @@ def test_equal_laws_pass(high):
 def test_a_pixel_less_for_every_odd_number_is_seen(high):
     """Of which the distribution functions differ by half a pixel's share."""
     short = draws(2, high)
-    with pytest.raises(AssertionError, match="heights.*: p = 0"):
+    with pytest.raises(AssertionError, match=r"heights.*: p = 0"):
         same_law(draws(1, high), short - short % 2, "heights")
 
 
