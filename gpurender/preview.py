@@ -74,6 +74,9 @@ def _pictures(
     canvases = torch.cat(drawn)[torch.from_numpy(np.argsort(np.argsort(epochs, kind="stable"))).to(renderer.device)]
     parameters = policy.draw(numbers, canvas_size=renderer.recipe.image_size, image_size=cell)
     images = policy.apply(canvases, parameters, image_size=cell)  # [N, 3, cell, cell], normalised
-    mean, std = (torch.tensor(getattr(policy, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
+    mean, std = (
+        torch.tensor(getattr(policy, name), dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
+        for name in ("mean", "std")
+    )
     levels = (images.cpu() * std + mean) * 255.0
     return levels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -9,6 +9,7 @@ from gpurender import checks, devices
 from gpurender.order import last_epoch
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
+from gpurender.tensors import ordinary
 
 __all__ = ["Renderer"]
 
@@ -73,6 +74,7 @@ class Renderer:
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
         return self.draw(numbers, numbers + epoch * len(self.recipe), fresh)
 
+    @ordinary
     def draw(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
         """Draw samples that are known to be in range, int64 ``[N]`` on the device, with the randomness of draw numbers.
 
@@ -104,6 +106,7 @@ class Renderer:
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
         return self.labelled(numbers, numbers + epoch * len(self.recipe), fresh)
 
+    @ordinary
     def labelled(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
         """Labels of samples that are known to be in range, as :meth:`draw` draws them; int64 on the device."""
         return self._labels.given(samples, numbers if fresh else self._labels.whole(samples))
@@ -120,6 +123,7 @@ class Renderer:
         return self._label_tables
 
     @property
+    @ordinary
     def catalog(self) -> Any:
         """What the family knows of all its classes, made at first use."""
         if self._catalog is None:

@@ -1,12 +1,34 @@
-"""Checks of tensors: every refusal names the argument, what it is and what is allowed."""
+"""Tensors that are taken, checked, and tensors that are given, ordinary ones."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from gpurender import devices
 
-__all__ = ["checked_tensor"]
+__all__ = ["checked_tensor", "ordinary"]
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+
+
+def ordinary(function: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Decorate a function, so that it makes ordinary tensors, also where it is called in inference mode.
+
+    What it returns then serves in training, too, and what it keeps for later calls may be written into by them: torch
+    allows neither of an inference tensor. In the batches of a loader the same is done for whatever a policy makes.
+    """
+
+    @functools.wraps(function)
+    def called(*arguments: Given.args, **keywords: Given.kwargs) -> Made:
+        if not torch.is_inference_mode_enabled():  # to ask takes a tenth of the time of entering a mode
+            return function(*arguments, **keywords)
+        with torch.inference_mode(False):
+            return function(*arguments, **keywords)
+
+    return called
 
 
 def checked_tensor(

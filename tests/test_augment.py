@@ -8,11 +8,13 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
+from optional import optional
 from PIL import Image
-from scipy import stats
 
 import gpurender as gr
 from gpurender.mathematics import exp, log
+
+stats = optional("scipy.stats")
 
 ORDINARY = gr.augment.Crop(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="random", vflip=0.3)
 # Recorded once; they change only together with gpurender.randomness.LAYOUT.
@@ -91,6 +93,14 @@ def test_the_fallback_is_the_largest_central_crop():
     assert wide.tolist() == [[25, 0, 50, 101]] * 5  # round(50.5) is 50 to Python
     assert tall.tolist() == [[0, 25, 101, 50]] * 5
     assert thin.tolist() == [[50, 0, 1, 101]] * 5
+
+
+@pytest.mark.parametrize(("ratio", "sides"), [(2.0, (5, 10)), (0.5, (10, 5))])
+def test_a_crop_may_be_as_wide_or_as_high_as_the_canvas(ratio, sides):
+    """At the boundary: it fits, so it lies anywhere; what does not fit would lie in the middle."""
+    boxes = gr.augment.Crop(scale=(0.5, 0.5), ratio=(ratio, ratio)).draw(range(200), canvas_size=10)["boxes"]
+    assert set(map(tuple, boxes[:, 2:].tolist())) == {sides}
+    assert {tuple(sorted(box)) for box in boxes[:, :2].tolist()} == {(0, free) for free in range(6)}
 
 
 def test_a_crop_of_everything_is_everything():

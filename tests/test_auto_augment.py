@@ -1,11 +1,13 @@
 """RandAugment, AutoAugment and 3-Augment: the laws of timm, by two-sample tests of what is applied and how strongly."""
 
+import itertools
 import math
 import random
 
 import numpy as np
 import pytest
 import torch
+from optional import optional
 from samples import same_counts, same_law
 
 import gpurender as gr
@@ -14,7 +16,7 @@ from gpurender.augment.operations import BY_NAME
 from gpurender.kernels.augment import BICUBIC, BILINEAR
 from gpurender.kernels.operations import Operation
 
-timm = pytest.importorskip("timm.data.auto_augment")
+timm = optional("timm.data.auto_augment")
 
 COUNT = 20_000
 NONE = {Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT}
@@ -126,13 +128,14 @@ def test_arguments_of_a_level_are_timms(name, level):
 
 def test_old_weights_without_replacement():
     """w0, which timm has dropped: shares of the first operation as in its table, and never the same twice."""
-    drawn = gr.augment.DeiT(auto_augment="rand-m9-w0-p1").draw(np.arange(COUNT))["operations"]
+    policy = parsed("rand-m9-w0-p1")
+    drawn = policy.draw(torch.arange(COUNT), 0, 2)[0]
     assert (drawn[:, 0] != drawn[:, 1]).all()
-    shares = torch.bincount(drawn[:, 0].long(), minlength=len(Operation)).double() / COUNT
-    wanted = {"ROTATE": 0.3, "SHEAR_X": 0.2, "TRANSLATE_X_REL": 0.1, "COLOR": 0.025, "SOLARIZE": 0.005, "INVERT": 0.0}
-    for name, share in wanted.items():
-        deviation = 4 * math.sqrt(share * (1 - share) / COUNT)
-        assert abs(shares[Operation[name]] - share / 0.995) <= deviation + 1e-12, name
+    found = torch.bincount(drawn[:, 0].long(), minlength=len(Operation)).double() / COUNT
+    wanted = torch.zeros_like(found)
+    for ((name, _, _),), share in zip(policy.alternatives, policy.shares, strict=True):
+        wanted[BY_NAME[name]] = share / sum(policy.shares)
+    assert ((found - wanted).abs() <= 4 * (wanted * (1 - wanted) / COUNT).sqrt()).all()
 
 
 def test_interpolations():
@@ -141,6 +144,31 @@ def test_interpolations():
     either = gr.augment.DeiT(interpolation="random").draw(np.arange(COUNT))["operation_interpolations"].flatten()
     assert set(either.tolist()) == {BILINEAR, BICUBIC}
     assert abs((either == BICUBIC).double().mean() - 0.5) < 4 * math.sqrt(0.25 / len(either))
+
+
+@pytest.mark.parametrize("config", ["rand-m9-mstd1-n1-p0.7", "rand-tweights-m9-n1-p0.7", "3a-mstd2"])
+def test_words_of_a_layer_have_one_use_each(config):
+    """Choice, application, strength, sign, interpolation and radius of a sample are independent of each other."""
+    codes, arguments, filters = (x[:, 0] for x in parsed(config).draw(torch.arange(COUNT), 8, None))
+    bicubic = filters == BICUBIC
+    independent(bicubic, codes > 0, "interpolation and application")
+    for code in codes[codes > 0].unique().tolist():
+        own, size = arguments[codes == code], arguments[codes == code].abs()
+        uses = {"interpolation": bicubic[codes == code], "sign": own < 0, "strength": size > size.median()}
+        for (a, one), (b, other) in itertools.combinations(uses.items(), 2):
+            independent(one, other, f"{Operation(code).name}: {a} and {b}")
+
+
+def independent(one, other, name):
+    """Chi-square test of two columns of yes and no; one that is always the same says nothing."""
+    table = [((one == a) & (other == b)).sum().item() for a in (False, True) for b in (False, True)]
+    rows, columns = (table[0] + table[1], table[2] + table[3]), (table[0] + table[2], table[1] + table[3])
+    if min(*rows, *columns) < 40:
+        return
+    total = sum(table)
+    wanted = [row * column / total for row in rows for column in columns]
+    square = sum((a - b) ** 2 / b for a, b in zip(table, wanted, strict=True))
+    assert square < 20, f"{name}: chi-square {square:.1f} of {table}"  # above: once in 130,000
 
 
 def test_parameters_of_layers_are_independent():

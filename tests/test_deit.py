@@ -7,16 +7,16 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from optional import optional, resizing_pillow
 from PIL import Image
 
 import gpurender as gr
 from gpurender.augment.normalise import lookup_table
 from gpurender.kernels.operations import Operation
 
-pytest.importorskip("timm.data")
-from timm.data import auto_augment as timm_ops
-from timm.data import mixup as timm_mixup
-from torchvision.transforms import functional
+timm_ops = optional("timm.data.auto_augment")
+timm_mixup = optional("timm.data.mixup")
+functional = optional("torchvision.transforms.functional")
 
 DeiT = gr.augment.DeiT
 SIZE = 64
@@ -33,7 +33,7 @@ NAMES = {
 
 def photographs(n, side=120):
     """uint8 [n, 3, side, side]: pieces of scikit-image's photographs."""
-    data = pytest.importorskip("skimage.data")
+    data = optional("skimage.data")
     rng, found = np.random.default_rng(0), []
     for i in range(n):
         photo = (data.astronaut, data.coffee, data.chelsea, data.rocket)[i % 4]()
@@ -66,6 +66,7 @@ def operated(image, code, argument, interpolation, fill):
 
 def transformed(canvas, drawn, n, fill):
     """Sample n by Pillow, timm and torchvision: uint8 [3, SIZE, SIZE]."""
+    resizing_pillow()
     image = Image.fromarray(canvas.permute(1, 2, 0).expand(-1, -1, 3).numpy())
     top, left, h, w = drawn["boxes"][n].tolist()
     image = image.crop((left, top, left + w, top + h)).resize((SIZE, SIZE), FILTERS[int(drawn["interpolations"][n])])
@@ -77,29 +78,23 @@ def transformed(canvas, drawn, n, fill):
     return np.array(image).transpose(2, 0, 1)
 
 
-class Given(timm_mixup.FastCollateMixup):
+def given_to(mixer, drawn):
     """timm's collate function, with weights and patches that are given."""
-
-    def __init__(self, drawn, **keywords):
-        super().__init__(**keywords)
-        self.weights, self.cut = drawn["mix_weights"], drawn["cutmix"]
-        pasted = self.cut & ((self.weights != 1.0) | (self.mode == "batch"))  # those that are asked for, in this order
-        self.patches = iter(drawn["cutmix_patches"][pasted].tolist())
-
-    def _params_per_batch(self):
-        return self.weights[0].item(), bool(self.cut[0])
-
-    def _params_per_elem(self, n):
-        return self.weights[:n].to(torch.float32).numpy().copy(), self.cut[:n].numpy()
+    weights, cut = drawn["mix_weights"], drawn["cutmix"]
+    mixer._params_per_batch = lambda: (weights[0].item(), bool(cut[0]))
+    mixer._params_per_elem = lambda n: (weights[:n].to(torch.float32).numpy().copy(), cut[:n].numpy())
+    pasted = cut & ((weights != 1.0) | (mixer.mode == "batch"))  # those that are asked for, in this order
+    return mixer, iter(drawn["cutmix_patches"][pasted].tolist())
 
 
 def collated(images, labels, drawn, policy, classes, monkeypatch):
     """Bytes [N, 3, SIZE, SIZE] and targets [N, classes], by timm."""
     keywords = {"mode": policy.mixup_mode, "num_classes": classes, "label_smoothing": policy.label_smoothing}
-    mixer = Given(drawn, mixup_alpha=policy.mixup_alpha, cutmix_alpha=policy.cutmix_alpha, **keywords)
+    keywords |= {"mixup_alpha": policy.mixup_alpha, "cutmix_alpha": policy.cutmix_alpha}
+    mixer, patches = given_to(timm_mixup.FastCollateMixup(**keywords), drawn)
 
     def patch(shape, lam, **_):
-        top, left, h, w = next(mixer.patches)
+        top, left, h, w = next(patches)
         own = 1.0 - h * w / float(shape[-2] * shape[-1])
         return (top, top + h, left, left + w), own
 

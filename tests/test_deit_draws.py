@@ -10,18 +10,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optional import optional
 from PIL import Image
 from samples import same_counts, same_law
 
 import gpurender as gr
+from gpurender.augment import erasing
 from gpurender.kernels.operations import Operation
 from gpurender.order import permuted
+from gpurender.randomness import Stream, words
 
-pytest.importorskip("timm.data")
-from timm.data import mixup as timm_mixup
-from timm.data import random_erasing
-from timm.data import transforms as timm_transforms
-from torchvision import transforms
+timm_mixup = optional("timm.data.mixup")
+random_erasing = optional("timm.data.random_erasing")
+timm_transforms = optional("timm.data.transforms")
+transforms = optional("torchvision.transforms")
 
 COUNT = 20_000
 OFF = {"auto_augment": None, "color_jitter": None, "re_prob": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
@@ -102,6 +104,83 @@ def test_erasing_boxes(case, size, monkeypatch):
     same_law(*areas, name="area")
 
 
+AREA, ASPECT, LEFT = 0, 1, 3  # words of an attempt
+
+
+class Given:
+    """Stands for the module random in timm's eraser: gives it the words that a sample has for its boxes."""
+
+    def __init__(self, blocks):  # [1 + 10 K][4]
+        self.blocks, self.block, self.column = blocks, 0, LEFT
+
+    def random(self):
+        return (self.blocks[0][0] >> 8) * 2.0**-24
+
+    def randint(self, low, high):
+        if not self.block:
+            word = self.blocks[0][1]  # how many boxes
+        else:
+            self.column += 1
+            word = self.blocks[self.block][self.column]
+            if self.column == LEFT:  # this box is found, and the next one has attempts of its own
+                self.block = -(-self.block // erasing.ATTEMPTS) * erasing.ATTEMPTS
+        return low + (word * (high - low + 1) >> 32)
+
+    def uniform(self, low, high):
+        if self.column == AREA:
+            self.column = ASPECT
+            return low + (high - low) * self.blocks[self.block][ASPECT] * 2.0**-32  # all bits: it is looked up
+        self.block, self.column = self.block + 1, AREA
+        return low + (high - low) * (self.blocks[self.block][AREA] >> 8) * 2.0**-24
+
+
+@pytest.mark.parametrize("size", [224, 17])
+@pytest.mark.parametrize("case", ERASING)
+def test_erasing_boxes_are_timms_for_the_same_words(case, size, monkeypatch):
+    """Not the law alone: each sample's very boxes, given its words."""
+    ours, theirs = ERASING[case]
+    numbers = np.arange(3000)
+    boxes = policy(**ours).draw(numbers, seed=3, image_size=size)["erasing_boxes"]
+    eraser = random_erasing.RandomErasing(device="cpu", **theirs)
+    monkeypatch.setattr(random_erasing, "_get_pixels", lambda *_, **__: None)
+    blocks = words(3, Stream.ERASING, numbers, 1 + erasing.ATTEMPTS * boxes.shape[1])
+    for own, drawn in zip(boxes.tolist(), blocks.reshape(len(numbers), -1, 4).tolist(), strict=True):
+        image = Erased()
+        monkeypatch.setattr(random_erasing, "random", Given(drawn))
+        eraser._erase(image, 3, size, size, None)
+        assert [tuple(box) for box in own if box[2]] == image.boxes
+
+
+@pytest.mark.parametrize(
+    ("share", "ratio", "sides"),
+    [
+        (1.0, 1.0, None),  # as large as the image: no box
+        (0.25, 4.0, None),  # as high as the image, half as wide as its quarter
+        (0.25, 0.25, None),  # as wide as the image
+        (0.81, 1.0, (9, 9)),
+        (0.36, 2.25, (9, 4)),
+        (0.36, 1 / 2.25, (4, 9)),
+    ],
+)
+def test_erased_boxes_are_smaller_than_the_image(share, ratio, sides):
+    """At the boundary: of an image of 10 pixels a side of 9 is allowed, one of 10 is not."""
+    drawn = policy(re_prob=1.0, re_area=(share, share), re_aspect=(ratio, ratio)).draw(range(200), image_size=10)
+    boxes = drawn["erasing_boxes"][:, 0]
+    if sides is None:
+        assert not boxes.any()
+        return
+    assert set(map(tuple, boxes[:, 2:].tolist())) == {sides}
+    for i in (0, 1):
+        assert set(boxes[:, i].tolist()) == set(range(11 - sides[i]))
+
+
+def test_noise_keys_are_the_words_at_their_address():
+    """Low word third, high word fourth."""
+    numbers = np.array([0, 5, 2**63 + 1], np.uint64)
+    keys = policy(re_prob=1.0).draw(numbers, seed=9)["noise_keys"].numpy().view(np.uint64).tolist()
+    assert keys == [int(low) | int(high) << 32 for low, high in words(9, Stream.ERASING, numbers)[:, 2:4]]
+
+
 def test_noise_keys_differ():
     keys = policy(re_prob=1.0).draw(np.arange(COUNT))["noise_keys"]
     assert len(torch.unique(keys)) == COUNT
@@ -162,6 +241,28 @@ def test_mixing(case, mode):
     if any(patch for _, patch in theirs):
         for i, name in enumerate(("top", "left", "height", "width")):
             same_law(*([patch[i] for _, patch in draws if patch] for draws in (ours, theirs)), name=name)
+
+
+@pytest.mark.parametrize("size", [57, 224])
+@pytest.mark.parametrize("sides", [None, (0.2, 0.8)])
+def test_patches_are_timms_for_the_same_words(sides, size, monkeypatch):
+    """Not the law alone: the very patch of each weight, given the words for its place, and its share of the pixels."""
+    numbers, changes = np.arange(2000), {"mixup_mode": "elem", "cutmix_alpha": 1.0, "cutmix_minmax": sides}
+    drawn = policy(**changes).draw(numbers, seed=6, image_size=size)
+    weights = policy(**changes, correct_lam=False).draw(numbers, seed=6, image_size=size)["mix_weights"]
+    places = words(6, Stream.MIX, numbers, 2)[:, 4:].flatten()  # four of a patch
+    left_over = iter(places.tolist())
+    if sides is None:  # its centre takes two
+        left_over = iter(places.reshape(-1, 4)[:, :2].flatten().tolist())
+    monkeypatch.setattr(
+        timm_mixup.np.random, "randint", lambda low, high, size=None: low + (next(left_over) * (high - low) >> 32)
+    )
+    for patch, weight, lam in zip(
+        drawn["cutmix_patches"].tolist(), drawn["mix_weights"].tolist(), weights.tolist(), strict=True
+    ):
+        (top, bottom, left, right), own = timm_mixup.cutmix_bbox_and_lam((3, size, size), np.float32(lam), sides)
+        assert patch == [top, left, bottom - top, right - left]
+        assert weight == np.float32(own)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8])

@@ -16,15 +16,19 @@ from PIL import Image
 import gpurender as gr
 from gpurender.augment import names
 
-pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
-
 STEPS = 60  # enough to be killed in the middle of, however late the signal comes
 PYTHON = [sys.executable]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.fixture(scope="module")
-def command(root, tmp_path_factory):
+def timm():
+    """Needed by the training script alone."""
+    return pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
+
+
+@pytest.fixture(scope="module")
+def command(root, tmp_path_factory, timm):
     """Arguments of a small run. Its model has dropout: unless torch's generator is restored too, the losses differ."""
     file = tmp_path_factory.mktemp("recipe") / "small.json"
     recipe = gr.OnePFrac(classes=10, instances=5, image_size=64, points=2_000, fill_rate=0.0)
@@ -140,6 +144,7 @@ def test_slurm_goes_on_with_another_number_of_processes(root, command, tmp_path)
     assert (refused.returncode, "GLOBAL_BATCH=13" in refused.stderr) == (2, True)
 
 
+@pytest.mark.usefixtures("timm")
 def test_a_run_does_not_overwrite_another(root, tmp_path, monkeypatch, capsys):
     (tmp_path / "checkpoint.pt").write_text("hours of work")
     monkeypatch.setattr(sys, "argv", ["pretrain.py", "--output", str(tmp_path)])
@@ -151,7 +156,7 @@ def test_a_run_does_not_overwrite_another(root, tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def pretrain(root, tmp_path, monkeypatch):
+def pretrain(root, tmp_path, monkeypatch, timm):
     """The script as a module, and how it understands a command line."""
     spec = importlib.util.spec_from_file_location("pretrain", root / "examples/pretrain.py")
     module = importlib.util.module_from_spec(spec)

@@ -211,6 +211,20 @@ def test_flips_and_turns():
         assert quarter == 0 or iou(images[quarter], images[0]) < 0.7
 
 
+def test_flips_share_their_masks_in_the_released_data_only():
+    """Of a full square the masks are all there is to see: half of its pixels differ where they are others."""
+    full = [[0.5, 0, 0, 0.5, x, y] for x in (0, 0.5) for y in (0, 0.5)]
+    square = gr.FractalDB(categories=[full], weights=[[1] * 6], points=200_000, image_size=64)
+    inner = (slice(16, 48), slice(16, 48))
+    for samples, fresh, different in (([0, 1, 2, 3], False, (0, 0)), ([0, 1, 2, 3], True, (0.4, 0.6))):
+        plain, *others = (gr.Renderer(square)(samples, fresh=fresh)[:, 0] > 0).unbind(0)
+        for other, axes in zip(others, ((0,), (1,), (0, 1)), strict=True):
+            share = (other.flip(*axes) != plain)[inner].double().mean().item()
+            assert different[0] <= share <= different[1], (samples, fresh, axes)
+    first, second = (gr.Renderer(square)([0, 4])[:, 0] > 0).unbind(0)  # two patches of one weight
+    assert 0.4 < (first != second)[inner].double().mean() < 0.6
+
+
 def test_the_released_images_of_a_category_and_weight_share_their_points():
     base = {"categories": [SIERPINSKI], "weights": [[1] * 6], "patches": 3, "draw_type": "point_gray"}
     released = gr.Renderer(gr.FractalDB(**base))

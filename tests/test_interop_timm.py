@@ -24,7 +24,7 @@ from timm.data.loader import create_loader as timm_create_loader
 from timm.data.mixup import mixup_target
 
 from gpurender.interop import timm as interop
-from gpurender.interop.timm import create_dataset, create_loader
+from gpurender.interop.timm import Training, create_dataset, create_loader
 
 SIZE, BATCH = 32, 8
 TINY = gr.OnePFrac(classes=4, instances=6, image_size=61, points=300, fill_rate=0.0)
@@ -151,6 +151,15 @@ def test_re_split_spares_the_first_half_under_the_prefetcher(use_prefetcher):
     for (x, _), (u, _) in zip(split, clean, strict=True):
         changed = [not torch.equal(a, b) for a, b in zip(x, u, strict=True)]
         assert changed == [not use_prefetcher] * (BATCH // 2) + [True] * (BATCH // 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_re_split_begins_where_timms_eraser_does(count):
+    """Also in a batch of an odd length, of which timm spares the smaller half."""
+    eraser = timm.data.random_erasing.RandomErasing(probability=1.0, mode="const", num_splits=2, device="cpu")
+    wanted = (eraser(torch.ones(count, 3, 16, 16)) == 0).flatten(1).any(1)
+    drawn = Training(re_prob=1.0, re_split=True).draw(range(count), image_size=16)
+    assert torch.equal(drawn["erasing_boxes"].flatten(1).any(1), wanted)
 
 
 def test_repeats():

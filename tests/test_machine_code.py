@@ -5,13 +5,19 @@ import sys
 import pytest
 from conftest import ROOT
 
-pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
-pytest.importorskip("triton", reason="needs Triton, which brings nvdisasm")
 sys.path.insert(0, str(ROOT / "bench"))
 
 import machine_code
 
 
+@pytest.fixture
+def compilers():
+    """CuPy, whose NVRTC compiles, and Triton, which brings nvdisasm."""
+    pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
+    pytest.importorskip("triton", reason="needs Triton, which brings nvdisasm")
+
+
+@pytest.mark.usefixtures("compilers")
 @pytest.mark.parametrize("chip", machine_code.CHIPS)
 def test_kernels_compile_without_spills_and_fill_the_chip(chip):
     chaos = machine_code.inspect("chaos_game", chip)
@@ -39,8 +45,19 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
     assert [loop for loop in drawer.loops if loop.name == "line"], "no line loop found"
 
 
+@pytest.mark.usefixtures("compilers")
 def test_what_is_inspected_is_what_the_library_compiles():
     code, resources = machine_code.compiled("polyline", "sm_90")
     found = machine_code.instructions(code)
     assert found == machine_code.instructions(machine_code.cuda.compiled("polyline", "sm_90"))
     assert found.keys() == resources.keys()
+
+
+def test_the_disassembler_that_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="nvdisasm must come with Triton or lie on the PATH"):
+        machine_code.disassembler()
+    (tmp_path / "nvdisasm").write_text("#!/bin/sh\n")
+    (tmp_path / "nvdisasm").chmod(0o755)
+    assert machine_code.disassembler() == str(tmp_path / "nvdisasm")

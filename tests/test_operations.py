@@ -1,10 +1,13 @@
 """Image operations against Pillow's, timm's and torchvision's: every byte."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optional import optional
 from PIL import Image
 
 import gpurender as gr
@@ -12,9 +15,8 @@ from gpurender.augment.operations import BY_NAME
 from gpurender.kernels.operations import AFFINE, RANGES, Operation, operate
 from gpurender.kernels.operations.affine import rounded, turned
 
-pytest.importorskip("timm.data")
-from timm.data import auto_augment as timm
-from torchvision.transforms import functional
+timm = optional("timm.data.auto_augment")
+functional = optional("torchvision.transforms.functional")
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -39,9 +41,10 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
+@functools.cache
 def photographs():
     """Pieces of photographs, down to a pixel, odd sides, and a fractal: uint8 [H, W, 3] each."""
-    data = pytest.importorskip("skimage.data")
+    data = optional("skimage.data")
     triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
     canvas = gr.Renderer(gr.OnePFrac(classes=1, base=triangle, points=9000, image_size=64))(0)[0, 0].numpy()
     return {
@@ -54,9 +57,6 @@ def photographs():
         "dark": np.zeros((20, 20, 3), np.uint8),
         "fractal": np.repeat(canvas[:, :, None], 3, 2),
     }
-
-
-PHOTOGRAPHS = photographs()
 
 
 def batch_of(photograph):
@@ -79,7 +79,7 @@ def test_every_name_of_timm_is_known():
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_operations_are_timms(name):
     moves = BY_NAME[name] in AFFINE
-    for which, photograph in PHOTOGRAPHS.items():
+    for which, photograph in photographs().items():
         for argument in ARGUMENTS[name]:
             for interpolation in FILTERS if moves else ("bilinear",):
                 found = gr.augment.op(name, batch_of(photograph), argument, fill=FILL, interpolation=interpolation)
@@ -109,13 +109,13 @@ def test_any_size_and_argument(name, share, height, width, interpolation, seed):
 @pytest.mark.parametrize("bits", [0, 8])
 def test_posterize_to_no_bit_is_black_and_to_eight_is_the_image(bits):
     """timm with Pillow 13 raises an error for 0 bits, where the formula of the mask says black."""
-    images = batch_of(PHOTOGRAPHS["cat"])
+    images = batch_of(photographs()["cat"])
     assert torch.equal(gr.augment.op("Posterize", images, bits), images * (bits == 8))
 
 
 @pytest.mark.parametrize("factor", [-0.5, -0.2, -0.01, 0.0, 0.1, 0.37, 0.5])
 def test_hue_is_torchvisions(factor):
-    for which, photograph in PHOTOGRAPHS.items():
+    for which, photograph in photographs().items():
         wanted = np.array(functional.adjust_hue(Image.fromarray(np.ascontiguousarray(photograph)), factor))
         found = one(batch_of(photograph), Operation.HUE, factor)
         assert (found[0].numpy() == wanted.transpose(2, 0, 1)).all(), which
@@ -131,15 +131,15 @@ def test_hue_of_all_colours_of_a_fine_grid():
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 1.7, 2.0])
 def test_the_blur_by_a_kernel_is_torchvisions_within_a_level(sigma):
     for which in ("face", "coffee", "cat", "fractal"):
-        image = Image.fromarray(np.ascontiguousarray(PHOTOGRAPHS[which]))
+        image = Image.fromarray(np.ascontiguousarray(photographs()[which]))
         wanted = np.array(functional.gaussian_blur(image, [23, 23], [sigma, sigma])).transpose(2, 0, 1).astype(int)
-        away = np.abs(one(batch_of(PHOTOGRAPHS[which]), Operation.GAUSSIAN_KERNEL, sigma)[0].numpy() - wanted)
+        away = np.abs(one(batch_of(photographs()[which]), Operation.GAUSSIAN_KERNEL, sigma)[0].numpy() - wanted)
         assert away.max() <= 1, which
         assert (away == 0).mean() > 0.999, which
 
 
 def test_grayscale_is_torchvisions():
-    for photograph in PHOTOGRAPHS.values():
+    for photograph in photographs().values():
         wanted = np.array(functional.rgb_to_grayscale(Image.fromarray(np.ascontiguousarray(photograph)), 3))
         assert (one(batch_of(photograph), Operation.COLOR, 0.0)[0].numpy() == wanted.transpose(2, 0, 1)).all()
 
@@ -210,7 +210,7 @@ def test_threads_and_neighbours_do_not_matter():
 
 
 def test_layouts_and_empty_batches():
-    images = batch_of(PHOTOGRAPHS["face"]).expand(4, -1, -1, -1)
+    images = batch_of(photographs()["face"]).expand(4, -1, -1, -1)
     wanted = gr.augment.op("Rotate", images.contiguous(), 20)
     assert torch.equal(wanted, gr.augment.op("Rotate", images, 20))
     assert torch.equal(wanted, gr.augment.op("Rotate", images.contiguous(memory_format=torch.channels_last), 20))
@@ -223,10 +223,10 @@ def test_layouts_and_empty_batches():
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda x: torch.tensor(x, dtype=torch.float32)])
 def test_an_argument_for_each_image(kind):
-    images = batch_of(PHOTOGRAPHS["face"]).repeat(3, 1, 1, 1)
+    images = batch_of(photographs()["face"]).repeat(3, 1, 1, 1)
     found = gr.augment.op("Brightness", images, kind([0.5, 1.0, 1.5]))
     for image, factor in zip(found, [0.5, 1.0, 1.5], strict=True):
-        assert (image.numpy() == theirs("Brightness", PHOTOGRAPHS["face"], factor, "bilinear")).all()
+        assert (image.numpy() == theirs("Brightness", photographs()["face"], factor, "bilinear")).all()
 
 
 # ----------------------------------------------------------------------------------------------------------- rotations

@@ -7,11 +7,29 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from optional import optional
 
 from gpurender import quantiles
+from gpurender.randomness import bounded, uniform
+
+stats = optional("scipy.stats")
 
 ALPHAS = [0.001, 0.05, 0.2, 0.5, 0.8, 1.0, 1.5, 2.0, 10.0, 100.0, 1000.0]
+
+
+def test_uniforms_and_bounded_integers_of_words():
+    """Of tensors, which policies draw from, as of arrays: 24 bits, and the high half of a product."""
+    drawn = torch.tensor([0, 255, 256, 2**31, 2**32 - 1])
+    assert uniform(drawn).tolist() == [0.0, 0.0, 2.0**-24, 0.5, 1.0 - 2.0**-24]
+    assert uniform(drawn).dtype == torch.float64
+    for n in (1, 7, 224, 2**31):
+        assert bounded(drawn, n).tolist() == [word * n >> 32 for word in drawn.tolist()]
+    several = torch.tensor([1, 2, 3, 5, 224])
+    assert bounded(drawn, several).tolist() == [
+        word * n >> 32 for word, n in zip(drawn.tolist(), several.tolist(), strict=True)
+    ]
+    words = random_words(1000)
+    assert (uniform(words).numpy() == uniform(words.numpy().astype(np.uint32))).all()
 
 
 def test_normal_quantiles():

@@ -5,12 +5,11 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from optional import optional, resizing_pillow
 from PIL import Image
 
 import gpurender as gr
 from gpurender.kernels.augment import crop_resize, crop_resize_normalise
-
-pytest.importorskip("PIL", minversion="13", reason="needs Pillow 13: before it, resize took the axes in another order")
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -41,6 +40,7 @@ def tensor(image):
 
 def pillow(image, box, size, interpolation):
     """The same by Pillow, uint8 [C, H, W]."""
+    resizing_pillow()
     top, left, h, w = box
     crop = Image.fromarray(image).crop((left, top, left + w, top + h))
     return tensor(np.asarray(crop.resize((size[1], size[0]), FILTERS[interpolation])))[0]
@@ -89,8 +89,7 @@ def test_equal_to_pillow_at_training_sizes(box, interpolation):
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_equal_to_pillow_on_photographs(name, interpolation):
-    data = pytest.importorskip("skimage.data", reason="the photographs are scikit-image's")
-    image = getattr(data, name)()
+    image = getattr(optional("skimage.data"), name)()
     h, w = image.shape[:2]
     for box in [(0, 0, h, w), (h // 5, w // 7, h // 2, w // 2), (3, 5, h - 9, w // 4)]:
         assert_as_pillow(image, box, (224, 224), interpolation)

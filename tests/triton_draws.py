@@ -83,6 +83,7 @@ def mixing(device):
         mixup.Mixup(1.0, 0.5, None, 1.0, 0.6, "elem", True),
         mixup.Mixup(1.0, 0.5, None, 1.0, 0.6, "pair", False),
         mixup.Mixup(0.0, 1.0, (0.2, 0.6), 0.5, 0.6, "batch", True),
+        mixup.Mixup(0.0, 1.0, (0.2, 0.6), 1.0, 0.5, "elem", False),  # a range of sides is always corrected
     ]
     for law in laws:
         for n, size in ((200, 224), (7, 30), (1, 2)):

@@ -277,12 +277,15 @@ def _laws(policy: AutoAugment, device: torch.device) -> tuple[torch.Tensor, torc
         rows.append(
             [[p, level, *(float(x) for x in law[1:])] for (_, p, level), law in zip(alternative, levels, strict=True)]
         )
-    return torch.tensor(rows, dtype=torch.float64).to(device), torch.tensor(codes).to(device)
+    return (
+        torch.tensor(rows, dtype=torch.float64, device=device),
+        torch.tensor(codes, dtype=torch.int64, device=device),
+    )
 
 
 @functools.lru_cache(maxsize=64)
 def _shares(policy: AutoAugment, device: torch.device) -> torch.Tensor:
-    return torch.tensor(policy.shares).to(device)
+    return torch.tensor(policy.shares, dtype=torch.int64, device=device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import BILINEAR, MAX_SIDE, CropLaw, draw_crops
 from gpurender.mathematics import exp, log
 from gpurender.randomness import Stream, bounded, uniform, words
+from gpurender.tensors import ordinary
 
 ATTEMPTS = 10
 MAX_RATIO = 8192.0
@@ -61,6 +62,7 @@ class Crop:
         object.__setattr__(self, "mean", checked_mean(self.mean))
         object.__setattr__(self, "std", checked_std(self.std))
 
+    @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         """Crops and flips of draw numbers.
 

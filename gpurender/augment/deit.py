@@ -17,7 +17,7 @@ from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import MAX_SIDE, crop_resize
 from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
 from gpurender.kernels.operations import AFFINE, Operation, operate
-from gpurender.tensors import checked_tensor
+from gpurender.tensors import checked_tensor, ordinary
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The parameters of the parts, beside those of the crop
@@ -172,6 +172,7 @@ class DeiT:
 
     # ------------------------------------------------------------------------------------------------ draw and apply
 
+    @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         """Every parameter of every sample of a batch, a pure function of the seed and the numbers.
 
@@ -229,6 +230,7 @@ class DeiT:
             chains.append((codes, arguments, torch.zeros_like(codes, dtype=torch.uint8)))
         return chains
 
+    @ordinary
     def apply(
         self,
         canvases: torch.Tensor,
@@ -278,6 +280,7 @@ class DeiT:
             images = images.expand(-1, 3, -1, -1)
         return images, (red, green, blue)
 
+    @ordinary
     def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
         """The targets of a batch: soft, float32 ``[N, classes]``, if anything is mixed or smoothed; else the labels.
 

@@ -91,13 +91,13 @@ def _either(applied: torch.Tensor, operation: Operation) -> torch.Tensor:
 def _tables(law: Jitter, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Orders int64 [k!, k]; lowest factors and spans float64 [k]; codes int64 [k]: on the device."""
     components = law.components
-    orders = torch.tensor(list(itertools.permutations(range(len(components)))))
+    orders = torch.tensor(list(itertools.permutations(range(len(components)))), dtype=torch.int64, device=device)
     ranges = []
     for i in components:
         strength, hue = law.strengths[i], COMPONENTS[i] is Operation.HUE
         low, high = (-strength, strength) if hue else (max(0.0, 1.0 - strength), 1.0 + strength)
         ranges.append((low, high - low))
-    lows, spans = torch.tensor(ranges, dtype=torch.float64).unbind(1)
-    codes = torch.tensor([int(COMPONENTS[i]) for i in components])
+    lows, spans = torch.tensor(ranges, dtype=torch.float64, device=device).unbind(1)
+    codes = torch.tensor([int(COMPONENTS[i]) for i in components], dtype=torch.int64, device=device)
     assert len(orders) == math.factorial(len(components))
-    return orders.to(device), lows.to(device), spans.to(device), codes.to(device)
+    return orders, lows, spans, codes

@@ -9,6 +9,7 @@ import torch
 from gpurender import checks
 from gpurender.augment.policy import Parameters, checked_canvases, on_device
 from gpurender.kernels.augment import DTYPES, MAX_SIDE, crop_resize_normalise
+from gpurender.tensors import ordinary
 
 HALVES = (0.5, 0.5, 0.5)
 CROP = ("boxes", "flips", "interpolations")  # parameters of a crop
@@ -49,6 +50,7 @@ def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype, device: torch.de
     return torch.from_numpy(table).to(dtype).to(device)
 
 
+@ordinary
 def crop_and_normalise(
     canvases: torch.Tensor,
     parameters: Parameters,

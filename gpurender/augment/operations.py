@@ -9,6 +9,7 @@ import torch
 from gpurender import checks, devices
 from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.operations import AFFINE, RANGES, Operation, checked_fill, operate
+from gpurender.tensors import ordinary
 
 __all__ = ["BY_NAME", "op"]
 
@@ -44,6 +45,7 @@ PARAMETERLESS = (Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT)
 WHOLE = (Operation.POSTERIZE, Operation.SOLARIZE_ADD)  # timm's functions take integers only
 
 
+@ordinary
 def op(
     name: str,
     images: torch.Tensor,

@@ -10,10 +10,12 @@ from gpurender import checks, devices
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
 from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
 from gpurender.kernels.augment import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, check_boxes, crop_resize
+from gpurender.tensors import ordinary
 
 INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
 
 
+@ordinary
 def resized_crop(
     images: torch.Tensor, boxes: Any, size: int | Sequence[int], interpolation: str = "bicubic"
 ) -> torch.Tensor:
@@ -56,7 +58,7 @@ def _boxes(boxes: Any) -> torch.Tensor:
     try:
         if isinstance(boxes, (list, tuple)) and not all(checks.is_sequence(row, 4) for row in boxes):
             raise TypeError
-        tensor = torch.as_tensor(boxes)
+        tensor = boxes if isinstance(boxes, torch.Tensor) else torch.as_tensor(boxes, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {checks.shown(boxes)}") from None
     if tensor.shape == (0,):  # an empty list, to torch one of floats
@@ -84,6 +86,7 @@ class Resize:
         object.__setattr__(self, "mean", checked_mean(self.mean))
         object.__setattr__(self, "std", checked_std(self.std))
 
+    @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         """What :meth:`gpurender.augment.crop.Crop.draw` returns, but the same for every number and seed."""
         there = gpu_numbers(numbers)

@@ -221,7 +221,7 @@ class FractalDB(Recipe):
             torch.from_numpy(maps).to(device),
             torch.from_numpy(ifs.thresholds(probabilities)).to(device),
             torch.from_numpy(counts.astype(np.int32)).to(device),
-            torch.tensor(self.factors(), dtype=torch.float64).to(device),
+            torch.tensor(self.factors(), dtype=torch.float64, device=device),
             torch.from_numpy(ORIENTATIONS[self.variant]).to(device),
             ifs.Bitmaps(cache_bytes),
         )

@@ -121,9 +121,9 @@ class OnePFrac(Recipe):
         base, n = self._find_base(device), self.classes
         m = len(self._base(base))
         systems = Systems(  # zeros that nobody touches take no memory on the host
-            torch.zeros((n, m, 6), dtype=torch.float32),
-            torch.zeros((n, m), dtype=torch.int32),
-            torch.zeros(n, dtype=torch.int32),
+            torch.zeros((n, m, 6), dtype=torch.float32, device="cpu"),
+            torch.zeros((n, m), dtype=torch.int32, device="cpu"),
+            torch.zeros(n, dtype=torch.int32, device="cpu"),
         )
         found = Perturbations(base, np.full(n, UNKNOWN, np.int32), False, systems, ifs.Bitmaps(cache_bytes))
         if devices.on_gpu(device):

@@ -253,7 +253,7 @@ def draw_atoms(
 
 def draw_images(atoms, which, centres, numbers, greys, seed, size, walk):
     """uint8 [N, size, size]; arguments as :func:`gpurender.kernels.polyline.polyline`."""
-    canvases = torch.zeros((len(which), size, size), dtype=torch.uint8)
+    canvases = torch.zeros((len(which), size, size), dtype=torch.uint8, device="cpu")
     own = [tensor.contiguous().numpy() for tensor in atoms.tensors()]
     places, middles, pixels = which.contiguous().numpy(), centres.contiguous().numpy(), canvases.numpy()
     words = np.ascontiguousarray(numbers.numpy()).view(np.uint32).reshape(-1, 2)  # low word first
