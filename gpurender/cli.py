@@ -125,10 +125,13 @@ def _silence() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with its refusals on one line."""
+    """argparse with its refusals on one line, and without its silence where a stream takes no text."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", 2))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file or sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

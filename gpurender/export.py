@@ -64,10 +64,12 @@ def export(
     total = total if limit is None else min(total, checks.integer("limit", limit, 1, 2**63 - 1))
     root = Path(directory)
     _make(root)
-    with alone(root, "another export writes") as locked, _told(Tally(total)) as tally:
+    tally = Tally(total)
+    with alone(root, "another export writes") as locked:
         _claim(root, renderer.recipe, locked)
         _make_folders(root, renderer, total, all_of_them=limit is None)
-        _export(renderer, Places(root, renderer.recipe), tally)
+        with _told(tally):
+            _export(renderer, Places(root, renderer.recipe), tally)
     return tally.written, tally.present
 
 
@@ -81,10 +83,10 @@ class Tally:
 
 
 @contextlib.contextmanager
-def _told(tally: Tally) -> Iterator[Tally]:
-    """Yield the tally; an error or Ctrl-C in the block gets a note of it (``__notes__``, which tracebacks show)."""
+def _told(tally: Tally) -> Iterator[None]:
+    """Give an error or Ctrl-C in the block a note of the tally (``__notes__``, which tracebacks show)."""
     try:
-        yield tally
+        yield
     except (OSError, KeyboardInterrupt) as error:
         note = f"{tally.written + tally.present} of {tally.total} images are there; the same command goes on from them"
         vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # add_note of Python 3.11

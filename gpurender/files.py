@@ -127,8 +127,10 @@ def _regular(path: str) -> str | None:
         raise OSError(errno.ENXIO, "it is a socket", path)
     if not stat.S_ISREG(mode):
         return None
-    if not mode & 0o222 or not os.access(path, os.W_OK):
+    if not mode & 0o222:  # root could, but somebody wanted to keep it
         raise PermissionError(errno.EACCES, "the file there is read-only", path)
+    if not os.access(path, os.W_OK):
+        os.close(os.open(path, os.O_WRONLY))  # says why
     return os.path.realpath(path)
 
 
