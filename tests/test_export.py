@@ -47,11 +47,12 @@ def test_only_one_at_a_time_has_the_lock(tmp_path):
     inside, most, refused = [], [], []
 
     def work():
-        for _ in range(200):
+        for _ in range(30):
             try:
                 with lock.alone(tmp_path, "another works in") as locked:
                     assert locked
                     inside.append(1)
+                    time.sleep(0.002)  # the others try meanwhile
                     most.append(len(inside))
                     inside.pop()
             except RuntimeError as error:
@@ -60,10 +61,39 @@ def test_only_one_at_a_time_has_the_lock(tmp_path):
     threads = [threading.Thread(target=work) for _ in range(8)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert len(most) + len(refused) == 8 * 200  # nothing else was raised
+    assert len(most) + len(refused) == 8 * 30  # nothing else was raised
     assert set(most) == {1}
     assert {text[: text.index(":")].split(" (")[0] for text in refused} <= {f"another works in {str(tmp_path)!r}"}
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_a_lock_whose_file_is_gone_is_none(tmp_path, monkeypatch, another):
+    """Its holder ended, and removed it, after we opened it; perhaps another process has made and locked the next."""
+    path, real, held = tmp_path / lock.LOCK, lock._opened, []
+
+    def late(name):
+        handle = real(name)
+        if not held:
+            os.unlink(name)
+            held.append(os.open(tmp_path / lock.LOCK, os.O_RDWR | os.O_CREAT) if another else -1)
+            if another:
+                fcntl.flock(held[0], fcntl.LOCK_EX)
+        return handle
+
+    monkeypatch.setattr(lock, "_opened", late)
+    if another:
+        with pytest.raises(RuntimeError, match="another works in"), lock.alone(tmp_path, "another works in"):
+            pass
+        os.close(held[0])
+        return
+    with lock.alone(tmp_path, "") as locked:
+        assert locked
+        assert path.exists()
+        with pytest.raises(RuntimeError, match=f"process {os.getpid()} on "), lock.alone(tmp_path, ""):
+            pass
+        assert path.exists()
+    assert not path.exists()
 
 
 def test_a_second_export_is_refused_in_a_sentence(tmp_path, capsys):
