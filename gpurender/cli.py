@@ -287,7 +287,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "export",
         help="the dataset as files",
         description="Write a dataset as PNG files, one folder a class (torchvision's ImageFolder reads it). "
-        "Safe to run again after a kill: what is there stays, what is missing is written.",
+        "Safe to run again after a kill: what is there stays, what is missing is written. One export at a time writes "
+        "a directory.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
     command.add_argument(
