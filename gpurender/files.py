@@ -56,7 +56,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
             _copy(temporary, target or path)
             if durable and target is not None:
                 _sync(target)
-            os.unlink(temporary)
+            with contextlib.suppress(OSError):  # a store of objects without deletion
+                os.unlink(temporary)
     except BaseException as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -211,9 +212,12 @@ def _copy(temporary: str, path: str) -> None:
 
 
 def _sync(path: str) -> None:
-    """Wait until the bytes of a file are on the disk."""
+    """Wait until the bytes of a file are on the disk, where the file system has a way to."""
     handle = os.open(path, os.O_WRONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in REFUSALS:  # EIO, ENOSPC: they are not
+            raise
     finally:
         os.close(handle)

@@ -110,6 +110,22 @@ def test_durable_bytes_are_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     assert done[2:] == [("replace", 5)]
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_without_fsync_takes_files_and_a_broken_one_does_not(tmp_path, monkeypatch, number):
+    def fail(handle):
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", fail)
+    if number == errno.EINVAL:
+        write(tmp_path / "a", durable=True)
+    else:
+        with pytest.raises(OSError, match="Input/output error"):
+            write(tmp_path / "a", durable=True)
+    assert (tmp_path / "a").read_bytes() == (b"new" if number == errno.EINVAL else b"old")
+    assert os.listdir(tmp_path) == ["a"]
+
+
 # -------------------------------------------------------------------------------------------- where the path leads
 
 
