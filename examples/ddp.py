@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import nn
 
 import gpurender as gr
+from gpurender.files import replacing
 
 RECIPE = "onepfrac-1k"
 
@@ -68,7 +69,8 @@ def main() -> None:
             print(f"epoch {epoch}  step {steps}  loss {loss.item():.4f}  on {ranks} {device.type} rank(s)")
 
     if args.checkpoint and rank == 0:
-        torch.save({name: part.state_dict() for name, part in parts.items()}, args.checkpoint)
+        with replacing(args.checkpoint) as temporary:  # a kill leaves the old file or the new one
+            torch.save({name: part.state_dict() for name, part in parts.items()}, temporary)
     if dist.is_initialized():
         dist.destroy_process_group()
 

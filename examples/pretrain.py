@@ -25,6 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 import gpurender as gr
+from gpurender.files import check_writable, replacing
 from gpurender.preview import contact_sheet
 
 POLICIES: dict[str, Callable[..., gr.augment.Policy]] = {
@@ -153,7 +154,7 @@ def cosine_with_warmup(step: int, warmup: int, total: int) -> float:
 
 
 def save_checkpoint(path: Path, step: int, parts: dict[str, Any], device: torch.device) -> None:
-    """Write all that decides the rest of the run. A kill at any moment leaves the old file or the new one."""
+    """Write all that decides the rest of the run. A kill or a power cut leaves the old file or the new one."""
     random = [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if device.type == "cuda" else [])
     random_of_ranks = [random]
     if dist.is_initialized():
@@ -161,12 +162,8 @@ def save_checkpoint(path: Path, step: int, parts: dict[str, Any], device: torch.
         dist.all_gather_object(random_of_ranks, random)
     if rank() == 0:
         states = {name: part.state_dict() for name, part in parts.items()}
-        unfinished = path.with_suffix(".unfinished")
-        with open(unfinished, "wb") as file:
+        with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
             torch.save({"step": step, "random": random_of_ranks, **states}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
 
 
 def load_checkpoint(path: Path, parts: dict[str, Any]) -> int:
@@ -261,6 +258,11 @@ def main() -> None:
         raise SystemExit(
             f"--batch-size: {args.batch_size} x {world_size()} is more than the {len(args.recipe)} images of an epoch"
         )
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+        check_writable(args.checkpoint)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--output: {error}") from None
     total = args.steps or args.epochs * len(loader)
     warmup = round(args.warmup * total)
 
@@ -271,9 +273,10 @@ def main() -> None:
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "loader": loader}
     step = load_checkpoint(args.checkpoint, parts) if args.checkpoint.exists() else 0
 
-    args.output.mkdir(parents=True, exist_ok=True)
     if rank() == 0:
-        contact_sheet(args.recipe, rows=8, cols=8, device=args.device).save(args.output / "contact_sheet.png")
+        sheet = contact_sheet(args.recipe, rows=8, cols=8, device=args.device)
+        with replacing(args.output / "contact_sheet.png") as temporary:
+            sheet.save(temporary, format="PNG")
     network = nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model
     train(network, parts, step, total, args)
     if rank() == 0:

@@ -4,13 +4,13 @@ A file is written beside its place and moved into it, so a reader sees all of it
 own checksum is treated as absent and made again. A directory that cannot be written costs time, never correctness.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import tempfile
 from pathlib import Path
+
+from gpurender.files import replacing
 
 log = logging.getLogger("gpurender")
 
@@ -43,18 +43,12 @@ def save(kind: str, key: str, values: list[int]) -> None:
     path = _path(kind, key)
     if path is None:
         return
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump({"sha256": _checksum(kind, key, values), "values": values}, file)
-        os.replace(temporary, path)
     except OSError as error:
         log.info("search result not cached: %s", error)
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 def _path(kind: str, key: str) -> Path | None:

@@ -1,8 +1,11 @@
 """The command ``gpurender``: doctor, preview, bench, export."""
 
 import argparse
+import contextlib
+import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -25,32 +28,110 @@ examples:
 AUGMENT = "crop (random resized crop, flips), deit, or its presets onepfrac, ofdb, fractaldb, visualatom, resnet"
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal that asks the program to end; it unwinds as Ctrl-C does, so nothing half-written stays."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when done, 1 when the machine refused (a full disk, say), 2 for wrong input, each with one line
-    on stderr.
+    on stderr. Without arguments it is the program itself: it takes those of the command line, and its streams and
+    signals are those of a program.
     """
+    return _program() if arguments is None else _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
+    except BrokenPipeError as error:
+        if error.filename is None:  # standard output's, which is no failure; an output file's is one
+            raise
+        return _fail(error, 1)
     except (ValueError, TypeError) as error:
         return _fail(error, 2)
     except (OSError, RuntimeError, MemoryError) as error:
         return _fail(error, 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        return _fail(error, 128 + number, "interrupted" if number == signal.SIGINT else "terminated")
 
 
-def _fail(error: object, code: int) -> int:
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"gpurender: error: {text}", file=sys.stderr)
+def _fail(error: object, code: int, text: str | None = None) -> int:
+    """Say in one line on stderr what went wrong, with the notes of the error; return the exit status."""
+    if text is None and isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename!r}: {error.strerror}"
+    parts = [str(error) if text is None else text, *getattr(error, "__notes__", ())]
+    line = " ".join("; ".join(parts).split()) or type(error).__name__
+    print(f"gpurender: error: {line}", file=sys.stderr)
     return code
 
 
+def _program() -> int:
+    """Run the command line; end as programs do when a pipe breaks or a signal comes: by the signal."""
+    _open_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # Slurm's and a closed terminal's
+        if signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _stop)
+    try:
+        try:
+            code = _run(sys.argv[1:])
+        except SystemExit as leaving:  # --help, and what argparse refuses
+            code = leaving.code if isinstance(leaving.code, int) else 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = 128 + signal.SIGPIPE
+        _silence()
+    except OSError as error:
+        code = 1
+        with contextlib.suppress(OSError):
+            _fail(f"standard output: {error.strerror}", code)
+        _silence()
+    if code > 128:  # so that a shell's loop ends too
+        signal.signal(code - 128, signal.SIG_DFL)
+        os.kill(os.getpid(), code - 128)  # process 1 of a container survives it
+    return code
+
+
+def _open_streams() -> None:
+    """Let names be printed that a stream cannot show, and closed streams be silent."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or the first file that is opened would be taken for the stream
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise Stopped(number)
+
+
+def _silence() -> None:
+    """Let what a broken pipe or a full disk did not take go nowhere when Python tries again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse with its refusals on one line."""
+    """argparse with its refusals on one line, and without its silence where a stream takes no text."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", 2))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file or sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,7 +246,9 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--plot", nargs="+", metavar="RESULT", help="instead, draw result files, or directories of them, as a picture"
     )
-    command.add_argument("-o", "--output", default="bench.png", metavar="FILE", help="of --plot (default bench.png)")
+    command.add_argument(
+        "-o", "--output", default="bench.png", metavar="FILE", help="the picture that --plot writes (default bench.png)"
+    )
     command.set_defaults(run=_bench)
 
 
@@ -181,7 +264,7 @@ def _bench(options: argparse.Namespace) -> int:
 
     if options.recipe is None:
         raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot results to draw)")
-    if options.json:
+    if options.json is not None:
         check_writable(options.json)
 
     def show(result: dict[str, Any]) -> None:
@@ -198,7 +281,7 @@ def _bench(options: argparse.Namespace) -> int:
         model=options.train,
         on_row=show,
     )
-    if options.json:
+    if options.json is not None:
         with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=2)
             file.write("\n")
@@ -210,7 +293,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "export",
         help="the dataset as files",
         description="Write a dataset as PNG files, one folder a class (torchvision's ImageFolder reads it). "
-        "Safe to run again after a kill: what is there stays, what is missing is written.",
+        "Safe to run again after a kill: what is there stays, what is missing is written. One export at a time writes "
+        "a directory.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
     command.add_argument(

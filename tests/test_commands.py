@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from golden import TRIANGLE
 from PIL import Image
 
@@ -206,6 +207,135 @@ def test_export_refuses_another_recipe_and_foreign_folders(recipe_file, tmp_path
     assert [path.name for path in foreign.iterdir()] == ["cat.jpg"]
     with pytest.raises(ValueError, match="not a directory"):
         export.export(recipe_file, foreign / "cat.jpg")
+
+
+# ------------------------------------------------------------------------------------- outputs, streams and signals
+
+
+def test_an_output_that_is_a_link_stays_one(recipe_file, tmp_path, monkeypatch):
+    """Of every command that writes a file."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    from gpurender import bench
+
+    result = {"environment": {"cpu": "a", "threads": 1, "gpu": None}, "rows": []}
+    monkeypatch.setattr(bench, "measure", lambda *_, **__: result)
+    monkeypatch.setattr(bench, "table", lambda _: "")
+    rates = {"median": 1.0, "p5": 1.0, "p95": 1.0}
+    row = {"device": "cpu", "recipe": "r", "stage": "raster", "images_per_second": rates, "batch_size": 1}
+    (tmp_path / "rows.json").write_text(json.dumps({**result, "rows": [row]}))
+    (tmp_path / "there").mkdir()
+    commands = {
+        "grid.png": ["preview", recipe_file, "--rows", "1", "--cols", "1", "-o"],
+        "result.json": ["bench", recipe_file, "--json"],
+        "rates.png": ["bench", "--plot", str(tmp_path / "rows.json"), "-o"],
+    }
+    for name, command in commands.items():
+        (tmp_path / "there" / name).write_bytes(b"old")
+        (tmp_path / name).symlink_to(f"there/{name}")
+        assert cli.main([*command, str(tmp_path / name)]) == 0
+        assert os.readlink(tmp_path / name) == f"there/{name}"
+        assert (tmp_path / "there" / name).read_bytes()[:4] in (b"\x89PNG", b"{\n  ")
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)  # and a pipe gets its bytes, though PNG files are written with seeks
+        reader = subprocess.Popen(["cat", str(tmp_path / name)], stdout=subprocess.PIPE)
+        assert cli.main([*command, str(tmp_path / name)]) == 0
+        assert reader.communicate(timeout=60)[0] == (tmp_path / "there" / name).read_bytes()
+    assert sorted(os.listdir(tmp_path / "there")) == sorted(commands)
+
+
+@pytest.mark.parametrize("output", ["/proc/a.png", "folder.png", "kept.png", "nowhere/a.png"])
+@pytest.mark.parametrize("command", ["preview", "bench"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    command, output, recipe_file, tmp_path, monkeypatch, capsys
+):
+    from gpurender import bench, preview
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preview, "contact_sheet", lambda *_, **__: pytest.fail("drawn"))
+    monkeypatch.setattr(bench, "measure", lambda *_, **__: pytest.fail("measured"))
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "kept.png").write_bytes(b"old")
+    (tmp_path / "kept.png").chmod(0o400)
+    assert cli.main([command, recipe_file, "-o" if command == "preview" else "--json", output]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gpurender: error: cannot write '{output}': ")
+    assert (tmp_path / "kept.png").read_bytes() == b"old"
+
+
+def test_json_needs_a_name(recipe_file, capsys):
+    assert cli.main(["bench", recipe_file, "--json", ""]) == 2
+    assert "cannot write ''" in capsys.readouterr().err
+
+
+def test_a_name_that_cannot_be_shown_fails_nothing(recipe_file, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = run("preview", recipe_file, "-o", "図.png", "--rows", "1", "--cols", "1", cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("\\u56f3.png: 232 x 232")
+    assert (tmp_path / "図.png").exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["doctor", "--help"], ["bench"]])
+def test_a_broken_pipe_is_silent(arguments, unbuffered):
+    """As ``gpurender … | head -1``: it ends as other programs do, by SIGPIPE, without a word."""
+    read, end = os.pipe()
+    os.close(read)
+    streams = {"stderr": end, "stdout": subprocess.PIPE} if arguments == ["bench"] else {"stdout": end}
+    done = subprocess.run(
+        [sys.executable, "-m", "gpurender", *arguments], env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        **({"stderr": subprocess.PIPE} | streams), timeout=60, check=False,
+    )  # fmt: skip
+    os.close(end)
+    assert done.returncode == -signal.SIGPIPE
+    assert not done.stdout
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_pipe_breaks_is_silent(unbuffered, recipe_file, tmp_path):
+    read, end = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "gpurender", "preview", recipe_file, "-o", str(tmp_path / "a.png"), "--rows", "1"],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=end, stderr=subprocess.PIPE, timeout=120,
+        check=False,
+    )  # fmt: skip
+    os.close(end)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_standard_output_is_one_line(unbuffered):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpurender", "--version"], env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "gpurender: error: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("--version", 0), ("bench", 2)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_silent(closed, arguments, code):
+    """What would have gone to one goes nowhere, not to the other."""
+    words = f"exec {sys.executable} -m gpurender {arguments} {closed}"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert done.stdout == (f"gpurender {gr.__version__}\n" if code == 0 and closed == "2>&-" else "")
+    assert done.stderr.count("\n") == (code == 2 and closed == ">&-")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_file_is_never_taken_for_a_closed_stream(closed, tmp_path):
+    """What opens first gets the lowest free number: a file of ours would be standard output."""
+    code = "import sys; from gpurender import cli; cli._open_streams(); file = open('number', 'w')"
+    words = f'exec {sys.executable} -c "{code}; file.write(str(file.fileno()))" {closed}'
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    assert subprocess.run(["sh", "-c", words], cwd=tmp_path, env=environment, timeout=60, check=False).returncode == 0
+    assert int((tmp_path / "number").read_text()) > 2
 
 
 def test_export_survives_kills(tmp_path):

@@ -179,6 +179,31 @@ def test_presets_keep_their_normalisation(pretrain):
     assert module.POLICIES.keys() == names.POLICIES.keys()  # as of `gpurender preview --augment`
 
 
+def test_a_checkpoint_goes_where_its_link_leads(pretrain, tmp_path, monkeypatch):
+    """To a bigger disk, say; and a power cut leaves the old one or the new one."""
+    module, synced, fsync = pretrain[0], [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_size), fsync(handle)))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "checkpoint.pt").symlink_to("disk/checkpoint.pt")
+    for step in (1, 2):
+        model = torch.nn.Linear(1, 1)
+        module.save_checkpoint(tmp_path / "checkpoint.pt", step, {"model": model}, torch.device("cpu"))
+        assert os.readlink(tmp_path / "checkpoint.pt") == "disk/checkpoint.pt"
+        assert os.listdir(tmp_path / "disk") == ["checkpoint.pt"]
+        assert synced[step - 1] == os.path.getsize(tmp_path / "disk/checkpoint.pt") > 0
+        assert module.load_checkpoint(tmp_path / "checkpoint.pt", {"model": model}) == step
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_training(pretrain, monkeypatch):
+    module = pretrain[0]
+    monkeypatch.setattr(module, "create_model", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(sys, "argv", ["pretrain.py", "--output", "/proc/nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    assert str(stopped.value).startswith("--output: ")
+    assert "/proc/nowhere" in str(stopped.value)
+
+
 def test_quickstart(root, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(root)}
     words = [sys.executable, str(root / "examples/quickstart.py")]
