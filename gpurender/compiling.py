@@ -27,8 +27,9 @@ def announce(place: Path | None) -> None:
     if kernel_cache.writable(place):
         log.warning("gpurender: compiling kernels for this machine, once (up to a minute)...")
         return
-    why = "there is no folder to keep them" if place is None else f"{place} cannot be written"
-    log.warning("gpurender: compiling kernels (up to a minute), in every process: %s; GPURENDER_CACHE_DIR names one", why)
+    where = "there is no folder to keep them" if place is None else f"{place} cannot be written"
+    told = "gpurender: compiling kernels (up to a minute), in every process: %s; GPURENDER_CACHE_DIR can name a folder"
+    log.warning(told, where)
 
 
 class _Compilation:

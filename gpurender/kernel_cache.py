@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: one file each, whole or absent, below the folder of all caches and never beside the sources.
+"""Compiled kernels on disk: one file each, whole or absent, in the user's cache and never beside the sources.
 
 They lie in a folder named after everything that they are compiled from: the bytes of all kernel sources (Numba inlines
 functions of other files, and looks at the time of the caller's own file only), the version of this package, of Python
@@ -107,7 +107,7 @@ def save(path: Path, data: bytes) -> bool:
 
 
 def writable(place: Path | None) -> bool:
-    """Return whether a file can be kept in a folder, which is made for that: by trying, as full disks say so only then."""
+    """Return whether a file can be kept in a folder, which is made for that. It is tried: full disks show only so."""
     if place is None:
         return False
     try:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba.core import config, serialize, sigutils
-from numba.core.compiler import CompileResult
+from numba.core import compiler, config, serialize, sigutils
 
 from gpurender import kernel_cache
 
 log = logging.getLogger("gpurender")
+
+CompileResult: Any = compiler.CompileResult
 
 
 def attach(dispatcher: Any) -> None:
@@ -28,9 +29,13 @@ def attach(dispatcher: Any) -> None:
     if not hasattr(dispatcher, "py_func"):
         return
     try:
-        known = ("load_overload", "save_overload", "flush", "cache_path", "enable", "disable")
-        parts = [getattr(dispatcher._cache, name) for name in known]
-        assert len(parts) == len(known) and CompileResult._reduce and CompileResult._rebuild and serialize.dumps
+        for owner, parts in (
+            (dispatcher._cache, ("load_overload", "save_overload", "enable", "disable", "flush", "cache_path")),
+            (CompileResult, ("_reduce", "_rebuild")),
+            (serialize, ("dumps",)),
+        ):
+            for part in parts:
+                getattr(owner, part)
         dispatcher._cache = Versions(dispatcher.py_func)
     except Exception as error:
         _strange(error)
@@ -96,10 +101,11 @@ class Versions:
             [str(kind) for kind in arguments],
             str(returned),
             target_context.codegen().magic_tuple(),  # operating system, CPU and its features
-            (config.OPT, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT),
+            [repr(getattr(config, name, None)) for name in ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")],
         )
         name = hashlib.sha256(repr(law).encode()).hexdigest()[:32]
-        return place / f"{function.__module__.split('.')[-2]}-{function.__name__}-{name}.numba"
+        whose = f"{function.__module__}.{function.__name__}".removeprefix("gpurender.kernels.")
+        return place / f"{whose}-{name}.numba"
 
 
 @functools.cache
