@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import gpurender
 from gpurender import cache, cuda, kernel_cache, numba_cache
 from gpurender.jit import kernel
 
@@ -206,6 +207,15 @@ def test_another_numba_compiles_in_every_process(place, monkeypatch, missing):
         patch.delattr(numba_cache.CompileResult, missing)
         assert not call()
         assert not call()
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("module", ["numba_cache", "compiling"])
+def test_a_numba_whose_parts_lie_elsewhere_compiles_in_every_process(place, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, f"gpurender.{module}", None)
+    monkeypatch.delattr(gpurender, module)
+    assert not call()
+    assert not call()
     assert not place.exists()
 
 
