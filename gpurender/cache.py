@@ -10,21 +10,29 @@ import logging
 import os
 from pathlib import Path
 
-from gpurender.files import replacing
+from gpurender import files
 
 log = logging.getLogger("gpurender")
 
 
 def directory() -> Path | None:
-    """``$XDG_CACHE_HOME/gpurender``, by default ``~/.cache/gpurender``; ``None`` for a user without a home."""
+    """Return the folder of all caches: ``$GPURENDER_CACHE_DIR``, else ``$XDG_CACHE_HOME/gpurender``, else
+    ``~/.cache/gpurender``; ``None`` for a user without a home.
+
+    A variable that is no absolute path is ignored, as the XDG specification has it: jobs of one user start in many
+    folders.
+    """
+    own = os.environ.get("GPURENDER_CACHE_DIR", "")
+    if os.path.isabs(own):
+        return Path(own)
     root = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(root):  # the XDG specification: a relative one is to be ignored
+    if not os.path.isabs(root):
         root = os.path.join(os.path.expanduser("~"), ".cache")
     return Path(root) / "gpurender" if os.path.isabs(root) else None
 
 
 def load(kind: str, key: str) -> list[int] | None:
-    """The integers saved under a kind and a key, or ``None`` if there are none or the file is damaged."""
+    """Return the integers saved under a kind and a key, or ``None`` if there are none or the file is damaged."""
     path = _path(kind, key)
     if path is None:
         return None
@@ -43,10 +51,11 @@ def save(kind: str, key: str, values: list[int]) -> None:
     path = _path(kind, key)
     if path is None:
         return
+    text = json.dumps({"sha256": _checksum(kind, key, values), "values": values})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"sha256": _checksum(kind, key, values), "values": values}, file)
+        with files.replacing(path) as temporary:
+            Path(temporary).write_text(text, encoding="utf-8")
     except OSError as error:
         log.info("search result not cached: %s", error)
 

@@ -2,9 +2,9 @@
 
 A kernel's source is ``kernels/<operation>/gpu.cu`` behind ``kernels/device.cuh``, ``kernels/philox/philox.cuh`` and the
 stream numbers of ``randomness.py``. NVRTC makes machine code of it for one architecture (it needs no GPU for that, so a
-login node can prepare a cluster's), and the result lies under the user's cache directory, named by the hash of
-everything it depends on and moved into place whole: many processes may compile the same kernel at once, and each ends
-up with a good file.
+login node can prepare a cluster's), and :mod:`gpurender.kernel_cache` keeps the result, named by the hash of everything
+it depends on and moved into place whole: many processes may compile the same kernel at once, and each ends up with a
+good file.
 
 ``--fmad=false``: a fused multiply-add rounds once where the reference rounds twice. Denormals are kept (CuPy's own
 compilation would flush them), division is IEEE's.
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from gpurender import cache, files
+from gpurender import compiling, kernel_cache
 from gpurender.randomness import Stream
 
 log = logging.getLogger("gpurender")
@@ -91,28 +91,29 @@ def architecture_of(device: torch.device) -> str:
     return own if own in known else known[-1].replace("sm_", "compute_")
 
 
-def cached(operation: str, architecture: str) -> Path | None:
-    """The file of an operation's machine code, compiled if it is not there; ``None`` where nothing can be kept."""
+def place(operation: str, architecture: str) -> Path | None:
+    """Return the file of an operation's machine code, which need not exist; ``None`` where there is no place for it.
+
+    The name is a hash of everything that the code depends on: source, options, architecture and NVRTC's version.
+    """
     from cupy.cuda import nvrtc
 
-    root = cache.directory()
-    if root is None:
+    folder = kernel_cache.folder()
+    if folder is None:
         return None
     version = ".".join(str(part) for part in nvrtc.getVersion())
     law = "\0".join((source(operation), *OPTIONS, architecture, version))
     name = f"{operation}-{architecture}-{hashlib.sha256(law.encode()).hexdigest()[:32]}"
-    path = root / "kernels" / (name + (".cubin" if architecture.startswith("sm_") else ".ptx"))
-    if path.exists():
-        return path
-    made = compiled(operation, architecture)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary:
-            Path(temporary).write_bytes(made)
-    except OSError as error:
-        log.info("machine code not kept: %s", error)
+    return folder / (name + (".cubin" if architecture.startswith("sm_") else ".ptx"))
+
+
+def cached(operation: str, architecture: str) -> Path | None:
+    """Return the file of an operation's machine code, compiled if it is not there; ``None`` where it cannot be kept."""
+    path = place(operation, architecture)
+    if path is None:
         return None
-    return path
+    there = kernel_cache.load(path) is not None or kernel_cache.save(path, compiled(operation, architecture))
+    return path if there else None
 
 
 @functools.cache
@@ -200,24 +201,44 @@ def _kernel(operation: str, name: str, index: int) -> _Kernel:
 
 @functools.cache
 def _module(operation: str, index: int) -> Any:
-    """The operation's module on the current device; damaged machine code is compiled anew."""
+    """Return the operation's module on the current device; machine code that cannot be used is compiled anew."""
     architecture = architecture_of(torch.device("cuda", index))
-    path = cached(operation, architecture)
-    if path is not None:
+    path = place(operation, architecture)
+    kept = None if path is None else kernel_cache.load(path)
+    if kept is not None:
         try:
-            return _loaded(path)
-        except Exception as error:  # whatever the driver says of a damaged file
-            log.warning("%s is compiled anew: %s", path.name, error)
-            path.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as folder:  # CuPy loads from a file
-        path = Path(folder) / (operation + (".cubin" if architecture.startswith("sm_") else ".ptx"))
-        path.write_bytes(compiled(operation, architecture))
-        return _loaded(path)
+            return _loaded(kept)
+        except Exception as error:  # whatever the driver says of code that it cannot use
+            log.warning("%s is compiled anew: %s", path, error)
+    compiling.announce(kernel_cache.folder())
+    made = compiled(operation, architecture)
+    if path is not None:
+        kernel_cache.save(path, made)
+    return _loaded(made)
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(code: bytes) -> Any:
+    """Return machine code as a module of CuPy, loaded on the current device.
+
+    CuPy takes a file and remembers the module by the file's path, so no path is used twice: the file is a temporary one
+    or, where no disk takes it, one in memory that stays open.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "code"
+            path.write_bytes(code)
+            return _loaded_from(os.fspath(path))
+    except OSError as error:
+        log.info("machine code is loaded from memory: %s", error)
+    handle = os.memfd_create("gpurender")
+    with os.fdopen(handle, "wb", closefd=False) as file:
+        file.write(code)
+    return _loaded_from(f"/proc/self/fd/{handle}")
+
+
+def _loaded_from(path: str) -> Any:
     import cupy
 
-    module = cupy.RawModule(path=os.fspath(path))
+    module = cupy.RawModule(path=path)
     module.compile()  # loads it now: the file may go
     return module

@@ -47,9 +47,12 @@ def require_compilers() -> None:
     """Refuse a GPU where its kernels cannot be compiled, in one line that names what to install."""
     from importlib.util import find_spec
 
+    from gpurender import triton_cache
+
     if find_spec("cupy") is None:
         major = (torch.version.cuda or "13").split(".")[0]
         extra = "cuda12" if major == "12" else "cuda13"
         raise RuntimeError(f"drawing on a GPU needs CuPy: pip install 'gpurender[{extra}]' (or use device='cpu')")
     if find_spec("triton") is None:
         raise RuntimeError("drawing on a GPU needs Triton: pip install triton (or use device='cpu')")
+    triton_cache.make_usable()

@@ -28,6 +28,19 @@ def examine() -> dict[str, Any]:
         "kernels": [_try(name, torch.device("cpu")) for name in _TRIALS]
         + [_try(name, gpu) for gpu in gpus for name in _TRIALS]
         + [_no_gpu(name) for name in _TRIALS if not gpus],
+        "cache": _cache(),
+    }
+
+
+def _cache() -> dict[str, Any]:
+    """Return where results of searches and compiled kernels are kept (``None``: nowhere), and whether they can be."""
+    from gpurender import cache, kernel_cache
+
+    root, kernels = cache.directory(), kernel_cache.numba_folder()
+    return {
+        "folder": None if root is None else str(root),
+        "kernels": None if kernels is None else str(kernels),
+        "writable": kernel_cache.writable(root) and kernel_cache.writable(kernels),
     }
 
 
@@ -151,4 +164,8 @@ def table(report: dict[str, Any]) -> str:
     for kernel in report["kernels"]:
         state = f"on ({kernel['implementation']})" if kernel["available"] else f"off: {kernel['reason']}"
         lines.append(f"  {kernel['kernel']:<11} {kernel['device']:<8} {state}")
+    found = report["cache"]
+    lines += ["", "cache", f"  {'searches':<8} {found['folder'] or '-'}", f"  {'kernels':<8} {found['kernels'] or '-'}"]
+    if not found["writable"]:
+        lines.append("  cannot be written: every process compiles anew; GPURENDER_CACHE_DIR names another folder")
     return "\n".join(lines)

@@ -1,18 +1,22 @@
-"""How the reference kernels are compiled: without the GIL, without fast-math, kept on disk where that is possible."""
+"""How the reference kernels are compiled: without the GIL, without fast-math, kept in the user's cache."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit
 
+log = logging.getLogger("gpurender")
+
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function with Numba at its first call, and cache the result beside the source or in the user's cache.
-
-    Where neither can be written (a read-only installation without a home), Numba refuses at once; then every process
-    compiles for itself.
-    """
+    """Compile a function of this package with Numba at its first call, and keep the result on disk."""
+    compiled = njit(nogil=True, error_model="numpy")(function)
     try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy")(function)
+        from gpurender import compiling, numba_cache
+
+        compiling.watch_numba()
+        numba_cache.attach(compiled)
+    except (ImportError, AttributeError) as error:  # a Numba whose parts lie elsewhere
+        log.info("kernels are compiled in every process: %s", error)
+    return compiled

@@ -6,9 +6,9 @@ import threading
 from typing import Any
 
 
-def progress(**options: Any) -> Any:
-    """A tqdm bar on standard error that appears after two seconds (or ``delay``), and only on a terminal."""
-    return _bar()(**{"delay": 2, "disable": None, **options})
+def progress(delay: float = 2, **options: Any) -> Any:
+    """Return a tqdm bar on standard error that appears after ``delay`` seconds, and only on a terminal."""
+    return _bar()(delay=delay, disable=None, **options)
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Compiling kernels ahead, for cluster nodes that start by the hundred, or without a writable home.
 
 CUDA kernels need only an architecture, so a node without a GPU can compile them for those that have one, if they share
-the cache directory. Triton's are compiled, and kept by Triton, for the GPU at hand.
+the cache directory (``GPURENDER_CACHE_DIR``). Triton's are compiled, and kept by Triton, for the GPU at hand.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,11 +1,30 @@
 """What every test shares: a cache of its own, the GPU marker, the folder of shared data."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled kernels in a folder that all processes of a run share: compiling all of them takes a minute.
+
+    It is pytest's own folder, so that the next run has them, too; without that one (``-p no:cacheprovider``, a tree
+    that cannot be written) it is a temporary one. Their names are hashes of all that they are made of.
+    """
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist, which has the environment of the first
+        return
+    try:
+        shared = config.cache.mkdir("kernels")
+    except (AttributeError, OSError):
+        shared = Path(tempfile.mkdtemp(prefix="gpurender-tests-"))
+        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+    os.environ["NUMBA_CACHE_DIR"] = str(shared / "numba")
+    os.environ["TRITON_CACHE_DIR"] = str(shared / "triton")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -23,9 +42,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """A cache directory for the session, subprocesses included: no test reads or leaves anything in the user's."""
+    """A cache directory for the session, subprocesses included: no test reads or leaves anything in the user's.
+
+    That some test is the first to compile a kernel is nothing to say, in logs that tests look at.
+    """
+    from gpurender import compiling
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("GPURENDER_CACHE_DIR", raising=False)
+        patch.setattr(compiling, "announce", lambda place: None)
         yield
 
 

@@ -3,7 +3,6 @@
 import os
 import stat
 
-import numba
 import pytest
 import torch
 
@@ -100,16 +99,31 @@ def test_the_shipped_search_is_what_the_search_finds(own_cache, searches, monkey
     assert gr.FractalDB(classes=715)._search(torch.device("cpu"))[:715] == shipped[:715]
 
 
-def test_kernels_compile_where_numba_cannot_keep_them(monkeypatch):
-    """A read-only installation of a user without a home: every process compiles for itself."""
-    from numba.core import caching
+def test_a_file_under_another_name_is_not_that_one_s(own_cache):
+    cache.save("kind", "key", [1, 2, 3])
+    whole = (own_cache / "kind-key.json").read_bytes()
+    for name in ("kind-other.json", "kin-key.json"):
+        (own_cache / name).write_bytes(whole)
+    assert cache.load("kind", "key") == [1, 2, 3]
+    assert cache.load("kind", "other") is None
+    assert cache.load("kin", "key") is None
 
-    from gpurender.jit import kernel
 
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    with pytest.raises(RuntimeError, match="cannot cache"):
-        numba.njit(cache=True)(lambda x: x)
-    assert kernel(lambda x: x + 1)(2) == 3
+def test_a_group_can_share_results(own_cache):
+    """What is kept is as readable as whatever else the user makes."""
+    cache.save("kind", "key", [1])
+    (own_cache / "by hand").touch()
+    assert (own_cache / "kind-key.json").stat().st_mode == (own_cache / "by hand").stat().st_mode
+
+
+def test_a_variable_of_our_own_names_the_folder(own_cache, tmp_path, monkeypatch):
+    assert cache.directory() == own_cache
+    monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "group"))
+    assert cache.directory() == tmp_path / "group"
+    cache.save("kind", "key", [1])
+    assert (tmp_path / "group/kind-key.json").is_file()
+    monkeypatch.setenv("GPURENDER_CACHE_DIR", "relative")
+    assert cache.directory() == own_cache
 
 
 @pytest.mark.parametrize("root", ["", "relative/cache"])

@@ -105,6 +105,26 @@ def test_doctor_reports_and_tries(capsys):
     assert re.search(r"chaos_game +cpu +on \(numba\)", capsys.readouterr().out)
 
 
+def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
+    from gpurender import doctor
+
+    monkeypatch.setattr(doctor, "_TRIALS", {"nothing": lambda device: torch.zeros(1)})
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "own"))
+    assert cli.main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["cache"]
+    assert (found["folder"], found["writable"]) == (str(tmp_path / "own"), True)
+    assert found["kernels"].startswith(str(tmp_path / "own/kernels-"))
+    assert cli.main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert found["kernels"] in shown
+    assert "cannot be written" not in shown
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "file"))
+    assert cli.main(["doctor"]) == 0
+    assert "cannot be written: every process compiles anew" in capsys.readouterr().out
+
+
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
     from gpurender import doctor
 

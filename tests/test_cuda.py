@@ -1,15 +1,20 @@
 """How CUDA kernels are compiled, kept and chosen, as far as that shows without a GPU."""
 
+import contextlib
+import errno
 import importlib.util
+import os
 import subprocess
 import sys
+import tempfile
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import gpurender as gr
-from gpurender import cuda, devices
+from gpurender import cache, cuda, devices, files, kernel_cache
 from gpurender.randomness import Stream
 
 needs_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs CuPy, whose NVRTC compiles")
@@ -19,7 +24,7 @@ needs_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason
 def own(tmp_path, monkeypatch):
     """An empty cache of the test's own; the folder of the kernels in it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "gpurender" / "kernels"
+    return kernel_cache.folder()
 
 
 @pytest.mark.parametrize("operation", cuda.OPERATIONS)
@@ -40,7 +45,7 @@ def test_machine_code_is_compiled_once_by_many_processes(own):
     assert all(process.returncode == 0 for process in running)
     (path,) = own.iterdir()
     assert found == {str(path)}
-    made = path.read_bytes()
+    made = kernel_cache.load(path)
     assert made[:4] == b"\x7fELF"
     assert len(made) % 8 == 0
     sections = int.from_bytes(made[40:48], "little") + 64 * int.from_bytes(made[60:62], "little")
@@ -51,14 +56,26 @@ def test_machine_code_is_compiled_once_by_many_processes(own):
 
 
 @needs_cupy
-def test_a_changed_source_has_another_file(own, monkeypatch):
+def test_whatever_code_depends_on_is_in_its_file_s_name(own, monkeypatch):
+    from cupy.cuda import nvrtc
+
     monkeypatch.setattr(cuda, "compiled", lambda operation, architecture: b"made")
     first = cuda.cached("chaos_game", "sm_90")
-    assert first.read_bytes() == b"made"
-    assert cuda.cached("chaos_game", "sm_80") != first
+    assert kernel_cache.load(first) == b"made"
+    others = [cuda.cached("chaos_game", "sm_80"), cuda.cached("polyline", "sm_90")]
     assert cuda.cached("chaos_game", "compute_90").suffix == ".ptx"
-    monkeypatch.setattr(cuda, "source", lambda operation: "another")
-    assert cuda.cached("chaos_game", "sm_90") != first
+    for owner, name, changed in (
+        (cuda, "source", lambda operation: "another"),
+        (cuda, "OPTIONS", (*cuda.OPTIONS[:1], "--fmad=true", *cuda.OPTIONS[2:])),
+        (cuda, "OPTIONS", cuda.OPTIONS[:-1]),
+        (nvrtc, "getVersion", lambda: (99, 0)),
+        (kernel_cache, "law", lambda: "of other kernels"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, changed)
+            others.append(cuda.place("chaos_game", "sm_90"))
+    assert len({first, *others}) == 8
+    assert cuda.place("chaos_game", "sm_90") == first
 
 
 @needs_cupy
@@ -67,25 +84,105 @@ def test_where_nothing_can_be_kept_nothing_is(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cuda.cached("chaos_game", "sm_90") is None
-    monkeypatch.setattr(cuda.cache, "directory", lambda: None)
+    monkeypatch.setattr(cache, "directory", lambda: None)
     assert cuda.cached("chaos_game", "sm_90") is None
 
 
-@needs_cupy
-def test_damaged_machine_code_is_made_anew(own, monkeypatch):
-    monkeypatch.setattr(cuda, "compiled", lambda operation, architecture: b"good")
+@pytest.fixture
+def driver(monkeypatch):
+    """A GPU's driver that loads only what NVRTC made, which is ``good``; how often it was compiled."""
+    times = []
+    monkeypatch.setattr(cuda, "compiled", lambda operation, architecture: times.append(operation) or b"good")
     monkeypatch.setattr(cuda, "architecture_of", lambda device: "sm_90")
-    path = cuda.cached("chaos_game", "sm_90")
-    path.write_bytes(b"cut")
 
-    def load(file):
-        if file.read_bytes() != b"good":
-            raise RuntimeError("CUDA_ERROR_INVALID_IMAGE")
-        return "module"
+    class RawModule:
+        def __init__(self, path):
+            self.path = path
 
-    monkeypatch.setattr(cuda, "_loaded", load)
-    assert cuda._module.__wrapped__("chaos_game", 0) == "module"
-    assert not path.exists()
+        def compile(self):
+            with open(self.path, "rb") as file:
+                self.code = file.read()
+            if self.code != b"good":
+                raise RuntimeError("CUDA_ERROR_INVALID_IMAGE")
+
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule, cuda=sys.modules["cupy"].cuda))
+    return times
+
+
+def load_module():
+    return cuda._module.__wrapped__("chaos_game", 0)
+
+
+DAMAGE = {
+    "empty": lambda path, whole: path.write_bytes(b""),
+    "cut": lambda path, whole: path.write_bytes(whole[:-7]),
+    "bit": lambda path, whole: path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:]),
+    "another's": lambda path, whole: (
+        kernel_cache.save(path.with_name("other.cubin"), b"bad") and path.with_name("other.cubin").replace(path)
+    ),
+    "directory": lambda path, whole: path.unlink() or path.mkdir(),
+    "gone": lambda path, whole: path.unlink(),
+    "folder gone": lambda path, whole: path.unlink() or path.parent.rmdir(),
+    "of another driver": lambda path, whole: kernel_cache.save(path, b"unloadable"),
+}
+
+
+@needs_cupy
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_machine_code_that_cannot_be_used_is_made_anew(own, driver, damage):
+    assert load_module().code == b"good"
+    assert load_module().code == b"good"
+    assert len(driver) == 1  # the second came from the file
+    path = cuda.place("chaos_game", "sm_90")
+    DAMAGE[damage](path, path.read_bytes())
+    assert load_module().code == b"good"
+    assert load_module().code == b"good"
+    assert len(driver) == (3 if damage == "directory" else 2)  # nothing takes the place of a directory
+
+
+@needs_cupy
+def test_machine_code_is_loaded_where_no_disk_takes_a_file(own, driver, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "replacing", full)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    first, second = load_module(), load_module()
+    assert first.code == second.code == b"good"
+    assert first.path != second.path  # CuPy would take the second for the first
+    assert len(driver) == 2
+
+
+@pytest.mark.parametrize("version", [13, 14])
+def test_a_kernel_is_launched_on_torch_s_current_stream(monkeypatch, version):
+    """CuPy 14 takes a stream by a protocol, earlier ones by its address; either is entered around the launch."""
+    log = []
+
+    class Stream:
+        def __init__(self, handle):
+            self.handle = handle
+
+        def __enter__(self):
+            log.append(f"on stream {self.handle}")
+
+        def __exit__(self, *error):
+            log.append("off")
+
+    if version == 14:
+        Stream.from_external = classmethod(lambda cls, given: cls(given.__cuda_stream__()))
+    streams = SimpleNamespace(Stream=Stream, ExternalStream=lambda handle, device: Stream((device, handle)))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=streams))
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=77))
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: SimpleNamespace(cuda_stream=0))
+    raw = lambda blocks, threads, arguments, shared_mem: log.append((blocks, threads, arguments, shared_mem))  # noqa: E731
+    monkeypatch.setattr(cuda, "_kernel", lambda *which: cuda._Kernel(raw))
+    given = {"device": torch.device("cuda", 1), "threads": 64, "arguments": [None, np.int32(5)]}
+    cuda.launch("chaos_game", "walk", blocks=0, **given)
+    assert log == []
+    cuda.launch("chaos_game", "walk", blocks=3, shared=100, **given)
+    place = (0, 77) if version == 14 else (1, 77)
+    assert log == [f"on stream {place}", ((3,), (64,), (0, 5), 100), "off"]
 
 
 @needs_cupy

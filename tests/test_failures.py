@@ -244,7 +244,8 @@ print([len(next(batches)[1]) for batches in passes])
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[50, 50, 50]\n", "")
+    said = [line for line in done.stderr.splitlines() if not line.startswith("gpurender: compiling kernels")]
+    assert (done.returncode, done.stdout, said) == (0, "[50, 50, 50]\n", [])
 
 
 def test_a_loader_is_pickled_with_its_place():

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import textwrap
 import zipfile
@@ -152,3 +153,49 @@ def test_what_is_imported_is_declared(root, metadata, folder, extras):
         if not when or any(f'"{extra}"' in when for extra in extras)
     }
     assert imported(root / folder) <= declared | OPTIONAL
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A virtual environment with pip and all that this one has, through links, except this project."""
+    folder = tmp_path_factory.mktemp("venv")
+    run([sys.executable, "-m", "venv", folder], folder)
+    site = Path(
+        run([folder / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder)[:-1]
+    )
+    links = folder / "links"
+    links.mkdir()
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in Path(place).iterdir():
+            if not re.search("gpurender|^pip", entry.name) and not (links / entry.name).exists():
+                (links / entry.name).symlink_to(entry)
+    (site / "links.pth").write_text(f"{links}\n")
+    return folder / "bin", site
+
+
+def test_readme_s_commands_follow_each_other_in_one_folder(root, fresh, tmp_path, monkeypatch):
+    """Train, test, train, a picture drawn after each, then uninstall: what pip leaves would be an empty package."""
+    binaries, site = fresh
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    shutil.copytree(root, project, symlinks=True, ignore=NOT_SOURCE)
+    elsewhere.mkdir()
+    kept = os.path.join(os.environ["NUMBA_CACHE_DIR"], "gpurender")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("GPURENDER_CACHE_DIR", kept)
+    pip = [binaries / "python", "-m", "pip", "--disable-pip-version-check"]
+    install = [*pip, "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
+    draw = (
+        "import gpurender as gr; gr.Renderer(gr.OnePFrac(classes=1, points=500, image_size=32))(0); print(gr.__file__)"
+    )
+    use = [binaries / "python", "-c", f"{draw}; gr.DataLoader"]
+    for how, home in (([project], site), (["-e", project], project), ([project], site)):
+        run([*install, *how], project)
+        for folder in (elsewhere, project) if home is project else (elsewhere,):
+            assert run([binaries / "gpurender", "--version"], folder) == f"gpurender {gr.__version__}\n"
+            assert run(use, folder) == f"{home / 'gpurender/__init__.py'}\n"
+    run([*pip, "uninstall", "-y", "-q", "gpurender"], elsewhere)
+    found = "import importlib.util; print(importlib.util.find_spec('gpurender'))"
+    assert run([binaries / "python", "-c", found], elsewhere) == "None\n"
+    assert [entry.name for entry in site.iterdir() if "gpurender" in entry.name] == []
+    assert not (binaries / "gpurender").exists()

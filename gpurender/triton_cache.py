@@ -1,0 +1,55 @@
+"""Where Triton keeps what it compiles.
+
+Triton's cache is named by hashes of sources and compiler, as ours is, and lies in ``$TRITON_CACHE_DIR``, by default
+``~/.triton/cache``. The setting holds for a whole process, other libraries' kernels included, and Triton has none for
+some kernels only. So its folder is left alone where it can be written. Where it cannot, every kernel that is not in it
+yet would end in an error.
+"""
+
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from gpurender import cache, kernel_cache
+
+log = logging.getLogger("gpurender")
+
+
+@functools.cache
+def make_usable() -> None:
+    """Lead Triton to a folder that can be written, where its own cannot be; what is in its own is used all the same."""
+    own = _own()
+    if own.is_absolute() and kernel_cache.writable(own):
+        return
+    try:
+        place = _other()
+        with contextlib.suppress(OSError):  # there is none, or it cannot be read
+            for kernel in own.iterdir():
+                if not (place / kernel.name).exists():
+                    (place / kernel.name).symlink_to(kernel.resolve())
+    except OSError as error:
+        log.info("Triton has no folder that can be written: %s", error)
+        return
+    log.info("Triton keeps its kernels in %s, as %s cannot be written", place, own)
+    os.environ["TRITON_CACHE_DIR"] = str(place)
+
+
+def _own() -> Path:
+    """Return the folder of Triton's choice."""
+    home = os.environ.get("TRITON_HOME") or os.path.expanduser("~")
+    return Path(os.environ.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton", "cache"))
+
+
+def _other() -> Path:
+    """Return a folder beside our kernels or, where that cannot be written, one of this process."""
+    root = cache.directory()
+    if root is not None and kernel_cache.writable(root / "triton"):
+        return root / "triton"
+    place = Path(tempfile.mkdtemp(prefix="gpurender-triton-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
