@@ -3,13 +3,13 @@
 import operator
 import os
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
 from PIL import Image
 
 from gpurender import checks
+from gpurender.lazy import cached_property
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy.ma  # noqa: F401 - Numba looks for it at the first call, where a fork does not wait (gpurender.forks)
 from numba import njit
 
 

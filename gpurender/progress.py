@@ -5,6 +5,8 @@ import os
 import threading
 from typing import Any
 
+from gpurender import forks
+
 
 def progress(**options: Any) -> Any:
     """A tqdm bar on standard error that appears after two seconds, and only on a terminal."""
@@ -18,7 +20,8 @@ def _bar() -> Any:
     tqdm's own is shared by all processes that are forked after its first bar, and taken even by a bar that is not
     shown: one of them that is killed while it holds the lock would stop all the others.
     """
-    from tqdm import tqdm
+    with forks.IMPORTS:
+        from tqdm import tqdm
 
     class Bar(tqdm):
         pass
