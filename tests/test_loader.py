@@ -322,7 +322,7 @@ def test_the_attributes_of_torchs_loader():
     }
     for name in names:
         assert getattr(ours, name) == getattr(theirs, name), name
-    assert ours.collate_fn is None
+    assert torch.equal(ours.collate_fn([torch.zeros(2)] * 3), theirs.collate_fn([torch.zeros(2)] * 3))
     assert len(ours.dataset) == 20
     assert ours.dataset is ours.dataset
     assert not isinstance(ours, torch.utils.data.DataLoader)
