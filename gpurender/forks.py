@@ -6,8 +6,8 @@ long: those of the modules that are being imported, and Numba's compiler lock. S
 thread holds them. That takes as long as an import or a compilation takes, tens of seconds where nothing is cached yet,
 and no time once everything has been drawn once.
 
-Modules of ours that are imported when they are first used are imported under :data:`IMPORTS`. They must not compile,
-while a compilation may import: a fork takes the compiler's lock first.
+Modules of ours that are imported when they are first used are imported under :data:`IMPORTS`. An import may take the
+compiler's lock (the first ``njit`` of a process does), so a compilation must not import under :data:`IMPORTS`.
 """
 
 import os
@@ -30,11 +30,15 @@ def _before() -> None:
         compiler = _compiler_lock()
         if compiler is not None:
             compiler.acquire()
-        IMPORTS.acquire()
-        if compiler is _compiler_lock():
-            _held.append(compiler)
-            return
-        IMPORTS.release()  # another thread has imported Numba meanwhile, and may compile already
+        if IMPORTS.acquire(blocking=False):
+            if compiler is _compiler_lock():
+                _held.append(compiler)
+                return
+            IMPORTS.release()  # another thread has imported Numba meanwhile, and may compile already
+        if compiler is not None:
+            compiler.release()
+        with IMPORTS:  # waited for without the compiler's lock, which the import may want
+            pass
 
 
 def _after() -> None:

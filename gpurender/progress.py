@@ -5,7 +5,7 @@ import os
 import threading
 from typing import Any
 
-from gpurender import forks
+from tqdm import tqdm
 
 
 def progress(**options: Any) -> Any:
@@ -20,8 +20,6 @@ def _bar() -> Any:
     tqdm's own is shared by all processes that are forked after its first bar, and taken even by a bar that is not
     shown: one of them that is killed while it holds the lock would stop all the others.
     """
-    with forks.IMPORTS:
-        from tqdm import tqdm
 
     class Bar(tqdm):
         pass

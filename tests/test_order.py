@@ -161,7 +161,7 @@ def test_the_last_epoch_still_has_addresses():
         epoch = last_epoch(length)
         assert epoch * length + length - 1 < 2**63  # draw numbers are int64
         assert epoch * ROUNDS + ROUNDS - 1 < 2**63
-        assert (epoch + 2) * max(length, ROUNDS) > 2**63  # and it is the last one, or the last but one
+        assert (epoch + 2) * max(length, ROUNDS) > 2**63  # and it is the last epoch
         assert 0 <= permuted(np.array([0]), length, 1, epoch)[0] < length
 
 
