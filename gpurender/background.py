@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gpurender import threads
 from gpurender.ahead import BatchTimeoutError
 from gpurender.batches import Batch
 
@@ -35,13 +36,14 @@ class Background:
 
     def __init__(self) -> None:
         self._pool = _pool()
+        self._stopped = threading.Event()
         self._process = os.getpid()  # whose thread it is: what a dead thread held is not to be touched
         _running.add(self)
 
     def start(self, draw: Callable[[], Batch]) -> Ready:
         """Let the thread draw, behind what it was given before."""
         try:
-            return Ready(draw, self._pool.submit(draw))
+            return Ready(draw, self._pool.submit(_draw, draw, self._stopped))
         except RuntimeError:  # no thread could be started, so this pool has none; or the interpreter ends
             self._pool = _pool()  # without the work that was queued in vain
             return Ready(draw, None)
@@ -57,7 +59,7 @@ class Background:
             ready.drawn.add_done_callback(lambda _: over.set())
             if not over.wait(timeout or None):  # a KeyboardInterrupt ends it at once
                 raise BatchTimeoutError(timeout)
-            if not ready.drawn.cancelled():
+            if not (ready.drawn.cancelled() or isinstance(ready.drawn.exception(), threads.StoppedError)):
                 return ready.drawn.result()
         return ready.draw()
 
@@ -67,13 +69,19 @@ class Background:
             ready.drawn.cancel()
 
     def stop(self) -> None:
-        """Draw nothing more than what has begun."""
+        """Draw nothing more than the images that have begun."""
         if self._process == os.getpid():
+            self._stopped.set()
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _pool() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="gpurender-ahead")
+
+
+def _draw(draw: Callable[[], Batch], stopped: threading.Event) -> Batch:
+    with threads.stopped_by(stopped):
+        return draw()
 
 
 _running: weakref.WeakSet[Background] = weakref.WeakSet()

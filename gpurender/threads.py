@@ -6,13 +6,30 @@ torch sets to one inside the workers of its own ``DataLoader``. A result never d
 so where the system gives fewer threads (a container's limit, an interpreter that ends), it does what is left.
 """
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 CHUNKS_PER_THREAD = 4  # images differ in cost; a few chunks a thread even that out
 CHUNK = 64  # images at most: an interrupt waits for the chunks that have begun
+
+_of_thread = threading.local()
+
+
+class StoppedError(Exception):
+    """Nobody wants the result any more."""
+
+
+@contextlib.contextmanager
+def stopped_by(event: threading.Event) -> Iterator[None]:
+    """Let parallel loops of this thread begin no range after an event; they raise :class:`StoppedError`."""
+    _of_thread.event = event
+    try:
+        yield
+    finally:
+        _of_thread.event = None
 
 
 def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
@@ -25,10 +42,7 @@ def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
     threads = max(1, min(torch.get_num_threads(), n))
     chunks = max(min(n, threads * CHUNKS_PER_THREAD) if threads > 1 else 1, -(-n // CHUNK))
     bounds = [n * i // chunks for i in range(chunks + 1)]
-    if threads == 1:
-        for a, b in pairwise(bounds):
-            work(a, b)
-        return
+    stop: threading.Event | None = getattr(_of_thread, "event", None)
     left, failed = deque(pairwise(bounds)), list[tuple[int, BaseException]]()
 
     def take() -> None:
@@ -38,6 +52,8 @@ def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
             except IndexError:  # another thread took the last one
                 return
             try:
+                if stop is not None and stop.is_set():
+                    raise StoppedError
                 work(a, b)
             except BaseException as error:  # Ctrl-C as well
                 left.clear()

@@ -142,7 +142,9 @@ WATCHED = """
 
     shared = {"classes": 3, "instances": 3, "image_size": 32}
     plain = [
-        gr.VisualAtom(**shared, label_noise=0.2, class_prior=2), gr.FractalDB(**shared), gr.OnePFrac(**shared, points=200)
+        gr.VisualAtom(**shared, label_noise=0.2, class_prior=2),
+        gr.FractalDB(**shared),
+        gr.OnePFrac(**shared, points=200),
     ]
     thread = threading.Thread(target=draw)
     sys.meta_path.insert(0, Finder())
