@@ -21,7 +21,7 @@ from gpurender.passes import Pass, Step
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
-from gpurender.samplers import NOTHING, BatchSampler, Given, InOrder, Shuffled
+from gpurender.samplers import NOTHING, BatchSampler, Given, InOrder, Sampler, Shuffled
 from gpurender.world import World
 
 __all__ = ["DataLoader"]
@@ -203,9 +203,12 @@ class DataLoader:
     @property
     def sampler(self) -> Any:
         """The sampler that was given; else this rank's sample numbers of the coming pass, as one of torch's
-        ``SequentialSampler`` or ``RandomSampler``, by ``shuffle``, whose ``set_epoch`` is the loader's.
+        ``SequentialSampler`` or ``RandomSampler``, by ``shuffle`` (of a mixture neither), whose ``set_epoch`` is the
+        loader's.
         """
         if self._given is None:
+            if self._recipe.shares is not None:  # its order is not the same in every epoch, shuffled or not
+                return Sampler(self)
             return Shuffled(self) if self._shuffle else InOrder(self)
         return self._given.source if self._given.name == "sampler" else getattr(self._given.source, "sampler", None)
 
