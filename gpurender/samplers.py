@@ -62,11 +62,7 @@ class Sampler(torch.utils.data.Sampler[int]):
 
     def __init__(self, loader: "DataLoader") -> None:
         self._loader = loader
-
-    @property
-    def data_source(self) -> Any:
-        """The loader's dataset."""
-        return self._loader.dataset
+        self.data_source: Any = loader.dataset
 
     def set_epoch(self, epoch: int) -> None:
         """The loader's ``set_epoch``."""

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from gpurender import forks
 from gpurender.lazy import cached_property
 
 
@@ -17,7 +18,7 @@ def run(code, root, *arguments, **more):
     environment = {**os.environ, "PYTHONPATH": path, **more}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        env=environment, capture_output=True, text=True, timeout=400, check=False,
+        env=environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -156,6 +157,19 @@ WATCHED = """
 
 def test_whatever_a_thread_imports_a_fork_waits_for(root):
     assert run(WATCHED, root) == "[]\n"
+
+
+def test_a_compiler_that_comes_while_a_fork_begins_is_waited_for(monkeypatch):
+    """Another thread imports Numba between a fork's look for its lock and the fork's own lock."""
+    compiler = threading.Lock()
+    looks = iter([None, compiler])
+    monkeypatch.setattr(forks, "_compiler_lock", lambda: next(looks, compiler))
+    forks._before()
+    try:
+        assert compiler.locked()
+    finally:
+        forks._after()
+    assert not compiler.locked()
 
 
 def test_a_cached_property_holds_no_lock_while_it_is_computed():

@@ -224,6 +224,24 @@ def test_the_example_of_lightning(lightning, root, capsys):
     ]
 
 
+# ------------------------------------------------------------------------------------------------------------ timm
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("size", [LENGTH // 2, LENGTH // 2 - 1, LENGTH, LENGTH + 1])
+def test_timms_lengths_at_the_ends_of_epochs(is_training, size):
+    timm = pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
+    from gpurender.interop.timm import create_loader
+
+    keywords = {"is_training": is_training, "device": torch.device("cpu"), "num_workers": 0}
+    ours = create_loader(tiny(), 16, size, **keywords)
+    theirs = timm.data.create_loader(gr.Dataset(tiny()), 16, size, **keywords)
+    lengths = [len(targets) for _, targets in ours]
+    assert len(ours) == len(lengths) == len(theirs)
+    assert sum(lengths) == (LENGTH // size * size if is_training else LENGTH)
+    assert ours.state_dict()["epoch"] == 1
+
+
 # ------------------------------------------------------------------------------------------------------ Accelerate
 
 
