@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any
 
-IMPORTS = threading.RLock()  # held around every import inside a function of ours
+IMPORTS = threading.RLock()  # held where a function of ours imports what draws on a CPU
 
 _held: list[Any] = []  # the compiler locks of the forks under way: of one, or of a fork within a fork's own hooks
 
@@ -43,10 +43,13 @@ def _before() -> None:
 
 def _after() -> None:
     """Let go, in the parent and in the child, where the thread that has forked is the one that took the locks."""
+    if not _held:  # Ctrl-C came while the fork waited
+        return
     compiler = _held.pop()
     IMPORTS.release()
     if compiler is not None:
         compiler.release()
 
 
-os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)
