@@ -10,6 +10,8 @@ Importing this package imports nothing else; a name is looked up in its module w
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gpurender import forks
+
 if TYPE_CHECKING:
     from gpurender import augment
     from gpurender.dataset import Dataset
@@ -51,9 +53,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "augment":
-        return importlib.import_module("gpurender.augment")
+        with forks.IMPORTS:
+            return importlib.import_module("gpurender.augment")
     if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        with forks.IMPORTS:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'gpurender' has no attribute {name!r}")

@@ -3,7 +3,6 @@
 import operator
 import os
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from gpurender import checks
+from gpurender.lazy import cached_property
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy.ma  # noqa: F401 - Numba looks for it at the first call, where a fork does not wait (gpurender.forks)
 from numba import njit
 
 log = logging.getLogger("gpurender")

@@ -89,12 +89,33 @@ def check_sampling(batch_size: int, shuffle: bool, sampler: Any, batch_sampler: 
 
 
 def checked_collate(collate_fn: Any) -> Any:
-    """``None``, or something to call with a list of samples."""
-    if collate_fn is not None and not callable(collate_fn):
+    """Something to call with a list of samples: what was given, or :func:`default_collate`."""
+    if collate_fn is None:
+        return default_collate
+    if not callable(collate_fn):
         raise TypeError(
             f"collate_fn must be None or a callable that takes a list of samples, got {checks.shown(collate_fn)}"
         )
     return collate_fn
+
+
+def default_collate(samples: list[Any]) -> Any:
+    """Collate samples as torch does.
+
+    It is the ``collate_fn`` of a loader that was given none, and is called where somebody puts a loader of torch's over
+    ``.dataset``, as Accelerate's ``skip_first_batches`` does.
+
+    Raises:
+        TypeError: torch cannot; its own message would speak of Pillow's images.
+    """
+    try:
+        return torch.utils.data.default_collate(samples)
+    except TypeError as error:
+        raise TypeError(
+            "samples of gr.DataLoader.dataset are images without augmentation, not the loader's batches. To skip "
+            "batches (accelerator.skip_first_batches), give the loader a place: loader.load_state_dict(state), or "
+            f"gpurender.interop.accelerate.DataLoader and accelerator.load_state ({error})"
+        ) from error
 
 
 def checked_ahead(prefetch_factor: Any, timeout: Any) -> tuple[int | None, float]:

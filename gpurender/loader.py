@@ -21,7 +21,7 @@ from gpurender.passes import Pass, Step
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
-from gpurender.samplers import NOTHING, BatchSampler, Given, Sampler
+from gpurender.samplers import NOTHING, BatchSampler, Given, InOrder, Sampler, Shuffled
 from gpurender.world import World
 
 __all__ = ["DataLoader"]
@@ -202,11 +202,14 @@ class DataLoader:
 
     @property
     def sampler(self) -> Any:
-        """The sampler that was given; else this rank's sample numbers of the coming pass, as an object whose
-        ``set_epoch`` is the loader's.
+        """The sampler that was given; else this rank's sample numbers of the coming pass, as one of torch's
+        ``SequentialSampler`` or ``RandomSampler``, by ``shuffle`` (of a mixture neither), whose ``set_epoch`` is the
+        loader's.
         """
         if self._given is None:
-            return Sampler(self)
+            if self._recipe.shares is not None:  # its order is not the same in every epoch, shuffled or not
+                return Sampler(self)
+            return Shuffled(self) if self._shuffle else InOrder(self)
         return self._given.source if self._given.name == "sampler" else getattr(self._given.source, "sampler", None)
 
     @property
@@ -382,7 +385,7 @@ class DataLoader:
 
     def _collated(self, batch: Batch) -> Any:
         """The batch, or what a user's ``collate_fn`` makes of its samples."""
-        if self.collate_fn is None:
+        if self.collate_fn is keywords.default_collate:
             return batch
         images, targets = batch
         seen = list(zip(*images, strict=True)) if isinstance(images, list) else list(images)

@@ -16,14 +16,14 @@ All of this is a pure function of position and epoch, so a mixture is resumed an
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from math import gcd, lcm
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from gpurender import checks, labels
+from gpurender import checks, forks, labels
+from gpurender.lazy import cached_property
 from gpurender.order import permuted
 from gpurender.recipes import Recipe, made
 from gpurender.recipes import recipe as as_recipe
@@ -155,7 +155,8 @@ class Mixture(Recipe):
 
     def catalog(self, device: Any, cache_bytes: int = 0) -> list[Any]:
         """A renderer of each recipe."""
-        from gpurender.renderer import Renderer
+        with forks.IMPORTS:
+            from gpurender.renderer import Renderer
 
         return [Renderer(part, device, cache_bytes=cache_bytes // len(self.recipes)) for part in self.recipes]
 
@@ -189,8 +190,9 @@ def resized(canvases: torch.Tensor, side: int) -> torch.Tensor:
     """Canvases uint8 ``[N, C, S, S]`` resized to ``[N, C, side, side]``."""
     if canvases.shape[-1] == side:
         return canvases
-    from gpurender.augment import Resize
-    from gpurender.kernels.augment import crop_resize
+    with forks.IMPORTS:
+        from gpurender.augment import Resize
+        from gpurender.kernels.augment import crop_resize
 
     numbers = torch.zeros(len(canvases), dtype=torch.int64, device=canvases.device)
     whole = Resize(interpolation="bicubic").draw(numbers, canvas_size=canvases.shape[-1], image_size=side)

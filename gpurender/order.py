@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpurender import checks
+from gpurender.kernels.philox import philox
 from gpurender.randomness import Stream, bounded, halves
 from gpurender.world import World
 
@@ -110,8 +111,6 @@ def _rounds(cells: np.ndarray, columns: int, rows: int, seed: int, epochs: np.nd
 
 def _words(half: np.ndarray, number: np.ndarray, seed: int) -> np.ndarray:
     """One word at each address (seed, ORDER, number, block = half); uint32 ``[n]``."""
-    from gpurender.kernels.philox import philox
-
     counters = np.empty((len(half), 4), dtype=np.uint32)
     counters[:, 0] = half
     counters[:, 1] = Stream.ORDER

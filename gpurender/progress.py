@@ -5,6 +5,8 @@ import os
 import threading
 from typing import Any
 
+from tqdm import tqdm
+
 
 def progress(delay: float = 2, **options: Any) -> Any:
     """Return a tqdm bar on standard error that appears after ``delay`` seconds, and only on a terminal."""
@@ -18,7 +20,6 @@ def _bar() -> Any:
     tqdm's own is shared by all processes that are forked after its first bar, and taken even by a bar that is not
     shown: one of them that is killed while it holds the lock would stop all the others.
     """
-    from tqdm import tqdm
 
     class Bar(tqdm):
         pass

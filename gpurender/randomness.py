@@ -19,6 +19,8 @@ from typing import overload
 import numpy as np
 import torch
 
+from gpurender.kernels import philox
+
 LAYOUT = 2
 
 
@@ -71,8 +73,6 @@ def words(seed: int, stream: Stream, numbers: np.ndarray | torch.Tensor, blocks:
     Returns:
         uint32 ``[n, 4 * blocks]``; of a tensor, int64 on its device.
     """
-    from gpurender.kernels import philox
-
     if isinstance(numbers, torch.Tensor):
         return philox.words(numbers, seed, int(stream), blocks)
     numbers = np.asarray(numbers, dtype=np.uint64)

@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from gpurender import checks, labels
+from gpurender import checks, forks, labels
+from gpurender.lazy import cached_property
 from gpurender.randomness import LAYOUT
 from gpurender.texts import MARK, read_text
 
@@ -196,7 +196,8 @@ def _in_short(value: Any) -> str:
 
 def made(data: Any) -> Recipe:
     """The recipe of a JSON object without its version."""
-    from gpurender.families import FAMILIES
+    with forks.IMPORTS:
+        from gpurender.families import FAMILIES
 
     if not isinstance(data, dict):
         raise ValueError(f"expected a JSON object, got {type(data).__name__}")
@@ -220,7 +221,8 @@ def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
     Raises:
         ValueError: neither a preset nor a readable JSON file, or the file holds no recipe.
     """
-    from gpurender.families import PRESETS
+    with forks.IMPORTS:
+        from gpurender.families import PRESETS
 
     if isinstance(x, Recipe):
         return x

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 
 from gpurender import checks
 
@@ -56,11 +57,12 @@ class BatchSampler:
             position += loader._batch_size * world.world_size
 
 
-class Sampler:
+class Sampler(torch.utils.data.Sampler[int]):
     """This rank's sample numbers of the coming pass, in the order they are drawn."""
 
     def __init__(self, loader: "DataLoader") -> None:
         self._loader = loader
+        self.data_source: Any = loader.dataset
 
     def set_epoch(self, epoch: int) -> None:
         """The loader's ``set_epoch``."""
@@ -78,6 +80,22 @@ class Sampler:
     def __iter__(self) -> Iterator[int]:
         for samples in BatchSampler(self._loader):
             yield from samples
+
+
+class InOrder(Sampler, torch.utils.data.SequentialSampler):
+    """Those of a loader that does not shuffle: what Lightning looks for before it repeats the same batches."""
+
+
+class Shuffled(Sampler, torch.utils.data.RandomSampler):
+    """Those of a loader that shuffles: what Lightning warns of in a loader for validation."""
+
+    replacement = False
+    generator = None  # the order is keyed by seed and epoch
+
+    @property
+    def num_samples(self) -> int:
+        """``len`` of it."""
+        return len(self)
 
 
 class Numbers(NamedTuple):

@@ -26,6 +26,10 @@ class Event:
     """An event named after its place in the order of events."""
 
     count = 0
+    over = True  # the GPU has come to it
+
+    def query(self):
+        return Event.over
 
     def record(self, stream):
         self.name = f"batch {Event.count}"
@@ -52,7 +56,7 @@ class Entered:
 def streams(monkeypatch):
     """The log of a loader on a GPU that is none: the consumer asks on its own stream ``side``."""
     LOG.clear()
-    Event.count, Entered.current = 0, Stream("side")
+    Event.count, Event.over, Entered.current = 0, True, Stream("side")
     made = []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: made.append(priority) or Stream("own"))
     monkeypatch.setattr(torch.cuda, "Event", Event)
@@ -148,6 +152,25 @@ def test_a_batch_that_cannot_be_drawn_ahead_raises_in_its_turn(streams, monkeypa
     failing.clear()
     assert len(list(batches)) == 2
     assert len(first[0]) == 2
+
+
+def test_a_gpu_that_takes_too_long_is_a_timeout(streams):
+    feed = tiny(timeout=60)
+    batches, wanted = iter(feed), list(tiny())
+    taken = [next(batches)]
+    feed.timeout, Event.over = 0.05, False
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"timed out: no batch after 0\.05 seconds"):
+            next(batches)
+    assert feed.state_dict()["position"] == 2
+    LOG.clear()
+    Event.over = True
+    taken.append(next(batches))
+    assert "own draws 2" not in LOG  # it is the one that was waited for
+    taken += batches
+    for (images, targets), (others, labels) in zip(taken, wanted, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(targets, labels)
 
 
 def test_a_state_loaded_midway_counts(streams):

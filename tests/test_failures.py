@@ -1,5 +1,6 @@
 """When things go wrong: exceptions, Ctrl-C, forks and spawns, abandoned and parallel iterators, what is left behind."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -90,8 +91,9 @@ def test_an_error_in_one_image_stops_the_others():
 # ------------------------------------------------------------------------------------------------------------- Ctrl-C
 
 INTERRUPTED = """
-import sys, torch
+import signal, sys, torch
 import gpurender as gr
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever this process inherits (nohup ignores it)
 torch.set_num_threads(int(sys.argv[1]))
 base = [[.5, 0, 0, .5, 0, 0], [.5, 0, 0, .5, .5, .5]]
 recipe = gr.OnePFrac(classes=4000, image_size=256, points=1_000_000, base=base, fill_rate=0.0)
@@ -131,20 +133,35 @@ def first_batches(feed, queue):
     queue.put([(images.numpy(), targets.numpy()) for images, targets in feed])
 
 
+@contextlib.contextmanager
+def other_process(method, feed):
+    """Another process that draws all of ``feed``: what gives its batches. It ends here, whatever becomes of it."""
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=first_batches, args=(feed, queue))
+
+    def batches():
+        found = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in queue.get(timeout=120)]
+        process.join(60)
+        assert process.exitcode == 0
+        return found
+
+    process.start()
+    try:
+        yield batches
+    finally:
+        process.kill()
+        process.join(60)
+
+
 @pytest.mark.parametrize("ahead", [None, 2])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_other_processes_draw_the_same(method, ahead):
     feed = loader(prefetch_factor=ahead)
     wanted = list(feed)  # threads have been at work
     feed.set_epoch(0)
-    context = multiprocessing.get_context(method)
-    queue = context.Queue()
-    process = context.Process(target=first_batches, args=(feed, queue))
-    process.start()
-    found = queue.get(timeout=120)
-    process.join(60)
-    assert process.exitcode == 0
-    assert same([(torch.from_numpy(a), torch.from_numpy(b)) for a, b in found], wanted)
+    with other_process(method, feed) as found:
+        assert same(found(), wanted)
 
 
 @pytest.mark.parametrize("ahead", [None, 2])
@@ -152,16 +169,10 @@ def test_a_fork_midway_goes_on_in_both_processes(ahead):
     wanted = list(loader())
     batches = iter(loader(prefetch_factor=ahead))
     assert same([next(batches)], wanted[:1])
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    process = context.Process(target=first_batches, args=(batches, queue))
-    process.start()
-    rest = list(batches)
-    found = queue.get(timeout=60)
-    process.join(60)
-    assert process.exitcode == 0
+    with other_process("fork", batches) as found:
+        rest = list(batches)
+        assert same(found(), wanted[1:])
     assert same(rest, wanted[1:])
-    assert same([(torch.from_numpy(a), torch.from_numpy(b)) for a, b in found], wanted[1:])
 
 
 def test_torchs_workers_and_ours_live_side_by_side():
@@ -232,20 +243,168 @@ def test_del_frees_at_once(ahead):
     assert not [t for t in threading.enumerate() if t.name.startswith("gpurender-ahead")]
 
 
+def printed(code, root, timeout=120):
+    """What a script prints that ends well, on standard output and error; there, without what the first kernels say."""
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines(keepends=True)
+    return done.stdout, "".join(line for line in said if not line.startswith("gpurender: compiling kernels"))
+
+
 def test_a_process_ends_although_iterators_live(root):
+    """Of 3 x 64 batches that wait for their thread at the interpreter's end, none is drawn but those under way."""
     code = """
+import atexit, threading, time
 import gpurender as gr
+drawn, draw, ending = [], gr.DataLoader._draw, threading.Event()
+threading._register_atexit(ending.set)  # called before those that were registered earlier
+
+def counted(self, epoch, positions, *more):
+    drawn.append(positions[0])
+    if positions[0] > 0:  # drawn ahead: it lasts beyond the main thread's end
+        ending.wait()
+        time.sleep(0.2)
+    return draw(self, epoch, positions, *more)
+
+gr.DataLoader._draw = counted
 recipe = gr.VisualAtom(classes=500, instances=1000, image_size=64)
 feeds = [gr.DataLoader(recipe, batch_size=50, image_size=32, prefetch_factor=64) for _ in range(3)]
 passes = [iter(feed) for feed in feeds]
 print([len(next(batches)[1]) for batches in passes])
+atexit.register(lambda: print(len(drawn)))  # after all threads have ended
 """
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    out, errors = printed(code, root)
+    lines = out.splitlines()
+    assert (lines[0], errors) == ("[50, 50, 50]", "")
+    assert 3 <= int(lines[1]) <= 3 * 4
+
+
+def test_a_thread_draws_on_while_the_interpreter_ends(root):
+    """Python starts no thread of a pool then, and what waited for one was cancelled."""
+    code = """
+import concurrent.futures.thread, threading, time
+import gpurender as gr
+recipe = gr.VisualAtom(classes=2, instances=4, image_size=32)
+feed = gr.DataLoader(recipe, batch_size=2, image_size=16, prefetch_factor=2)
+batches = iter(feed)
+next(batches)
+
+def late():
+    while not concurrent.futures.thread._shutdown:
+        time.sleep(0.01)
+    print(len(list(batches)), len(list(feed)))
+
+threading.Thread(target=late).start()
+"""
+    assert printed(code, root) == ("3 4\n", "")
+
+
+# ------------------------------------------------------------------------------------------- fewer threads than hoped
+
+
+@pytest.fixture
+def threads_left(monkeypatch):
+    """Let so many threads be started, then no more, as under a container's limit."""
+    start = threading.Thread.start
+
+    def allow(count):
+        def limited(thread):
+            nonlocal count
+            if count == 0:
+                raise RuntimeError("can't start new thread")
+            count -= 1
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", limited)
+
+    before, cores = set(threading.enumerate()), torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield allow
+    monkeypatch.undo()
+    torch.set_num_threads(cores)
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "gpurender"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
+def test_every_range_is_done_once_by_as_many_threads_as_there_are(threads_left, count):
+    threads_left(count)
+    together, done, by = threading.Barrier(1 + min(count, 3)), [], set()
+
+    def work(start, stop):
+        if threading.get_ident() not in by:
+            by.add(threading.get_ident())
+            together.wait(60)  # each of them has a range
+        done.extend(range(start, stop))
+
+    threads.parallel_ranges(1000, work)
+    assert sorted(done) == list(range(1000))
+    assert len(by) == 1 + min(count, 3)
+    assert threading.get_ident() in by
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_an_error_with_fewer_threads_is_the_first_ranges(threads_left, count):
+    threads_left(count)
+    together = threading.Barrier(1 + count)
+
+    def work(start, stop):
+        together.wait(60)
+        raise ValueError(str(start))
+
+    with pytest.raises(ValueError, match=r"^0$"):
+        threads.parallel_ranges(1000, work)
+
+
+@pytest.mark.parametrize("ahead", [None, 1, 3])
+@pytest.mark.parametrize("count", [0, 1, 3, 20])
+def test_batches_are_the_same_with_fewer_threads(threads_left, monkeypatch, ahead, count):
+    wanted = [*loader(), *loader(seed=1)]
+    feed, other = loader(prefetch_factor=ahead), loader(prefetch_factor=ahead, seed=1)
+    threads_left(count)
+    assert same([*feed, *other], wanted)
+    threads_left(1000)  # nothing is remembered
+    names, draw = [], gr.DataLoader._draw
+    monkeypatch.setattr(
+        gr.DataLoader, "_draw", lambda *given: names.append(threading.current_thread().name) or draw(*given)
     )
-    said = [line for line in done.stderr.splitlines() if not line.startswith("gpurender: compiling kernels")]
-    assert (done.returncode, done.stdout, said) == (0, "[50, 50, 50]\n", [])
+    feed.set_epoch(0)
+    assert same(feed, wanted[:7])
+    assert len(names) == 7
+    assert all(name.startswith("gpurender-ahead") == (ahead is not None) for name in names)
+
+
+def test_a_thread_that_the_system_refuses_is_done_without():
+    """No fake: no stack of 32 TiB is to be had."""
+    wanted = list(loader())
+    before = threading.stack_size(1 << 45)
+    try:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threading.Thread(target=print).start()
+        found = list(loader(prefetch_factor=2))
+    finally:
+        threading.stack_size(before)
+    assert same(found, wanted)
+
+
+def test_a_batch_that_is_dropped_is_not_drawn(monkeypatch):
+    drawn, may_end, draw = [], threading.Event(), gr.DataLoader._draw
+
+    def counted(self, epoch, positions, *more):
+        drawn.append(int(positions[0]))
+        assert positions[0] == 0 or may_end.wait(60)
+        return draw(self, epoch, positions, *more)
+
+    monkeypatch.setattr(gr.DataLoader, "_draw", counted)
+    feed = loader(batch_size=2, prefetch_factor=8)
+    batches = iter(feed)
+    next(batches)
+    del batches
+    may_end.set()
+    feed._ahead.hand_over(feed._ahead.start(lambda: None))  # behind all that was given to the thread
+    assert drawn in ([0], [0, 2])  # the second one may have begun
 
 
 def test_a_loader_is_pickled_with_its_place():

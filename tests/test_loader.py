@@ -322,7 +322,7 @@ def test_the_attributes_of_torchs_loader():
     }
     for name in names:
         assert getattr(ours, name) == getattr(theirs, name), name
-    assert ours.collate_fn is None
+    assert torch.equal(ours.collate_fn([torch.zeros(2)] * 3), theirs.collate_fn([torch.zeros(2)] * 3))
     assert len(ours.dataset) == 20
     assert ours.dataset is ours.dataset
     assert not isinstance(ours, torch.utils.data.DataLoader)
@@ -492,3 +492,18 @@ def test_a_loader_over_21_million_samples_is_light():
     done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 300
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_the_sampler_is_one_that_libraries_know(shuffle):
+    """They ask isinstance, before they replace it, warn, or leave it alone."""
+    feed = loader(batch_size=6, shuffle=shuffle)
+    sampler, kinds = feed.sampler, (torch.utils.data.SequentialSampler, torch.utils.data.RandomSampler)
+    assert [isinstance(sampler, kind) for kind in kinds] == [not shuffle, shuffle]
+    assert not isinstance(sampler, torch.utils.data.DistributedSampler)
+    assert isinstance(feed.batch_sampler.sampler, kinds[shuffle])
+    assert (len(sampler), sampler.data_source) == (20, feed.dataset)
+    if shuffle:
+        assert (sampler.num_samples, sampler.replacement, sampler.generator) == (20, False, None)
+    mixed = gr.DataLoader(gr.Mixture({tiny(): 2, tiny(seed=1): 1}), shuffle=shuffle, device="cpu")
+    assert not isinstance(mixed.sampler, kinds)  # in order, but not in the same one every epoch

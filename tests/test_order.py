@@ -159,8 +159,9 @@ def test_arguments_out_of_range_are_named(name, arguments):
 def test_the_last_epoch_still_has_addresses():
     for length in (1, 10, 1000, 21_000_000, MAX_LENGTH):
         epoch = last_epoch(length)
-        assert epoch * length + length - 1 < 2**64
-        assert epoch * ROUNDS + ROUNDS - 1 < 2**64
+        assert epoch * length + length - 1 < 2**63  # draw numbers are int64
+        assert epoch * ROUNDS + ROUNDS - 1 < 2**63
+        assert (epoch + 2) * max(length, ROUNDS) > 2**63  # and it is the last epoch
         assert 0 <= permuted(np.array([0]), length, 1, epoch)[0] < length
 
 

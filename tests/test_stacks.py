@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from itertools import chain, islice
 
 import pytest
@@ -103,13 +104,13 @@ def fit(lightning, tmp_path):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    def run(max_epochs, every=0, resume=None, **keywords):
+    def run(max_epochs, every=0, resume=None, changes=None, **keywords):
         saving = [ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=every, save_top_k=-1)] if every else []
         trainer = lightning.Trainer(
             max_epochs=max_epochs, callbacks=saving, accelerator="cpu", logger=False, enable_checkpointing=bool(every),
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, **keywords,
         )  # fmt: skip
-        module, source = Module(), loader()
+        module, source = Module(), loader(**changes or {})
         trainer.fit(module, source, ckpt_path=resume)
         return module.network.seen, trainer.global_step, source
 
@@ -138,6 +139,32 @@ def test_lightning_accumulates_gradients(fit):
     seen, steps, _ = fit(max_epochs=2, accumulate_grad_batches=3)
     assert seen == stream(2)
     assert steps == 2 * 3  # 3 + 3 + 1 batches
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_lightning_resumes_where_epochs_are_of_whole_steps(fit, tmp_path, drop_last):
+    whole = {"batch_size": LENGTH // 2, "drop_last": drop_last}
+    expected = stream(3, **whole)
+    assert len(expected) == 6
+    assert fit(max_epochs=3, every=1, changes=whole)[0] == expected
+    for step in (1, 2, 3):
+        assert fit(max_epochs=3, resume=tmp_path / f"step={step}.ckpt", changes=whole)[0] == expected[step:], step
+
+
+def test_lightning_overfits_batches_of_a_loader_in_order(fit):
+    """The same samples in every epoch; one that shuffles is refused rather than trained on other samples."""
+    seen, steps, _ = fit(max_epochs=3, overfit_batches=2, changes={"shuffle": False})
+    assert [targets for _, targets in seen] == [list(range(4)), list(range(4, 8))] * 3
+    assert steps == 6
+    with pytest.warns(UserWarning, match="overfit"), pytest.raises(ValueError, match="needs to subclass"):
+        fit(max_epochs=1, overfit_batches=2)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_lightning_knows_whether_a_loader_shuffles(lightning, shuffle):
+    from lightning.pytorch.utilities.data import _is_dataloader_shuffled
+
+    assert _is_dataloader_shuffled(loader(shuffle=shuffle)) is shuffle
 
 
 LIGHTNING_RANKS = """
@@ -195,6 +222,24 @@ def test_the_example_of_lightning(lightning, root, capsys):
         ["step 13", "the loader is at epoch 0, sample 650"],
         ["step 40", "the loader is at epoch 2, sample 0"],
     ]
+
+
+# ------------------------------------------------------------------------------------------------------------ timm
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("size", [LENGTH // 2, LENGTH // 2 - 1, LENGTH, LENGTH + 1])
+def test_timms_lengths_at_the_ends_of_epochs(is_training, size):
+    timm = pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
+    from gpurender.interop.timm import create_loader
+
+    keywords = {"is_training": is_training, "device": torch.device("cpu"), "num_workers": 0}
+    ours = create_loader(tiny(), 16, size, **keywords)
+    theirs = timm.data.create_loader(gr.Dataset(tiny()), 16, size, **keywords)
+    lengths = [len(targets) for _, targets in ours]
+    assert len(ours) == len(lengths) == len(theirs)
+    assert sum(lengths) == (LENGTH // size * size if is_training else LENGTH)
+    assert ours.state_dict()["epoch"] == 1
 
 
 # ------------------------------------------------------------------------------------------------------ Accelerate
@@ -283,6 +328,39 @@ def test_accelerate_knows_the_end_and_what_is_left_there(accelerate, drop_last):
     assert accelerator.gradient_state.active_dataloader is None
 
 
+def test_accelerate_knows_what_is_left_behind_a_place_between_steps(accelerate):
+    """A state of a loader with another batch size."""
+    other = loader(batch_size=5)
+    next(iter(other))
+    accelerator, _, _, prepared, _ = accelerated(accelerate, ours())
+    prepared.load_state_dict(other.state_dict())
+    for left in (LENGTH - 5, LENGTH):
+        found = [(len(targets), accelerator.gradient_state.remainder) for _, targets in prepared]
+        assert found == [(BATCH, left % BATCH)] * (left // BATCH) + [(left % BATCH, left % BATCH)]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_accelerate_where_epochs_are_of_whole_steps(accelerate, tmp_path, drop_last):
+    whole = {"batch_size": LENGTH // 2, "drop_last": drop_last}
+    for stop in (0, 1, 2, 3):
+        accelerator, _, _, prepared, _ = accelerated(accelerate, ours(**whole))
+        ends, state, passes, seen = [], accelerator.gradient_state, iter(prepared), []
+        while len(seen) < stop:
+            for batch in passes:
+                seen.append(digest(*batch))
+                ends.append((state.end_of_dataloader, state.remainder))
+                if len(seen) == stop:
+                    break
+            passes = iter(prepared)
+        assert ends == ([(False, 0), (True, 0)] * 2)[:stop]
+        accelerator.save_state(tmp_path / str(stop))
+        accelerator, _, _, prepared, _ = accelerated(accelerate, ours(**whole))
+        accelerator.load_state(tmp_path / str(stop))
+        seen += [digest(*batch) for _ in range(2) for batch in prepared]
+        expected = stream(4, **whole)
+        assert seen == expected[: stop + 2 - stop % 2 + 2]
+
+
 def test_accelerate_does_not_know_what_a_sampler_leaves(accelerate):
     accelerator, _, _, prepared, _ = accelerated(accelerate, ours(sampler=range(7), shuffle=None))
     found = [(accelerator.gradient_state.end_of_dataloader, accelerator.gradient_state.remainder) for _ in prepared]
@@ -359,10 +437,12 @@ def test_accelerate_saves_a_plain_loader_that_is_registered(accelerate, tmp_path
 
 
 def test_skip_first_batches_of_a_plain_loader_is_an_error(accelerate):
-    """It goes behind the loader, to the pictures; load_state_dict is the way."""
-    accelerate.Accelerator(cpu=True)
-    with pytest.raises(TypeError, match="PIL"):
-        next(iter(accelerate.skip_first_batches(loader(), 2)))
+    """It goes behind the loader, to the pictures; the message says that load_state_dict is the way."""
+    accelerator = accelerate.Accelerator(cpu=True)
+    for make in (plain, ours()):
+        skipped = accelerator.skip_first_batches(make(accelerator), 2)
+        with pytest.raises(TypeError, match=r"skip_first_batches.*loader\.load_state_dict.*accelerator\.load_state"):
+            next(iter(skipped))
 
 
 def test_the_accelerators_device_is_drawn_on(accelerate, monkeypatch):
@@ -493,6 +573,17 @@ def test_a_loader_for_trainers_says_what_it_cannot(transformers):
             keyworded(shuffle=None, **keywords)
 
 
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_trainer_resumes_where_epochs_are_of_whole_steps(pretrain, drop_last):
+    def source():
+        return keyworded(batch_size=LENGTH // 2, drop_last=drop_last)
+
+    expected = stream(2, batch_size=LENGTH // 2)
+    assert pretrain(source(), windows=1)[0] == expected
+    for step in (1, 2, 3):
+        assert pretrain(source(), resume=step, windows=1)[0] == expected[step:], step
+
+
 @pytest.mark.parametrize("world", [{}, {"rank": 1, "world_size": 2}])
 def test_a_loader_for_trainers_is_skipped_through(transformers, world):
     from accelerate import Accelerator, skip_first_batches
@@ -531,19 +622,19 @@ def test_the_loader_keeps_torchdatas_protocol(torchdata):
     assert isinstance(loader(), Stateful)
 
 
-def nodes(ahead):
+def nodes(ahead, **changes):
     """A pipeline of nodes, its last one the digest; with ``ahead`` a thread is three batches ahead."""
     from torchdata import nodes
 
-    source = nodes.Mapper(nodes.IterableWrapper(loader()), lambda batch: digest(*batch))
+    source = nodes.Mapper(nodes.IterableWrapper(loader(**changes)), lambda batch: digest(*batch))
     return nodes.Loader(nodes.Prefetcher(source, prefetch_factor=3) if ahead else source)
 
 
 class Streamed(IterableDataset):
     """A loader as an iterable dataset, as StatefulDataLoader wants it."""
 
-    def __init__(self):
-        self.loader = loader()
+    def __init__(self, **changes):
+        self.loader = loader(**changes)
 
     def __iter__(self):
         return (digest(*batch) for batch in self.loader)
@@ -555,13 +646,31 @@ class Streamed(IterableDataset):
         self.loader.load_state_dict(state)
 
 
-def streamed():
+def streamed(**changes):
     from torchdata.stateful_dataloader import StatefulDataLoader
 
-    return StatefulDataLoader(Streamed(), batch_size=None)
+    return StatefulDataLoader(Streamed(**changes), batch_size=None)
 
 
-@pytest.mark.parametrize("make", [lambda: nodes(False), lambda: nodes(True), streamed], ids=["nodes", "ahead", "list"])
+PIPELINES = pytest.mark.parametrize(
+    "make", [partial(nodes, False), partial(nodes, True), streamed], ids=["nodes", "ahead", "list"]
+)
+
+
+@PIPELINES
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_torchdata_goes_on_where_epochs_are_of_whole_steps(torchdata, make, drop_last, stop):
+    whole = {"batch_size": LENGTH // 2, "drop_last": drop_last}
+    first, second, expected = make(**whole), make(**whole), stream(4, **whole)
+    assert list(first) == expected[:2]
+    batches = iter(first)
+    begun = [next(batches) for _ in range(stop)]
+    second.load_state_dict(first.state_dict())
+    assert begun + list(second) + list(second) == expected[2 : 6 if stop < 2 else 8]
+
+
+@PIPELINES
 @pytest.mark.parametrize("stop", [0, 3, 6, 7])
 def test_torchdata_goes_on_from_a_state_in_json(torchdata, make, stop):
     """After an epoch and ``stop`` batches, in a new pipeline: the rest, then the epoch after it."""

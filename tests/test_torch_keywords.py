@@ -13,6 +13,8 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler, default_collate
 
 import gpurender as gr
+from gpurender.loader import PLACES
+from gpurender.world import World
 
 RECIPE = gr.VisualAtom(
     classes=5, instances=5, image_size=48, orbits=(8, 15), quantization=(30, 60), nucleus=(-0.2, 0.2), radius=(2, 10)
@@ -226,6 +228,48 @@ def test_a_sampler_that_gives_other_numbers_is_not_followed():
         next(iter(short))
 
 
+@pytest.mark.parametrize("ahead", [None, 2])
+@pytest.mark.parametrize("at", [0, 3, 7, 9])
+def test_ctrl_c_in_a_sampler_loses_no_batch(ahead, at):
+    """It comes at once, wherever the sampler is; asked again, the pass goes on at its place."""
+
+    class Interrupted:
+        def __init__(self):
+            self.armed = True
+
+        def __len__(self):
+            return 10
+
+        def __iter__(self):
+            for number in range(10):
+                if number == at and self.armed:
+                    self.armed = False
+                    raise KeyboardInterrupt
+                yield number
+
+    feed = loader(sampler=Interrupted(), batch_size=2, prefetch_factor=ahead)
+    batches, found, interrupts = iter(feed), [], 0
+    while True:
+        try:
+            found.append(next(batches))
+        except KeyboardInterrupt:
+            interrupts += 1
+        except StopIteration:
+            break
+    assert interrupts == 1
+    assert same(found, loader(batch_size=2, sampler=range(10)))
+    assert (feed.state_dict()["epoch"], feed.state_dict()["position"]) == (1, 0)
+
+
+def test_more_places_than_an_epoch_has_are_refused():
+    """No sampler of a test is that long: the numbers of draws would be those of the next epoch."""
+    feed, world = loader(sampler=[1, 2], batch_size=2), World(0, 2)
+    last = PLACES // 2  # of each of two ranks
+    assert len(feed._draw_given(0, np.array([1, 2]), last - 2, world, True)[1]) == 2
+    with pytest.raises(ValueError, match=f"sampler must give fewer than {PLACES} numbers an epoch"):
+        feed._draw_given(0, np.array([1, 2]), last - 1, world, True)
+
+
 def test_states_of_samplers_and_of_the_own_order_are_told_apart():
     ours, theirs = loader(), shuffled()
     with pytest.raises(ValueError, match="sampler"):
@@ -327,9 +371,10 @@ def test_a_batch_that_takes_too_long_is_a_timeout(monkeypatch):
         return draw(self, epoch, positions, *more)
 
     monkeypatch.setattr(gr.DataLoader, "_draw", slow)
-    feed = loader(batch_size=2, timeout=0.2)
+    feed = loader(batch_size=2, timeout=60)  # the first batch may load the kernels
     batches = iter(feed)
     first = next(batches)
+    feed.timeout = 0.2
     with pytest.raises(RuntimeError, match=r"timed out.*timeout=0\.2"):
         next(batches)
     assert feed.state_dict()["position"] == 2

@@ -1,7 +1,6 @@
 """DeiT: the augmentation that the papers pre-train with, by timm's names and with timm's meaning."""
 
 import dataclasses
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment import MAX_SIDE, crop_resize
 from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
 from gpurender.kernels.operations import AFFINE, Operation, operate
+from gpurender.lazy import cached_property
 from gpurender.tensors import checked_tensor, ordinary
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -328,25 +328,25 @@ class DeiT:
 
     # -------------------------------------------------------------------------------------------------------- the parts
 
-    @functools.cached_property
+    @cached_property
     def _unmixed(self) -> "DeiT":
         return dataclasses.replace(self, mixup_prob=0.0, mixup_off_epoch=0)
 
-    @functools.cached_property
+    @cached_property
     def _crop(self) -> Crop:
         return Crop(**{name: getattr(self, name) for name in _OF_THE_CROP})
 
-    @functools.cached_property
+    @cached_property
     def _auto_augment(self) -> AutoAugment | None:
         return None if self.auto_augment is None else parsed(self.auto_augment)
 
-    @functools.cached_property
+    @cached_property
     def _operations(self) -> frozenset[Operation]:
         """All that may be done to a sample."""
         drawn = frozenset() if self._auto_augment is None else self._auto_augment.operations
         return drawn | self._jitter.operations
 
-    @functools.cached_property
+    @cached_property
     def _jitter(self) -> jitter.Jitter:
         strength, name = self.color_jitter, self.auto_augment
         if strength is None or (name is not None and "3a" not in name and not self.force_color_jitter):
@@ -356,14 +356,14 @@ class DeiT:
         b, c, s, h = (*strengths, 0.0)[:4]
         return jitter.Jitter((b, c, s, h), probability, self.grayscale_prob, self.gaussian_blur_prob)
 
-    @functools.cached_property
+    @cached_property
     def _mixup(self) -> mixup.Mixup:
         return mixup.Mixup(
             self.mixup_alpha, self.cutmix_alpha, self.cutmix_minmax, self.mixup_prob, self.mixup_switch_prob,
             self.mixup_mode, self.correct_lam,
         )  # fmt: skip
 
-    @functools.cached_property
+    @cached_property
     def _erasing(self) -> erasing.RandomErasing:
         count = self.re_count if isinstance(self.re_count, tuple) else (1, self.re_count)
         return erasing.RandomErasing(self.re_prob, count, self.re_area, self.re_aspect)

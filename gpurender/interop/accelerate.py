@@ -12,7 +12,7 @@ leaves the place out. This one does what Accelerate's own loaders do::
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
 After ``accelerator.load_state`` the next pass over it is the rest of the epoch. Leave out ``skip_first_batches``, which
-makes a torch loader of ``.dataset``: pictures without augmentation.
+makes a torch loader of ``.dataset``, pictures without augmentation, and is refused with a line that says so.
 
 It needs the extra ``accelerate``. Written for accelerate 1.15 (``accelerate/data_loader.py``, ``accelerate/state.py``).
 """

@@ -34,6 +34,7 @@ import torch
 from gpurender import checks, devices
 from gpurender import world as worlds
 from gpurender.augment.policy import Parameters
+from gpurender.keywords import default_collate
 from gpurender.loader import MAX_BATCH_SIZE, DataLoader
 from gpurender.order import last_epoch, steps
 from gpurender.recipes import Recipe
@@ -327,7 +328,7 @@ class Iterator:
             raise TypeError(f"loader must be a gpurender.DataLoader, got {type(loader).__name__}")
         for name, there in (
             ("batch_sampler", loader.batch_size is None),
-            ("collate_fn", loader.collate_fn is not None),
+            ("collate_fn", loader.collate_fn is not default_collate),
         ):
             if there:
                 raise ValueError(f"loader must have no {name}: DALI's batches are of one size, images and labels")

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gpurender import checks, devices
+from gpurender import checks, devices, forks
 from gpurender.tensors import checked_tensor
+from gpurender.threads import parallel_ranges
 
 __all__ = [
     "BICUBIC",
@@ -196,8 +197,8 @@ def crop_resize(
     given = _checked(canvases, boxes, flips, interpolations)
     if devices.on_gpu(canvases.device):
         return _on_gpu(given, None, (*canvases.shape[:2], height, width), torch.contiguous_format)
-    from gpurender.kernels.augment import cpu
-    from gpurender.threads import parallel_ranges
+    with forks.IMPORTS:
+        from gpurender.kernels.augment import cpu
 
     arrays = [tensor.numpy() for tensor in given]
     out = np.empty((*canvases.shape[:2], height, width), np.uint8)
@@ -245,8 +246,8 @@ def crop_resize_normalise(
         raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
     if devices.on_gpu(canvases.device):
         return _on_gpu(given, table, (len(canvases), 3, height, width), memory_format)
-    from gpurender.kernels.augment import cpu
-    from gpurender.threads import parallel_ranges
+    with forks.IMPORTS:
+        from gpurender.kernels.augment import cpu
 
     arrays = [tensor.numpy() for tensor in given]
     entries = table.view(BITS[table.element_size()]).numpy()

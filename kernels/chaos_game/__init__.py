@@ -5,7 +5,7 @@ from types import ModuleType
 
 import torch
 
-from gpurender import devices
+from gpurender import devices, forks
 
 __all__ = ["MAX_MAPS", "MAX_POINTS", "Systems", "chaos_game", "covered_pixels", "occupancy", "paint"]
 
@@ -135,5 +135,6 @@ def _implementation(device: torch.device) -> ModuleType:
     if devices.on_gpu(device):
         from gpurender.kernels.chaos_game import cupy_kernel as drawer
     else:
-        from gpurender.kernels.chaos_game import cpu as drawer  # type: ignore[no-redef]
+        with forks.IMPORTS:
+            from gpurender.kernels.chaos_game import cpu as drawer  # type: ignore[no-redef]
     return drawer

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import checks, devices
+from gpurender import checks, devices, forks
 from gpurender.kernels.augment import DTYPES, MEMORY_FORMATS
 from gpurender.tensors import checked_tensor
 
@@ -87,7 +87,8 @@ def finish(
         from gpurender.kernels.finish import triton_kernel
 
         return triton_kernel.finish(images, lut, mixing, erasing, memory_format)
-    from gpurender.kernels.finish import cpu
+    with forks.IMPORTS:
+        from gpurender.kernels.finish import cpu
 
     return cpu.finish(images, lut, mixing, erasing, memory_format)
 

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 import torch
 
-from gpurender import checks, devices
+from gpurender import checks, devices, forks
 from gpurender.kernels.augment import BICUBIC, MAX_SIDE
 from gpurender.tensors import checked_tensor
 
@@ -104,7 +104,8 @@ def operate(
         from gpurender.kernels.operations import triton_kernel
 
         return triton_kernel.operate(images, operations, arguments, interpolations, (red, green, blue), among)
-    from gpurender.kernels.operations import cpu
+    with forks.IMPORTS:
+        from gpurender.kernels.operations import cpu
 
     return cpu.operate(images, operations, arguments, interpolations, (red, green, blue))
 

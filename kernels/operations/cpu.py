@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from gpurender.kernels.augment import BICUBIC, NEAREST
-from gpurender.kernels.operations import AFFINE, POINT, Operation
+from gpurender.kernels.operations import AFFINE, POINT, Operation, cpu_filters, cpu_geometry, cpu_points
 from gpurender.kernels.operations.affine import coefficients
 from gpurender.mathematics import exp
 from gpurender.threads import parallel_ranges
@@ -63,19 +63,13 @@ def run(steps: list[Change], image: np.ndarray, scratch: np.ndarray, out: np.nda
 def change_of(code: int, argument: float, interpolation: int, matrix: np.ndarray, fill: np.ndarray) -> Change:
     """The kernel of an operation, with its arguments."""
     if code in POINT:
-        from gpurender.kernels.operations import cpu_points
-
         return lambda image, out: cpu_points.look_up(image, code, argument, out)
     if code in AFFINE:
-        from gpurender.kernels.operations import cpu_geometry
-
         if interpolation == NEAREST:
             return lambda image, out: cpu_geometry.nearest(image, matrix, fill, out)
         return lambda image, out: cpu_geometry.interpolate(image, matrix, interpolation == BICUBIC, fill, out)
     if code in (Operation.COLOR, Operation.HUE):
         return _across_bands(code, argument)
-    from gpurender.kernels.operations import cpu_filters
-
     if code == Operation.SHARPNESS:
         return lambda image, out: cpu_filters.sharpness(image, argument, out)
     if code == Operation.GAUSSIAN_BLUR:
@@ -86,8 +80,6 @@ def change_of(code: int, argument: float, interpolation: int, matrix: np.ndarray
 
 def _across_bands(code: int, argument: float) -> Change:
     """COLOR or HUE, which leave an image of one band as it is."""
-    from gpurender.kernels.operations import cpu_points
-
     change = cpu_points.color if code == Operation.COLOR else cpu_points.hue
 
     def of_bands(image: np.ndarray, out: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from gpurender import checks, devices
+from gpurender import checks, devices, forks
 from gpurender.order import MAX_LENGTH
 
 __all__ = ["addresses"]
@@ -47,5 +47,6 @@ def addresses(
     if devices.on_gpu(cursor.device):
         from gpurender.kernels.order import triton_kernel as placer
     else:
-        from gpurender.kernels.order import cpu as placer  # type: ignore[no-redef]
+        with forks.IMPORTS:
+            from gpurender.kernels.order import cpu as placer  # type: ignore[no-redef]
     return placer.addresses(cursor, count, length, seed, instances, shuffle, repeats)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from gpurender import devices
+from gpurender import devices, forks
 
 __all__ = ["counters", "philox", "words"]
 
@@ -18,7 +18,8 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     Returns:
         uint32 ``[n, 4]``.
     """
-    from gpurender.kernels.philox import cpu
+    with forks.IMPORTS:
+        from gpurender.kernels.philox import cpu
 
     if counters.dtype != np.uint32 or counters.ndim != 2 or counters.shape[1] != 4:
         raise ValueError(f"counters must be uint32 [n, 4], got {counters.dtype} {list(counters.shape)}")

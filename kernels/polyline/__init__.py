@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpurender import checks, devices
+from gpurender import checks, devices, forks
 
 __all__ = ["MAX_RINGS", "MAX_VERTICES", "Atoms", "polyline"]
 
@@ -138,7 +138,8 @@ def polyline(
     if devices.on_gpu(device):
         from gpurender.kernels.polyline import cupy_kernel as drawer
     else:
-        from gpurender.kernels.polyline import cpu as drawer  # type: ignore[no-redef]
+        with forks.IMPORTS:
+            from gpurender.kernels.polyline import cpu as drawer  # type: ignore[no-redef]
     return drawer.draw_images(atoms, which, centres, numbers, greys, seed, size, rule == "walk")
 
 
