@@ -35,12 +35,12 @@ def require_compiler():
 
 
 @functools.cache
-def library(operation):
-    """The operation's kernels as a shared library."""
+def library(operation, more=""):
+    """The operation's kernels as a shared library, with ``more`` C++ behind them."""
     require_compiler()
     folder = tempfile.mkdtemp(prefix="gpurender-host-")
     source, target = Path(folder, f"{operation}.cpp"), Path(folder, f"{operation}.so")
-    source.write_text(HEADER.read_text() + cuda.source(operation))
+    source.write_text(HEADER.read_text() + cuda.source(operation) + more)
     done = subprocess.run(["g++", *FLAGS, str(source), "-o", str(target)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = ctypes.CDLL(str(target))
