@@ -4,20 +4,21 @@ A batch is a pure function of its place (epoch, position). On a GPU nothing in i
 nothing back: the place stands in a cell of device memory, the *cursor*, which every batch moves on by itself. So the
 launches of one batch are those of the next, and they can be captured in a CUDA graph (:mod:`gpurender.graphs`).
 
-Where the samples are chosen by the host (a user's sampler, a mixture), their numbers are copied into device memory
-instead.
+Where the samples are chosen by the host (a user's sampler, a mixture), their numbers are copied to device memory
+instead, from pinned memory (:mod:`gpurender.streams`).
 """
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpurender import graphs
+from gpurender import graphs, streams
 from gpurender.augment import Policy
+from gpurender.augment.policy import capturable
 from gpurender.kernels.order import addresses
 from gpurender.renderer import Renderer
 
@@ -65,7 +66,7 @@ class Batches:
             self._finish["memory_format"] = memory_format
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
         self._place = UNKNOWN  # of the cursor
-        self._given: torch.Tensor | None = None  # int64 [3, n] on the device: what the host has chosen
+        self._given: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
         self._recorder = graphs.Recorder(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
@@ -88,7 +89,7 @@ class Batches:
             self._move(epoch, first)
             self._place = UNKNOWN  # until all has been launched
             tensors = self._recorder.run(
-                (count, step, self._key(policy)),
+                self._key(policy, count, step),
                 lambda: self._launch(policy, count, step),
                 lambda: self._set(epoch, first),
             )
@@ -112,13 +113,13 @@ class Batches:
         policy, count = self._policy_of(epoch, mixes), len(samples)
         chosen = torch.from_numpy(np.stack([samples, numbers, places]))  # [3, count] int64
         with self._alone():
-            if self._given is None or self._given.shape[1] < count:
-                self._given = torch.zeros((3, count), dtype=torch.int64, device=self._renderer.device)
+            if self._given is None or len(self._given) < 3 * count:
+                self._given = torch.zeros(3 * count, dtype=torch.int64, device=self._renderer.device)
                 self._recorder.forget()  # graphs read from the memory that was there before
-            given = self._given[:, :count]
-            given.copy_(chosen, non_blocking=True)
+            given = self._given[: 3 * count].view(3, count)
+            given.copy_(streams.pinned(chosen, self._renderer.device), non_blocking=True)
             # A mixture's launches depend on which samples these are, so there is no graph of them.
-            key = ("given", count, self._key(policy)) if self._renderer.recipe.shares is None else None
+            key = self._key(policy, "given", count) if self._renderer.recipe.shares is None else None
             tensors = self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
         return _batch(policy, tensors)
 
@@ -128,8 +129,14 @@ class Batches:
         with self._lock, torch.inference_mode(False):
             yield
 
-    def _key(self, policy: Policy) -> Policy | None:
-        return None if policy is self._policy else policy
+    def _key(self, policy: Policy, *what: Hashable) -> Hashable:
+        """What a batch's launches depend on; ``None``, and said once, where the policy lets no graph hold them."""
+        own = policy is self._policy
+        if capturable(policy) and (own or isinstance(policy, Hashable)):
+            return (*what, None if own else policy)
+        name = type(policy).__name__
+        self._recorder.say(f"{name} lacks capturable = True, by which a policy lets a CUDA graph hold what it launches")
+        return None
 
     def _policy_of(self, epoch: int, mixes: bool) -> Policy:
         """The policy in force."""

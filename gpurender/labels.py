@@ -151,6 +151,12 @@ class Labels:
         self._noise = None if table is None else torch.from_numpy(table).to(device)
         self.plain = self._begins is None and self._noise is None
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """What is read from the device."""
+        made = () if self._begins is None else (self._begins, self._ends)
+        return [*made, *(() if self._noise is None else (self._noise,))]
+
     def classes(self, samples: torch.Tensor) -> torch.Tensor:
         """The class of each sample."""
         if self._begins is None:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender import checks, forks, labels
+from gpurender import checks, forks, labels, streams
 from gpurender.lazy import cached_property
 from gpurender.order import permuted
 from gpurender.recipes import Recipe, made
@@ -179,7 +179,8 @@ class Mixture(Recipe):
                 continue
             begin = int(ends[i]) - len(self.recipes[i])
             there, local = (
-                torch.from_numpy(x).to(numbers.device, non_blocking=True) for x in (rows, host[rows] - begin)
+                streams.pinned(torch.from_numpy(x), numbers.device).to(numbers.device, non_blocking=True)
+                for x in (rows, host[rows] - begin)
             )
             drawn = renderer.draw(local, numbers[there] if fresh else numbers[there] - begin, fresh)
             canvases.index_copy_(0, there, resized(drawn, side).expand(-1, self.channels, -1, -1))
@@ -278,6 +279,11 @@ class JointLabels:
         self._lengths = [len(part) for part in mixture.recipes]
         self._classes = [part.classes for part in mixture.recipes]
         self._separate = mixture.labels == "separate"
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """What is read from the device."""
+        return [tensor for part in self._parts for tensor in part.tensors]
 
     def whole(self, samples: torch.Tensor) -> torch.Tensor:
         """The samples themselves."""

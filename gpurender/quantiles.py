@@ -18,6 +18,7 @@ import functools
 import numpy as np
 import torch
 
+from gpurender import kept
 from gpurender.mathematics import exp, log
 
 OCTAVES = 31
@@ -106,7 +107,7 @@ def _with_end(table: np.ndarray) -> np.ndarray:
     return np.append(table, table[-1])
 
 
-@functools.lru_cache(maxsize=64)
+@kept.on_device
 def on(device: torch.device, law: str, *parameters: float) -> torch.Tensor:
     """The table of a law on a device, copied there once: a copy for every batch would wait for the GPU every time."""
     tables = {"normal": half_normal, "beta": half_beta, "ratio": ratios}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender import checks, devices
+from gpurender import checks, devices, streams
 from gpurender.order import last_epoch
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
@@ -87,13 +87,15 @@ class Renderer:
                 numbers = whole + epoch * (self.recipe.classes * self.recipe.instances)
             samples = whole
         try:
-            return self.recipe.canvases(self.catalog, samples, numbers, fresh)
+            canvases = self.recipe.canvases(self.catalog, samples, numbers, fresh)
         except torch.cuda.OutOfMemoryError as error:
             size = self.recipe.image_size
             raise torch.cuda.OutOfMemoryError(
                 f"{self.device} has no memory for a batch of {len(samples)} canvases of {self.recipe.channels} x "
                 f"{size} x {size} bytes and what draws them; take a smaller batch ({str(error).splitlines()[0]})"
             ) from None
+        streams.lend(self.catalog, self.device)
+        return canvases
 
     def labels(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:
         """Labels of samples, int64 ``[N]`` on the device: ``sample // instances``, but for the recipe's ``class_prior``
@@ -109,7 +111,9 @@ class Renderer:
     @ordinary
     def labelled(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
         """Labels of samples that are known to be in range, as :meth:`draw` draws them; int64 on the device."""
-        return self._labels.given(samples, numbers if fresh else self._labels.whole(samples))
+        labels = self._labels.given(samples, numbers if fresh else self._labels.whole(samples))
+        streams.lend(self._labels.tensors, self.device)
+        return labels
 
     @property
     def plain(self) -> bool:
@@ -120,6 +124,7 @@ class Renderer:
     def _labels(self) -> Any:
         if self._label_tables is None:
             self._label_tables = self.recipe.label_tables(self.device)
+            streams.settle(self.device)
         return self._label_tables
 
     @property
@@ -130,6 +135,7 @@ class Renderer:
             # A CPU finds classes as they are drawn, so it has nothing to keep of all of them.
             cache_bytes = self._cache_bytes if devices.on_gpu(self.device) else 0
             self._catalog = self.recipe.catalog(self.device, cache_bytes)
+            streams.settle(self.device)
         return self._catalog
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,4 +145,4 @@ class Renderer:
     def _samples(self, samples: Any) -> torch.Tensor:
         """Sample numbers as int64 [N] on the device."""
         numbers = checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)
-        return torch.from_numpy(numbers).to(self.device)
+        return streams.pinned(torch.from_numpy(numbers), self.device).to(self.device, non_blocking=True)

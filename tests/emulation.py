@@ -35,12 +35,12 @@ def require_compiler():
 
 
 @functools.cache
-def library(operation):
-    """The operation's kernels as a shared library."""
+def library(operation, more=""):
+    """The operation's kernels as a shared library, with ``more`` C++ behind them."""
     require_compiler()
     folder = tempfile.mkdtemp(prefix="gpurender-host-")
     source, target = Path(folder, f"{operation}.cpp"), Path(folder, f"{operation}.so")
-    source.write_text(HEADER.read_text() + cuda.source(operation))
+    source.write_text(HEADER.read_text() + cuda.source(operation) + more)
     done = subprocess.run(["g++", *FLAGS, str(source), "-o", str(target)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = ctypes.CDLL(str(target))
@@ -69,11 +69,16 @@ def value(argument):
 
 
 class Emulator:
-    """Stands in for :func:`gpurender.cuda.launch` and :func:`gpurender.cuda.limits`."""
+    """Stands in for :func:`gpurender.cuda.launch` and :func:`gpurender.cuda.limits`, and for the one stream there is.
+
+    ``log``: names of kernels launched; ``"wait"``, the host waited for the stream; ``"lent"``, the allocator was told
+    that the stream reads a tensor; ``"pinned"``, something was copied to pinned memory.
+    """
 
     def __init__(self, limits=HOPPER, threads=1):
         self.found, self.threads = limits, threads
         self.launches = []  # (operation, name, blocks, threads, shared)
+        self.log = []
 
     def limits(self, device):
         """What the GPU that is none has."""
@@ -85,6 +90,7 @@ class Emulator:
         assert 1 <= threads <= 1024
         assert blocks < 2**31
         self.launches.append((operation, name, blocks, threads, shared))
+        self.log.append(name)
         built = library(operation)
         kernel, values = getattr(built, name), [value(argument) for argument in arguments]
         kernel.restype = None
@@ -95,6 +101,20 @@ class Emulator:
                 kernel(*values)
             else:
                 self._run_threads(built, kernel, values)
+
+    def synchronize(self):
+        """As a stream."""
+        self.log.append("wait")
+
+    def record_stream(self, tensor, stream):
+        """What the allocator is told."""
+        assert stream is self
+        self.log.append("lent")
+
+    def pin_memory(self, tensor):
+        """A copy, as in pinned memory."""
+        self.log.append("pinned")
+        return tensor.clone()
 
     def _run_threads(self, built, kernel, values):
         def work(thread):
@@ -117,4 +137,7 @@ def emulated_gpu(limits=HOPPER, threads=1):
         patch.setattr(devices, "on_gpu", lambda device: True)
         patch.setattr(cuda, "launch", emulator.launch)
         patch.setattr(cuda, "limits", emulator.limits)
+        patch.setattr(torch.cuda, "current_stream", lambda device: emulator)
+        patch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: emulator.record_stream(tensor, stream))
+        patch.setattr(torch.Tensor, "pin_memory", lambda tensor: emulator.pin_memory(tensor))
         yield emulator

@@ -57,7 +57,7 @@ def test_runs_follow_each_other_before_and_after_the_capture(counter):
     cell, launches = counter
     recorder = graphs.Recorder(CPU)
     assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
-    (graph, tensors) = recorder._graphs["key"]
+    graph, tensors, _ = recorder._graphs["key"]
     assert graph.replays == 8 - graphs.PLAIN_RUNS  # the first of them was compared with plain launches
     before = tensors[0].item()
     kept, again = (recorder.run("key", launches, lambda: None)[0] for _ in range(2))

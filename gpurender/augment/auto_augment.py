@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import checks, devices, quantiles
+from gpurender import checks, devices, kept, quantiles
 from gpurender.kernels.augment import BILINEAR, LayerLaw, draw_layers
 from gpurender.kernels.operations import Operation
 from gpurender.randomness import Stream, bounded, uniform, words
@@ -267,7 +267,7 @@ class AutoAugment:
         return torch.stack(chosen, 1)
 
 
-@functools.lru_cache(maxsize=64)
+@kept.on_device
 def _laws(policy: AutoAugment, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Probability, level and the level's law, float64 [A, D, 10], and the codes, int64 [A, D], on the device."""
     rows, codes = [], []
@@ -283,7 +283,7 @@ def _laws(policy: AutoAugment, device: torch.device) -> tuple[torch.Tensor, torc
     )
 
 
-@functools.lru_cache(maxsize=64)
+@kept.on_device
 def _shares(policy: AutoAugment, device: torch.device) -> torch.Tensor:
     return torch.tensor(policy.shares, dtype=torch.int64, device=device)
 

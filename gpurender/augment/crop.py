@@ -1,7 +1,7 @@
 """Crop: a random resized crop, flips and normalisation, the augmentation that every training recipe begins with."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class Crop:
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
+
+    capturable: ClassVar[bool] = True
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -97,6 +97,8 @@ class DeiT:
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
+
+    capturable: ClassVar[bool] = True
 
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)

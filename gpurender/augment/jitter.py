@@ -1,12 +1,12 @@
 """Colour jitter, grayscale and blur: torchvision's transforms as timm chains them, as operations of a sample."""
 
-import functools
 import itertools
 import math
 from typing import NamedTuple
 
 import torch
 
+from gpurender import kept
 from gpurender.kernels.operations import Operation
 from gpurender.randomness import Stream, bounded, uniform, words
 
@@ -87,7 +87,7 @@ def _either(applied: torch.Tensor, operation: Operation) -> torch.Tensor:
     return (applied * int(operation))[:, None]
 
 
-@functools.lru_cache(maxsize=64)
+@kept.on_device
 def _tables(law: Jitter, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Orders int64 [k!, k]; lowest factors and spans float64 [k]; codes int64 [k]: on the device."""
     components = law.components

@@ -1,12 +1,11 @@
 """Normalisation by look-up: a byte has 256 values, so (v / 255 - mean) / std is a table of 256 entries a channel."""
 
-import functools
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpurender import checks
+from gpurender import checks, kept
 from gpurender.augment.policy import Parameters, checked_canvases, on_device
 from gpurender.kernels.augment import DTYPES, MAX_SIDE, crop_resize_normalise
 from gpurender.tensors import ordinary
@@ -37,7 +36,7 @@ def _triple(name: str, value: Any, low: float, high: float) -> Triple:
     return red, green, blue
 
 
-@functools.lru_cache(maxsize=64)
+@kept.on_device
 def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """``[3, 256]`` on the device: (v / 255 - mean) / std by torchvision's steps in float32, then cast to ``dtype``.
 

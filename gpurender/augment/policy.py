@@ -11,6 +11,7 @@ from gpurender.kernels.augment import MAX_SIDE
 from gpurender.tensors import checked_tensor
 
 Parameters = dict[str, torch.Tensor]
+LAUNCHING = ("draw", "apply", "targets")  # methods whose launches a graph may hold
 
 
 def gpu_numbers(numbers: Any) -> torch.Tensor | None:
@@ -92,6 +93,18 @@ def on_device(parameters: Parameters, names: Iterable[str], device: torch.device
     return found
 
 
+def capturable(policy: Any) -> bool:
+    """Whether a policy says so (see :class:`Policy`), of the methods that it has and not of those it has overridden."""
+    if not getattr(policy, "capturable", False):
+        return False
+    for kind in type(policy).__mro__:
+        if "capturable" in vars(kind):
+            return True
+        if any(name in vars(kind) for name in LAUNCHING):
+            return "capturable" in getattr(policy, "__dict__", {})
+    return True
+
+
 @runtime_checkable
 class Policy(Protocol):
     """A policy is data; drawing is separate from applying, so that parameters can be looked at, stored and replayed.
@@ -101,7 +114,11 @@ class Policy(Protocol):
     - ``targets(labels, parameters, classes)``: the targets of a batch, in the place of its labels;
     - ``num_aug_repeats``: how often in a row a sample is shown;
     - ``at_epoch(epoch)``, ``unmixed()``: the policy of an epoch; the policy while ``loader.mixup_enabled`` is False;
-    - ``check_sizes(canvas_size, image_size)``: an error, if nothing can be drawn for these sizes.
+    - ``check_sizes(canvas_size, image_size)``: an error, if nothing can be drawn for these sizes;
+    - ``capturable``: True says that on a GPU ``draw``, ``apply`` and ``targets`` launch the same kernels for all
+      batches of a size, and neither wait for the GPU nor read from it (``.item()``, ``int(t)``, ``t[mask]``,
+      ``if t.any():``) nor copy to it from the host. Then the loader captures them in a CUDA graph, which spares the
+      host its time. Without it they are launched one by one. A class that overrides one of the three says it anew.
     """
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:

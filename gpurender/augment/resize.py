@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -76,6 +76,8 @@ class Resize:
         mean: of the three channels, 0 to 1: what becomes zero.
         std: of the three channels, 0.001 to 1000: what becomes one.
     """
+
+    capturable: ClassVar[bool] = True
 
     interpolation: str = "bicubic"
     mean: Triple = HALVES

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gpurender import checks
-from gpurender.augment.policy import Parameters, Policy, checked_parameters
+from gpurender.augment.policy import Parameters, Policy, capturable, checked_parameters
 from gpurender.kernels.augment import MAX_SIDE
 from gpurender.randomness import Stream, words
 
@@ -25,6 +25,11 @@ class _Views(abc.ABC):
     @abc.abstractmethod
     def _each(self, image_size: int) -> list[tuple[Policy, int]]:
         """Policy and image size of every view."""
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a CUDA graph may hold what all of them launch."""
+        return all(capturable(policy) for policy, _ in self._each(1))
 
     @property
     def views(self) -> int:

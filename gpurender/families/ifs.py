@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from gpurender import checks
+from gpurender import checks, streams
 from gpurender.kernels.chaos_game import MAX_MAPS, Systems, chaos_game, occupancy, paint
 
 DRAW_TYPES = ("patch_gray", "patch_color", "point_gray", "point_color")
@@ -156,4 +156,5 @@ def _cover(
         kept[first : first + COVER_BATCH] = occupancy(
             systems_of(keys), torch.zeros_like(keys), seed=recipe.seed, points=recipe.points, size=size
         )
+    streams.settle(device)  # who asks on another stream, now or later, must not read what is still being drawn
     return kept

@@ -263,6 +263,8 @@ class Source:
 class _Canvases:
     """The policy that leaves the canvases as they are."""
 
+    capturable = True
+
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         return {}
 

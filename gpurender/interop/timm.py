@@ -22,7 +22,7 @@ import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -201,6 +201,8 @@ class Training(DeiT):
         num_classes: width of soft targets, where the model has more classes than the recipe; ``None``: the recipe's.
     """
 
+    capturable: ClassVar[bool] = True
+
     re_split: bool = False
     num_classes: int | None = None
 
@@ -284,6 +286,8 @@ class CenterCrop(Resize):
         crop_pct: side of the image as a share of the resized canvas', in (0, 1].
         border: pixels of the canvas that are cut off before, on each side.
     """
+
+    capturable: ClassVar[bool] = True
 
     crop_pct: float = DEFAULT_CROP_PCT
     border: int = 0

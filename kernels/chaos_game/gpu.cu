@@ -464,15 +464,38 @@ __device__ __forceinline__ uint32 lit_at(const Bitmap& bitmap, const Orientation
     return y >= bitmap.first && y < bitmap.first + bitmap.rows ? bitmap.row(y)[x >> 5] >> (x & 31) & 1 : 0;
 }
 
+// Which four pixels, one after the other, an item of work is, and in which order it reads their bits.
+//
+// A canvas that is not transposed is read along its rows, and 32 threads read neighbouring words. A transposed one is
+// read down its columns, by steps of 4 rows of the bitmap from thread to thread. If 32 threads of a warp went on like
+// that, they would all hit one bank of shared memory at 256 and 512 pixels (16 words a row, 64 a step), and wait for
+// each other 32 times; at 362 pixels 16 times. So eight of them go down a column (32 bytes of the image, the least that
+// is written at once), the next eight go down the column 32 pixels further on, which is another word, and so on; and
+// every second thread begins with another of its four rows. Then 2 of them meet at most at 362 pixels, 4 at 512.
+struct Fours {
+    int size, transposed;
+
+    __device__ __forceinline__ int items() const { return transposed ? (size + 127) / 128 * 32 * size : size * size / 4; }
+    __device__ __forceinline__ int four(int item) const {
+        if (!transposed) return item;
+        int eights = item >> 5, column = item >> 3 & 3;  // 32 columns are 8 size fours, in size eights
+        return ((eights / size * 4 + column) * size + eights % size) * 8 + (item & 7);
+    }
+    __device__ __forceinline__ int place(int item, int k) const { return transposed ? (k + (item >> 1)) & 3 : k; }
+};
+
 // Any whole canvas of a multiple of four pixels: four a store, across the ends of rows.
 __device__ void write_fours(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
     int size = orientation.size;
-    for (int p = threadIdx.x; p < size * size / 4; p += blockDim.x) {
+    const Fours fours = {size, orientation.code & 4};
+    for (int item = threadIdx.x; item < fours.items(); item += blockDim.x) {
+        int p = fours.four(item);
+        if (p >= size * size / 4) continue;  // beyond the last column
         int row = 4 * p / size, column = 4 * p % size;
         uint32 nibble = 0;
         for (int k = 0; k < 4; ++k) {
-            nibble |= lit_at(bitmap, orientation, row, column) << k;
-            if (++column == size) column = 0, ++row;
+            int place = fours.place(item, k), x = column + place;
+            nibble |= lit_at(bitmap, orientation, row + (x >= size), x >= size ? x - size : x) << place;
         }
         ((uint32*)image)[p] = bytes_of(nibble);
     }

@@ -119,7 +119,7 @@ def step() -> tuple[float, float]:
     return high, float(step - Decimal(high))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def table(device: torch.device) -> torch.Tensor:
     """cos and sin of the parts of a turn, each in two parts: float64 ``[4096, 4]`` on the device, made in decimals."""
     with localcontext() as context:
