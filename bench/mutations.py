@@ -93,6 +93,7 @@ _bench: Bench  # of this process
 
 def _begin(work: Path, numbers: Any) -> None:
     global _bench
+    suite.end_with_parent()
     with numbers.get_lock():
         number = numbers.value
         numbers.value += 1

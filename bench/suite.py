@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def preload() -> None:
     assert not any(name.split(".")[0] == "gpurender" for name in sys.modules), "a run imports gpurender from its tree"
 
 
+def end_with_parent() -> None:
+    """Let this process be killed when its parent ends, however that ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Tree:
     """A copy of the checkout in a folder, beside a folder for what runs leave behind.
 
@@ -70,6 +76,9 @@ class Tree:
             if name and (checkout / name).exists():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(checkout / name, self.root / name, follow_symlinks=False)
+                os.utime(
+                    self.root / name, (0, 0), follow_symlinks=False
+                )  # Numba takes kernels of another time as stale
         if (checkout.parent / "shared").is_dir() and not (folder / "shared").exists():
             (folder / "shared").symlink_to((checkout.parent / "shared").resolve())
         self.hook.mkdir(exist_ok=True)
@@ -127,7 +136,7 @@ class Run:
 
     def _child(self, sender: Any) -> None:
         os.setsid()
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with its parent, however that ends
+        end_with_parent()
         tree = self.tree
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
@@ -152,6 +161,7 @@ class Run:
         tempfile.tempdir = None
         numba.core.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
         sys.dont_write_bytecode = True
+        sys.modules["__main__"] = types.ModuleType("__main__")  # else a spawned process imports this program
         sys.path[:] = [str(tree.root), *(place for place in sys.path if place != str(Path(__file__).parent))]
         importlib.invalidate_caches()
         measuring = self._coverage() if self.measured else None
