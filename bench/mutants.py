@@ -217,6 +217,8 @@ def _left_out(name: str, node: Any, leaf: Any) -> bool:
             return True
         if parent.type == "if_stmt" and "TYPE_CHECKING" in parent.children[1].get_code():
             return True
+        if parent.type == "expr_stmt" and _is_message(parent):
+            return True
         child = parent
     if leaf.type == "operator" and leaf.parent.type == "parameters":
         return True  # the * before keywords
@@ -231,6 +233,17 @@ def _above(node: Any) -> Iterator[Any]:
 
 def _is_returned(function: Any, child: Any) -> bool:
     return function.annotation is not None and child is function.annotation
+
+
+def _is_message(assignment: Any) -> bool:
+    """Whether what is assigned is of use for errors alone."""
+    function = next((parent for parent in _above(assignment) if parent.type == "funcdef"), None)
+    names = {name.value for name in assignment.get_defined_names()}
+    if function is None or len(names) != 1:
+        return False
+    uses = [leaf for leaf in ast_nodes(function) if leaf.type == "name" and leaf.value in names]
+    others = [leaf for leaf in uses if assignment not in _above(leaf)]
+    return bool(others) and all(any(parent.type == "raise_stmt" for parent in _above(leaf)) for leaf in others)
 
 
 def _says(call: Any) -> bool:
