@@ -6,10 +6,14 @@ seldom fall on one.
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
 import gpurender as gr
-from gpurender.augment import Crop, DeiT, Resize
+from gpurender.augment import Crop, DeiT, Resize, TwoViews
+from gpurender.kernels.order import addresses
+from gpurender.order import permuted
 
 ROWS = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
 
@@ -34,6 +38,46 @@ def paper(**changes):
     return gr.VisualAtom(classes=2, instances=2, variant="paper", **changes)
 
 
+TINY = gr.OnePFrac(classes=2, instances=3, image_size=16, points=100, fill_rate=0.0, base=ROWS)
+
+
+def loader(**changes):
+    return gr.DataLoader(TINY, device="cpu", **{"batch_size": 1} | changes)
+
+
+def rank_of_three(**changes):
+    return loader(world_size=3, **changes)
+
+
+def world(**changes):
+    return loader(rank=0, **changes)
+
+
+def renderer(**changes):
+    return gr.Renderer(TINY, device="cpu", **changes)
+
+
+def drawn_by(policy):
+    def draw(**changes):
+        return policy.draw([0], **changes)
+
+    return draw
+
+
+def targets(**changes):
+    policy = DeiT(mixup_alpha=0.0, cutmix_alpha=0.0, label_smoothing=0.0)
+    return policy.targets(torch.zeros(1, dtype=torch.int64), {}, **changes)
+
+
+def order(**changes):
+    given = {"count": 1, "length": 9, "seed": 0, "instances": 1, "shuffle": True, "repeats": 1}
+    return addresses(torch.tensor([0, 0]), **given | changes)
+
+
+def shuffled(**changes):
+    return permuted(np.array([0]), **{"length": 9, "seed": 0, "epoch": 0} | changes)
+
+
 CHANCES = ("hflip", "vflip")
 DEIT_CHANCES = (
     "color_jitter_prob", "grayscale_prob", "gaussian_blur_prob", "re_prob", "mixup_prob", "mixup_switch_prob",
@@ -49,9 +93,30 @@ REALS = [  # of what, which parameter, its lowest and highest value
     (onepfrac, "fill_rate", 0.0, 1.0),
     (onepfrac, "delta", 0.0, 10.0),
     (long_tail, "class_prior", 1.0, 1e9),
+    (loader, "timeout", 0.0, 86_400.0),
     (paper, "interval", 0.0, 8.0),
 ]
+DRAWERS = [drawn_by(policy) for policy in (Crop(), Resize(), DeiT())]
 INTEGERS = [
+    *[(draw, "seed", 0, 2**64 - 1) for draw in (*DRAWERS, drawn_by(TwoViews(Crop())))],
+    *[(draw, name, 1, 65_535) for draw in DRAWERS for name in ("canvas_size", "image_size")],
+    (loader, "batch_size", 1, 2**31 - 1),
+    (loader, "image_size", 1, 65_535),
+    (loader, "num_workers", 0, 2**31 - 1),
+    (loader, "prefetch_factor", 0, 64),
+    (loader, "seed", 0, 2**64 - 1),
+    (rank_of_three, "rank", 0, 2),
+    (world, "world_size", 1, 2**31 - 1),
+    (renderer, "cache_bytes", 0, 2**64 - 1),
+    (targets, "classes", 1, 2**63 - 1),
+    (order, "seed", 0, 2**64 - 1),
+    (order, "length", 1, 2**62),
+    (order, "instances", 1, 2**62),
+    (order, "count", 0, None),
+    (order, "repeats", 1, None),
+    (shuffled, "length", 1, 2**62),
+    (shuffled, "seed", 0, 2**64 - 1),
+    (shuffled, "epoch", 0, 2**63 // 10 - 1),  # ten rounds, each at an address below 2**63
     (DeiT, "re_count", 1, 64),
     (DeiT, "mixup_off_epoch", 0, 2**63 - 1),
     (DeiT, "num_aug_repeats", 0, 64),
