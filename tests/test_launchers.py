@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from gpurender.kernels.augment import check_boxes
+from gpurender.kernels.augment import check_boxes, crop_resize
 from gpurender.kernels.chaos_game import MAX_MAPS, Systems
 from gpurender.kernels.chaos_game.tables import survival
 from gpurender.kernels.finish import Mixing, finish
@@ -98,3 +98,25 @@ def test_gaps_survive_as_often_as_their_formula_says(size):
     assert len(table) == size + 1
     assert table[0] == 0
     assert max(abs(a - b) for a, b in zip(table[1:], exact, strict=True)) <= 1
+
+
+def crop(size):
+    """No image at all, so that the largest size costs nothing."""
+    none = torch.zeros(0, 4, dtype=torch.int32)
+    flips, filters = torch.zeros(0, 2, dtype=torch.bool), torch.zeros(0, dtype=torch.uint8)
+    return crop_resize(torch.zeros((0, 1, 8, 8), dtype=torch.uint8), none, flips, filters, size)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (65_535, 1), (1, 65_535)])
+def test_sizes_from_1_to_65535_are_drawn(size):
+    assert crop(size).shape == (0, 1, *size)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("side", [0, -1, 65_536])
+def test_other_sizes_are_refused(place, side):
+    size = (side, 9) if place == 0 else (9, side)
+    with pytest.raises(ValueError, match=rf"^size\[{place}\] must be an integer in \[1, 65535\], got {side}$"):
+        crop(size)
+    with pytest.raises(ValueError, match=r"^size must be \(height, width\), got "):
+        crop((9, 9, 9))
