@@ -6,8 +6,9 @@
 Needs the extra 'mutations'. First every test file runs once under coverage.py, which says which tests run a line. A
 mutant is then made in a copy of the checkout, and the tests that run its line are run until one fails (``killed``), or
 takes ten times as long as before and 30 s (``timed out``). A test that fails without the mutant as well decides
-nothing. ``survived``: none of them failed, of as many as fit into --budget; ``not reached``: no test runs the line
-here, which is what code for a GPU says on a machine without one. Which mutants there are stands in mutants.py.
+nothing. ``survived``: none of them failed, of as many as fit into --budget, nor, at the end, of five times as many;
+``not reached``: no test runs the line here, as with code for a GPU on a machine without one. Which mutants there are
+stands in mutants.py.
 
 Exit status 1 if one survived or was not reached.
 """
@@ -37,6 +38,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTICED = ("killed", "timed out")
+LONGER = 5  # times the budget for what a survivor has not been tried with
 
 
 class Bench:
@@ -104,10 +106,10 @@ def _measured(file: str, folder: Path) -> Path:
     return reach.measure(_bench.tree, file, folder)
 
 
-def _tried(number: int, mutant: Mutant, source: str, tests: list[str], left: int, times: dict[str, float]) -> Any:
+def _tried(number: int, mutant: Mutant, source: str, tests: list[str], times: dict[str, float], **more: Any) -> Any:
     row = {"number": number, "path": mutant.path, "line": mutant.line, "operator": mutant.operator}
     row["change"] = changes((_bench.tree.root / mutant.path).read_text(encoding="utf-8"), source)
-    row |= {"tests": len(tests), "left_out": left}
+    row |= {"tests": len(tests), **more}
     if not tests:
         return row | {"outcome": "not reached", "by": None, "seconds": 0.0}
     outcome = _bench.trial(mutant, source, tests, times)
@@ -145,13 +147,13 @@ def measured(pool: ProcessPoolExecutor, work: Path) -> reach.Reach:
 
 
 def within(tests: list[str], times: dict[str, float], budget: float) -> list[str]:
-    """Return the tests, in their order, that fit into the budget together; one that does not is left out."""
+    """Return the tests, in their order, that fit into the budget together, and the shortest one if none does."""
     found = []
     for test in tests:
         if times[test] <= budget:
             found.append(test)
             budget -= times[test]
-    return found
+    return found or sorted(tests, key=times.__getitem__)[:1]
 
 
 def chosen(seed: int, only: list[str], count: int) -> list[tuple[int, Mutant, str]]:
@@ -178,23 +180,30 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def campaign(options: argparse.Namespace, kept: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield all rows, whenever there is another one."""
+    """Yield all rows, whenever one is new: first every mutant, then each survivor before the tests that were left."""
     rows = {row["number"]: row for row in kept}
     with workers(options.work, options.processes) as pool:
         found = measured(pool, options.work)
-        jobs = []
-        for number, mutant, source in chosen(options.seed, options.only, options.count):
-            if number not in rows:
+        mutants = chosen(options.seed, options.only, options.count)
+        for turn in ("mutations", "survivors"):
+            jobs = []
+            for number, mutant, source in mutants:
                 tests = found.tests(mutant.path, mutant.lines, mutant.imported)
-                some = within(tests, found.times, options.budget)
+                some, row = within(tests, found.times, options.budget), rows.get(number)
+                if row is not None and row["outcome"] == "survived" and row["turn"] == "mutations" and some != tests:
+                    before = set(some)
+                    tests = [test for test in tests if test not in before]
+                    some = within(tests, found.times, LONGER * options.budget)
+                elif row is not None:
+                    continue
                 left = len(tests) - len(some)
-                jobs.append(pool.submit(_tried, number, mutant, source, some, left, found.times))
-        bar = tqdm(as_completed(jobs), total=options.count, initial=len(rows), unit="mutant", desc="mutations")
-        for job in bar:
-            row = job.result()
-            rows[row["number"]] = row
-            bar.set_postfix(survived=sum(row["outcome"] not in NOTICED for row in rows.values()))
-            yield [rows[number] for number in sorted(rows)]
+                jobs.append(pool.submit(_tried, number, mutant, source, some, found.times, left=left, turn=turn))
+            bar = tqdm(as_completed(jobs), total=len(jobs), unit="mutant", desc=turn)
+            for job in bar:
+                row = job.result()
+                rows[row["number"]] = row
+                bar.set_postfix(survived=sum(row["outcome"] not in NOTICED for row in rows.values()))
+                yield [rows[number] for number in sorted(rows)]
     yield [rows[number] for number in sorted(rows)]
 
 
@@ -204,7 +213,7 @@ def again(options: argparse.Namespace) -> int:
     with workers(options.work, 1) as pool:
         found = measured(pool, options.work)
         tests = found.tests(mutant.path, mutant.lines, mutant.imported)
-        row = pool.submit(_tried, number, mutant, source, tests, 0, found.times).result()
+        row = pool.submit(_tried, number, mutant, source, tests, found.times).result()
         log = options.work / "0" / "scratch" / "log"
         print(log.read_text(encoding="utf-8", errors="replace")[-10_000:] if tests else "")
     print(report([row]) if row["outcome"] not in NOTICED else "\n".join([*row["change"], f"{row['by']} failed"]))

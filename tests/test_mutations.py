@@ -1,7 +1,7 @@
 """Small faults in a toy library: bench/mutations.py, which puts them into ours, tells what its tests notice."""
 
 import collections
-import importlib.util
+import importlib
 import json
 import shutil
 import subprocess
@@ -70,15 +70,18 @@ def test_that_hangs():
 """
 
 
-@pytest.fixture(scope="module")
-def mutants(root):
-    """The module of that name in bench/."""
-    spec = importlib.util.spec_from_file_location("mutants", root / "bench/mutants.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutants"] = module  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["mutants"]
+@pytest.fixture
+def mutations(root, monkeypatch):
+    """The module of that name in bench/, and with it the others."""
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    yield importlib.import_module("mutations")
+    for name in ("mutations", "mutants", "reach", "suite"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def mutants(mutations):
+    return sys.modules["mutants"]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,13 @@ def test_what_tests_cannot_notice_is_left_out(mutants):
     assert any("max([x], default=0)" in text for text in texts)
     assert any("max([x], key=abs)" in text for text in texts)
     assert any("        pass\n    return max" in text for text in texts)
+
+
+def test_tests_fit_into_the_budget_in_their_order(mutations):
+    times = {"a": 3.0, "b": 9.0, "c": 2.0, "d": 1.0}
+    for budget, found in ((15.0, "abcd"), (14.0, "abc"), (6.0, "acd"), (2.5, "c"), (1.0, "d"), (0.0, "d")):
+        assert "".join(mutations.within(list(times), times, budget)) == found
+    assert mutations.within([], times, 9.0) == []
 
 
 def test_the_order_is_the_seeds(mutants, toy):
