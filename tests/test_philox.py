@@ -51,10 +51,10 @@ def test_streams_have_values_of_their_own_that_stay():
 
     By ``__members__``, because an enumeration leaves out a name whose value another one has.
     """
-    names = (
-        "POINTS MASK MASK_EXCESS NOISE LINE_COLOR NUCLEUS CLASS SEARCH SYSTEM PERTURBATION ORDER CROP FLIP LAYER JITTER MIX "
-        "ERASING ERASED VIEW LABEL"
-    ).split()
+    names = [
+        "POINTS", "MASK", "MASK_EXCESS", "NOISE", "LINE_COLOR", "NUCLEUS", "CLASS", "SEARCH", "SYSTEM", "PERTURBATION",
+        "ORDER", "CROP", "FLIP", "LAYER", "JITTER", "MIX", "ERASING", "ERASED", "VIEW", "LABEL",
+    ]  # fmt: skip
     values = [(name, int(stream)) for name, stream in Stream.__members__.items()]
     assert values[: len(names)] == [(name, number) for number, name in enumerate(names, 1)]
     assert sorted(value for _, value in values) == list(range(1, len(values) + 1))
