@@ -52,7 +52,8 @@ class Bench:
         """Return what the tests say of a mutant; those that fail without it too are left out."""
         while True:
             with self.tree.changed(mutant.path, source):
-                fresh = mutant.imported and mutant.path in _frozen(self.tree.root)
+                value = mutant.imported and mutant.operator not in ("DropKeyword", "RemoveDecorator")
+                fresh = value and mutant.path in _frozen(self.tree.root)
                 outcome = self._run(tests, times, fresh)
             if outcome.failed not in tests or self._passes(outcome.failed, times):
                 return outcome
