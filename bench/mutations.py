@@ -48,32 +48,32 @@ class Bench:
         self.tree = suite.Tree(ROOT, work / str(number), reach.digest(ROOT))
         self.passed: dict[str, bool] = {}
 
-    def trial(self, mutant: Mutant, source: str, tests: list[str], times: dict[str, float]) -> suite.Outcome:
+    def trial(self, mutant: Mutant, source: str, tests: list[str], cost: reach.Cost) -> suite.Outcome:
         """Return what the tests say of a mutant; those that fail without it too are left out."""
         while True:
             with self.tree.changed(mutant.path, source):
                 value = mutant.imported and mutant.operator not in ("DropKeyword", "RemoveDecorator")
                 fresh = value and mutant.path in _frozen(self.tree.root)
-                outcome = self._run(tests, times, fresh)
-            if outcome.failed not in tests or self._passes(outcome.failed, times):
+                outcome = self._run(tests, cost, fresh)
+            if outcome.failed not in tests or self._passes(outcome.failed, cost):
                 return outcome
             tests = [test for test in tests if test != outcome.failed]
 
-    def _run(self, tests: list[str], times: dict[str, float], fresh: bool = False) -> suite.Outcome:
+    def _run(self, tests: list[str], cost: reach.Cost, fresh: bool = False) -> suite.Outcome:
         files = list(dict.fromkeys(test.split("::")[0] for test in tests))
         slower = 5 * suite.SLOWER if fresh else suite.SLOWER
         return suite.Run(
             self.tree,
             files,
             tests,
-            limits=lambda test: suite.PATIENCE + slower * times.get(test, 10.0),
+            limits=lambda test: suite.PATIENCE + slower * cost.of(test),
             fresh=fresh,
-            known=times,
+            known=cost.times,
         ).whole()
 
-    def _passes(self, test: str, times: dict[str, float]) -> bool:
+    def _passes(self, test: str, cost: reach.Cost) -> bool:
         if test not in self.passed:
-            self.passed[test] = self._run([test], times).failed is None
+            self.passed[test] = self._run([test], cost).failed is None
         return self.passed[test]
 
 
@@ -107,13 +107,13 @@ def _measured(file: str, folder: Path) -> Path:
     return reach.measure(_bench.tree, file, folder)
 
 
-def _tried(number: int, mutant: Mutant, source: str, tests: list[str], times: dict[str, float], **more: Any) -> Any:
+def _tried(number: int, mutant: Mutant, source: str, tests: list[str], cost: reach.Cost, **more: Any) -> Any:
     row = {"number": number, "path": mutant.path, "line": mutant.line, "operator": mutant.operator}
     row["change"] = changes((_bench.tree.root / mutant.path).read_text(encoding="utf-8"), source)
     row |= {"tests": len(tests), **more}
     if not tests:
         return row | {"outcome": "not reached", "by": None, "seconds": 0.0}
-    outcome = _bench.trial(mutant, source, tests, times)
+    outcome = _bench.trial(mutant, source, tests, cost)
     late = outcome.why.startswith("no end within")
     kind = "survived" if outcome.failed is None else "timed out" if late else "killed"
     return row | {"outcome": kind, "by": outcome.failed, "seconds": round(outcome.seconds, 1)}
@@ -145,16 +145,6 @@ def measured(pool: ProcessPoolExecutor, work: Path) -> reach.Reach:
     jobs = [pool.submit(_measured, file, work / "reach") for file in reach.test_files(ROOT)]
     bar = tqdm(as_completed(jobs), total=len(jobs), unit="file", desc="what tests reach")
     return reach.Reach(sorted(job.result() for job in bar))
-
-
-def within(tests: list[str], times: dict[str, float], budget: float) -> list[str]:
-    """Return the tests, in their order, that fit into the budget together, and the shortest one if none does."""
-    found = []
-    for test in tests:
-        if times[test] <= budget:
-            found.append(test)
-            budget -= times[test]
-    return found or sorted(tests, key=times.__getitem__)[:1]
 
 
 def chosen(seed: int, only: list[str], count: int) -> list[tuple[int, Mutant, str]]:
@@ -190,15 +180,15 @@ def campaign(options: argparse.Namespace, kept: list[dict[str, Any]]) -> Iterato
             jobs = []
             for number, mutant, source in mutants:
                 tests = found.tests(mutant.path, mutant.lines, mutant.imported)
-                some, row = within(tests, found.times, options.budget), rows.get(number)
+                some, row = found.cost.within(tests, options.budget), rows.get(number)
                 if row is not None and row["outcome"] == "survived" and row["turn"] == "mutations" and some != tests:
                     before = set(some)
                     tests = [test for test in tests if test not in before]
-                    some = within(tests, found.times, LONGER * options.budget)
+                    some = found.cost.within(tests, LONGER * options.budget)
                 elif row is not None:
                     continue
                 left = len(tests) - len(some)
-                jobs.append(pool.submit(_tried, number, mutant, source, some, found.times, left=left, turn=turn))
+                jobs.append(pool.submit(_tried, number, mutant, source, some, found.cost, left=left, turn=turn))
             bar = tqdm(as_completed(jobs), total=len(jobs), unit="mutant", desc=turn)
             for job in bar:
                 row = job.result()
@@ -214,7 +204,7 @@ def again(options: argparse.Namespace) -> int:
     with workers(options.work, 1) as pool:
         found = measured(pool, options.work)
         tests = found.tests(mutant.path, mutant.lines, mutant.imported)
-        row = pool.submit(_tried, number, mutant, source, tests, found.times).result()
+        row = pool.submit(_tried, number, mutant, source, tests, found.cost).result()
         log = options.work / "0" / "scratch" / "log"
         print(log.read_text(encoding="utf-8", errors="replace")[-10_000:] if tests else "")
     print(report([row]) if row["outcome"] not in NOTICED else "\n".join([*row["change"], f"{row['by']} failed"]))

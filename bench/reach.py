@@ -4,6 +4,7 @@ Processes that tests start are measured as well, as long as they end by themselv
 """
 
 import collections
+import dataclasses
 import functools
 import hashlib
 import json
@@ -44,6 +45,7 @@ def measure(tree: Tree, file: str, folder: Path) -> Path:
     outcome = Run(tree, [file], first=False, measured=folder / f"{name}.cover").whole()
     result = {
         "times": {test: round(seconds, 3) for test, seconds in outcome.times.items()},
+        "setup": round(max(outcome.setups.values(), default=0.0), 3),
         "failures": sorted(set(outcome.failures)),
         "lines": _lines(tree.root, sorted(folder.glob(f"{name}.cover*"))),
     }
@@ -71,15 +73,37 @@ def _lines(root: Path, files: list[Path]) -> dict[str, dict[str, list[str]]]:
     return {name: {line: sorted(some) for line, some in lines.items()} for name, lines in found.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Seconds: ``times`` of each test, and ``setups``, the longest that a test of each file needed to be set up."""
+
+    times: dict[str, float]
+    setups: dict[str, float]
+
+    def of(self, test: str) -> float:
+        """Return what a test may take, alone."""
+        return self.times.get(test, 10.0) + self.setups.get(_file(test), 0.0)
+
+    def within(self, tests: list[str], budget: float) -> list[str]:
+        """Return the tests, in their order, that fit into the budget together, and the shortest if none does."""
+        found, begun = [], set()
+        for test in tests:
+            more = self.times[test] if _file(test) in begun else self.of(test)
+            if more <= budget:
+                found.append(test)
+                begun.add(_file(test))
+                budget -= more
+        return found or sorted(tests, key=self.of)[:1]
+
+
 class Reach:
     """What the measurements say.
 
-    A test is named as pytest names it. ``times``: seconds of each, set up and torn down; ``broken``: those that fail on
-    the unchanged tree, which decide nothing.
+    A test is named as pytest names it. ``broken``: those that fail on the unchanged tree, which decide nothing.
     """
 
     def __init__(self, files: list[Path]) -> None:
-        self.times: dict[str, float] = {}
+        self.cost = Cost({}, {})
         self.broken: set[str] = set()
         self.lines: dict[str, dict[int, set[str]]] = collections.defaultdict(lambda: collections.defaultdict(set))
         self.fixtures: dict[str, dict[int, set[str]]] = collections.defaultdict(lambda: collections.defaultdict(set))
@@ -87,7 +111,8 @@ class Reach:
             self._add(json.loads(file.read_text(encoding="utf-8")))
 
     def _add(self, found: dict[str, Any]) -> None:
-        self.times.update(found["times"])
+        self.cost.times.update(found["times"])
+        self.cost.setups.update({_file(test): found["setup"] for test in found["times"]})
         self.broken.update(found["failures"])
         for path, lines in found["lines"].items():
             for line, contexts in lines.items():
@@ -106,8 +131,10 @@ class Reach:
         some = [line for line in {*self.lines[path], *self.fixtures[path]} if imported or line in wanted]
         found = {test for line in some for test in self.lines[path].get(line, ())}
         files = {_file(test) for line in some for test in self.fixtures[path].get(line, ())}
-        found |= {test for test in self.times if _file(test) in files}
-        return sorted((test for test in found if test in self.times and test not in self.broken), key=self._rank(path))
+        found |= {test for test in self.cost.times if _file(test) in files}
+        return sorted(
+            (test for test in found if test in self.cost.times and test not in self.broken), key=self._rank(path)
+        )
 
     def _rank(self, path: str) -> Callable[[str], tuple[Any, ...]]:
         """Files named after the module first, then those with short tests; within a file its own order."""
@@ -117,13 +144,13 @@ class Reach:
     @functools.cached_property
     def _mean(self) -> dict[str, float]:
         files: dict[str, list[float]] = collections.defaultdict(list)
-        for test, seconds in self.times.items():
+        for test, seconds in self.cost.times.items():
             files[_file(test)].append(seconds)
         return {file: sum(some) / len(some) for file, some in files.items()}
 
     @functools.cached_property
     def _order(self) -> dict[str, int]:
-        return {test: number for number, test in enumerate(self.times)}
+        return {test: number for number, test in enumerate(self.cost.times)}
 
 
 def _file(test: str) -> str:

@@ -99,13 +99,17 @@ class Tree:
 
 @dataclasses.dataclass
 class Outcome:
-    """What became of a run: the first test that failed, why, and how many were run."""
+    """What became of a run: the first test that failed and why, all that failed, how many were run, their seconds.
+
+    ``setups``: seconds before each test began, which a fixture of the whole file takes but once.
+    """
 
     failed: str | None = None
     why: str = ""
     run: int = 0
     seconds: float = 0.0
     times: dict[str, float] = dataclasses.field(default_factory=dict)
+    setups: dict[str, float] = dataclasses.field(default_factory=dict)
     failures: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -264,7 +268,8 @@ class Run:
             self.current = said[1]
         elif said[0] == "report":
             _, test, when, result, seconds, why = said
-            self.outcome.times[test] = self.outcome.times.get(test, 0.0) + seconds
+            times = self.outcome.setups if when == "setup" else self.outcome.times
+            times[test] = times.get(test, 0.0) + seconds
             self.outcome.run += when == "call"
             if result == "failed":
                 self._fail(test, why)

@@ -149,11 +149,15 @@ def test_what_tests_cannot_notice_is_left_out(mutants):
     assert any("        pass\n    return max" in text for text in texts)
 
 
-def test_tests_fit_into_the_budget_in_their_order(mutations):
-    times = {"a": 3.0, "b": 9.0, "c": 2.0, "d": 1.0}
-    for budget, found in ((15.0, "abcd"), (14.0, "abc"), (6.0, "acd"), (2.5, "c"), (1.0, "d"), (0.0, "d")):
-        assert "".join(mutations.within(list(times), times, budget)) == found
-    assert mutations.within([], times, 9.0) == []
+@pytest.mark.usefixtures("mutations")
+def test_tests_fit_into_the_budget_in_their_order():
+    """What sets up a file is paid for once."""
+    times = {"x::a": 3.0, "y::b": 9.0, "x::c": 2.0, "z::d": 1.0}
+    cost = sys.modules["reach"].Cost(times, {"x": 4.0, "y": 0.0, "z": 0.5})
+    for budget, found in ((19.5, "abcd"), (19.0, "abc"), (11.0, "acd"), (8.5, "ad"), (1.5, "d"), (0.0, "d")):
+        assert "".join(test[-1] for test in cost.within(list(times), budget)) == found
+    assert cost.within([], 9.0) == []
+    assert cost.of("x::c") == 6.0
 
 
 def test_the_order_is_the_seeds(mutants, toy):
