@@ -137,16 +137,26 @@ class Reach:
         )
 
     def _rank(self, path: str) -> Callable[[str], tuple[Any, ...]]:
-        """Files named after the module first, then those with short tests; within a file its own order."""
+        """Files named after the module first, then those with the tests that run little else; then their own order."""
         stem = Path(path).parent.name if path.endswith("__init__.py") else Path(path).stem
-        return lambda test: (stem not in _file(test), self._mean[_file(test)], self._order[test])
+        shares: dict[str, float] = collections.defaultdict(float)
+        for test, count in self._counts(path).items():
+            shares[_file(test)] = max(shares[_file(test)], count / self._total[test])
+        return lambda test: (stem not in _file(test), -shares[_file(test)], _file(test), self._order[test])
+
+    def _counts(self, path: str) -> dict[str, int]:
+        """How many lines of a module each test runs."""
+        found = [
+            test for lines in (self.lines[path], self.fixtures[path]) for tests in lines.values() for test in tests
+        ]
+        return collections.Counter(found)
 
     @functools.cached_property
-    def _mean(self) -> dict[str, float]:
-        files: dict[str, list[float]] = collections.defaultdict(list)
-        for test, seconds in self.cost.times.items():
-            files[_file(test)].append(seconds)
-        return {file: sum(some) / len(some) for file, some in files.items()}
+    def _total(self) -> dict[str, int]:
+        found: collections.Counter[str] = collections.Counter()
+        for path in list(self.lines):
+            found.update(self._counts(path))
+        return found
 
     @functools.cached_property
     def _order(self) -> dict[str, int]:
