@@ -47,6 +47,7 @@ setup(
         "dali-cuda13": ["nvidia-dali-cuda130"],
         "fuzz": ["atheris"],
         "lightning": ["lightning>=2.6"],
+        "mutations": ["cosmic-ray", "coverage", "gpurender[test]"],
         "plot": ["matplotlib"],
         "torchdata": ["torchdata>=0.11"],
         "train": ["timm", "torchvision"],

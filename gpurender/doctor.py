@@ -97,7 +97,8 @@ def _chaos_game(device: Any) -> Any:
 def _polyline(device: Any) -> Any:
     from gpurender import Renderer, VisualAtom
 
-    return Renderer(VisualAtom(classes=1, instances=1, image_size=32), device)(0)
+    atom = VisualAtom(classes=1, instances=1, image_size=32, orbits=(4, 4), radius=(4, 8))  # inside the canvas
+    return Renderer(atom, device)(0)
 
 
 def _order(device: Any) -> Any:

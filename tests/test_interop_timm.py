@@ -271,6 +271,7 @@ REFUSED = [
     ({"crop_border_pixels": 31}, "crop_border_pixels must be .*got 31"),
     ({"input_size": (1, 32, 32)}, r"input_size must be .*got \(1, 32, 32\)"),
     ({"input_size": (3, 32, 48)}, r"input_size must be .*got \(3, 32, 48\)"),
+    ({"input_size": (3, 48, 32)}, r"input_size must be .*got \(3, 48, 32\)"),
     ({"dataset": "onepfrac-2k"}, "recipe 'onepfrac-2k' is neither"),
     ({"dataset": timm.data.AugMixDataset(gr.Dataset(TINY), 3)}, "num_aug_splits must be 0 .*AugMixDataset of 3 splits"),
     ({"seed": -1}, "seed must be .*got -1"),

@@ -74,6 +74,13 @@ def test_an_epoch_has_every_sample_once_and_resumes():
 # -------------------------------------------------------------------------------------------------------------- noise
 
 
+@pytest.mark.parametrize("form", [np.array, np.float32, np.float64, torch.tensor])
+def test_a_number_may_come_from_numpy_or_torch(form):
+    recipe = atoms(class_prior=form(4.0), label_noise=form(0.25))
+    assert (recipe.class_prior, recipe.label_noise) == (4.0, 0.25)
+    assert recipe.to_json() == atoms(class_prior=4.0, label_noise=0.25).to_json()
+
+
 def test_symmetric_noise_changes_the_share_asked_for_to_any_other_class():
     recipe = atoms(instances=5000, label_noise=0.3)
     clean, noisy = labels(atoms(instances=5000)), labels(recipe)

@@ -125,6 +125,14 @@ def test_weights_are_brought_to_integers(weights, expected):
     assert integers(weights) == expected
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_weight_is_a_fraction_within_a_trillionth_of_it(sign):
+    """What rounding leaves of a third is one; what lies further away is in no proportion of small integers."""
+    assert integers([1 / 3 * (1 + sign * 0.9e-12), 1]) == (1, 3)
+    with pytest.raises(ValueError, match="weights must be in the proportion of integers"):
+        integers([1 / 3 * (1 + sign * 1.1e-12), 1])
+
+
 # ------------------------------------------------------------------------------------------------- pictures and labels
 
 

@@ -46,8 +46,18 @@ def test_uniform_stays_below_one():
     assert (values.astype(np.float32) == values).all()
 
 
-def test_streams_have_values_of_their_own():
-    assert len({int(stream) for stream in Stream}) == len(Stream)
+def test_streams_have_values_of_their_own_that_stay():
+    """In the order of their numbers, from 1: another number would be another dataset. New ones come at the end.
+
+    By ``__members__``, because an enumeration leaves out a name whose value another one has.
+    """
+    names = [
+        "POINTS", "MASK", "MASK_EXCESS", "NOISE", "LINE_COLOR", "NUCLEUS", "CLASS", "SEARCH", "SYSTEM", "PERTURBATION",
+        "ORDER", "CROP", "FLIP", "LAYER", "JITTER", "MIX", "ERASING", "ERASED", "VIEW", "LABEL",
+    ]  # fmt: skip
+    values = [(name, int(stream)) for name, stream in Stream.__members__.items()]
+    assert values[: len(names)] == [(name, number) for number, name in enumerate(names, 1)]
+    assert sorted(value for _, value in values) == list(range(1, len(values) + 1))
 
 
 @pytest.mark.parametrize("counters", [np.zeros((2, 4), np.int32), np.zeros((2, 3), np.uint32), np.zeros(4, np.uint32)])

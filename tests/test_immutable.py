@@ -1,0 +1,59 @@
+"""What is made once stays as it is: a recipe, a policy or a table that changed later would not be what was checked."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender.augment.auto_augment import parsed
+from gpurender.kernels.chaos_game import Systems
+from gpurender.kernels.polyline import Atoms
+
+TRIANGLE = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
+
+
+def systems():
+    return Systems(torch.zeros(2, 3, 6), torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, dtype=torch.int32))
+
+
+def atoms():
+    ones, pairs = torch.ones(1, dtype=torch.int32), torch.zeros(1, 2)
+    return Atoms(
+        rings=ones, vertices=3 * ones, frequencies=pairs.int(), axes=pairs, growth=torch.zeros(1), amplitudes=pairs,
+        noise_levels=torch.zeros(1), offsets=torch.zeros(1, dtype=torch.int64), cosines=torch.ones(3),
+        sines=torch.ones(3), most_vertices=3,
+    )  # fmt: skip
+
+
+VALUES = {
+    "OnePFrac": lambda: gr.OnePFrac(classes=2),
+    "FractalDB": lambda: gr.FractalDB(weights="small", instances=1, categories=[TRIANGLE]),
+    "VisualAtom": lambda: gr.VisualAtom(classes=2),
+    "Mixture": lambda: gr.Mixture({gr.VisualAtom(classes=2): 1}),
+    "Crop": gr.augment.Crop,
+    "Resize": gr.augment.Resize,
+    "DeiT": gr.augment.DeiT,
+    "MultiCrop": lambda: gr.augment.MultiCrop((gr.augment.Crop(), 2)),
+    "TwoViews": lambda: gr.augment.TwoViews(gr.augment.Crop()),
+    "auto_augment": lambda: parsed("rand-m9-mstd0.5-inc1"),
+    "Systems": systems,
+    "Atoms": atoms,
+}
+
+
+@pytest.mark.parametrize("make", VALUES.values(), ids=VALUES)
+def test_no_field_can_be_changed(make):
+    value = make()
+    for field in dataclasses.fields(value):
+        with pytest.raises((dataclasses.FrozenInstanceError, AttributeError)):
+            setattr(value, field.name, None)
+
+
+@pytest.mark.parametrize(
+    "cls", [gr.OnePFrac, gr.FractalDB, gr.VisualAtom, gr.augment.Crop, gr.augment.Resize, gr.augment.DeiT]
+)
+def test_fields_are_given_by_name(cls):
+    """A new field may then stand anywhere."""
+    with pytest.raises(TypeError, match="positional argument"):
+        cls(dataclasses.fields(cls)[0].default)

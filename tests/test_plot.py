@@ -1,0 +1,97 @@
+"""The picture of results: its bars are the rows of the files, each once, in order and to scale."""
+
+import itertools
+import json
+
+import pytest
+
+from gpurender import plot
+
+pytest.importorskip("matplotlib", reason="needs matplotlib")
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+
+def row(recipe, stage, median, device="cpu", **more):
+    rates = {"median": median, "p5": median - 1.0, "p95": median + 3.0}
+    return {"recipe": recipe, "stage": stage, "device": device, "batch_size": 64, "images_per_second": rates, **more}
+
+
+ROWS = [
+    row("b", "loader", 10.0),
+    row("b", "raster", 40.0),
+    row("a", "train", 2000.0, model="vit", augment="deit"),
+    row("a", "loader", 7.0, augment="crop"),
+    row("a", "raster", 90.0, cached=True),
+    row("a", "raster", 30.0, cached=False),
+]
+
+
+@pytest.fixture
+def results(tmp_path):
+    here = {"cpu": "Chip", "threads": 2, "gpu": "Card"}
+    (tmp_path / "one.json").write_text(json.dumps({"environment": here, "rows": ROWS[:3]}))
+    (tmp_path / "two.json").write_text(json.dumps({"environment": here, "rows": ROWS[3:]}))
+    (tmp_path / "three.json").write_text(json.dumps({"environment": here, "rows": [row("a", "raster", 5.0, "cuda:0")]}))
+    (tmp_path / "fuzz.json").write_text(json.dumps({"fuzz": 1}))
+    return tmp_path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved meanwhile."""
+    figures = []
+    save = Figure.savefig
+
+    def saved(self, *arguments, **keywords):
+        figures.append(self)
+        return save(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    return figures
+
+
+def test_every_row_is_a_bar(results, drawn, tmp_path):
+    out = tmp_path / "rates.svg"
+    assert plot.plot([str(results)], str(out)) == 7
+    card, chip = drawn[0].axes
+    assert (card.get_title(loc="left"), chip.get_title(loc="left")) == (
+        "gpurender on Card",
+        "gpurender on Chip, 2 threads",
+    )
+    assert [label.get_text() for label in chip.get_yticklabels()] == [
+        "a: raster, drawn, batch 64",
+        "a: raster, kept, batch 64",
+        "a: loader, batch 64",
+        "a: train vit, deit, batch 64",
+        "b: raster, batch 64",
+        "b: loader, batch 64",
+    ]
+    medians = [30.0, 90.0, 7.0, 2000.0, 40.0, 10.0]
+    assert [bar.get_width() for bar in chip.patches] == medians
+    colors = [to_hex(bar.get_facecolor()) for bar in chip.patches]
+    assert colors == [plot.STAGES[stage] for stage in ("raster", "raster", "loader", "train", "raster", "loader")]
+    (errors,) = chip.collections
+    assert [tuple(line[:, 0]) for line in errors.get_segments()] == [(median - 1, median + 3) for median in medians]
+    assert [text.get_text().strip() for text in chip.texts] == ["30", "90", "7", "2,000", "40", "10"]
+    assert [text.get_position()[0] for text in chip.texts] == [median + 3 for median in medians]
+    assert chip.get_xlabel().startswith("images per second")
+    assert not card.get_xlabel()
+
+
+def test_recipes_stand_apart_and_from_top_to_bottom(results, drawn, tmp_path):
+    plot.plot([str(results)], str(tmp_path / "rates.svg"))
+    chip = drawn[0].axes[1]
+    centres = [bar.get_y() + bar.get_height() / 2 for bar in chip.patches]
+    gaps = [round(after - before, 6) for before, after in itertools.pairwise(centres)]
+    assert gaps[:3] == [1.0] * 3
+    assert gaps[3] > gaps[4] == 1.0
+    assert list(chip.get_yticks()) == pytest.approx(centres)
+    assert chip.yaxis_inverted()
+    assert all(bar.get_height() < 1.0 for bar in chip.patches)
+
+
+def test_files_and_folders_may_be_named(results, tmp_path):
+    assert plot.plot([str(results / "one.json"), str(results / "two.json")], str(tmp_path / "rates.PNG")) == 6
+    with pytest.raises(ValueError, match=r"^no bench results \(with rows\) in .*fuzz\.json$"):
+        plot.plot([str(results / "fuzz.json")], str(tmp_path / "rates.png"))
