@@ -53,7 +53,7 @@ from fuzz_values import encoded, spoiled_text  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from gpurender.environment import environment  # noqa: E402
-from gpurender.files import check_writable  # noqa: E402
+from gpurender.files import check_writable, replacing  # noqa: E402
 
 CHUNK = 2_000  # cases of a process
 PATIENCE = 3 * fuzzing.LIMIT  # seconds without a case done, after which a process is killed
@@ -266,7 +266,8 @@ def main(arguments: list[str] | None = None) -> int:
             "seconds": round(time.perf_counter() - start, 1),
             "findings": [vars(found) for found in findings],
         }
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        with replacing(options.json) as temporary:
+            Path(temporary).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 1 if findings else 0
 
 

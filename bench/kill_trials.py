@@ -41,7 +41,7 @@ from tqdm import tqdm  # noqa: E402
 
 import gpurender as gr  # noqa: E402
 from gpurender.environment import environment  # noqa: E402
-from gpurender.files import check_writable  # noqa: E402
+from gpurender.files import check_writable, replacing  # noqa: E402
 
 MOST_RANKS = 4
 MOST_KILLS = 4
@@ -492,7 +492,8 @@ def main(arguments: list[str] | None = None) -> int:
             "seconds": round(time.perf_counter() - start, 1),
             "trials": rows,
         }
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        with replacing(options.json) as temporary:
+            Path(temporary).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 1 if lost else 0
 
 

@@ -21,6 +21,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # runs in a checko
 
 from gpurender import cuda  # noqa: E402
 from gpurender.environment import environment  # noqa: E402
+from gpurender.files import check_writable, replacing  # noqa: E402
 from gpurender.kernels.chaos_game import cupy_kernel as chaos_game  # noqa: E402
 from gpurender.kernels.polyline import cupy_kernel as polyline  # noqa: E402
 
@@ -228,11 +229,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE", help="also write it as JSON")
     options = parser.parse_args(arguments)
+    if options.json:
+        check_writable(options.json)
     kernels = [kernel for chip in CHIPS for operation in cuda.OPERATIONS for kernel in inspect(operation, chip)]
     print(table(kernels))
     result = {"environment": environment(), "kernels": [asdict(kernel) for kernel in kernels]}
     if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        with replacing(options.json) as temporary:
+            Path(temporary).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 

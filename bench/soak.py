@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import gpurender as gr
 from gpurender.environment import environment
-from gpurender.files import replacing
+from gpurender.files import check_writable, replacing
 
 SAMPLES = 400  # of the memory, over the whole run
 WARM_UP = 0.1  # of the batches
@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=100_000)
     parser.add_argument("--json", metavar="FILE", help="write the result there")
     options = parser.parse_args()
+    if options.json:
+        check_writable(options.json)
     torch.set_num_threads(1)
     found, growth = soak(options.batches)
     for done, rss in found[:: max(1, len(found) // 10)]:
