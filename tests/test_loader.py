@@ -173,7 +173,7 @@ def test_timms_prefetcher_looks_ahead_without_harm():
     for (x, y), (u, v) in zip(got, expected, strict=True):
         torch.testing.assert_close(x, u, rtol=1e-6, atol=1e-6)
         assert torch.equal(y, v)
-    assert isinstance(ahead.sampler, type(loader().sampler))
+    assert isinstance(ahead.sampler, type(loader(shuffle=True).sampler))
     assert ahead.dataset.classes == ["00000", "00001", "00002", "00003", "00004"]
 
 
