@@ -9,9 +9,10 @@ sequence trusted before its first result has been compared with that of the plai
 **Memory.** A graph writes into the same memory every time; what it made is copied into new tensors at once, which costs
 less than a tenth of drawing it, but about a quarter where bitmaps are kept and the policy is a crop. So the graphs of a
 recorder share one pool of memory: none is needed by the time the next runs. The pool is kept as long as they are, and
-so is all that the launches made on the way: of 512 x 512 canvases and 224 x 224 float32 images some 0.9 MB an image
-(canvas 0.26, batch 0.60, tap tables and rows half resized the rest), 0.9 GB at a batch of 1,024, beside as much in
-torch's cache from the plain launches before. Each further graph adds the batch that it writes.
+so is all that the launches made on the way: with 512 x 512 canvases and 224 x 224 float32 images 1.0 MB an image under
+a crop and 1.1 MB under DeiT's policy (canvas 0.26, batch 0.60, the rest tap tables, rows half resized, images between
+two operations), so 1.1 GB at a batch of 1,024, beside as much in torch's cache from the plain launches before. Each
+further graph adds the batch that it writes.
 
 **What a graph reads** must stay where it is: cursor, catalog and kept bitmaps belong to the loader, and tables that are
 made once for many loaders are held by the graph itself (:mod:`gpurender.kept`).

@@ -1,7 +1,8 @@
 """How many threads of a warp wait for each other at the banks of shared memory, counted from the addresses they read.
 
-Shared memory has 32 banks, one word wide; of different words in one bank, one is read at a time (CUDA programming guide,
-shared memory). The addresses are the kernel's own: its source is built by g++ with a function that writes them down.
+Shared memory has 32 banks, one word wide; of different words in one bank, one is read at a time (CUDA programming
+guide, shared memory). The addresses are the kernel's own: its source is built by g++ with a function that writes them
+down.
 """
 
 import ctypes

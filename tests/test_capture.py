@@ -19,7 +19,7 @@ LOG = []
 
 
 class Allocator:
-    """What torch's allocator remembers of captures, and whether ``capture_end`` and ``reset`` clean up by themselves."""
+    """What torch's allocator remembers of captures; ``cleans_up``: ``capture_end`` and ``reset`` tell it themselves."""
 
     def __init__(self, cleans_up):
         self.cleans_up, self.pools = cleans_up, 0
@@ -165,6 +165,7 @@ def test_a_failed_capture_leaves_nothing_under_way(cuda, monkeypatch, where, cap
     assert allocator.clean
     assert (recorder._graphs, recorder._pool) == ({}, None)
     assert sum(line.startswith("begin") for line in LOG) == 1
+    assert "end" in LOG  # the stream does not go on capturing
     assert len(caplog.records) == 1
     said = {"begin": "cudaStreamBeginCapture", "launches": "not permitted when stream is capturing", "end": INVALID}
     assert said[where.partition(",")[0]] in caplog.text

@@ -52,9 +52,7 @@ def test_kernels_are_launched_on_torch_s_current_stream(monkeypatch, newer):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current if device == GPU else None)
     for handle in (77, 88):
         current.cuda_stream = handle  # asked anew at every launch
-        cuda.launch(
-            "operation", "kernel", device=GPU, blocks=5, threads=64, shared=128, arguments=(np.int32(3), None)
-        )
+        cuda.launch("operation", "kernel", device=GPU, blocks=5, threads=64, shared=128, arguments=(np.int32(3), None))
     place = (0,) if newer else (1,)
     assert log == [((*place, handle), (5,), (64,), (np.int32(3), np.uintp(0)), 128) for handle in (77, 88)]
     assert entered == [GPU, GPU]

@@ -1,8 +1,8 @@
 """That every barrier of the chaos game's CUDA C is there: its threads run as threads under ThreadSanitizer.
 
-A missing barrier shows in an image only if the threads meet badly. ThreadSanitizer reports two accesses of which nothing
-says which comes first, however they meet. (The polylines' threads write equal bytes to one place without an order, which
-their source explains; it would report that.)
+A missing barrier shows in an image only if the threads meet badly. ThreadSanitizer reports two accesses of which
+nothing says which comes first, however they meet. (The polylines' threads write equal bytes to one place without an
+order, which their source explains; it would report that.)
 """
 
 import shutil

@@ -162,7 +162,7 @@ def test_pinned_memory_is_asked_of_torch(monkeypatch):
     assert streams.pinned(values, torch.device("cpu")) is values
 
 
-# --------------------------------------------------------------------------------------------- the cursor and the graphs
+# -------------------------------------------------------------------------------------------- the cursor and the graphs
 
 
 def loader(**keywords):
