@@ -19,7 +19,7 @@ LOG = []
 
 
 class Allocator:
-    """What torch's allocator remembers of captures; ``cleans_up``: ``capture_end`` and ``reset`` tell it."""
+    """What torch's allocator remembers of captures; ``cleans_up``: ``capture_end`` and ``reset`` tell it themselves."""
 
     def __init__(self, cleans_up):
         self.cleans_up, self.pools = cleans_up, 0
