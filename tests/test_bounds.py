@@ -221,3 +221,21 @@ def test_sides_of_a_patch_are_shares_of_the_image():
     for wrong in ((math.nextafter(0.0, -1.0), 0.5), (0.5, math.nextafter(1.0, 2.0)), (0.5, 0.5)):
         with pytest.raises(ValueError, match=r"^cutmix_minmax(\[\d\])? must be "):
             DeiT(cutmix_minmax=wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "right"),
+    [
+        (Crop, "interpolation", ("nearest", "bilinear", "bicubic", "random")),
+        (DeiT, "interpolation", ("nearest", "bilinear", "bicubic", "random")),
+        (Resize, "interpolation", ("nearest", "bilinear", "bicubic")),
+        (DeiT, "re_mode", ("const", "rand", "pixel")),
+        (DeiT, "mixup_mode", ("batch", "pair", "elem")),
+    ],
+)
+def test_a_word_is_one_of_a_few(make, name, right):
+    for word in right:
+        make(**{name: word})
+    for wrong in ("", "Pixel", right[0].upper()):
+        with pytest.raises(ValueError, match=f"^{name} must be one of "):
+            make(**{name: wrong})
