@@ -47,7 +47,6 @@ setup(
         "dali-cuda13": ["nvidia-dali-cuda130"],
         "fuzz": ["atheris"],
         "lightning": ["lightning>=2.6"],
-        "mutations": ["cosmic-ray", "coverage", "gpurender[test]"],
         "plot": ["matplotlib"],
         "torchdata": ["torchdata>=0.11"],
         "train": ["timm", "torchvision"],
@@ -55,6 +54,8 @@ setup(
         "test": [
             "accelerate>=1.15",
             "build",
+            "cosmic-ray",
+            "coverage",
             "cupy-cuda13x",
             "hypothesis",
             "lightning>=2.6",

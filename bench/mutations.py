@@ -3,7 +3,7 @@
     python bench/mutations.py --count 110 --seed 2 --out FILE    goes on where FILE ends, if it is of the same run
     python bench/mutations.py --mutant N --seed 2                one of them again: its change, and pytest's output
 
-Needs the extra 'mutations'. First every test file runs once under coverage.py, which says which tests run a line. A
+Needs the extra 'test'. First every test file runs once under coverage.py, which says which tests run a line. A
 mutant is then made in a copy of the checkout, and the tests that run its line are run until one fails (``killed``), or
 takes ten times as long as before and 30 s (``timed out``). A test that fails without the mutant as well decides
 nothing. ``survived``: none of them failed, of as many as fit into --budget, nor, at the end, of five times as many;

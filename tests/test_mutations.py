@@ -10,8 +10,8 @@ import textwrap
 
 import pytest
 
-pytest.importorskip("cosmic_ray", reason="needs cosmic-ray, of the extra 'mutations'")
-pytest.importorskip("coverage", reason="needs coverage, of the extra 'mutations'")
+pytest.importorskip("cosmic_ray", reason="needs cosmic-ray, of the extra 'test'")
+pytest.importorskip("coverage", reason="needs coverage, of the extra 'test'")
 
 TOY = '''
 import functools
