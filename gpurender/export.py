@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from gpurender.progress import progress
 from gpurender.recipes import Recipe
 from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
+from gpurender.threads import parallel_ranges
 
 log = logging.getLogger("gpurender")
 
@@ -95,19 +95,15 @@ def _told(tally: Tally) -> Iterator[None]:
 
 def _export(renderer: Renderer, places: "Places", tally: Tally) -> None:
     """Write the images that are not there yet."""
-    with (
-        ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool,
-        progress(total=tally.total, desc=f"export to {places.root}", unit="image") as bar,
-    ):
+    with progress(total=tally.total, desc=f"export to {places.root}", unit="image") as bar:
         for first in range(0, tally.total, BATCH):
             samples = list(range(first, min(first + BATCH, tally.total)))
             paths = places.paths(samples, _labels(renderer, samples).tolist())
-            there = list(pool.map(_is_whole, paths))
-            missing = {samples[i]: paths[i] for i in range(len(samples)) if not there[i]}
+            missing = _missing(samples, paths)
             tally.present += len(samples) - len(missing)
             if missing and tally.written == 0:
                 check_writable(next(iter(missing.values())))
-            _write(renderer, missing, pool, tally)
+            _write(renderer, missing, tally)
             bar.update(len(samples))
 
 
@@ -217,22 +213,33 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _write(renderer: Renderer, missing: dict[int, Path], pool: ThreadPoolExecutor, tally: Tally) -> None:
+def _missing(samples: list[int], paths: list[Path]) -> dict[int, Path]:
+    """The samples whose images are not there, with their paths; a network's file system is asked by several threads."""
+    whole = [False] * len(paths)
+
+    def look(start: int, stop: int) -> None:
+        whole[start:stop] = map(_is_whole, paths[start:stop])
+
+    parallel_ranges(len(paths), look)
+    return {sample: path for sample, path, there in zip(samples, paths, whole, strict=True) if not there}
+
+
+def _write(renderer: Renderer, missing: dict[int, Path], tally: Tally) -> None:
     """Draw and write the images of some samples."""
     if not missing:
         return
     pictures = renderer(list(missing)).permute(0, 2, 3, 1).cpu().numpy()  # [N, S, S, C] uint8
-    jobs = [pool.submit(_save, picture, path) for picture, path in zip(pictures, missing.values(), strict=True)]
+    paths, written = list(missing.values()), list[Path]()
+
+    def save(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            _save(pictures[i], paths[i])
+            written.append(paths[i])
+
     try:
-        for job in jobs:
-            job.result()
-    except BaseException:
-        for job in jobs:
-            job.cancel()
-        wait(jobs)
-        raise
+        parallel_ranges(len(paths), save)
     finally:
-        tally.written += sum(job.done() and not job.cancelled() and job.exception() is None for job in jobs)
+        tally.written += len(written)
 
 
 def _save(picture: np.ndarray, path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT
 from golden import TRIANGLE
 from PIL import Image
+from said import said
 
 import gpurender as gr
 from gpurender import cli, export
@@ -290,7 +291,7 @@ def test_json_needs_a_name(recipe_file, capsys):
 def test_a_name_that_cannot_be_shown_fails_nothing(recipe_file, tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = run("preview", recipe_file, "-o", "図.png", "--rows", "1", "--cols", "1", cwd=tmp_path, env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done.stderr)) == (0, "")
     assert done.stdout.startswith("\\u56f3.png: 232 x 232")
     assert (tmp_path / "図.png").exists()
 
@@ -318,11 +319,11 @@ def test_a_command_whose_pipe_breaks_is_silent(unbuffered, recipe_file, tmp_path
     os.close(read)
     done = subprocess.run(
         [sys.executable, "-m", "gpurender", "preview", recipe_file, "-o", str(tmp_path / "a.png"), "--rows", "1"],
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=end, stderr=subprocess.PIPE, timeout=120,
-        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=end, stderr=subprocess.PIPE, text=True,
+        timeout=120, check=False,
     )  # fmt: skip
     os.close(end)
-    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+    assert (done.returncode, said(done.stderr)) == (-signal.SIGPIPE, "")
     assert (tmp_path / "a.png").exists()
 
 

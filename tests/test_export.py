@@ -18,6 +18,7 @@ import pytest
 import torch
 from golden import TRIANGLE
 from PIL import Image
+from said import said
 
 import gpurender as gr
 from gpurender import cli, export, files, lock
@@ -187,12 +188,13 @@ def test_a_foreign_folder_is_left_as_it_is(tmp_path):
 def test_a_full_disk_names_the_file_and_how_far(tmp_path, monkeypatch, capsys):
     out, recipe = tmp_path / "out", tmp_path / "r.json"
     recipe.write_text(TINY.to_json())
-    real, saved = Image.Image.save, []
+    real, room = Image.Image.save, ["an image"] * 10
 
     def full(self, path, *arguments, **options):
-        if len(saved) >= 10:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write() has it: it knows no name
-        saved.append(path)
+        try:
+            room.pop()  # by one thread alone
+        except IndexError:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None  # as write() has it: it knows no name
         return real(self, path, *arguments, **options)
 
     monkeypatch.setattr(Image.Image, "save", full)
@@ -202,7 +204,7 @@ def test_a_full_disk_names_the_file_and_how_far(tmp_path, monkeypatch, capsys):
     assert "the same command goes on" in line
     assert len(pictures(out)) == 10
     assert unfinished(out) == []
-    saved.clear()
+    room += ["an image"] * 10
     with pytest.raises(OSError, match="No space left") as caught:
         export.export(TINY, out)
     assert caught.value.__notes__[0].startswith("20 of 24 images are there")
@@ -214,8 +216,8 @@ def test_ctrl_c_says_how_far(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "BATCH", 4)
     real = export._write
 
-    def interrupted(renderer, missing, pool, tally):
-        real(renderer, missing, pool, tally)
+    def interrupted(renderer, missing, tally):
+        real(renderer, missing, tally)
         if tally.written == 12:
             raise KeyboardInterrupt
 
@@ -225,6 +227,16 @@ def test_ctrl_c_says_how_far(tmp_path, monkeypatch, capsys):
     assert line == ("gpurender: error: interrupted; 12 of 24 images are there; the same command goes on from them")
     assert len(pictures(out)) == 12
     assert unfinished(out) == []
+
+
+def test_without_a_thread_to_be_had_all_is_written(tmp_path, monkeypatch):
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert export.export(TINY, tmp_path / "out") == (24, 0)
+    assert len(pictures(tmp_path / "out")) == 24
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -246,7 +258,7 @@ def test_a_signal_ends_an_export_with_nothing_half_written(tmp_path, root, how):
     finally:
         process.kill()
     assert process.returncode == -how
-    (line,) = errors.splitlines()
+    (line,) = said(errors).splitlines()
     word = "interrupted" if how == signal.SIGINT else "terminated"
     counted = re.fullmatch(rf"gpurender: error: {word}; (\d+) of {len(recipe)} images are there; .*", line)
     assert int(counted[1]) == len(pictures(out))

@@ -15,6 +15,7 @@ import weakref
 
 import pytest
 import torch
+from said import said
 
 import gpurender as gr
 from gpurender import threads
@@ -250,8 +251,7 @@ def printed(code, root, timeout=120):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
     assert done.returncode == 0, done.stderr
-    said = done.stderr.splitlines(keepends=True)
-    return done.stdout, "".join(line for line in said if not line.startswith("gpurender: compiling kernels"))
+    return done.stdout, said(done.stderr)
 
 
 def test_a_process_ends_although_iterators_live(root):
