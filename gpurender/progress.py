@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 def progress(delay: float = 2, **options: Any) -> Any:
     """Return a tqdm bar on standard error that appears after ``delay`` seconds, and only on a terminal."""
-    return _bar()(delay=delay, disable=None, **options)
+    return _bar()(delay=delay, disable=None, miniters=1, **options)
 
 
 @functools.cache
@@ -22,7 +22,7 @@ def _bar() -> Any:
     """
 
     class Bar(tqdm):
-        pass
+        monitor_interval = 0  # no thread that looks after bars, hidden ones too; the clock is looked at in every update
 
     def renew() -> None:
         Bar.set_lock(threading.RLock())
