@@ -69,8 +69,9 @@ def main() -> None:
             print(f"epoch {epoch}  step {steps}  loss {loss.item():.4f}  on {ranks} {device.type} rank(s)")
 
     if args.checkpoint and rank == 0:
-        with replacing(args.checkpoint) as temporary:  # a kill leaves the old file or the new one
-            torch.save({name: part.state_dict() for name, part in parts.items()}, temporary)
+        # A kill leaves the old file or the new one. torch takes no name that begins with a dot, but an open file.
+        with replacing(args.checkpoint) as temporary, open(temporary, "wb") as file:
+            torch.save({name: part.state_dict() for name, part in parts.items()}, file)
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -260,7 +260,8 @@ def main() -> None:
         )
     try:
         args.output.mkdir(parents=True, exist_ok=True)
-        check_writable(args.checkpoint)
+        if rank() == 0:  # which alone writes it
+            check_writable(args.checkpoint)
     except (OSError, ValueError) as error:
         raise SystemExit(f"--output: {error}") from None
     total = args.steps or args.epochs * len(loader)

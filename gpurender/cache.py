@@ -52,11 +52,7 @@ def save(kind: str, key: str, values: list[int]) -> None:
     if path is None:
         return
     text = json.dumps({"sha256": _checksum(kind, key, values), "values": values})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
-    except OSError as error:
+    if error := files.keep(path, text.encode()):
         log.info("search result not cached: %s", error)
 
 

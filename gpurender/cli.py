@@ -82,6 +82,8 @@ def _program() -> int:
             code = _run(sys.argv[1:])
         except SystemExit as leaving:  # --help, and what argparse refuses
             code = leaving.code if isinstance(leaving.code, int) else 0
+            if isinstance(leaving.code, str):
+                code = _fail(leaving.code, 1)
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import sys
 import time
@@ -19,17 +20,19 @@ DELAY = 2.0  # seconds of compiling before the bar appears
 
 @functools.cache
 def announce(place: Path | None) -> None:
-    """Say that kernels are compiled now, as a warning, which is seen also where logging is not set up.
+    """Say that kernels are compiled now, as a warning, which is seen also where logging is not set up; in a process of
+    multiprocessing, such as a worker of torch's loader, as information.
 
     Args:
         place: the folder in which they are to be kept; whether they can be is part of what is said.
     """
+    level = logging.WARNING if multiprocessing.parent_process() is None else logging.INFO  # not in each of 64 workers
     if kernel_cache.writable(place):
-        log.warning("gpurender: compiling kernels for this machine, once (up to a minute)...")
+        log.log(level, "gpurender: compiling kernels for this machine, once (up to a minute)...")
         return
     where = "there is no folder to keep them" if place is None else f"{place} cannot be written"
     told = "gpurender: compiling kernels (up to a minute), in every process: %s; GPURENDER_CACHE_DIR can name a folder"
-    log.warning(told, where)
+    log.log(level, told, where)
 
 
 class _Compilation:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -16,8 +15,6 @@ from gpurender.recipes import recipe as as_recipe
 from gpurender.renderer import Renderer
 
 __all__ = ["Dataset"]
-
-TARGETS = 8192  # labels found at a time: a matrix of label noise is looked up row by row
 
 
 class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
@@ -65,8 +62,8 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
         ints, or pairs (recipe, label) of a mixture with separate labels. Found when first asked for; no image is drawn.
         """
         found: list[Any] = []
-        for begin in range(0, len(self), TARGETS):
-            given = self._renderer.labels(np.arange(begin, min(begin + TARGETS, len(self)))).tolist()
+        for labels in self._renderer.first_labels(len(self)):
+            given = labels.tolist()
             found += given if given and isinstance(given[0], int) else map(tuple, given)
         return found
 

@@ -25,7 +25,6 @@ log = logging.getLogger("gpurender")
 
 MANIFEST = "recipe.json"
 BATCH = 64
-LABELS = 1 << 20  # samples whose labels are found at once
 ABANDONED = 86_400  # seconds: a file that has been unfinished for a day is no living process's
 PNG_END = bytes.fromhex("0000000049454e44ae426082")  # the chunk IEND, which ends every whole PNG file
 
@@ -163,11 +162,15 @@ def _claim(root: Path, recipe: Recipe, locked: bool) -> None:
         check_writable(manifest)
         with replacing(manifest, durable=True) as temporary:
             Path(temporary).write_text(recipe.to_json() + "\n", encoding="utf-8")
+    if not locked:
+        log.warning("%s: its file system has no locks, so nothing keeps two exports from writing it at once", root)
     now = time.time()
-    for leftover in root.rglob(TEMPORARY + "*"):
-        with contextlib.suppress(OSError):
-            if locked or now - leftover.stat().st_mtime > ABANDONED:
-                leftover.unlink()
+    for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
+        for leftover in os.scandir(os.path.realpath(folder)):
+            with contextlib.suppress(OSError):
+                abandoned = locked or now - leftover.stat().st_mtime > ABANDONED
+                if leftover.name.startswith(TEMPORARY) and abandoned:
+                    os.unlink(leftover)
 
 
 def _make_folders(root: Path, renderer: Renderer, total: int, *, all_of_them: bool) -> None:
@@ -196,8 +199,8 @@ def _classes_with_images(renderer: Renderer, total: int) -> np.ndarray:
     if renderer.plain:
         filled[: -(-total // renderer.recipe.instances)] = True
         return filled
-    for first in range(0, total, LABELS):
-        filled[_labels(renderer, np.arange(first, min(first + LABELS, total))).cpu().numpy()] = True
+    for labels in renderer.first_labels(total):
+        filled[renderer.recipe.joint(labels).cpu().numpy()] = True
     return filled
 
 

@@ -18,6 +18,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 TEMPORARY = ".gpurender-unfinished-"  # prefix of a file that is still being written
 
@@ -26,6 +27,9 @@ REFUSALS = {
     errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS,
     errno.EXDEV,
 }  # fmt: skip
+
+
+DISK = {errno.EDQUOT, errno.EIO, errno.ENOSPC}  # the machine's matter, not the path's
 
 
 @contextlib.contextmanager
@@ -69,16 +73,40 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
         raise OSError(error.errno, error.strerror, path) from error
 
 
+def keep(path: Path, data: bytes) -> OSError | None:
+    """Write a file of a cache, whole or not at all, in a folder that is made; return what forbade it.
+
+    A cache's file may be replaced, whoever wrote it: one that cannot be read or written would be in the way for ever.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            path.unlink()
+        with replacing(path) as temporary:
+            Path(temporary).write_bytes(data)
+    except OSError as error:
+        return error
+    return None
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ``ValueError`` unless ``path`` can be written: found out by trying, before long work.
+    """Find out by trying whether ``path`` can be written, before long work.
 
     A block of 4096 bytes is written beside a regular file and removed. What is no regular file is only asked for its
     permission if it is a pipe, whose reader would take an opening and closing for the end; else it is opened.
+
+    Raises:
+        ValueError: it cannot be written.
+        OSError: the disk is full or broken.
     """
     name = repr(os.fsdecode(path))
     try:
         _try(os.fsdecode(path))
+    except ValueError as error:  # a null character
+        raise ValueError(f"cannot write {name}: {error}") from None
     except OSError as error:
+        if error.errno in DISK:
+            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
         folder = os.path.dirname(os.path.abspath(path))
         missing = error.errno == errno.ENOENT and not os.path.isdir(folder) and not os.path.islink(path)
         reason = f"there is no folder {folder!r}" if missing else error.strerror or str(error)

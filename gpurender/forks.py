@@ -51,5 +51,4 @@ def _after() -> None:
         compiler.release()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)
+os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)

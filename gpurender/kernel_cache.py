@@ -96,14 +96,9 @@ def save(path: Path, data: bytes) -> bool:
     if law() != _law():  # the name of the folder would belong to other sources than those that are compiled
         _not_kept("the sources were changed since they were imported")
         return False
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary:
-            Path(temporary).write_bytes(data + _checksum(path, data))
-    except OSError as error:
+    if error := files.keep(path, data + _checksum(path, data)):
         _not_kept(f"{error.strerror}: {path.parent}")
-        return False
-    return True
+    return error is None
 
 
 def writable(place: Path | None) -> bool:

@@ -19,7 +19,11 @@ from typing import overload
 import numpy as np
 import torch
 
-from gpurender.kernels import philox
+from gpurender import kernel_cache
+
+kernel_cache.law()  # of the sources as they are now: kernels inline Stream, and are imported when they are first used
+
+from gpurender.kernels import philox  # noqa: E402
 
 LAYOUT = 2
 

@@ -1,5 +1,6 @@
 """Renderer: a recipe and sample numbers in, uint8 canvases out, on one device."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gpurender.tensors import ordinary
 
 __all__ = ["Renderer"]
 
+LABELS = 8192  # found at a time
 CACHE_BYTES = 1 << 30  # the point sets of the largest preset, fractaldb-1k, take 415 MiB
 
 
@@ -107,6 +109,13 @@ class Renderer:
         epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
         return self.labelled(numbers, numbers + epoch * len(self.recipe), fresh)
+
+    def first_labels(self, total: int) -> Iterator[torch.Tensor]:
+        """Yield the labels of samples 0 to ``total - 1`` as :meth:`labels` does, of some thousands at a time: a matrix of
+        label noise is looked up row by row, and a row has as many numbers as there are classes.
+        """
+        for begin in range(0, total, LABELS):
+            yield self.labels(np.arange(begin, min(begin + LABELS, total)))
 
     @ordinary
     def labelled(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:

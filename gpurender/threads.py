@@ -8,6 +8,7 @@ so where the system gives fewer threads (a container's limit, an interpreter tha
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -66,7 +67,7 @@ def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
     finally:
         left.clear()  # for a Ctrl-C between two ranges
         for helper in helpers:
-            helper.join()
+            _join(helper)
     if failed:
         try:
             raise min(failed, key=lambda found: found[0])[1]
@@ -77,9 +78,18 @@ def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
 def _start(threads: list[threading.Thread], count: int, target: Callable[[], None]) -> None:
     """Start so many threads, or as many as there are to be had."""
     for _ in range(count):
-        thread = threading.Thread(target=target, name="gpurender")
+        threads.append(threading.Thread(target=target, name="gpurender"))  # before a Ctrl-C can come in its start
         try:
-            thread.start()
+            threads[-1].start()
         except RuntimeError:  # a limit of the system, or the interpreter ends; the next loop tries again
+            threads.pop()
             return
-        threads.append(thread)
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread, unless it has not begun: then it will find nothing left to do."""
+    while thread.ident is not None:
+        try:
+            return thread.join()
+        except RuntimeError:  # it has begun, and is about to say so
+            time.sleep(0)

@@ -28,13 +28,13 @@ def make_usable() -> None:
         return
     try:
         place = _other()
-        with contextlib.suppress(OSError):  # there is none, or it cannot be read
-            for kernel in own.iterdir():
-                if not (place / kernel.name).exists():
-                    (place / kernel.name).symlink_to(kernel.resolve())
     except OSError as error:
         log.info("Triton has no folder that can be written: %s", error)
         return
+    with contextlib.suppress(OSError):  # there is none, or it cannot be read
+        for kernel in own.iterdir():
+            with contextlib.suppress(FileExistsError):  # another process links, too
+                (place / kernel.name).symlink_to(kernel.resolve())
     log.info("Triton keeps its kernels in %s, as %s cannot be written", place, own)
     os.environ["TRITON_CACHE_DIR"] = str(place)
 
@@ -51,5 +51,11 @@ def _other() -> Path:
     if root is not None and kernel_cache.writable(root / "triton"):
         return root / "triton"
     place = Path(tempfile.mkdtemp(prefix="gpurender-triton-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    atexit.register(_remove, place, os.getpid())
     return place
+
+
+def _remove(place: Path, maker: int) -> None:
+    """Remove the folder of a process, unless this is another that was forked from it."""
+    if os.getpid() == maker:
+        shutil.rmtree(place, ignore_errors=True)

@@ -90,7 +90,7 @@ ATOM = {"image_size": 32, "orbits": (1, 3), "quantization": (5, 9), "classes": 3
     ],
 )
 def test_targets_are_the_labels_of_its_items(recipe, monkeypatch):
-    monkeypatch.setattr("gpurender.dataset.TARGETS", 7)
+    monkeypatch.setattr("gpurender.renderer.LABELS", 7)
     dataset = gr.Dataset(recipe())
     targets = dataset.targets
     assert dataset._renderer._catalog is None  # nothing was drawn, nothing searched

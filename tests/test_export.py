@@ -364,7 +364,7 @@ def test_labels_under_a_limit_are_the_recipe_s(tmp_path, caplog):
 
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 def test_classes_with_images_are_those_of_the_labels(monkeypatch, chunk):
-    monkeypatch.setattr(export, "LABELS", chunk)
+    monkeypatch.setattr("gpurender.renderer.LABELS", chunk)
     plain = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16)
     tail = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16, class_prior=[1, 0, 1, 1, 0, 0, 1])
     noisy = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16, label_noise=0.7)

@@ -44,7 +44,7 @@ READERS = {
     "category": ("00000.csv", CATEGORY, category_of),
     "weights": ("weights.csv", "1,1,1,1,1,0.5\n", weights_of),
     "atom": ("00000.csv", ATOM, atom_of),
-    "result": ("result.json", json.dumps(RESULT), _rows),
+    "result": ("result.json", json.dumps(RESULT), lambda path: [{**row, "sources": None} for row in _rows(path)]),
 }
 
 
