@@ -111,8 +111,9 @@ class Renderer:
         return self.labelled(numbers, numbers + epoch * len(self.recipe), fresh)
 
     def first_labels(self, total: int) -> Iterator[torch.Tensor]:
-        """Yield the labels of samples 0 to ``total - 1`` as :meth:`labels` does, of some thousands at a time: a matrix of
-        label noise is looked up row by row, and a row has as many numbers as there are classes.
+        """Yield the labels of samples 0 to ``total - 1`` as :meth:`labels` does, some thousands at a time.
+
+        A matrix of label noise is looked up row by row, and a row has as many numbers as there are classes.
         """
         for begin in range(0, total, LABELS):
             yield self.labels(np.arange(begin, min(begin + LABELS, total)))

@@ -90,6 +90,7 @@ def _join(thread: threading.Thread) -> None:
     """Wait for a thread, unless it has not begun: then it will find nothing left to do."""
     while thread.ident is not None:
         try:
-            return thread.join()
+            thread.join()
+            return
         except RuntimeError:  # it has begun, and is about to say so
             time.sleep(0)
