@@ -6,7 +6,7 @@
 
 `--seconds N` sets another budget, `--only STEP ...` takes some of the steps. Each step runs in a process of its own and
 gets its share of what is left of the budget; then it is ended, with all that it started. FOLDER receives a JSON file of
-the command's name, which is replaced whenever a row has been measured, and what each step printed. A run that is
+the command's name, which is replaced whenever a row has been measured, and a log of all that the steps print. A run that is
 killed has lost nothing that it had measured. `--rehearse` runs the steps on a CPU, with little of everything.
 """
 
@@ -44,7 +44,7 @@ class Part(NamedTuple):
     size: str
 
 
-# In the order of what they teach. The shares of a plan and END are its budget; what a step leaves goes to those behind.
+# In the order of what they teach, behind what compiles the kernels for all. The shares of a plan and END are its budget; what a step leaves goes to those behind.
 PLANS: dict[str, tuple[Part, ...]] = {
     "first": (
         Part("start", 75, "short"), Part("doctor", 50, "short"), Part("kernels", 40, "short"),
@@ -52,9 +52,9 @@ PLANS: dict[str, tuple[Part, ...]] = {
         Part("train", 28, "short"),
     ),
     "second": (
-        Part("profile", 60, "short"), Part("consumers", 45, "short"), Part("tests", 130, "short"),
-        Part("memcheck", 62, "short"), Part("train", 90, "long"), Part("table", 50, "short"),
-        Part("pretrain", 35, "short"),
+        Part("doctor", 50, "short"), Part("profile", 60, "short"), Part("consumers", 45, "short"),
+        Part("tests", 130, "short"), Part("memcheck", 62, "short"), Part("train", 65, "long"),
+        Part("table", 25, "short"), Part("pretrain", 35, "short"),
     ),
     "full": (
         Part("start", 120, "long"), Part("doctor", 120, "long"), Part("kernels", 120, "long"),
@@ -101,7 +101,8 @@ def perform(
             why = "no time was left" if stop.signal is None else f"stopped by signal {stop.signal}"
             seen.update(file, part.name, {"outcome": "left out", "error": why})
             continue
-        seen.update(file, part.name, {"outcome": "running", "limit": round(limit, 1), "log": f"{part.name}.log"})
+        at = _headed(log_of(file), part.name)
+        seen.update(file, part.name, {"outcome": "running", "limit": round(limit, 1), "log_from_byte": at})
         _say(f"{part.name:<10}begins, {limit:.0f} s at most")
         begin = clock()
         status = run(part, limit)
@@ -123,14 +124,26 @@ def _verdict(file: Path, name: str, status: int | None, stop: groups.Stop) -> di
     elif found["outcome"] == "running":
         verdict = {"outcome": "failed", "error": f"its process ended with status {status} before it was done"}
     if (found | verdict)["outcome"] not in ("passed", "left out"):
-        verdict["tail"] = _tail(file.with_name(found["log"]))
+        verdict["tail"] = _tail(log_of(file), found["log_from_byte"])
     return verdict
 
 
-def _tail(log: Path) -> str:
-    """The end of what a step printed."""
+def log_of(file: Path) -> Path:
+    """The log of all steps of a result: one file, because few may come back from a machine that is lent."""
+    return file.with_suffix(".log")
+
+
+def _headed(log: Path, name: str) -> int:
+    """Write a line above what a step will print; where that begins, in bytes."""
+    with open(log, "ab") as printed:
+        printed.write(f"======== {name}\n".encode())
+        return printed.tell()
+
+
+def _tail(log: Path, begin: int) -> str:
+    """The end of what the last step printed, which begins there."""
     with contextlib.suppress(OSError), open(log, "rb") as printed:
-        printed.seek(max(0, os.fstat(printed.fileno()).st_size - TAIL))
+        printed.seek(max(begin, os.fstat(printed.fileno()).st_size - TAIL))
         return printed.read().decode("utf-8", "replace")
     return ""
 
@@ -187,6 +200,8 @@ def outcome_of(step: steps.Step, here: seen.Seen) -> dict[str, Any]:
         outcome = {"outcome": "passed"}
     except seen.NotInstalledError as error:
         outcome = {"outcome": "left out", "error": str(error)}
+    except seen.CutError as error:
+        outcome = {"outcome": "cut", "error": str(error)}
     except Exception as error:
         traceback.print_exc()
         outcome = {"outcome": "failed", "error": f"{type(error).__name__}: {error}"[:4000]}
@@ -268,14 +283,26 @@ def watch(file: Path, parts: Sequence[Part], seconds: float, rehearse: bool) -> 
         command = [sys.executable, str(ROOT / "bench/acceptance.py"), "--alone", part.name, "--file", str(file)]
         command += ["--size", "tiny" if rehearse else part.size, "--seconds", str(limit)]
         return groups.run_group(
-            [*command, *(["--rehearse"] if rehearse else [])], log=file.with_name(f"{part.name}.log"), seconds=limit,
-            stop=stop, folder=ROOT, variables={"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+            [*command, *(["--rehearse"] if rehearse else [])], log=log_of(file), seconds=limit, stop=stop,
+            folder=ROOT, variables={"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)} | kernels_kept(),
         )  # fmt: skip
 
     result = perform(file, parts, seconds - (time.monotonic() - start), run, stop)
     _say("\n".join(report.summary(result)))
     _say(f"{file}: {time.monotonic() - start:.0f} of {seconds:.0f} s")
     return 0 if all(step["outcome"] in ("passed", "left out") for step in result["steps"].values()) else 1
+
+
+def kernels_kept() -> dict[str, str]:
+    """Variables by which all steps, the tests among them, keep what they compile in one folder: the user's
+    ``GPURENDER_CACHE_DIR``, else ``build/acceptance``, where the next run finds it.
+    """
+    own = os.environ.get("GPURENDER_CACHE_DIR", "")
+    folder = Path(own) if os.path.isabs(own) else ROOT / "build/acceptance"
+    return {
+        "GPURENDER_CACHE_DIR": str(folder), "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "TRITON_CACHE_DIR": str(folder / "triton"), "GPURENDER_TESTS_CACHE": str(folder),
+    }  # fmt: skip
 
 
 def _alone_parser() -> argparse.ArgumentParser:

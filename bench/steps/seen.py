@@ -15,6 +15,10 @@ class NotInstalledError(Exception):
     """A tool that a step needs is not there: the step is left out, which is no failure."""
 
 
+class CutError(Exception):
+    """A step ended its work before its limit, to save what it had seen, with some of it undone."""
+
+
 class Seen:
     """What one step has seen.
 

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(
-    command: list[str], *, on_line: Callable[[str], object] | None = None, shown: int = 2000, **variables: str
-) -> tuple[int, str]:
+    command: list[str], *, on_line: Callable[[str], object] | None = None, shown: int = 2000,
+    interrupt_after: float = threading.TIMEOUT_MAX, **variables: str,
+) -> tuple[int, str]:  # fmt: skip
     """Run a program in the repository.
 
     Args:
         command: the program and its arguments.
         on_line: called with each line as it comes; something true ends the program.
         shown: characters of a line that are passed on.
+        interrupt_after: seconds; then it is sent SIGINT, so that it can write down what it has.
         variables: added to its environment.
 
     Returns:
@@ -32,11 +36,17 @@ def run(
         errors="replace", cwd=ROOT, env=environment,
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            print(line.rstrip("\n")[:shown], flush=True)
-            if on_line is not None and on_line(line):
-                process.terminate()
+        timer = threading.Timer(interrupt_after, process.send_signal, [signal.SIGINT])
+        timer.daemon = True
+        timer.start()
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                print(line.rstrip("\n")[:shown], flush=True)
+                if on_line is not None and on_line(line):
+                    process.terminate()
+        finally:
+            timer.cancel()
     return process.returncode, "".join(lines)
 
 
