@@ -4,14 +4,18 @@ The steps of the first half are small programs that write by the same means as t
 how long anything takes: a program is ended when it has written what the test waits for.
 """
 
+import contextlib
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,8 +28,10 @@ import acceptance
 import groups
 import steps
 from acceptance import Part
-from steps import consumers, equality, goals, gpu_tests, ncu, rates, rehearsal, report, sanitizer, soak, tools, train
-from steps.seen import NotInstalledError, Seen, read, write
+from steps import (
+    consumers, equality, goals, gpu_tests, kernels, ncu, rates, rehearsal, report, sanitizer, soak, tools, train,
+)  # fmt: skip
+from steps.seen import CutError, NotInstalledError, Seen, read, write
 
 import gpurender as gr
 from gpurender import bench
@@ -113,7 +119,7 @@ def ran(folder, parts, **ended):
     file = acceptance.begin(folder, "first", {})
 
     def run(part, limit):
-        log = file.with_name(f"{part.name}.log")
+        log = acceptance.log_of(file)
         stop = When(lambda: part.name in ended and ended[part.name](file))
         command = program(part.name, file, part.name)
         return groups.run_group(command, log=log, seconds=limit, stop=stop, folder=folder, variables={})
@@ -136,6 +142,16 @@ def test_a_step_that_hangs_dies_with_its_children_and_the_next_one_runs(tmp_path
     assert not any(alive(pid) for pid in hung["rows"][1]["pids"])
     assert result["steps"]["good"]["outcome"] == "passed"
     assert result == {key: value for key, value in read(tmp_path / "out/first.json").items() if key in result}
+
+
+def test_the_log_of_all_steps_is_one_file_and_a_tail_is_of_its_own_step(tmp_path):
+    """Few files may come back from a machine that is lent: the JSON, the log, and the tests' report."""
+    result = ran(tmp_path / "out", ["hangs", "exits"], hangs=lambda file: len(rows_of(file, "hangs")) == 2)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first.json", "first.log"]
+    log = (tmp_path / "out/first.log").read_text()
+    assert log.index("======== hangs\nbefore\n") < log.index('======== exits\n{"value": 1}\n')
+    assert result["steps"]["exits"]["tail"] == '{"value": 1}\n'
+    assert log[result["steps"]["exits"]["log_from_byte"] :] == '{"value": 1}\n'
 
 
 def test_children_that_a_step_leaves_behind_are_ended(tmp_path):
@@ -177,7 +193,7 @@ def test_half_a_row_is_no_row(tmp_path):
     assert (half["outcome"], half["rows"][0], len(half["rows"])) == ("cut", {"value": 1}, 2)
     assert not alive(half["rows"][1]["pids"][0])
     assert result["steps"]["good"]["outcome"] == "passed"
-    assert sorted(path.name for path in folder.iterdir()) == ["first.json", "good.log", "half.log", "written"]
+    assert sorted(path.name for path in folder.iterdir()) == ["first.json", "first.log", "written"]
 
 
 def test_a_program_is_ended_at_its_limit(tmp_path):
@@ -198,8 +214,8 @@ file, stop = acceptance.begin(folder, "first", {{}}), groups.Stop()
 stop.catch()
 
 def run(part, limit):
-    log = folder / (part.name + ".log")
-    return groups.run_group(commands[part.name], log=log, seconds=limit, stop=stop, folder=folder, variables={{}})
+    log, command = acceptance.log_of(file), commands[part.name]
+    return groups.run_group(command, log=log, seconds=limit, stop=stop, folder=folder, variables={{}})
 
 parts = [acceptance.Part(name, 1000.0, "tiny") for name in commands]
 acceptance.perform(file, parts, acceptance.budget(parts), run, stop)
@@ -259,6 +275,32 @@ def test_the_plans_fit_what_they_are_for():
     assert {part.name for part in acceptance.PLANS["full"]} == set(steps.STEPS)
     for name in steps.STEPS:
         assert steps.step(name).__doc__
+    for plan in acceptance.PLANS.values():  # what is measured, or watched by a tool, has been compiled before
+        assert "doctor" in [part.name for part in plan][:2]
+
+
+@pytest.mark.parametrize("own", [None, "relative", "/of/the/user"])
+def test_all_steps_keep_their_kernels_in_one_folder(tmp_path, monkeypatch, own):
+    """Processes of the library and of the tests, by the means of tests/conftest.py; none of it in the results."""
+    monkeypatch.delenv("GPURENDER_CACHE_DIR", raising=False)
+    if own is not None:
+        monkeypatch.setenv("GPURENDER_CACHE_DIR", own)
+    asked = []
+
+    def run_group(command, *, variables, **keywords):
+        asked.append(variables)
+        return 0
+
+    monkeypatch.setattr(groups, "run_group", run_group)
+    monkeypatch.setattr(groups.Stop, "catch", lambda stop: None)
+    file = acceptance.begin(tmp_path / "out", "first", {})
+    acceptance.watch(file, [Part("start", 10.0, "tiny"), Part("tests", 10.0, "tiny")], 100.0, rehearse=True)
+    folder = own if own == "/of/the/user" else str(ROOT / "build/acceptance")
+    assert asked[0] == asked[1]
+    assert {key: value for key, value in asked[0].items() if not key.startswith("PYTHON")} == {
+        "GPURENDER_CACHE_DIR": folder, "GPURENDER_TESTS_CACHE": folder,
+        "NUMBA_CACHE_DIR": f"{folder}/numba", "TRITON_CACHE_DIR": f"{folder}/triton",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -299,8 +341,10 @@ def test_a_real_step_runs_in_a_process_of_its_own(tmp_path):
     assert [row["batches"] for row in result["steps"]["soak"]["rows"]] == list(range(3, 61, 3))
     assert result["environment"]["torch"]
     assert result["summary"][1].startswith("soak      passed")
-    assert '"batches": 60' in (tmp_path / "out/soak.log").read_text()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["full.json", "soak.log"]
+    log = (tmp_path / "out/full.log").read_text()
+    assert log.startswith("======== soak\n")
+    assert '"batches": 60' in log
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["full.json", "full.log"]
 
 
 # ------------------------------------------------------------------------------------------------ what steps write
@@ -333,7 +377,12 @@ def test_what_there_is_no_time_for_is_noted(seen, monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(None, "passed"), (AssertionError("pixel 7 differs"), "failed"), (NotInstalledError("no ncu"), "left out")],
+    [
+        (None, "passed"),
+        (AssertionError("pixel 7 differs"), "failed"),
+        (NotInstalledError("no ncu"), "left out"),
+        (CutError("after 7 tests"), "cut"),
+    ],
 )
 def test_a_step_s_outcome_and_what_the_library_logged(error, outcome, capsys):
     import logging
@@ -356,6 +405,31 @@ def test_a_program_s_lines_are_passed_on_and_may_end_it(capfd):
     assert status == -signal.SIGTERM
     assert text.startswith("line 0\nline 1\nline 2\nline 3\n")
     assert capfd.readouterr().out.startswith("line 0\nline 1\n")
+
+
+def test_a_program_may_be_interrupted_to_write_down_what_it_has(monkeypatch):
+    words = "import time\ntry:\n    print('ready', flush=True); time.sleep(999)\nfinally: print('written')"
+    timers = []
+
+    class Timer:
+        """Its time comes when the program is ready, however long that takes."""
+
+        def __init__(self, seconds, action, arguments):
+            self.seconds, self.fire, self.cancelled = seconds, lambda: action(*arguments), False
+            timers.append(self)
+
+        def start(self):
+            pass
+
+        def cancel(self):
+            self.cancelled = True
+
+    monkeypatch.setattr(tools.threading, "Timer", Timer)
+    command = [sys.executable, "-c", words]
+    status, text = tools.run(command, interrupt_after=7.0, on_line=lambda line: line == "ready\n" and timers[0].fire())
+    assert status == -signal.SIGINT
+    assert text.startswith("ready\nwritten\n")
+    assert (timers[0].seconds, timers[0].cancelled) == (7.0, True)
 
 
 def test_rows_of_a_table_are_kept_when_it_breaks_off(seen, monkeypatch):
@@ -588,11 +662,11 @@ def test_races_that_are_meant_are_told_from_others():
 @pytest.fixture
 def sanitized(monkeypatch):
     """compute-sanitizer is there, and prints what it is given; yields the commands and their text."""
-    asked, said = [], {"status": 0, "text": ""}
+    asked, said = [], {"status": 0, "text": "", "lines": ["RAN onepfrac canvases\n", "printed\n"]}
 
     def run(command, *, on_line, **variables):
         asked.append((command, variables))
-        for line in ("RAN onepfrac canvases\n", "printed\n"):
+        for line in said["lines"]:
             on_line(line)
         return said["status"], said["text"]
 
@@ -613,6 +687,23 @@ def test_memory_is_checked_without_the_noise_of_torch_s_start(sanitized):
     said |= {"status": 9, "text": "noise\n========= Invalid __global__ write of size 1 bytes\n"}
     with pytest.raises(AssertionError, match=r"(?s)exit 9.*Invalid __global__ write"):
         sanitizer.memcheck(Seen())
+
+
+@pytest.mark.parametrize("check", [sanitizer.memcheck, sanitizer.racecheck])
+def test_a_tool_that_has_seen_nothing_run_has_checked_nothing(sanitized, check):
+    _, said = sanitized
+    said["lines"] = ["printed\n", "LEFT visualatom\n"]
+    with pytest.raises(AssertionError, match="exit 0, 0 parts have run"):
+        check(Seen())
+
+
+def test_the_first_recipe_is_checked_however_little_time_is_left(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["", "cpu", "-1"])
+    with rehearsal.stand_ins():
+        exec(compile(sanitizer.SMALL_BATCHES, "checked", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "RAN onepfrac canvases", "RAN onepfrac batches", "LEFT visualatom", "LEFT fractaldb",
+    ]  # fmt: skip
 
 
 def test_known_races_pass_and_others_do_not(sanitized):
@@ -638,7 +729,12 @@ def test_the_tests_marked_gpu_are_found_and_run_beside_each_other(tmp_path):
     file, name = gpu_tests.SLOW.split("::")
     assert f"def {name.split('[')[0]}(" in (ROOT / file).read_text()
     assert gpu_tests.SLOW in words
-    assert gpu_tests.SLOW not in gpu_tests.command(None, several=False, all_of_them=True)
+    assert "worksteal" in words
+    left_out = words[words.index("-k") + 1]
+    assert f"def {left_out.split()[1].lstrip('(')}(" in (ROOT / "tests/test_global_state.py").read_text()
+    whole = gpu_tests.command(None, several=False, all_of_them=True)
+    assert gpu_tests.SLOW not in whole
+    assert "-k" not in whole
 
 
 def test_outcomes_of_tests_are_counted_as_they_come_and_failures_named(seen, monkeypatch):
@@ -647,7 +743,7 @@ def test_outcomes_of_tests_are_counted_as_they_come_and_failures_named(seen, mon
     <testcase classname="tests.test_b" name="test_z"><error message="no GPU">long</error></testcase>
     </testsuite></testsuites>"""
 
-    def run(command, *, on_line, **variables):
+    def run(command, *, on_line, interrupt_after, **variables):
         on_line("tests/test_a.py::test_x PASSED [ 3%]\n")
         on_line("[gw1] [ 3%] FAILED tests/test_a.py::test_y[3]\n")
         on_line("=== short test summary info ===\n")
@@ -663,6 +759,88 @@ def test_outcomes_of_tests_are_counted_as_they_come_and_failures_named(seen, mon
         {"test": "tests.test_a::test_y[3]", "failure": "pixel 7 differs"},
         {"test": "tests.test_b::test_z", "error": "no GPU"},
     ]
+
+
+def test_tests_are_interrupted_before_the_limit_so_that_their_report_is_written(seen, monkeypatch):
+    """What has failed is in the rows; where nothing has, the step has not passed either."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    here = Seen(seen.file, "step", size="short", seconds=130.0)
+    asked = []
+
+    def run(command, *, on_line, interrupt_after, **variables):
+        asked.append(interrupt_after)
+        on_line("tests/test_a.py::test_x PASSED [ 3%]\n")
+        return gpu_tests.INTERRUPTED, "KeyboardInterrupt"
+
+    monkeypatch.setattr(gpu_tests, "run", run)
+    with pytest.raises(CutError, match=r"15 s before its limit, after \{'passed': 1\}"):
+        gpu_tests.gpu_tests(here)
+    assert asked == [115.0]
+    xml = '<testsuite><testcase classname="a" name="b"><failure message="pixel 7 differs"/></testcase></testsuite>'
+    seen.file.with_name("tests.xml").write_text(xml)
+    with pytest.raises(AssertionError, match="exit 2"):
+        gpu_tests.gpu_tests(here)
+    assert here.rows == [{"test": "a::b", "failure": "pixel 7 differs"}]
+
+
+def test_an_interrupted_pytest_writes_its_report(tmp_path):
+    """In several processes, one of which is in the middle of a test."""
+    (tmp_path / "test_a.py").write_text(
+        "import time\ndef test_bad(): assert 7 == 8\ndef test_long(): time.sleep(999)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+        "--junitxml",
+        str(tmp_path / "tests.xml"),
+    ]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["-n", "2", "--dist", "worksteal"]
+    ended = []
+    with subprocess.Popen([*command, "test_a.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if "FAILED" in line and not ended:
+                ended.append(line)
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == gpu_tests.INTERRUPTED
+    assert gpu_tests.failures(tmp_path / "tests.xml") == [{"test": "test_a::test_bad", "failure": "assert 7 == 8"}]
+
+
+def test_the_profiler_s_own_work_is_no_kernel(monkeypatch):
+    cpu = torch.autograd.DeviceType.CPU
+    names = {"move": 70.0, "Activity Buffer Request": 900.0, "resample": 30.0}
+    events = [
+        SimpleNamespace(name=name, device_type=cpu, time_range=SimpleNamespace(elapsed_us=lambda us=us: us))
+        for name, us in names.items()
+    ]
+    profile = contextlib.nullcontext(SimpleNamespace(events=lambda: events))
+    monkeypatch.setattr(torch.profiler, "profile", lambda **keywords: profile)
+    with rehearsal.stand_ins():
+        assert kernels.profiled(lambda: None, "cpu") == {"move": (70.0, 1), "resample": (30.0, 1)}
+
+
+def test_clocks_are_read_while_the_chip_copies(monkeypatch):
+    copied, asked = threading.Event(), threading.Event()
+    copy = torch.Tensor.copy_
+
+    def seen_copy(tensor, *given):
+        if asked.is_set():
+            copied.set()
+        return copy(tensor, *given)
+
+    def clocks():
+        asked.set()
+        return copied.wait(60)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", seen_copy)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(kernels, "clocks", clocks)
+    with rehearsal.stand_ins():
+        assert kernels.copies(1 << 10)["nvidia_smi"] is True
 
 
 def test_losses_are_read_as_the_example_prints_them(seen, monkeypatch):

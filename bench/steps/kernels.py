@@ -14,7 +14,13 @@ from steps.seen import Seen
 
 QUERY = "name,clocks.sm,clocks.max.sm,clocks.mem,power.draw,temperature.gpu"
 # what the profiler lists on the device beside kernels: its own work, and no part of a batch
-OVERHEAD = ("Activity Buffer Request", "Buffer Flush", "Command Buffer Full", "Instrumentation", "Lazy Function Loading")
+OVERHEAD = (
+    "Activity Buffer Request",
+    "Buffer Flush",
+    "Command Buffer Full",
+    "Instrumentation",
+    "Lazy Function Loading",
+)
 CASES = (("crop", False), ("deit", False), ("crop", True))  # policy; fresh: everything is drawn, nothing kept
 
 
