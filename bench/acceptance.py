@@ -6,8 +6,8 @@
 
 `--seconds N` sets another budget, `--only STEP ...` takes some of the steps. Each step runs in a process of its own and
 gets its share of what is left of the budget; then it is ended, with all that it started. FOLDER receives a JSON file of
-the command's name, which is replaced whenever a row has been measured, and a log of all that the steps print. A run that is
-killed has lost nothing that it had measured. `--rehearse` runs the steps on a CPU, with little of everything.
+the command's name, which is replaced whenever a row has been measured, and a log of all that the steps print. A run
+that is killed has lost nothing that it had measured. `--rehearse` runs the steps on a CPU, with little of everything.
 """
 
 import argparse
@@ -44,7 +44,8 @@ class Part(NamedTuple):
     size: str
 
 
-# In the order of what they teach, behind what compiles the kernels for all. The shares of a plan and END are its budget; what a step leaves goes to those behind.
+# In the order of what they teach, behind what compiles the kernels for all. The shares of a plan and END are its
+# budget; what a step leaves goes to those behind.
 PLANS: dict[str, tuple[Part, ...]] = {
     "first": (
         Part("start", 75, "short"), Part("doctor", 50, "short"), Part("kernels", 40, "short"),

@@ -29,7 +29,19 @@ import groups
 import steps
 from acceptance import Part
 from steps import (
-    consumers, equality, goals, gpu_tests, kernels, ncu, rates, rehearsal, report, sanitizer, soak, tools, train,
+    consumers,
+    equality,
+    goals,
+    gpu_tests,
+    kernels,
+    ncu,
+    rates,
+    rehearsal,
+    report,
+    sanitizer,
+    soak,
+    tools,
+    train,
 )  # fmt: skip
 from steps.seen import CutError, NotInstalledError, Seen, read, write
 
