@@ -812,12 +812,13 @@ def test_an_interrupted_pytest_writes_its_report(tmp_path):
     ]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", "2", "--dist", "worksteal"]
-    ended = []
-    with subprocess.Popen([*command, "test_a.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if "FAILED" in line and not ended:
-                ended.append(line)
-                process.send_signal(signal.SIGINT)
+    said = b""
+    with subprocess.Popen([*command, "test_a.py"], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        while b"FAILED" not in said:  # no whole line: its end comes with the next one
+            said += (read_now := os.read(process.stdout.fileno(), 4096))
+            assert read_now, said
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
     assert process.returncode == gpu_tests.INTERRUPTED
     assert gpu_tests.failures(tmp_path / "tests.xml") == [{"test": "test_a::test_bad", "failure": "assert 7 == 8"}]
 
