@@ -795,28 +795,34 @@ def test_tests_are_interrupted_before_the_limit_so_that_their_report_is_written(
     assert here.rows == [{"test": "a::b", "failure": "pixel 7 differs"}]
 
 
+INTERRUPTED = """
+import pathlib, time
+
+def test_bad():
+    assert 7 == 8
+
+def test_next():
+    while not pathlib.Path("heard").exists():
+        time.sleep(0.01)
+
+def test_long():
+    time.sleep(999)
+"""
+
+
 def test_an_interrupted_pytest_writes_its_report(tmp_path):
     """In several processes, one of which is in the middle of a test."""
-    (tmp_path / "test_a.py").write_text(
-        "import time\ndef test_bad(): assert 7 == 8\ndef test_long(): time.sleep(999)\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        "--junitxml",
-        str(tmp_path / "tests.xml"),
-    ]
+    (tmp_path / "test_a.py").write_text(INTERRUPTED)
+    words = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={tmp_path / 'tests.xml'}"]
     if importlib.util.find_spec("xdist") is not None:
-        command += ["-n", "2", "--dist", "worksteal"]
-    said = b""
-    with subprocess.Popen([*command, "test_a.py"], cwd=tmp_path, stdout=subprocess.PIPE) as process:
-        while b"FAILED" not in said:  # no whole line: its end comes with the next one
-            said += (read_now := os.read(process.stdout.fileno(), 4096))
-            assert read_now, said
+        words += ["-n", "2", "--dist", "worksteal"]
+    with subprocess.Popen([*words, "test_a.py"], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        for outcome in (b"FAILED", b"PASSED"):  # what comes later is heard later, so the failure is noted by then
+            said = b""
+            while outcome not in said:  # no whole line: its end comes with the next one
+                said += (more := os.read(process.stdout.fileno(), 4096))
+                assert more, said
+            (tmp_path / "heard").touch()
         process.send_signal(signal.SIGINT)
         process.stdout.read()
     assert process.returncode == gpu_tests.INTERRUPTED
