@@ -320,7 +320,7 @@ def test_a_command_whose_pipe_breaks_is_silent(unbuffered, recipe_file, tmp_path
     done = subprocess.run(
         [sys.executable, "-m", "gpurender", "preview", recipe_file, "-o", str(tmp_path / "a.png"), "--rows", "1"],
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=end, stderr=subprocess.PIPE, text=True,
-        timeout=120, check=False,
+        timeout=300, check=False,
     )  # fmt: skip
     os.close(end)
     assert (done.returncode, said(done.stderr)) == (-signal.SIGPIPE, "")

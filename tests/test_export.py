@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -35,9 +34,14 @@ def unfinished(folder):
     return [path for path in Path(folder).rglob("*") if path.name.startswith((files.TEMPORARY, lock.LOCK))]
 
 
-def umask():
-    """The umask of this process, which is not touched."""
-    return int(re.search(r"^Umask:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)[1], 8)
+def usual_mode(folder):
+    """The mode that a new file of this process gets."""
+    path = folder / "usual"
+    path.touch()
+    try:
+        return path.stat().st_mode
+    finally:
+        path.unlink()
 
 
 # ----------------------------------------------------------------------------------------------------- one at a time
@@ -300,7 +304,7 @@ def test_files_have_the_umask_s_mode(tmp_path):
     export.export(TINY, out, limit=2)
     made = [*pictures(out), out / export.MANIFEST]
     assert len(made) == 3
-    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o666 & ~umask()}
+    assert {path.stat().st_mode for path in made} == {usual_mode(tmp_path)}
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def other_process(method, feed):
     process = context.Process(target=first_batches, args=(feed, queue))
 
     def batches():
-        found = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in queue.get(timeout=120)]
+        found = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in queue.get(timeout=300)]
         process.join(60)
         assert process.exitcode == 0
         return found
@@ -244,7 +244,7 @@ def test_del_frees_at_once(ahead):
     assert not [t for t in threading.enumerate() if t.name.startswith("gpurender-ahead")]
 
 
-def printed(code, root, timeout=120):
+def printed(code, root, timeout=300):
     """What a script prints that ends well, on standard output and error; there, without what the first kernels say."""
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(

@@ -49,7 +49,10 @@ def powerless():
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(65534)
+    try:
+        os.seteuid(65534)
+    except OSError:  # root of a user namespace that has no other
+        pytest.skip("there is no other user here")
     try:
         yield
     finally:
