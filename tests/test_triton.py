@@ -21,10 +21,10 @@ from gpurender.randomness import Stream, words
 pytest.importorskip("triton")
 pytest.importorskip("timm", reason="needs timm, whose functions the kernels are compared with")
 pytest.importorskip("torchvision", reason="needs torchvision, whose functions the kernels are compared with")
-import triton  # noqa: E402
-import triton_finish  # noqa: E402
-from triton_checks import CHECKS  # noqa: E402
-from triton_paths import CPU, gpu_path  # noqa: E402
+import triton
+import triton_finish
+from triton_checks import CHECKS
+from triton_paths import CPU, gpu_path
 
 ARCHITECTURES = (80, 90, 100)
 NAMES = [check.__name__ for check in CHECKS]
