@@ -82,8 +82,10 @@ def test_a_folder_of_a_process_goes_with_its_maker_alone(tmp_path):
     place.mkdir()
     maker = os.getpid()
     if (child := os.fork()) == 0:
-        triton_cache._remove(place, maker)
-        os._exit(0)
+        try:
+            triton_cache._remove(place, maker)
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     assert place.is_dir()
     triton_cache._remove(place, maker)
