@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CACHE = "GPURENDER_TESTS_CACHE"  # names a folder for what tests compile, on a GPU as well, and search for
+CACHE = "GPURENDER_TESTS_CACHE"  # names a folder for what tests compile, on a GPU as well
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,17 +48,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
     """A cache directory for the session, subprocesses included: no test reads or leaves anything in the user's.
 
-    With ``$GPURENDER_TESTS_CACHE`` it is that one, which outlives the session.
+    With ``$GPURENDER_TESTS_CACHE`` compiled kernels, of the GPU as well, lie there and outlive the session; results of
+    searches never do, as some tests replace the search.
 
     That some test is the first to compile a kernel is nothing to say, in logs that tests look at.
     """
-    from gpurender import compiling
+    from gpurender import compiling, kernel_cache
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("GPURENDER_CACHE_DIR", raising=False)
         if CACHE in os.environ:
-            patch.setenv("GPURENDER_CACHE_DIR", os.path.abspath(os.environ[CACHE]))
+            place = kernel_cache.folder()
+            lasting = Path(os.environ[CACHE]).absolute() / place.name
+            lasting.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(lasting)
         patch.setattr(compiling, "announce", lambda place: None)
         yield
 

@@ -370,7 +370,6 @@ def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
     pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.delenv("GPURENDER_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("gpurender.cuda.compiled", lambda operation, architecture: operation.encode())
     assert cli.main(["doctor", "--warm", "sm_80", "sm_90"]) == 0

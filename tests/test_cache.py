@@ -13,7 +13,6 @@ from gpurender.families import fractaldb
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.delenv("GPURENDER_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "gpurender"
 
