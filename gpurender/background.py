@@ -8,8 +8,10 @@ system gives no thread, the consumer draws, and the next batch asks for one agai
 
 import atexit
 import concurrent.futures
+import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +19,8 @@ from typing import NamedTuple
 from gpurender import threads
 from gpurender.ahead import BatchTimeoutError
 from gpurender.batches import Batch
+
+LOOK = 0.5  # seconds: how late Ctrl-C ends a wait if the system gave the signal to a thread that draws
 
 
 class Ready(NamedTuple):
@@ -57,8 +61,10 @@ class Background:
         if ready.drawn is not None:
             over = threading.Event()
             ready.drawn.add_done_callback(lambda _: over.set())
-            if not over.wait(timeout or None):  # a KeyboardInterrupt ends it at once
-                raise BatchTimeoutError(timeout)
+            end = time.monotonic() + (timeout or math.inf)
+            while not over.wait(min(LOOK, end - time.monotonic())):  # a KeyboardInterrupt ends it
+                if time.monotonic() >= end:
+                    raise BatchTimeoutError(timeout)
             if not (ready.drawn.cancelled() or isinstance(ready.drawn.exception(), threads.StoppedError)):
                 return ready.drawn.result()
         return ready.draw()

@@ -8,18 +8,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+CACHE = "GPURENDER_TESTS_CACHE"  # names a folder for what tests compile, on a GPU as well
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled kernels in a folder that all processes of a run share: compiling all of them takes a minute.
 
-    It is pytest's own folder, so that the next run has them, too; without that one (``-p no:cacheprovider``, a tree
-    that cannot be written) it is a temporary one. Their names are hashes of all that they are made of.
+    It is ``$GPURENDER_TESTS_CACHE``, by default pytest's own folder, so that the next run has them, too; without that
+    one (``-p no:cacheprovider``, a tree that cannot be written) it is a temporary one. Their names are hashes of all
+    that they are made of.
     """
     if hasattr(config, "workerinput"):  # a process of pytest-xdist, which has the environment of the first
         return
     try:
-        shared = config.cache.mkdir("kernels")
+        shared = Path(os.environ[CACHE]).absolute() if CACHE in os.environ else config.cache.mkdir("kernels")
+        shared.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=shared).close()  # it may be there, and another user's
     except (AttributeError, OSError):
         shared = Path(tempfile.mkdtemp(prefix="gpurender-tests-"))
         config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
@@ -44,13 +48,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
     """A cache directory for the session, subprocesses included: no test reads or leaves anything in the user's.
 
+    With ``$GPURENDER_TESTS_CACHE`` compiled kernels, of the GPU as well, lie there and outlive the session; results of
+    searches never do, as some tests replace the search.
+
     That some test is the first to compile a kernel is nothing to say, in logs that tests look at.
     """
-    from gpurender import compiling
+    from gpurender import compiling, kernel_cache
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("GPURENDER_CACHE_DIR", raising=False)
+        if CACHE in os.environ:
+            place = kernel_cache.folder()
+            lasting = Path(os.environ[CACHE]).absolute() / place.name
+            lasting.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(lasting)
         patch.setattr(compiling, "announce", lambda place: None)
         yield
 

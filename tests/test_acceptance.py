@@ -22,7 +22,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path.insert(0, str(ROOT / "bench"))  # until its modules are imported
 
 import acceptance
 import groups
@@ -47,6 +47,8 @@ from steps.seen import CutError, NotInstalledError, Seen, read, write
 
 import gpurender as gr
 from gpurender import bench
+
+sys.path.remove(str(ROOT / "bench"))
 
 HEAD = f"""
 import os, signal, subprocess, sys, time

@@ -86,6 +86,7 @@ def test_batches_to_measure_are_all_of_an_epoch_then_of_the_next():
 
 
 def test_training_steps_are_measured_beside_one_kept_batch():
+    pytest.importorskip("timm")
     result = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, model="test_resnet")
     assert [row["stage"] for row in result["rows"]] == ["raster", "augment", "loader", "train"]
     row = result["rows"][-1]
@@ -191,6 +192,7 @@ def test_pairs_take_out_what_changes_both():
     ],
 )
 def test_an_overhead_within_noise_is_called_so(monkeypatch, times, noise):
+    pytest.importorskip("timm")
     monkeypatch.setattr(
         training, "step_times", lambda trainer, feeds, device, seconds: {"cached": [10.0] * 7, "loader": times}
     )

@@ -87,6 +87,20 @@ def test_wrong_input_exits_2_with_one_line(arguments, tmp_path, monkeypatch, cap
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_program_that_leaves_with_a_text_says_it_in_one_line(root):
+    code = """
+import sys
+from gpurender import cli
+def leaves(words):
+    raise SystemExit("not\\nthis way")
+cli._run = leaves
+sys.exit(cli._program())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "gpurender: error: not this way\n")
+
+
 def test_doctor_reports_and_tries(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -320,7 +334,7 @@ def test_a_command_whose_pipe_breaks_is_silent(unbuffered, recipe_file, tmp_path
     done = subprocess.run(
         [sys.executable, "-m", "gpurender", "preview", recipe_file, "-o", str(tmp_path / "a.png"), "--rows", "1"],
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=end, stderr=subprocess.PIPE, text=True,
-        timeout=120, check=False,
+        timeout=300, check=False,
     )  # fmt: skip
     os.close(end)
     assert (done.returncode, said(done.stderr)) == (-signal.SIGPIPE, "")

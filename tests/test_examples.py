@@ -53,7 +53,7 @@ def losses(text):
 
 def finished(process):
     """Its loss lines, step to loss."""
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return losses(output)
 
@@ -131,7 +131,7 @@ def test_slurm_goes_on_with_another_number_of_processes(root, command, tmp_path)
         }  # fmt: skip
         run = subprocess.run(
             [root / "examples/slurm.sh", *options, "--steps", steps], cwd=root, env=environment, capture_output=True,
-            text=True, timeout=180, check=False,
+            text=True, timeout=300, check=False,
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
         done |= losses(run.stdout)
@@ -207,7 +207,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_training(pretrai
 def test_quickstart(root, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(root)}
     words = [sys.executable, str(root / "examples/quickstart.py")]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "torch.float32 [64, 3, 224, 224]" in done.stdout
     assert Image.open(tmp_path / "quickstart.png").size[0] > 500

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from PIL import Image
 from said import said
 
 import gpurender as gr
-from gpurender import cli, export, files, lock
+from gpurender import cli, export, files, lock, renderer
 from gpurender.labels import class_counts
 
 TINY = gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6])  # 24 images
@@ -35,9 +34,14 @@ def unfinished(folder):
     return [path for path in Path(folder).rglob("*") if path.name.startswith((files.TEMPORARY, lock.LOCK))]
 
 
-def umask():
-    """The umask of this process, which is not touched."""
-    return int(re.search(r"^Umask:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)[1], 8)
+def usual_mode(folder):
+    """The mode that a new file of this process gets."""
+    path = folder / "usual"
+    path.touch()
+    try:
+        return path.stat().st_mode
+    finally:
+        path.unlink()
 
 
 # ----------------------------------------------------------------------------------------------------- one at a time
@@ -156,9 +160,11 @@ with alone({str(out)!r}, ""):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_without_locks_only_old_leftovers_are_cleared(tmp_path, monkeypatch, number):
+def test_without_locks_only_old_leftovers_are_cleared(tmp_path, monkeypatch, number, caplog):
+    """And it is said that two exports may meet."""
     out = tmp_path / "out"
     export.export(TINY, out, limit=1)
+    assert "no locks" not in caplog.text
 
     def refuse(*_):
         raise OSError(number, os.strerror(number))
@@ -169,6 +175,8 @@ def test_without_locks_only_old_leftovers_are_cleared(tmp_path, monkeypatch, num
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 2 * 86_400,) * 2)
     assert export.export(TINY, out) == (23, 1)
+    (record,) = [record for record in caplog.records if "no locks" in record.message]
+    assert (record.levelname, str(out) in record.message) == ("WARNING", True)
     assert young.exists()
     assert not old.exists()
 
@@ -208,6 +216,41 @@ def test_a_full_disk_names_the_file_and_how_far(tmp_path, monkeypatch, capsys):
     with pytest.raises(OSError, match="No space left") as caught:
         export.export(TINY, out)
     assert caught.value.__notes__[0].startswith("20 of 24 images are there")
+
+
+def test_the_same_command_on_a_disk_that_is_still_full_says_how_far(tmp_path, monkeypatch, capsys):
+    """Then it is the trial before the work that finds it out."""
+    out, recipe = tmp_path / "out", tmp_path / "r.json"
+    recipe.write_text(TINY.to_json())
+    export.export(TINY, out, limit=10)
+
+    def full(name, mode):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "open", full, raising=False)
+    assert cli.main(["export", str(recipe), str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"'{out}/0000\d/0000\d_000\d\.png': No space left on device; 10 of 24 images are there; ", line)
+    assert unfinished(out) == []
+
+
+def test_labels_are_looked_up_some_thousands_at_a_time(tmp_path, monkeypatch):
+    """A matrix of label noise has a row for every label that is looked up at once."""
+    noise = [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5]]
+    recipe = gr.FractalDB(
+        categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6], label_noise=noise
+    )
+    asked, labelled = [], gr.Renderer.labelled
+
+    def counted(self, samples, *rest):
+        asked.append(len(samples))
+        return labelled(self, samples, *rest)
+
+    monkeypatch.setattr(gr.Renderer, "labelled", counted)
+    monkeypatch.setattr(renderer, "LABELS", 5)
+    monkeypatch.setattr(export, "BATCH", 4)
+    assert export.export(recipe, tmp_path / "out") == (24, 0)
+    assert sorted(asked, reverse=True)[:5] == [5, 5, 5, 5, 4]
 
 
 def test_ctrl_c_says_how_far(tmp_path, monkeypatch, capsys):
@@ -300,7 +343,7 @@ def test_files_have_the_umask_s_mode(tmp_path):
     export.export(TINY, out, limit=2)
     made = [*pictures(out), out / export.MANIFEST]
     assert len(made) == 3
-    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o666 & ~umask()}
+    assert {path.stat().st_mode for path in made} == {usual_mode(tmp_path)}
 
 
 @pytest.mark.parametrize(

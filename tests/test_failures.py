@@ -92,7 +92,7 @@ def test_an_error_in_one_image_stops_the_others():
 # ------------------------------------------------------------------------------------------------------------- Ctrl-C
 
 INTERRUPTED = """
-import signal, sys, torch
+import atexit, signal, sys, threading, time, torch
 import gpurender as gr
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever this process inherits (nohup ignores it)
 torch.set_num_threads(int(sys.argv[1]))
@@ -100,31 +100,69 @@ base = [[.5, 0, 0, .5, 0, 0], [.5, 0, 0, .5, .5, .5]]
 recipe = gr.OnePFrac(classes=4000, image_size=256, points=1_000_000, base=base, fill_rate=0.0)
 feed = gr.DataLoader(recipe, batch_size=4000, image_size=32, prefetch_factor=int(sys.argv[2]))
 next(iter(gr.DataLoader(recipe, batch_size=1, image_size=32)))  # compiled
-batches = iter(feed)
-print("drawing", flush=True)
-next(batches)
+from gpurender.kernels.chaos_game import cpu
+lines, drawn, draw = iter(["in the batch"]), [], cpu.draw_cover
+
+def counted(*arguments):
+    for line in lines:
+        print(line, flush=True)
+        if sys.argv[3] == "thread":
+            while sys._current_frames()[threading.main_thread().ident].f_code.co_name != "wait":
+                time.sleep(0.01)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    draw(*arguments)
+    drawn.append(1)
+
+cpu.draw_cover = counted
+atexit.register(lambda: print(len(drawn)))  # after all threads have ended
+next(iter(feed))
 """
 
 
-@pytest.mark.parametrize(("cores", "ahead"), [(2, 0), (1, 0), (2, 3)])
-def test_ctrl_c_returns_at_once(root, cores, ahead):
-    """A batch of 4,000 images takes half a minute; the interrupt comes in its first second."""
+@pytest.mark.parametrize(
+    ("cores", "ahead", "to"), [(2, 0, "process"), (1, 0, "process"), (2, 3, "process"), (2, 3, "thread")]
+)
+def test_ctrl_c_returns_at_once(root, cores, ahead, to):
+    """Of a batch of 4,000 images no more are drawn than those of the ranges that have begun.
+
+    The system may give the signal to any thread, and wakes no other; Python handles it when the main thread wakes.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(cores), str(ahead)], env={**os.environ, "PYTHONPATH": str(root)},
+        [sys.executable, "-c", INTERRUPTED, str(cores), str(ahead), to], env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        assert process.stdout.readline() == "drawing\n"
-        time.sleep(0.7)
-        process.send_signal(signal.SIGINT)
-        begin = time.monotonic()
-        _, errors = process.communicate(timeout=60)
-        took = time.monotonic() - begin
+        assert process.stdout.readline() == "in the batch\n"
+        if to == "process":
+            process.send_signal(signal.SIGINT)
+        drawn, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert "KeyboardInterrupt" in errors
     assert process.returncode != 0
-    assert took < 8, f"{took:.1f} s"  # the chunks under way, and the interpreter's end
+    assert int(drawn) < 1000
+
+
+def test_ctrl_c_while_a_thread_starts_leaves_none_at_work(monkeypatch):
+    """The interrupt comes when the thread runs and its start has not returned."""
+    start, started, working = threading.Thread.start, [], threading.Event()
+
+    def interrupted(thread):
+        start(thread)
+        started.append(thread)
+        assert working.wait(60)
+        raise KeyboardInterrupt
+
+    def work(begin, end):
+        working.set()
+        time.sleep(0.2)  # longer than an interrupt takes to come out, if nobody waits for this
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        threads.parallel_ranges(1000, work)
+    (thread,) = started
+    assert not thread.is_alive()
 
 
 # --------------------------------------------------------------------------------------------------- forks and spawns
@@ -142,7 +180,7 @@ def other_process(method, feed):
     process = context.Process(target=first_batches, args=(feed, queue))
 
     def batches():
-        found = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in queue.get(timeout=120)]
+        found = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in queue.get(timeout=300)]
         process.join(60)
         assert process.exitcode == 0
         return found
@@ -210,20 +248,26 @@ def test_threads_may_share_a_loader(ahead):
     assert all(same(batches, wanted) for batches in found)
 
 
+def own_threads():
+    """The threads of the package; those of an earlier test may still be about to end."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("gpurender")}
+
+
 @pytest.mark.parametrize("ahead", [None, 3])
 def test_abandoned_iterators_leave_nothing(ahead):
+    before = own_threads()
     feed = loader(prefetch_factor=ahead)
     for _ in range(200):
         next(iter(feed))
     feed.set_epoch(1), feed.set_epoch(0)
     assert same(feed, loader())
-    threads_now = [thread for thread in threading.enumerate() if thread.name.startswith("gpurender")]
-    assert len(threads_now) <= 1 + (ahead is not None)
+    assert len([thread for thread in own_threads() - before if thread.is_alive()]) <= 1 + (ahead is not None)
 
 
 @pytest.mark.parametrize("ahead", [None, 2])
 def test_del_frees_at_once(ahead):
     """No cycle keeps a loader, its renderer or its batches: memory is free without the garbage collector."""
+    before = own_threads()
     feed = loader(prefetch_factor=ahead)
     batches = iter(feed)
     batch = next(batches)
@@ -233,18 +277,18 @@ def test_del_frees_at_once(ahead):
     gc.disable()
     try:
         del feed, batches, batch
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while any(ref() is not None for ref in watched) and time.monotonic() < end:
             time.sleep(0.01)  # the thread lets go of the batch that it was drawing
         assert [ref() for ref in watched] == [None] * len(watched)
     finally:
         gc.enable()
-    while any(t.name.startswith("gpurender-ahead") for t in threading.enumerate()) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not [t for t in threading.enumerate() if t.name.startswith("gpurender-ahead")]
+    for thread in own_threads() - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
-def printed(code, root, timeout=120):
+def printed(code, root, timeout=300):
     """What a script prints that ends well, on standard output and error; there, without what the first kernels say."""
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(
@@ -382,8 +426,9 @@ def test_a_thread_that_the_system_refuses_is_done_without():
     wanted = list(loader())
     before = threading.stack_size(1 << 45)
     try:
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            threading.Thread(target=print).start()
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=int).start()
+            pytest.skip("this system promises memory that it does not have")
         found = list(loader(prefetch_factor=2))
     finally:
         threading.stack_size(before)

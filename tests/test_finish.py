@@ -6,11 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from optional import optional
 
 from gpurender import quantiles
 from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, cpu, finish
 from gpurender.randomness import Stream, words
+
+stats = optional("scipy.stats")
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 FORMATS = (torch.contiguous_format, torch.channels_last)

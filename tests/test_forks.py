@@ -18,13 +18,14 @@ def run(code, root, *arguments, **more):
     environment = {**os.environ, "PYTHONPATH": path, **more}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        env=environment, capture_output=True, text=True, timeout=240, check=False,
+        env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-# A thread stays for a second in the middle of an import and of a compilation. The process is forked in that second.
+# A thread stops in the middle of an import or of a compilation until a fork has been asked for, and then stays for as
+# long as a fork would need that does not wait for it: a child that was made before it goes on has what it held.
 FORK = """
     import os, signal, sys, threading, time
 
@@ -38,12 +39,20 @@ FORK = """
     where, who = sys.argv[1:]
     if where == "import after Numba":
         import numba.core.event
+    place = "compile" if where == "compile" else "import"
     begun = {"import": threading.Event(), "compile": threading.Event()}
+    asked, forked = threading.Event(), threading.Event()
+    os.register_at_fork(before=asked.set, after_in_parent=forked.set)  # hooks from before run last to first: at once
 
-    def stay(place):
-        if threading.current_thread() is not threading.main_thread() and not begun[place].is_set():
-            begun[place].set()
-            time.sleep(1)
+    def stay(here):
+        if threading.current_thread() is threading.main_thread() or begun[here].is_set():
+            return
+        begun[here].set()
+        if here == place:
+            assert asked.wait(200)
+            in_time.append(forked.wait(1))
+
+    in_time = []
 
     def listen():
         from numba.core import event
@@ -86,14 +95,14 @@ FORK = """
         thread = threading.Thread(target=ask)
     torch.set_num_threads(2)
     thread.start()
-    assert begun["compile" if where == "compile" else "import"].wait(60)
+    assert begun[place].wait(200)
     child = os.fork()
     if not child:
-        signal.alarm(100)  # a child that hangs is ended, and has failed
+        signal.alarm(200)  # a child that hangs is ended, and has failed
         found = []
         other = threading.Thread(target=draw, args=(found,))  # not the thread that forked
         other.start()
-        other.join(90)
+        other.join(150)
         draw(found)
         print(found[0].tolist(), flush=True)
         os._exit(0 if len(found) == 2 and np.array_equal(*found) else 1)
@@ -101,6 +110,7 @@ FORK = """
     thread.join(200)
     assert not thread.is_alive()
     assert begun["compile"].is_set()
+    assert in_time == [False], "the fork did not wait"
     print(drawn[-1].tolist())
 """
 

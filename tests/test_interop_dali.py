@@ -249,7 +249,7 @@ def test_worker_processes_draw_the_same(root, tmp_path):
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=300)
     finally:
         if process.poll() is None:  # the workers hang, too
             os.killpg(process.pid, signal.SIGKILL)

@@ -470,7 +470,7 @@ def test_ranks_of_torchrun_see_what_one_process_sees(record, script, file, root,
     words += ["-m", "gpurender.interop.timm", script, "--dataset", f"gpurender/{file}", "--batch-size", "3"]
     words += ["--output", tmp_path / "ranks"]
     result = subprocess.run(
-        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert result.returncode == 0, result.stderr
     ranks = [json.loads((tmp_path / f"ranks.{rank}").read_text()) for rank in range(2)]

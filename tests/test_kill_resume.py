@@ -160,11 +160,12 @@ import gpurender as gr
 from tqdm import tqdm
 
 tqdm(total=1, disable=True)  # as a training script's: the first bar makes tqdm's lock
+held, holds = os.pipe()
 if (child := os.fork()) == 0:
     tqdm.get_lock().acquire()
-    print("held", flush=True)
-    time.sleep(60)
-time.sleep(0.5)
+    os.write(holds, b"held")
+    time.sleep(300)
+print(os.read(held, 4).decode(), flush=True)
 os.kill(child, signal.SIGKILL)
 os.waitpid(child, 0)
 recipe = gr.OnePFrac(classes=2, instances=2, image_size=32, points=100, fill_rate=0.0)
@@ -176,7 +177,7 @@ def test_a_process_killed_in_a_progress_bar_stops_no_other():
     """tqdm's own lock is a semaphore shared by all forked processes; who dies with it stops whoever shows a bar."""
     process = subprocess.Popen([sys.executable, "-c", KILLED_IN_A_BAR], stdout=subprocess.PIPE, text=True)
     try:
-        out, _ = process.communicate(timeout=40)
+        out, _ = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         process.kill()
         pytest.fail("drawing waits for a lock that died with another process")

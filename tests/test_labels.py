@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from optional import optional
 
 import gpurender as gr
 from gpurender.labels import noise_table
+
+stats = optional("scipy.stats")
 
 ATOM = {"image_size": 32, "orbits": (1, 3), "quantization": (5, 9)}
 

@@ -3,6 +3,7 @@
 import collections
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -100,7 +101,10 @@ def toy(root, tmp_path_factory):
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(textwrap.dedent(text))
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    plain = dict.fromkeys(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"), os.devnull)  # whatever this user has set
+    subprocess.run(["git", "init", "-q"], cwd=folder, env={**os.environ, **plain}, check=True)
     return folder
 
 

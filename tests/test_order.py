@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from optional import optional
 
 from gpurender.order import MAX_LENGTH, ROUNDS, last_epoch, permuted, share, steps
 from gpurender.world import World
+
+stats = optional("scipy.stats")
 
 BIG = 2**40
 SEEDS = st.integers(0, 2**64 - 1)

@@ -5,6 +5,7 @@ nothing says which comes first, however they meet. (The polylines' threads write
 order, which their source explains; it would report that.)
 """
 
+import os
 import shutil
 import subprocess
 
@@ -113,7 +114,9 @@ def sanitized(folder, source, main, data):
     """What ThreadSanitizer says of a program that launches the kernels."""
     text, program = folder / "races.cpp", folder / "races"
     text.write_text(HEADER.read_text() + source + main)
-    done = subprocess.run(["g++", *FLAGS, str(text), "-o", str(program)], capture_output=True, text=True, check=False)
+    words = ["g++", *FLAGS, str(text), "-o", str(program)]
+    english = {**os.environ, "LC_ALL": "C"}  # for what is looked for in its messages
+    done = subprocess.run(words, env=english, capture_output=True, text=True, check=False)
     if "cannot find" in done.stderr:
         pytest.skip("needs g++'s ThreadSanitizer")
     assert done.returncode == 0, done.stderr

@@ -194,7 +194,7 @@ def gloo(size, steps, state, folder):
         )
         for rank in range(size)
     ]
-    errors = [process.communicate(timeout=180)[1] for process in processes]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
     assert not any(process.returncode for process in processes), errors
     results = [torch.load(f"{arguments[3]}.{rank}") for rank in range(size)]
     return [result["batches"] for result in results], results[0]["state"]

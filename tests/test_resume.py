@@ -199,7 +199,7 @@ def test_another_process_draws_the_batch_that_would_have_come():
     whole = run(loader(), 2)
     images, targets = whole[9][0]
     command = [sys.executable, "-c", PROCESS, tiny().to_json(), whole[8][1]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == hashlib.sha256(images.numpy().tobytes() + targets.numpy().tobytes()).hexdigest()
 

@@ -295,16 +295,13 @@ def test_the_host_runs_ahead_of_a_user_s_sampler():
         chosen = [torch.randint(len(dataset), (3000,), generator=generator).tolist() for _ in range(8)]
         keywords = {"batch_sampler": chosen, "image_size": 16}
         feed = gr.DataLoader(dataset, device="cuda", **keywords)
-        next(iter(feed))  # compiles
+        list(feed)  # compiles, and captures the graphs
         ready = [torch.zeros(size, dtype=torch.int64).pin_memory() for size in (9000, 1500) for _ in range(40)]
         del ready  # torch has pinned memory in hand: to get more might wait for the GPU
         done = torch.cuda.Event()
-        busy()
-        kept = []
-        for batch in feed:
-            kept.append(batch)
-            busy()
+        torch.cuda._sleep(2_000_000_000)  # a second: far longer than the host takes to ask for all batches
         done.record()
+        kept = list(feed)
         assert not done.query(), "the host has waited"
         slow = gr.DataLoader(dataset, device="cpu", **keywords)
         for (images, targets), (others, labels) in zip(kept, slow, strict=True):

@@ -362,6 +362,7 @@ def test_a_thread_draws_so_many_batches_and_no_more(monkeypatch):
 
 
 def test_a_batch_that_takes_too_long_is_a_timeout(monkeypatch):
+    next(iter(loader(batch_size=2)))  # kernels are compiled without a time-out
     stuck, drawn_at = threading.Event(), []
     draw = gr.DataLoader._draw
 
@@ -372,7 +373,7 @@ def test_a_batch_that_takes_too_long_is_a_timeout(monkeypatch):
         return draw(self, epoch, positions, *more)
 
     monkeypatch.setattr(gr.DataLoader, "_draw", slow)
-    feed = loader(batch_size=2, timeout=60)  # the first batch may load the kernels
+    feed = loader(batch_size=2, timeout=60)
     batches = iter(feed)
     first = next(batches)
     feed.timeout = 0.2

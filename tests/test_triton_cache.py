@@ -76,6 +76,22 @@ def test_another_takes_its_place_and_sees_what_is_there(home, monkeypatch):
     assert (home / "own/triton/KERNEL/k.json").read_text() == "{}"
 
 
+def test_a_folder_of_a_process_goes_with_its_maker_alone(tmp_path):
+    """A process that is forked, and ends as Python's do, runs what its parent registered for its end."""
+    place = tmp_path / "place"
+    place.mkdir()
+    maker = os.getpid()
+    if (child := os.fork()) == 0:
+        try:
+            triton_cache._remove(place, maker)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert place.is_dir()
+    triton_cache._remove(place, maker)
+    assert not place.exists()
+
+
 def test_without_any_place_it_is_one_of_the_process(home, root):
     """It goes when the process ends, and what it leads to stays."""
     code = """
