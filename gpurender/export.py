@@ -232,17 +232,18 @@ def _write(renderer: Renderer, missing: dict[int, Path], tally: Tally) -> None:
     if not missing:
         return
     pictures = renderer(list(missing)).permute(0, 2, 3, 1).cpu().numpy()  # [N, S, S, C] uint8
-    paths, written = list(missing.values()), list[Path]()
+    paths = list(missing.values())
 
     def save(start: int, stop: int) -> None:
         for i in range(start, stop):
             _save(pictures[i], paths[i])
-            written.append(paths[i])
 
     try:
         parallel_ranges(len(paths), save)
-    finally:
-        tally.written += len(written)
+    except BaseException:  # Ctrl-C too, which may come between a file and whatever counts it
+        tally.written += sum(map(_is_whole, paths))
+        raise
+    tally.written += len(paths)
 
 
 def _save(picture: np.ndarray, path: Path) -> None:

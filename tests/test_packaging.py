@@ -184,6 +184,7 @@ def test_readme_s_commands_follow_each_other_in_one_folder(root, fresh, tmp_path
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setenv("GPURENDER_CACHE_DIR", kept)
+    monkeypatch.setenv("HOME", str(tmp_path))  # setuptools does not build for a user without one
     pip = [binaries / "python", "-m", "pip", "--disable-pip-version-check"]
     install = [*pip, "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
     draw = (
