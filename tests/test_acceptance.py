@@ -421,7 +421,9 @@ def test_a_program_s_lines_are_passed_on_and_may_end_it(capfd):
     assert capfd.readouterr().out.startswith("line 0\nline 1\n")
 
 
-def test_a_program_may_be_interrupted_to_write_down_what_it_has(monkeypatch):
+@pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_program_may_be_interrupted_to_write_down_what_it_has(monkeypatch, inherited):
+    """Also under nohup, where this process ignores the signal."""
     words = "import time\ntry:\n    print('ready', flush=True); time.sleep(999)\nfinally: print('written')"
     timers = []
 
@@ -440,7 +442,13 @@ def test_a_program_may_be_interrupted_to_write_down_what_it_has(monkeypatch):
 
     monkeypatch.setattr(tools.threading, "Timer", Timer)
     command = [sys.executable, "-c", words]
-    status, text = tools.run(command, interrupt_after=7.0, on_line=lambda line: line == "ready\n" and timers[0].fire())
+    before = signal.signal(signal.SIGINT, inherited)
+    try:
+        status, text = tools.run(
+            command, interrupt_after=7.0, on_line=lambda line: line == "ready\n" and timers[0].fire()
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == -signal.SIGINT
     assert text.startswith("ready\nwritten\n")
     assert (timers[0].seconds, timers[0].cancelled) == (7.0, True)

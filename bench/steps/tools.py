@@ -34,6 +34,7 @@ def run(
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         errors="replace", cwd=ROOT, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which nohup and a shell's & ignore
     ) as process:  # fmt: skip
         assert process.stdout is not None
         timer = threading.Timer(interrupt_after, process.send_signal, [signal.SIGINT])
