@@ -826,7 +826,10 @@ def test_an_interrupted_pytest_writes_its_report(tmp_path):
     words = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={tmp_path / 'tests.xml'}"]
     if importlib.util.find_spec("xdist") is not None:
         words += ["-n", "2", "--dist", "worksteal"]
-    with subprocess.Popen([*words, "test_a.py"], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*words, "test_a.py"], cwd=tmp_path, stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup ignores it
+    ) as process:  # fmt: skip
         for outcome in (b"FAILED", b"PASSED"):  # what comes later is heard later, so the failure is noted by then
             said = b""
             while outcome not in said:  # no whole line: its end comes with the next one
