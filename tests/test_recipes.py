@@ -166,6 +166,8 @@ WRONG = [
     (gr.OnePFrac, {"base": [[0.5, 0, 0, 0.5, 0, 0, -1]]}, "base"),
     (gr.OnePFrac, {"base": TRIANGLE, "sigma": 3.0}, "sigma"),
     (gr.OnePFrac, {"base": 3}, "base"),
+    (gr.FractalDB, {"draw_type": "patch_grey"}, "draw_type"),
+    (gr.FractalDB, {"mask_mode": None}, "mask_mode"),
     (gr.FractalDB, {"weights": "huge"}, "weights"),
     (gr.FractalDB, {"weights": [[1, 1, 1]]}, "weights"),
     (gr.FractalDB, {"weights": [[1, 1, 1, 1, 1, math.nan]]}, "weights"),
