@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # runs in a checkout, installed or not
 
-from gpurender import cuda  # noqa: E402
+from gpurender import cuda, cupy_cache  # noqa: E402
 from gpurender.environment import environment  # noqa: E402
 from gpurender.files import check_writable, replacing  # noqa: E402
 from gpurender.kernels.chaos_game import cupy_kernel as chaos_game  # noqa: E402
@@ -89,6 +89,7 @@ def compiled(operation: str, architecture: str) -> tuple[bytes, dict[str, tuple[
     """The machine code of an operation, as :func:`gpurender.cuda.compiled` makes it, and what the assembler says of
     each kernel: registers, spilled bytes, static shared memory.
     """
+    cupy_cache.make_usable()
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(cuda.source(operation), f"{operation}.cu", (), ())

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from gpurender import compiling, kernel_cache
+from gpurender import compiling, cupy_cache, kernel_cache
 from gpurender.randomness import Stream
 
 log = logging.getLogger("gpurender")
@@ -57,6 +57,7 @@ def compiled(operation: str, architecture: str) -> bytes:
         ValueError: NVRTC does not know the architecture.
         RuntimeError: the source does not compile; NVRTC's log is in the message.
     """
+    cupy_cache.make_usable()
     from cupy.cuda import nvrtc
 
     known = supported_architectures()
@@ -78,6 +79,7 @@ def compiled(operation: str, architecture: str) -> bytes:
 
 def supported_architectures() -> tuple[str, ...]:
     """What the installed NVRTC compiles for, oldest first: ``sm_75``, ``sm_80`` …"""
+    cupy_cache.make_usable()
     from cupy.cuda import nvrtc
 
     return tuple(f"sm_{number}" for number in sorted(nvrtc.getSupportedArchs()))
@@ -96,6 +98,7 @@ def place(operation: str, architecture: str) -> Path | None:
 
     The name is a hash of everything that the code depends on: source, options, architecture and NVRTC's version.
     """
+    cupy_cache.make_usable()
     from cupy.cuda import nvrtc
 
     folder = kernel_cache.folder()
@@ -119,6 +122,7 @@ def cached(operation: str, architecture: str) -> Path | None:
 @functools.cache
 def limits(device: torch.device) -> Limits:
     """What the device has."""
+    cupy_cache.make_usable()
     import cupy
 
     found = cupy.cuda.Device(device.index).attributes
@@ -148,6 +152,7 @@ def launch(
     """
     if blocks == 0:
         return
+    cupy_cache.make_usable()
     import cupy
 
     with torch.cuda.device(device):

@@ -27,7 +27,7 @@ def make_usable() -> None:
     if own.is_absolute() and kernel_cache.writable(own):
         return
     try:
-        place = _other()
+        place = writable_folder("triton")
     except OSError as error:
         log.info("Triton has no folder that can be written: %s", error)
         return
@@ -45,12 +45,12 @@ def _own() -> Path:
     return Path(os.environ.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton", "cache"))
 
 
-def _other() -> Path:
+def writable_folder(name: str) -> Path:
     """Return a folder beside our kernels or, where that cannot be written, one of this process."""
     root = cache.directory()
-    if root is not None and kernel_cache.writable(root / "triton"):
-        return root / "triton"
-    place = Path(tempfile.mkdtemp(prefix="gpurender-triton-"))
+    if root is not None and kernel_cache.writable(root / name):
+        return root / name
+    place = Path(tempfile.mkdtemp(prefix=f"gpurender-{name}-"))
     atexit.register(_remove, place, os.getpid())
     return place
 

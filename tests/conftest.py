@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
     os.environ["NUMBA_CACHE_DIR"] = str(shared / "numba")
     os.environ["TRITON_CACHE_DIR"] = str(shared / "triton")
+    os.environ["CUPY_CACHE_DIR"] = str(shared / "cupy")  # made when CuPy is imported
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
