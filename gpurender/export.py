@@ -38,7 +38,7 @@ def export(
 
     Every file is there whole or not at all, so a run that was killed is finished by running it again; a file that does
     not end as a PNG file does (a power cut, a copy that was broken off) is written again. One process at a time writes
-    a directory.
+    a directory; where the file system has no locks, that is only said in a warning in the log.
 
     There is a folder for every class, with images or without: the labels that torchvision's ``ImageFolder(directory,
     allow_empty=True)`` counts are the recipe's. Under a ``limit`` there is one for every class up to the last that has

@@ -233,6 +233,14 @@ def test_images_of_any_size_where_nothing_is_placed_in_them():
         views.apply(canvases(2), drawn, image_size=25)
 
 
+@pytest.mark.parametrize("side", [0, -1, 65_536])
+def test_a_side_that_no_image_has_is_refused(side):
+    policy = DeiT()
+    drawn = policy.draw([0, 1], canvas_size=16, image_size=8)
+    with pytest.raises(ValueError, match=r"image_size must be an integer in \[1, 65535\]"):
+        policy.apply(torch.zeros((2, 1, 16, 16), dtype=torch.uint8), drawn, image_size=side)
+
+
 def test_replay():
     """Drawn parameters can be stored and applied later, one sample alone or with others (but for its partner)."""
     policy, given = DeiT(mixup_alpha=0.0, cutmix_alpha=0.0), canvases(6)
