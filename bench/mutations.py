@@ -144,7 +144,7 @@ def measured(pool: ProcessPoolExecutor, work: Path) -> reach.Reach:
     """Return what the tests reach, measured where it is not known."""
     jobs = [pool.submit(_measured, file, work / "reach") for file in reach.test_files(ROOT)]
     bar = tqdm(as_completed(jobs), total=len(jobs), unit="file", desc="what tests reach")
-    return reach.Reach(sorted(job.result() for job in bar))
+    return reach.Reach(ROOT, sorted(job.result() for job in bar))
 
 
 def chosen(seed: int, only: list[str], count: int) -> list[tuple[int, Mutant, str]]:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ class Reach:
     A test is named as pytest names it. ``broken``: those that fail on the unchanged tree, which decide nothing.
     """
 
-    def __init__(self, files: list[Path]) -> None:
+    def __init__(self, root: Path, files: list[Path]) -> None:
+        self.root = root
         self.cost = Cost({}, {})
         self.broken: set[str] = set()
         self.lines: dict[str, dict[int, set[str]]] = collections.defaultdict(lambda: collections.defaultdict(set))
@@ -125,16 +127,25 @@ class Reach:
         """Return the tests that run some of the lines, from the first to the last, likeliest first.
 
         A fixture may serve all tests of its file, so all of them count if it runs a line. What an import executes is
-        reached by all tests that reach anything of the module.
+        reached by all tests that reach anything of the module, or of one that imports its names.
         """
         wanted = range(lines[0], lines[1] + 1)
-        some = [line for line in {*self.lines[path], *self.fixtures[path]} if imported or line in wanted]
-        found = {test for line in some for test in self.lines[path].get(line, ())}
-        files = {_file(test) for line in some for test in self.fixtures[path].get(line, ())}
+        some = [(path, line) for line in {*self.lines[path], *self.fixtures[path]} if imported or line in wanted]
+        for user in self.users(path) if imported else ():
+            some += [(user, line) for line in {*self.lines[user], *self.fixtures[user]}]
+        found = {test for module, line in some for test in self.lines[module].get(line, ())}
+        files = {_file(test) for module, line in some for test in self.fixtures[module].get(line, ())}
         found |= {test for test in self.cost.times if _file(test) in files}
         return sorted(
             (test for test in found if test in self.cost.times and test not in self.broken), key=self._rank(path)
         )
+
+    def users(self, path: str) -> list[str]:
+        """Return the measured modules with a line ``from <the module> import ...``."""
+        name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        name = name if name.startswith("gpurender") else f"gpurender.{name}"
+        line = re.compile(rf"^\s*from {re.escape(name)} import ", re.MULTILINE)
+        return sorted(user for user in self.lines if line.search((self.root / user).read_text(encoding="utf-8")))
 
     def _rank(self, path: str) -> Callable[[str], tuple[Any, ...]]:
         """Files named after the module first, then those with the tests that run little else; then their own order."""

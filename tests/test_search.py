@@ -60,6 +60,12 @@ def test_one_pixel_less_is_too_few(law, monkeypatch):
         searched(1)
 
 
+def test_the_limit_counts_from_the_last_category_found(law, monkeypatch):
+    """40 categories, of which the last is the 1,448th candidate: never 300 in a row without one."""
+    monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 300)
+    assert searched(40)[39] == 5 + 39 * 37
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("batches", [1, 3, 9])
 def test_an_interrupted_search_goes_on_where_it_was(law, error, batches, tmp_path, monkeypatch):
