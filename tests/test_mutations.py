@@ -220,3 +220,26 @@ def test_a_test_that_hangs_notices_too(toy):
     """
     done = python(toy, code)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("mutations")
+def test_a_fault_in_a_table_is_tried_with_the_tests_of_the_modules_that_import_it(tmp_path):
+    (tmp_path / "gpurender").mkdir()
+    (tmp_path / "gpurender/toy.py").write_text("from gpurender.table import TABLE\n\n\ndef f():\n    return TABLE\n")
+    (tmp_path / "gpurender/table.py").write_text("TABLE = [1, 2]\n")
+    (tmp_path / "found.json").write_text(
+        json.dumps(
+            {
+                "times": {"test_toy.py::test_f": 1.0, "test_other.py::test_g": 1.0},
+                "setup": 0.0,
+                "failures": [],
+                "lines": {
+                    "gpurender/table.py": {"1": ["test_other.py::test_g (call)"]},
+                    "gpurender/toy.py": {"1": ["test_other.py::test_g (call)"], "5": ["test_toy.py::test_f (call)"]},
+                },
+            }
+        )
+    )
+    found = sys.modules["reach"].Reach(tmp_path, [tmp_path / "found.json"])
+    assert set(found.tests("gpurender/table.py", (1, 1), imported=True)) == set(found.cost.times)
+    assert found.tests("gpurender/toy.py", (5, 5), imported=False) == ["test_toy.py::test_f"]
