@@ -1,17 +1,16 @@
-"""Packaging. ``kernels/`` installs as ``gpurender.kernels`` through the symlink ``gpurender/kernels``.
+"""Packaging. Nothing here looks at the machine: which GPU packages to install is the choice of an extra.
 
-The packages are listed by name: ``kernels/`` has no ``__init__.py`` (kernels/README.md says why), so no discovery would
-find it. Nothing here looks at the machine: which GPU packages to install is the choice of an extra.
+``gpurender/kernels`` has no ``__init__.py`` (its README says why), so packages are found as namespaces are. The link
+``kernels`` at the root is a door for readers and is not installed.
 """
 
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "gpurender/__init__.py").read_text(), re.MULTILINE).group(1)
-KERNELS = ["augment", "chaos_game", "finish", "operations", "order", "philox", "polyline"]
 
 setup(
     name="gpurender",
@@ -23,19 +22,11 @@ setup(
     license_files=["LICENSE"],
     platforms=["Linux"],
     python_requires=">=3.10",
-    packages=[
-        "gpurender",
-        "gpurender.augment",
-        "gpurender.families",
-        "gpurender.interop",
-        "gpurender.kernels",
-        *(f"gpurender.kernels.{kernel}" for kernel in KERNELS),
-    ],
+    packages=find_namespace_packages(include=["gpurender", "gpurender.*"]),
     package_data={
         "gpurender": ["py.typed"],
-        "gpurender.families": ["preset_search.json"],
-        "gpurender.kernels": ["*.cuh"],
-        **{f"gpurender.kernels.{kernel}": ["*.cu", "*.cuh"] for kernel in KERNELS},
+        "gpurender.recipes": ["*.json"],
+        "gpurender.kernels.*": ["*.cu", "*.cuh"],
     },
     include_package_data=False,
     install_requires=["numba", "numpy", "pillow", "torch", "tqdm"],  # torch brings the triton that fits it
@@ -74,7 +65,7 @@ setup(
         ],
         "dev": ["gpurender[test]", "mypy", "ruff"],
     },
-    entry_points={"console_scripts": ["gpurender = gpurender.cli:main"]},
+    entry_points={"console_scripts": ["gpurender = gpurender.commands.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

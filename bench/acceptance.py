@@ -29,7 +29,7 @@ import groups  # noqa: E402
 import steps  # noqa: E402
 from steps import report, seen  # noqa: E402
 
-from gpurender import files  # noqa: E402
+from gpurender.util import atomic_files  # noqa: E402
 
 END = 8.0  # seconds of a budget that are kept for the last step's death and for the summary
 LEAST = 3.0  # seconds without which a step is not begun
@@ -157,7 +157,7 @@ def _say(text: str) -> None:
 
 def _clean(folder: Path) -> None:
     """Remove what a step that was killed while it wrote has left of its file."""
-    for left in folder.glob(f"{files.TEMPORARY}*"):
+    for left in folder.glob(f"{atomic_files.TEMPORARY}*"):
         with contextlib.suppress(OSError):
             left.unlink()
 
@@ -276,7 +276,7 @@ def watch(file: Path, parts: Sequence[Part], seconds: float, rehearse: bool) -> 
     """Run the parts in processes of their own, and print what came of it; the exit status."""
     start, stop = time.monotonic(), groups.Stop()
     stop.catch()
-    from gpurender.environment import environment
+    from gpurender.util.environment import environment
 
     seen.write(file, seen.read(file) | {"environment": environment()})
 

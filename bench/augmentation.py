@@ -21,12 +21,12 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 import gpurender as gr  # noqa: E402
-from gpurender import devices  # noqa: E402
-from gpurender.environment import environment  # noqa: E402
-from gpurender.files import check_writable, replacing  # noqa: E402
-from gpurender.kernels.operations import Operation, operate  # noqa: E402
-from gpurender.progress import progress  # noqa: E402
-from gpurender.timing import spread, time_batches  # noqa: E402
+from gpurender.benchmark.timing import spread, time_batches  # noqa: E402
+from gpurender.kernels.image_ops import Operation, operate  # noqa: E402
+from gpurender.runtime import devices  # noqa: E402
+from gpurender.util.atomic_files import check_writable, replacing  # noqa: E402
+from gpurender.util.environment import environment  # noqa: E402
+from gpurender.util.progress import progress  # noqa: E402
 
 SIZE = 224
 ARGUMENTS = {  # of RandAugment at level 9, or typical

@@ -29,7 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runs in a checkout, installed or not
 
-READERS = ["gpurender.checks", "gpurender.recipes", "gpurender.families", "gpurender.loader"]  # atheris traces these
+# atheris traces these
+READERS = ["gpurender.util.checks", "gpurender.recipes.base", "gpurender.recipes", "gpurender.loading.data_loader"]
 
 
 def _tracing() -> Any:
@@ -46,14 +47,14 @@ def _tracing() -> Any:
 with _tracing():
     import fuzzing
 
-    import gpurender.families  # noqa: F401  (otherwise imported late)
+    import gpurender.recipes  # noqa: F401  (otherwise imported late)
 
 import fuzz_targets  # noqa: E402
 from fuzz_values import encoded, spoiled_text  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from gpurender.environment import environment  # noqa: E402
-from gpurender.files import check_writable, replacing  # noqa: E402
+from gpurender.util.atomic_files import check_writable, replacing  # noqa: E402
+from gpurender.util.environment import environment  # noqa: E402
 
 CHUNK = 2_000  # cases of a process
 PATIENCE = 3 * fuzzing.LIMIT  # seconds without a case done, after which a process is killed

@@ -40,8 +40,8 @@ import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import gpurender as gr  # noqa: E402
-from gpurender.environment import environment  # noqa: E402
-from gpurender.files import check_writable, replacing  # noqa: E402
+from gpurender.util.atomic_files import check_writable, replacing  # noqa: E402
+from gpurender.util.environment import environment  # noqa: E402
 
 MOST_RANKS = 4
 MOST_KILLS = 4

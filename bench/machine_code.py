@@ -19,11 +19,11 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # runs in a checkout, installed or not
 
-from gpurender import cuda, cupy_cache  # noqa: E402
-from gpurender.environment import environment  # noqa: E402
-from gpurender.files import check_writable, replacing  # noqa: E402
-from gpurender.kernels.chaos_game import cupy_kernel as chaos_game  # noqa: E402
-from gpurender.kernels.polyline import cupy_kernel as polyline  # noqa: E402
+from gpurender.kernels.chaos_game import gpu as chaos_game  # noqa: E402
+from gpurender.kernels.visual_atom import gpu as visual_atom  # noqa: E402
+from gpurender.runtime import cuda, cupy_cache  # noqa: E402
+from gpurender.util.atomic_files import check_writable, replacing  # noqa: E402
+from gpurender.util.environment import environment  # noqa: E402
 
 KIB = 1 << 10
 # Published limits (CUDA programming guide, compute capabilities): shared memory of a block and of a multiprocessor,
@@ -86,8 +86,8 @@ def disassembler() -> str:
 
 
 def compiled(operation: str, architecture: str) -> tuple[bytes, dict[str, tuple[int, int, int]]]:
-    """The machine code of an operation, as :func:`gpurender.cuda.compiled` makes it, and what the assembler says of
-    each kernel: registers, spilled bytes, static shared memory.
+    """The machine code of an operation, as ``runtime.cuda.compiled`` makes it, and what the assembler says of each
+    kernel: registers, spilled bytes, static shared memory.
     """
     cupy_cache.make_usable()
     from cupy.cuda import nvrtc
@@ -174,8 +174,8 @@ def _loop(body: list[str], nested: int) -> Loop | None:
 
 def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
     """Threads and bytes of dynamic shared memory of a block, as the launchers ask for them."""
-    if name.startswith("polyline"):
-        return -(-VERTICES // 32) * 32, polyline.bands(SIZE, VERTICES, limits)[2]
+    if name.startswith("visual_atom"):
+        return -(-VERTICES // 32) * 32, visual_atom.bands(SIZE, VERTICES, limits)[2]
     if name == "chaos_game_color":
         return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
     return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]

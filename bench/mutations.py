@@ -223,7 +223,7 @@ def known(path: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _environment() -> dict[str, Any]:
     """What stands in every result. A process of its own asks: this one must not import the library."""
-    code = "import json; from gpurender.environment import environment; print(json.dumps(environment()))"
+    code = "import json; from gpurender.util.environment import environment; print(json.dumps(environment()))"
     words = [sys.executable, "-c", code]
     return json.loads(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100, help="mutants; default 100")
     parser.add_argument("--seed", type=int, default=0, help="of the choice; default 0")
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="modules, as 'gpurender/order.py'")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="modules, as 'gpurender/loading/*'")
     parser.add_argument("--budget", type=float, default=120.0, metavar="SECONDS", help="of tests a mutant; default 120")
     parser.add_argument("--processes", type=int, default=1, help="each with a copy of the tree; default 1")
     parser.add_argument("--mutant", type=int, metavar="N", help="try mutant N again and show what its tests say")

@@ -21,8 +21,8 @@ import torch
 from tqdm import tqdm
 
 import gpurender as gr
-from gpurender.environment import environment
-from gpurender.files import check_writable, replacing
+from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util.environment import environment
 
 SAMPLES = 400  # of the memory, over the whole run
 WARM_UP = 0.1  # of the batches

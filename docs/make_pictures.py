@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 import gpurender as gr
-from gpurender.preview import GAP, contact_sheet
+from gpurender.commands.preview import GAP, contact_sheet
 
 HERE = Path(__file__).parent
 IMAGES, CELL = 7, 160

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import nn
 
 import gpurender as gr
-from gpurender.files import replacing
+from gpurender.util.atomic_files import replacing
 
 RECIPE = "onepfrac-1k"
 

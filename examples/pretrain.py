@@ -25,8 +25,8 @@ from torch import nn
 from tqdm import tqdm
 
 import gpurender as gr
-from gpurender.files import check_writable, replacing
-from gpurender.preview import contact_sheet
+from gpurender.commands.preview import contact_sheet
+from gpurender.util.atomic_files import check_writable, replacing
 
 POLICIES: dict[str, Callable[..., gr.augment.Policy]] = {
     "crop": gr.augment.Crop,

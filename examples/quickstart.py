@@ -4,7 +4,7 @@ python examples/quickstart.py
 """
 
 import gpurender as gr
-from gpurender.preview import contact_sheet
+from gpurender.commands.preview import contact_sheet
 
 recipe = gr.recipe("onepfrac-1k")
 loader = gr.DataLoader(recipe, batch_size=64, image_size=224, augment=gr.augment.DeiT(), shuffle=True)

@@ -10,31 +10,31 @@ Importing this package imports nothing else; a name is looked up in its module w
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpurender import forks
+from gpurender.runtime import forks
 
 if TYPE_CHECKING:
     from gpurender import augment
     from gpurender.dataset import Dataset
-    from gpurender.families.fractaldb import FractalDB
-    from gpurender.families.onepfrac import OnePFrac
-    from gpurender.families.visualatom import VisualAtom
-    from gpurender.loader import DataLoader
-    from gpurender.mixture import Mixture
-    from gpurender.recipes import Recipe, recipe
+    from gpurender.loading.data_loader import DataLoader
+    from gpurender.recipes.base import Recipe, recipe
+    from gpurender.recipes.fractaldb import FractalDB
+    from gpurender.recipes.mixture import Mixture
+    from gpurender.recipes.onepfrac import OnePFrac
+    from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "DataLoader": "gpurender.loader",
+    "DataLoader": "gpurender.loading.data_loader",
     "Dataset": "gpurender.dataset",
-    "FractalDB": "gpurender.families.fractaldb",
-    "Mixture": "gpurender.mixture",
-    "OnePFrac": "gpurender.families.onepfrac",
-    "Recipe": "gpurender.recipes",
+    "FractalDB": "gpurender.recipes.fractaldb",
+    "Mixture": "gpurender.recipes.mixture",
+    "OnePFrac": "gpurender.recipes.onepfrac",
+    "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
-    "VisualAtom": "gpurender.families.visualatom",
-    "recipe": "gpurender.recipes",
+    "VisualAtom": "gpurender.recipes.visualatom",
+    "recipe": "gpurender.recipes.base",
 }
 
 __all__ = [

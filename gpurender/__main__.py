@@ -2,6 +2,6 @@
 
 import sys
 
-from gpurender.cli import main
+from gpurender.commands.cli import main
 
 sys.exit(main())

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from gpurender import checks
-from gpurender.lazy import cached_property
-from gpurender.recipes import Recipe
-from gpurender.recipes import recipe as as_recipe
+from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
+from gpurender.util import checks
+from gpurender.util.lazy import cached_property
 
 __all__ = ["Dataset"]
 

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender import checks, devices, streams
-from gpurender.order import last_epoch
-from gpurender.recipes import Recipe
-from gpurender.recipes import recipe as as_recipe
-from gpurender.tensors import ordinary
+from gpurender.kernels.shuffle.order import last_epoch
+from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import recipe as as_recipe
+from gpurender.runtime import cuda_streams, devices
+from gpurender.runtime.tensors import ordinary
+from gpurender.util import checks
 
 __all__ = ["Renderer"]
 
@@ -96,7 +97,7 @@ class Renderer:
                 f"{self.device} has no memory for a batch of {len(samples)} canvases of {self.recipe.channels} x "
                 f"{size} x {size} bytes and what draws them; take a smaller batch ({str(error).splitlines()[0]})"
             ) from None
-        streams.lend(self.catalog, self.device)
+        cuda_streams.lend(self.catalog, self.device)
         return canvases
 
     def labels(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:
@@ -122,7 +123,7 @@ class Renderer:
     def labelled(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
         """Labels of samples that are known to be in range, as :meth:`draw` draws them; int64 on the device."""
         labels = self._labels.given(samples, numbers if fresh else self._labels.whole(samples))
-        streams.lend(self._labels.tensors, self.device)
+        cuda_streams.lend(self._labels.tensors, self.device)
         return labels
 
     @property
@@ -134,7 +135,7 @@ class Renderer:
     def _labels(self) -> Any:
         if self._label_tables is None:
             self._label_tables = self.recipe.label_tables(self.device)
-            streams.settle(self.device)
+            cuda_streams.settle(self.device)
         return self._label_tables
 
     @property
@@ -145,7 +146,7 @@ class Renderer:
             # A CPU finds classes as they are drawn, so it has nothing to keep of all of them.
             cache_bytes = self._cache_bytes if devices.on_gpu(self.device) else 0
             self._catalog = self.recipe.catalog(self.device, cache_bytes)
-            streams.settle(self.device)
+            cuda_streams.settle(self.device)
         return self._catalog
 
     def __getstate__(self) -> dict[str, Any]:
@@ -155,4 +156,4 @@ class Renderer:
     def _samples(self, samples: Any) -> torch.Tensor:
         """Sample numbers as int64 [N] on the device."""
         numbers = checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)
-        return streams.pinned(torch.from_numpy(numbers), self.device).to(self.device, non_blocking=True)
+        return cuda_streams.pinned(torch.from_numpy(numbers), self.device).to(self.device, non_blocking=True)

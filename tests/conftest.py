@@ -54,7 +54,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
     That some test is the first to compile a kernel is nothing to say, in logs that tests look at.
     """
-    from gpurender import compiling, kernel_cache
+    from gpurender.runtime import compiling, kernel_cache
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpurender import cuda, devices
+from gpurender.runtime import cuda, devices
 
 HEADER = Path(__file__).with_name("cuda_host.h")
 HOPPER = cuda.Limits(multiprocessors=132, shared_a_block=227 << 10, shared_a_multiprocessor=228 << 10)
@@ -69,7 +69,7 @@ def value(argument):
 
 
 class Emulator:
-    """Stands in for :func:`gpurender.cuda.launch` and :func:`gpurender.cuda.limits`, and for the one stream there is.
+    """Stands in for ``launch`` and ``limits`` of :mod:`gpurender.runtime.cuda`, and for the one stream there is.
 
     ``log``: names of kernels launched; ``"wait"``, the host waited for the stream; ``"lent"``, the allocator was told
     that the stream reads a tensor; ``"pinned"``, something was copied to pinned memory.

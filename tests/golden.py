@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 import gpurender as gr
-from gpurender.families import PRESETS
-from gpurender.mixture import Shares
+from gpurender.recipes import PRESETS
+from gpurender.recipes.mixture import Shares
 
 RECORD = Path(__file__).with_suffix(".json")
 

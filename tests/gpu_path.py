@@ -20,8 +20,8 @@ from golden import DIVERGENT, TRIANGLE  # noqa: E402
 from test_graphs import Replayed  # noqa: E402
 
 import gpurender as gr  # noqa: E402
-from gpurender import graphs  # noqa: E402
-from gpurender.loader import DataLoader  # noqa: E402
+from gpurender.loading import cuda_graphs  # noqa: E402
+from gpurender.loading.data_loader import DataLoader  # noqa: E402
 
 RECIPES = {
     "onepfrac": gr.OnePFrac(classes=30, base=TRIANGLE, points=500, image_size=48),
@@ -186,10 +186,10 @@ def jobs():
 
 def main():
     """Compare the two paths, two jobs at a time."""
-    graphs.capture = captured
+    cuda_graphs.capture = captured
     torch.cuda.graph_pool_handle = lambda: None
     DataLoader._producer = lambda self: None
-    for operation in ("chaos_game", "polyline"):
+    for operation in ("chaos_game", "visual_atom"):
         library(operation)  # built before there are two processes
     with ProcessPoolExecutor(2) as pool:
         for done in [pool.submit(*job) for job in jobs()]:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender import ahead, devices, loader
+from gpurender.loading import data_loader, prefetch
+from gpurender.runtime import devices
 
 LOG = []
 
@@ -65,14 +66,14 @@ def streams(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", Entered)
     monkeypatch.setattr(torch.cuda, "device", lambda device: Entered(Entered.current))
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: LOG.append(f"used by {stream.name}"))
-    monkeypatch.setattr(loader.DataLoader, "_producer", producer)
-    draw = loader.DataLoader._draw
+    monkeypatch.setattr(data_loader.DataLoader, "_producer", producer)
+    draw = data_loader.DataLoader._draw
 
     def logged(self, epoch, positions, *more):
         LOG.append(f"{Entered.current.name} draws {positions[0]}")
         return draw(self, epoch, positions, *more)
 
-    monkeypatch.setattr(loader.DataLoader, "_draw", logged)
+    monkeypatch.setattr(data_loader.DataLoader, "_draw", logged)
     yield made
     LOG.clear()
 
@@ -80,7 +81,7 @@ def streams(monkeypatch):
 def producer(self):
     """The loader's, wherever its kernels run."""
     if self._ahead is None:
-        self._ahead = ahead.Ahead(self._renderer.device)
+        self._ahead = prefetch.Ahead(self._renderer.device)
     return self._ahead
 
 
@@ -135,14 +136,14 @@ def test_the_batches_are_the_same(streams):
 
 def test_a_batch_that_cannot_be_drawn_ahead_raises_in_its_turn(streams, monkeypatch):
     feed = tiny()
-    draw, failing = loader.DataLoader._draw, [True]
+    draw, failing = data_loader.DataLoader._draw, [True]
 
     def sometimes(self, epoch, positions, *more):
         if positions[0] == 2 and failing:
             raise RuntimeError("no memory")
         return draw(self, epoch, positions, *more)
 
-    monkeypatch.setattr(loader.DataLoader, "_draw", sometimes)
+    monkeypatch.setattr(data_loader.DataLoader, "_draw", sometimes)
     batches = iter(feed)
     first = next(batches)
     assert feed.state_dict()["position"] == 2

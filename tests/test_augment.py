@@ -12,12 +12,12 @@ from optional import optional
 from PIL import Image
 
 import gpurender as gr
-from gpurender.mathematics import exp, log
+from gpurender.numerics.portable_math import exp, log
 
 stats = optional("scipy.stats")
 
 ORDINARY = gr.augment.Crop(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="random", vflip=0.3)
-# Recorded once; they change only together with gpurender.randomness.LAYOUT.
+# Recorded once; they change only together with gpurender.numerics.streams.LAYOUT.
 GOLDEN = {
     512: "4f199e035bc6f2ee5e6e85dbe6edf6eeaa553e5b9b21afb3d814f666a60142f1",
     33: "dcb91e9da3eecb25de46159171abde6c140f27fe7b44aa1ca8a95967a76090d1",

@@ -11,10 +11,10 @@ from optional import optional
 from samples import same_counts, same_law
 
 import gpurender as gr
-from gpurender.augment.auto_augment import LEVELS, POLICIES, parsed
-from gpurender.augment.operations import BY_NAME
-from gpurender.kernels.augment import BICUBIC, BILINEAR
-from gpurender.kernels.operations import Operation
+from gpurender.augment.image_op import BY_NAME
+from gpurender.augment.rand_augment import LEVELS, POLICIES, parsed
+from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.resized_crop import BICUBIC, BILINEAR
 
 timm = optional("timm.data.auto_augment")
 
@@ -107,7 +107,7 @@ def test_the_law_is_timms(config):
 def test_arguments_of_a_level_are_timms(name, level):
     """Without randomness but for the sign: the very numbers."""
     config = {"translate_const": 100, "magnitude_max": 20}
-    from gpurender.augment.auto_augment import AutoAugment
+    from gpurender.augment.rand_augment import AutoAugment
 
     policy = AutoAugment((((name, 1.0, level),),), highest=20.0)
     numbers = torch.arange(64)

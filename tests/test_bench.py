@@ -11,7 +11,10 @@ from conftest import ROOT
 from PIL import Image
 
 import gpurender as gr
-from gpurender import bench, cli, devices, plot, timing, training
+from gpurender.benchmark import measure as bench
+from gpurender.benchmark import plot, timing, training
+from gpurender.commands import cli
+from gpurender.runtime import devices
 
 TINY = gr.VisualAtom(classes=3, instances=4, image_size=32, orbits=(1, 3), quantization=(5, 9))
 
@@ -352,7 +355,7 @@ def test_warming_names_the_architectures_it_knows(monkeypatch, capsys):
 
 def test_warming_draws_every_kind_of_batch(monkeypatch):
     """On a GPU this compiles what is compiled at first use; that it draws shows on a CPU."""
-    from gpurender import warm
+    from gpurender.commands import precompile
 
     seen = set()
     draw = gr.DataLoader.__iter__
@@ -362,7 +365,7 @@ def test_warming_draws_every_kind_of_batch(monkeypatch):
         return draw(loader)
 
     monkeypatch.setattr(gr.DataLoader, "__iter__", noted)
-    warm.draw_everything(torch.device("cpu"))
+    precompile.draw_everything(torch.device("cpu"))
     assert len(seen) == 3 * 3 * 2 * 2
 
 
@@ -371,7 +374,7 @@ def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("gpurender.cuda.compiled", lambda operation, architecture: operation.encode())
+    monkeypatch.setattr("gpurender.runtime.cuda.compiled", lambda operation, architecture: operation.encode())
     assert cli.main(["doctor", "--warm", "sm_80", "sm_90"]) == 0
     lines = capsys.readouterr().out.splitlines()
     kept = sorted(path.name for path in (tmp_path / "gpurender").glob("kernels-*/*"))

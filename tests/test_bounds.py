@@ -12,8 +12,8 @@ import torch
 
 import gpurender as gr
 from gpurender.augment import Crop, DeiT, Resize, TwoViews
-from gpurender.kernels.order import addresses
-from gpurender.order import permuted
+from gpurender.kernels.shuffle import addresses
+from gpurender.kernels.shuffle.order import permuted
 
 ROWS = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender import cache
-from gpurender.families import fractaldb
+from gpurender.recipes import fractaldb
+from gpurender.util import disk_cache
 
 
 @pytest.fixture
@@ -68,12 +68,12 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeyp
 
 
 def test_saving_leaves_no_temporary_file(own_cache, monkeypatch):
-    cache.save("kind", "key", [1, 2, 3])
-    assert cache.load("kind", "key") == [1, 2, 3]
-    assert cache.load("kind", "other") is None
+    disk_cache.save("kind", "key", [1, 2, 3])
+    assert disk_cache.load("kind", "key") == [1, 2, 3]
+    assert disk_cache.load("kind", "other") is None
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    cache.save("kind", "second", [4])
-    assert cache.load("kind", "second") is None
+    disk_cache.save("kind", "second", [4])
+    assert disk_cache.load("kind", "second") is None
     assert [path.name for path in own_cache.iterdir()] == ["kind-key.json"]
     assert stat.S_ISREG(next(own_cache.iterdir()).stat().st_mode)
 
@@ -100,30 +100,30 @@ def test_the_shipped_search_is_what_the_search_finds(own_cache, searches, monkey
 
 
 def test_a_file_under_another_name_is_not_that_one_s(own_cache):
-    cache.save("kind", "key", [1, 2, 3])
+    disk_cache.save("kind", "key", [1, 2, 3])
     whole = (own_cache / "kind-key.json").read_bytes()
     for name in ("kind-other.json", "kin-key.json"):
         (own_cache / name).write_bytes(whole)
-    assert cache.load("kind", "key") == [1, 2, 3]
-    assert cache.load("kind", "other") is None
-    assert cache.load("kin", "key") is None
+    assert disk_cache.load("kind", "key") == [1, 2, 3]
+    assert disk_cache.load("kind", "other") is None
+    assert disk_cache.load("kin", "key") is None
 
 
 def test_a_group_can_share_results(own_cache):
     """What is kept is as readable as whatever else the user makes."""
-    cache.save("kind", "key", [1])
+    disk_cache.save("kind", "key", [1])
     (own_cache / "by hand").touch()
     assert (own_cache / "kind-key.json").stat().st_mode == (own_cache / "by hand").stat().st_mode
 
 
 def test_a_variable_of_our_own_names_the_folder(own_cache, tmp_path, monkeypatch):
-    assert cache.directory() == own_cache
+    assert disk_cache.directory() == own_cache
     monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "group"))
-    assert cache.directory() == tmp_path / "group"
-    cache.save("kind", "key", [1])
+    assert disk_cache.directory() == tmp_path / "group"
+    disk_cache.save("kind", "key", [1])
     assert (tmp_path / "group/kind-key.json").is_file()
     monkeypatch.setenv("GPURENDER_CACHE_DIR", "relative")
-    assert cache.directory() == own_cache
+    assert disk_cache.directory() == own_cache
 
 
 @pytest.mark.parametrize("root", ["", "relative/cache"])
@@ -132,6 +132,6 @@ def test_nobody_s_cache_is_nowhere(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", root)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for a user that has no home
-    cache.save("kind", "key", [1])
-    assert cache.load("kind", "key") is None
+    disk_cache.save("kind", "key", [1])
+    assert disk_cache.load("kind", "key") is None
     assert list(tmp_path.iterdir()) == []

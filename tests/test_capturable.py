@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender import batches, devices, graphs
 from gpurender.augment.policy import capturable
 from gpurender.interop import dali
+from gpurender.loading import cuda_graphs, pipeline
+from gpurender.runtime import devices
 
 CROP = gr.augment.Crop()
 OURS = [
@@ -111,8 +112,8 @@ def keys(monkeypatch):
         given.append(key)
         return launches()
 
-    monkeypatch.setattr(graphs.Recorder, "run", run)
-    monkeypatch.setattr(graphs.devices, "on_gpu", lambda device: False)
+    monkeypatch.setattr(cuda_graphs.Recorder, "run", run)
+    monkeypatch.setattr(cuda_graphs.devices, "on_gpu", lambda device: False)
     return given
 
 
@@ -150,8 +151,8 @@ def test_it_is_said_once_how_a_policy_is_captured(monkeypatch, caplog):
     assert list(feed)
     assert not caplog.records  # a CPU captures nothing
     monkeypatch.setattr(devices, "on_gpu", lambda device: True)
-    recorder = graphs.Recorder(torch.device("cpu"))
-    drawer = object.__new__(batches.Batches)
+    recorder = cuda_graphs.Recorder(torch.device("cpu"))
+    drawer = object.__new__(pipeline.Batches)
     drawer._policy, drawer._recorder = Silent(), recorder
     with caplog.at_level("INFO", logger="gpurender"):
         for _ in range(3):

@@ -11,7 +11,8 @@ import pytest
 import torch
 from test_graphs import run
 
-from gpurender import devices, graphs
+from gpurender.loading import cuda_graphs
+from gpurender.runtime import devices
 
 GPU = torch.device("cuda", 0)
 INVALID = "operation failed due to a previous error during capture"
@@ -145,7 +146,7 @@ def counted(first, count):
 def test_a_capture_waits_for_nothing_and_leaves_the_cache_alone(cuda):
     """And lets other threads call CUDA meanwhile."""
     _, cell, launches = cuda
-    assert run(graphs.Recorder(GPU), cell, launches, 6) == counted(0, 6)
+    assert run(cuda_graphs.Recorder(GPU), cell, launches, 6) == counted(0, 6)
     assert LOG == ["own", "begin thread_local", "end"]
 
 
@@ -159,7 +160,7 @@ def test_a_failed_capture_leaves_nothing_under_way(cuda, monkeypatch, where, cap
             raise RuntimeError("operation not permitted when stream is capturing")
         return launches()
 
-    recorder = graphs.Recorder(GPU)
+    recorder = cuda_graphs.Recorder(GPU)
     with caplog.at_level("INFO", logger="gpurender"):
         assert run(recorder, cell, failing, 8) == counted(0, 8)
     assert allocator.clean
@@ -175,7 +176,7 @@ def test_a_failed_capture_leaves_nothing_under_way(cuda, monkeypatch, where, cap
 
 def test_a_failed_capture_takes_the_good_ones_along(cuda, monkeypatch):
     allocator, cell, launches = cuda
-    recorder = graphs.Recorder(GPU)
+    recorder = cuda_graphs.Recorder(GPU)
     assert run(recorder, cell, launches, 4) == counted(0, 4)
     good = recorder._graphs["key"].graph
     assert allocator.uses == {good.pool: 1}
@@ -192,7 +193,7 @@ def test_a_torch_without_a_way_to_clean_up_goes_on(cuda, monkeypatch):
     monkeypatch.setattr(Graph, "fails", "end")
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         monkeypatch.delattr(torch._C, name)
-    assert run(graphs.Recorder(GPU), cell, launches, 8) == counted(0, 8)
+    assert run(cuda_graphs.Recorder(GPU), cell, launches, 8) == counted(0, 8)
 
 
 @pytest.mark.parametrize("lacking", [1, 2])
@@ -205,7 +206,7 @@ def test_the_cache_is_emptied_once_where_a_capture_finds_no_memory(cuda, lacking
             raise short.pop()
         return launches()
 
-    recorder = graphs.Recorder(GPU)
+    recorder = cuda_graphs.Recorder(GPU)
     assert run(recorder, cell, hungry, 8) == counted(0, 8)
     assert [line for line in LOG if line in ("synchronize", "empty_cache")] == ["empty_cache"]
     assert not allocator.into
@@ -223,8 +224,8 @@ def test_ctrl_c_in_a_capture_leaves_nothing_under_way(cuda):
             raise KeyboardInterrupt
         return launches()
 
-    recorder = graphs.Recorder(GPU)
-    assert run(recorder, cell, interrupted, graphs.PLAIN_RUNS) == counted(0, graphs.PLAIN_RUNS)
+    recorder = cuda_graphs.Recorder(GPU)
+    assert run(recorder, cell, interrupted, cuda_graphs.PLAIN_RUNS) == counted(0, cuda_graphs.PLAIN_RUNS)
     with pytest.raises(KeyboardInterrupt):
         run(recorder, cell, interrupted, 1)
     assert allocator.clean

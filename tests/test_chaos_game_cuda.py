@@ -5,8 +5,9 @@ import pytest
 import torch
 from emulation import ADA, HOPPER, TINY, emulated_gpu, require_compiler
 
-from gpurender.families import ifs
-from gpurender.kernels.chaos_game import Systems, chaos_game, covered_pixels, cupy_kernel, occupancy, paint
+from gpurender.kernels.chaos_game import Systems, chaos_game, covered_pixels, occupancy, paint
+from gpurender.kernels.chaos_game import gpu as cupy_kernel
+from gpurender.recipes import ifs
 
 STYLES = {
     "masked": {"patch": True, "mask": True},

@@ -17,7 +17,7 @@ from PIL import Image
 from said import said
 
 import gpurender as gr
-from gpurender import cli, export
+from gpurender.commands import cli, export
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_wrong_input_exits_2_with_one_line(arguments, tmp_path, monkeypatch, cap
 def test_a_program_that_leaves_with_a_text_says_it_in_one_line(root):
     code = """
 import sys
-from gpurender import cli
+from gpurender.commands import cli
 def leaves(words):
     raise SystemExit("not\\nthis way")
 cli._run = leaves
@@ -110,7 +110,7 @@ def test_doctor_reports_and_tries(capsys):
         or report["packages"]["torch"] == torch.__version__
     )
     on = {kernel["kernel"] for kernel in report["kernels"] if kernel["device"] == "cpu" and kernel["available"]}
-    assert on == {"philox", "chaos_game", "polyline", "order", "augment", "operations", "finish"}
+    assert on == {"philox", "chaos_game", "visual_atom", "shuffle", "resized_crop", "image_ops", "mix_erase"}
     if not torch.cuda.is_available():
         off = [kernel for kernel in report["kernels"] if kernel["device"] == "cuda"]
         assert {kernel["kernel"] for kernel in off} == on
@@ -121,7 +121,7 @@ def test_doctor_reports_and_tries(capsys):
 
 
 def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
-    from gpurender import doctor
+    from gpurender.commands import doctor
 
     monkeypatch.setattr(doctor, "_TRIALS", {"nothing": lambda device: torch.zeros(1)})
     monkeypatch.delenv("NUMBA_CACHE_DIR")
@@ -141,7 +141,7 @@ def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
 
 
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
-    from gpurender import doctor
+    from gpurender.commands import doctor
 
     def broken(device):
         raise RuntimeError("no luck")
@@ -194,7 +194,7 @@ def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
         "cores",
     }
     assert wanted <= set(result["environment"])
-    assert [row["stage"] for row in result["rows"]] == ["raster", "augment", "loader"]
+    assert [row["stage"] for row in result["rows"]] == ["raster", "resized_crop", "loader"]
     for row in result["rows"]:
         assert set(row) >= {"recipe", "stage", "device", "batch_size", "image_size", "dtype"}
         assert set(row) >= {"images_per_second", "host_ms", "device_ms", "peak_mib"}
@@ -250,11 +250,11 @@ def test_export_refuses_another_recipe_and_foreign_folders(recipe_file, tmp_path
 def test_an_output_that_is_a_link_stays_one(recipe_file, tmp_path, monkeypatch):
     """Of every command that writes a file."""
     pytest.importorskip("matplotlib", reason="needs matplotlib")
-    from gpurender import bench
+    from gpurender.benchmark import measure
 
     result = {"environment": {"cpu": "a", "threads": 1, "gpu": None}, "rows": []}
-    monkeypatch.setattr(bench, "measure", lambda *_, **__: result)
-    monkeypatch.setattr(bench, "table", lambda _: "")
+    monkeypatch.setattr(measure, "measure", lambda *_, **__: result)
+    monkeypatch.setattr(measure, "table", lambda _: "")
     rates = {"median": 1.0, "p5": 1.0, "p95": 1.0}
     row = {"device": "cpu", "recipe": "r", "stage": "raster", "images_per_second": rates, "batch_size": 1}
     (tmp_path / "rows.json").write_text(json.dumps({**result, "rows": [row]}))
@@ -283,11 +283,12 @@ def test_an_output_that_is_a_link_stays_one(recipe_file, tmp_path, monkeypatch):
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     command, output, recipe_file, tmp_path, monkeypatch, capsys
 ):
-    from gpurender import bench, preview
+    from gpurender.benchmark import measure
+    from gpurender.commands import preview
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preview, "contact_sheet", lambda *_, **__: pytest.fail("drawn"))
-    monkeypatch.setattr(bench, "measure", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(measure, "measure", lambda *_, **__: pytest.fail("measured"))
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "kept.png").write_bytes(b"old")
     (tmp_path / "kept.png").chmod(0o400)
@@ -366,7 +367,7 @@ def test_closed_streams_are_silent(closed, arguments, code):
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
 def test_a_file_is_never_taken_for_a_closed_stream(closed, tmp_path):
     """What opens first gets the lowest free number: a file of ours would be standard output."""
-    code = "import sys; from gpurender import cli; cli._open_streams(); file = open('number', 'w')"
+    code = "import sys; from gpurender.commands import cli; cli._open_streams(); file = open('number', 'w')"
     words = f'exec {sys.executable} -c "{code}; file.write(str(file.fileno()))" {closed}'
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     assert subprocess.run(["sh", "-c", words], cwd=tmp_path, env=environment, timeout=60, check=False).returncode == 0

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender import cache, cuda, devices, files, kernel_cache
-from gpurender.randomness import Stream
+from gpurender.numerics.streams import Stream
+from gpurender.runtime import cuda, devices, kernel_cache
+from gpurender.util import atomic_files, disk_cache
 
 needs_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs CuPy, whose NVRTC compiles")
 
@@ -39,7 +40,7 @@ def test_a_source_is_whole(operation):
 @needs_cupy
 def test_machine_code_is_compiled_once_by_many_processes(own):
     """Two processes compile the same kernel at once; both find it good, nothing else is left, the next reads it."""
-    code = "from gpurender import cuda; print(cuda.cached('chaos_game', 'sm_90'))"
+    code = "from gpurender.runtime import cuda; print(cuda.cached('chaos_game', 'sm_90'))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = {process.communicate(timeout=300)[0].strip() for process in running}
     assert all(process.returncode == 0 for process in running)
@@ -62,7 +63,7 @@ def test_whatever_code_depends_on_is_in_its_file_s_name(own, monkeypatch):
     monkeypatch.setattr(cuda, "compiled", lambda operation, architecture: b"made")
     first = cuda.cached("chaos_game", "sm_90")
     assert kernel_cache.load(first) == b"made"
-    others = [cuda.cached("chaos_game", "sm_80"), cuda.cached("polyline", "sm_90")]
+    others = [cuda.cached("chaos_game", "sm_80"), cuda.cached("visual_atom", "sm_90")]
     assert cuda.cached("chaos_game", "compute_90").suffix == ".ptx"
     for owner, name, changed in (
         (cuda, "source", lambda operation: "another"),
@@ -84,7 +85,7 @@ def test_where_nothing_can_be_kept_nothing_is(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cuda.cached("chaos_game", "sm_90") is None
-    monkeypatch.setattr(cache, "directory", lambda: None)
+    monkeypatch.setattr(disk_cache, "directory", lambda: None)
     assert cuda.cached("chaos_game", "sm_90") is None
 
 
@@ -145,7 +146,7 @@ def test_machine_code_is_loaded_where_no_disk_takes_a_file(own, driver, monkeypa
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "replacing", full)
+    monkeypatch.setattr(atomic_files, "replacing", full)
     monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
     first, second = load_module(), load_module()
     assert first.code == second.code == b"good"

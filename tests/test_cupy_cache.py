@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from gpurender import cupy_cache
+from gpurender.runtime import cupy_cache
 
 
 def versions(root, **variables):
     """What a process says that asks for NVRTC's architectures, and the folder that CuPy has then."""
     pytest.importorskip("cupy")
-    code = "import os; from gpurender import cuda; print(cuda.supported_architectures(), os.environ['CUPY_CACHE_DIR'])"
+    code = "import os; from gpurender.runtime import cuda; "
+    code += "print(cuda.supported_architectures(), os.environ['CUPY_CACHE_DIR'])"
     environment = {**os.environ, "PYTHONPATH": str(root), **variables}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 

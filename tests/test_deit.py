@@ -12,7 +12,7 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender.augment.normalise import lookup_table
-from gpurender.kernels.operations import Operation
+from gpurender.kernels.image_ops import Operation
 
 timm_ops = optional("timm.data.auto_augment")
 timm_mixup = optional("timm.data.mixup")

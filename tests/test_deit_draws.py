@@ -16,9 +16,9 @@ from samples import same_counts, same_law
 
 import gpurender as gr
 from gpurender.augment import erasing
-from gpurender.kernels.operations import Operation
-from gpurender.order import permuted
-from gpurender.randomness import Stream, words
+from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.shuffle.order import permuted
+from gpurender.numerics.streams import Stream, words
 
 timm_mixup = optional("timm.data.mixup")
 random_erasing = optional("timm.data.random_erasing")

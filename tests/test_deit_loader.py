@@ -10,7 +10,7 @@ import torch
 
 import gpurender as gr
 from gpurender.augment.views import view_seed
-from gpurender.order import permuted
+from gpurender.kernels.shuffle.order import permuted
 
 DeiT = gr.augment.DeiT
 

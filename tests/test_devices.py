@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from gpurender import devices, doctor
+from gpurender.commands import doctor
+from gpurender.runtime import devices
 
 CPU = torch.device("cpu")
 
@@ -90,7 +91,7 @@ def broken(device):
 
 @pytest.mark.usefixtures("two_gpus")
 def test_the_doctor_tries_every_kernel_on_every_device(monkeypatch):
-    monkeypatch.setattr(doctor, "_TRIALS", {"philox": same, "chaos_game": other, "polyline": broken})
+    monkeypatch.setattr(doctor, "_TRIALS", {"philox": same, "chaos_game": other, "visual_atom": broken})
     report = doctor.examine()
     assert report["devices"][0]["device"] == "cpu"
     assert report["devices"][1:] == [
@@ -104,13 +105,13 @@ def test_the_doctor_tries_every_kernel_on_every_device(monkeypatch):
     assert found == [
         ("philox", "cpu", "numba", None),
         ("chaos_game", "cpu", "numba", None),
-        ("polyline", "cpu", "numba", None),
+        ("visual_atom", "cpu", "numba", None),
         ("philox", "cuda:0", "triton", None),
         ("chaos_game", "cuda:0", "cuda", None),
-        ("polyline", "cuda:0", "cuda", "ValueError: no luck"),
+        ("visual_atom", "cuda:0", "cuda", "ValueError: no luck"),
         ("philox", "cuda:1", "triton", None),
         ("chaos_game", "cuda:1", "cuda", different),
-        ("polyline", "cuda:1", "cuda", "ValueError: no luck"),
+        ("visual_atom", "cuda:1", "cuda", "ValueError: no luck"),
     ]
     assert [kernel["available"] for kernel in report["kernels"]] == [reason is None for *_, reason in found]
     text = doctor.table(report)

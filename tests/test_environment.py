@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import torch
 
-from gpurender import environment
+from gpurender.util import environment
 
 
 def test_a_version_is_that_of_whichever_distribution_is_there(monkeypatch):
@@ -44,8 +44,8 @@ def checkout(tmp_path, monkeypatch):
         return done.stdout.strip()
 
     (tmp_path / "gpurender").mkdir()
-    (tmp_path / "gpurender/environment.py").write_text("")
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "gpurender/environment.py"))
+    (tmp_path / "gpurender/util/environment.py").write_text("")
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "gpurender/util/environment.py"))
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "first")
@@ -57,12 +57,12 @@ def test_the_commit_is_the_checkouts(checkout, tmp_path):
     assert environment._commit() == commit
     (tmp_path / "notes.txt").write_text("not the package's")
     assert environment._commit() == commit
-    (tmp_path / "gpurender/environment.py").write_text("changed = True\n")
+    (tmp_path / "gpurender/util/environment.py").write_text("changed = True\n")
     assert environment._commit() == f"{commit}+"
 
 
 def test_an_installed_copy_has_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "gpurender/environment.py"))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "gpurender/util/environment.py"))
     assert environment._commit() is None
 
 

@@ -20,8 +20,10 @@ from PIL import Image
 from said import said
 
 import gpurender as gr
-from gpurender import cli, export, files, lock, renderer
-from gpurender.labels import class_counts
+from gpurender import renderer
+from gpurender.commands import cli, export
+from gpurender.recipes.labels import class_counts
+from gpurender.util import atomic_files, folder_lock
 
 TINY = gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6])  # 24 images
 
@@ -31,7 +33,9 @@ def pictures(folder):
 
 
 def unfinished(folder):
-    return [path for path in Path(folder).rglob("*") if path.name.startswith((files.TEMPORARY, lock.LOCK))]
+    return [
+        path for path in Path(folder).rglob("*") if path.name.startswith((atomic_files.TEMPORARY, folder_lock.LOCK))
+    ]
 
 
 def usual_mode(folder):
@@ -54,7 +58,7 @@ def test_only_one_at_a_time_has_the_lock(tmp_path):
     def work():
         for _ in range(30):
             try:
-                with lock.alone(tmp_path, "another works in") as locked:
+                with folder_lock.alone(tmp_path, "another works in") as locked:
                     assert locked
                     inside.append(1)
                     time.sleep(0.002)  # the others try meanwhile
@@ -75,27 +79,27 @@ def test_only_one_at_a_time_has_the_lock(tmp_path):
 @pytest.mark.parametrize("another", [False, True])
 def test_a_lock_whose_file_is_gone_is_none(tmp_path, monkeypatch, another):
     """Its holder ended, and removed it, after we opened it; perhaps another process has made and locked the next."""
-    path, real, held = tmp_path / lock.LOCK, lock._opened, []
+    path, real, held = tmp_path / folder_lock.LOCK, folder_lock._opened, []
 
     def late(name):
         handle = real(name)
         if not held:
             os.unlink(name)
-            held.append(os.open(tmp_path / lock.LOCK, os.O_RDWR | os.O_CREAT) if another else -1)
+            held.append(os.open(tmp_path / folder_lock.LOCK, os.O_RDWR | os.O_CREAT) if another else -1)
             if another:
                 fcntl.flock(held[0], fcntl.LOCK_EX)
         return handle
 
-    monkeypatch.setattr(lock, "_opened", late)
+    monkeypatch.setattr(folder_lock, "_opened", late)
     if another:
-        with pytest.raises(RuntimeError, match="another works in"), lock.alone(tmp_path, "another works in"):
+        with pytest.raises(RuntimeError, match="another works in"), folder_lock.alone(tmp_path, "another works in"):
             pass
         os.close(held[0])
         return
-    with lock.alone(tmp_path, "") as locked:
+    with folder_lock.alone(tmp_path, "") as locked:
         assert locked
         assert path.exists()
-        with pytest.raises(RuntimeError, match=f"process {os.getpid()} on "), lock.alone(tmp_path, ""):
+        with pytest.raises(RuntimeError, match=f"process {os.getpid()} on "), folder_lock.alone(tmp_path, ""):
             pass
         assert path.exists()
     assert not path.exists()
@@ -105,8 +109,8 @@ def test_a_second_export_is_refused_in_a_sentence(tmp_path, capsys):
     out, recipe = tmp_path / "out", tmp_path / "r.json"
     recipe.write_text(TINY.to_json())
     out.mkdir()
-    with lock.alone(out, ""):
-        busy = out / f"{files.TEMPORARY}busy"
+    with folder_lock.alone(out, ""):
+        busy = out / f"{atomic_files.TEMPORARY}busy"
         busy.write_bytes(b"half of what the first one writes")
         assert cli.main(["export", str(recipe), str(out)]) == 1
         (line,) = capsys.readouterr().err.splitlines()
@@ -145,9 +149,9 @@ def test_a_killed_export_s_lock_is_free_and_its_leftovers_are_cleared(tmp_path, 
     export.export(TINY, out, limit=1)
     code = f"""
 import os, signal
-from gpurender.lock import alone
+from gpurender.util.folder_lock import alone
 with alone({str(out)!r}, ""):
-    open(os.path.join({str(out)!r}, "00000", {files.TEMPORARY!r} + "half"), "w").close()
+    open(os.path.join({str(out)!r}, "00000", {atomic_files.TEMPORARY!r} + "half"), "w").close()
     os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run(
@@ -170,7 +174,7 @@ def test_without_locks_only_old_leftovers_are_cleared(tmp_path, monkeypatch, num
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    young, old = out / "00000" / f"{files.TEMPORARY}young", out / "00000" / f"{files.TEMPORARY}old"
+    young, old = out / "00000" / f"{atomic_files.TEMPORARY}young", out / "00000" / f"{atomic_files.TEMPORARY}old"
     for path in (young, old):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 2 * 86_400,) * 2)
@@ -184,10 +188,10 @@ def test_without_locks_only_old_leftovers_are_cleared(tmp_path, monkeypatch, num
 def test_a_foreign_folder_is_left_as_it_is(tmp_path):
     """A picture that another command writes there just now is not that export's leftover."""
     (tmp_path / "cat.jpg").write_bytes(b"meow")
-    (tmp_path / f"{files.TEMPORARY}other").write_bytes(b"half")
+    (tmp_path / f"{atomic_files.TEMPORARY}other").write_bytes(b"half")
     with pytest.raises(ValueError, match="must be empty"):
         export.export(TINY, tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [f"{files.TEMPORARY}other", "cat.jpg"]
+    assert sorted(os.listdir(tmp_path)) == [f"{atomic_files.TEMPORARY}other", "cat.jpg"]
 
 
 # ----------------------------------------------------------------------------------------------- interrupted and full
@@ -227,7 +231,7 @@ def test_the_same_command_on_a_disk_that_is_still_full_says_how_far(tmp_path, mo
     def full(name, mode):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "open", full, raising=False)
+    monkeypatch.setattr(atomic_files, "open", full, raising=False)
     assert cli.main(["export", str(recipe), str(out)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(rf"'{out}/0000\d/0000\d_000\d\.png': No space left on device; 10 of 24 images are there; ", line)

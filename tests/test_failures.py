@@ -18,8 +18,8 @@ import torch
 from said import said
 
 import gpurender as gr
-from gpurender import threads
-from gpurender.ahead import Ahead
+from gpurender.loading.prefetch import Ahead
+from gpurender.runtime import threads
 
 RECIPE = gr.VisualAtom(
     classes=5, instances=5, image_size=48, orbits=(8, 15), quantization=(30, 60), nucleus=(-0.2, 0.2), radius=(2, 10)

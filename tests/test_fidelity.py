@@ -6,9 +6,9 @@ import torch
 from released import iou, masked_patches, patches, pixels, sequential_game, sequential_singular_values
 
 import gpurender as gr
-from gpurender.families import ifs
-from gpurender.families.fractaldb import weight_set
-from gpurender.families.onepfrac import sample_system
+from gpurender.recipes import ifs
+from gpurender.recipes.fractaldb import weight_set
+from gpurender.recipes.onepfrac import sample_system
 
 SIZE, POINTS = 362, 200_000
 SIERPINSKI = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
@@ -285,7 +285,7 @@ def test_the_search_accepts_what_a_sequential_game_would():
     """Every category of a small search fills 20 % (within sampling) in a sequential game; the released acceptance is
     2.6 %.
     """
-    from gpurender.families.fractaldb import candidates
+    from gpurender.recipes.fractaldb import candidates
 
     recipe = gr.FractalDB(classes=20, seed=3)
     found = np.array(recipe._search(torch.device("cpu")))[:20]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from gpurender import cache, files
-from gpurender.files import check_writable, replacing
+from gpurender.util import atomic_files, disk_cache
+from gpurender.util.atomic_files import check_writable, replacing
 
 
 def write(path, data=b"new", **options):
@@ -63,7 +63,7 @@ def test_the_temporary_file_lies_beside_the_target(tmp_path):
     path = tmp_path / "a.bin"
     with replacing(path) as temporary:
         assert os.path.dirname(temporary) == str(tmp_path)
-        assert os.path.basename(temporary).startswith(files.TEMPORARY)
+        assert os.path.basename(temporary).startswith(atomic_files.TEMPORARY)
         assert os.path.getsize(temporary) == 0
         assert not path.exists()
         with open(temporary, "wb") as file:
@@ -224,7 +224,7 @@ def test_an_open_descriptor_is_written_into(tmp_path, form):
 
 def test_what_was_printed_stays_before_what_is_written_to_standard_output(tmp_path):
     code = """
-        from gpurender.files import check_writable, replacing
+        from gpurender.util.atomic_files import check_writable, replacing
         print("table")
         check_writable("/dev/stdout")
         with replacing("/dev/stdout") as temporary, open(temporary, "w") as file:
@@ -261,7 +261,7 @@ def test_a_reader_that_is_gone_is_named_unless_it_is_a_descriptor_s(tmp_path):
 
 MODES = """
     import os, sys
-    from gpurender.files import check_writable, replacing
+    from gpurender.util.atomic_files import check_writable, replacing
 
     os.umask(int(sys.argv[1], 8))
     def untouchable(mask):
@@ -297,11 +297,11 @@ def test_a_private_file_is_private_while_it_is_replaced(tmp_path):
 def test_results_of_searches_have_the_umask_s_mode(tmp_path, monkeypatch):
     """A group that shares a cache can read it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache.save("kind", "key", [1, 2])
+    disk_cache.save("kind", "key", [1, 2])
     (made,) = (tmp_path / "gpurender").iterdir()
     (tmp_path / "made").write_text("")
     assert permissions(made) == permissions(tmp_path / "made")
-    assert cache.load("kind", "key") == [1, 2]
+    assert disk_cache.load("kind", "key") == [1, 2]
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o444, 0o000])
@@ -378,7 +378,7 @@ def test_a_file_in_a_folder_that_takes_no_files_is_written_in_place(tmp_path, mo
         return real(name, flags, *rest, **options)
 
     monkeypatch.setattr(os, "open", refuse)
-    monkeypatch.setattr(files.tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setattr(atomic_files.tempfile, "tempdir", str(elsewhere))
     check_writable(path)
     write(path)
     assert path.read_bytes() == b"new"
@@ -390,7 +390,7 @@ def test_a_file_in_a_folder_that_takes_no_files_is_written_in_place(tmp_path, mo
     assert os.listdir(elsewhere) == []
 
 
-WRITE = """from gpurender.files import check_writable, replacing; check_writable("a")
+WRITE = """from gpurender.util.atomic_files import check_writable, replacing; check_writable("a")
 with replacing("a") as temporary: open(temporary, "w").write("new")"""
 
 
@@ -458,7 +458,7 @@ def kept_by_another(path):
             return 77
     if not os.access(path.parent, os.W_OK) or os.access(path, os.R_OK):
         return 77
-    return int(files.keep(path, b"new") is not None)
+    return int(atomic_files.keep(path, b"new") is not None)
 
 
 # -------------------------------------------------------------------------------------------- refused before the work
@@ -470,7 +470,7 @@ def test_a_full_or_broken_disk_is_no_wrong_path(tmp_path, monkeypatch, number):
         assert mode == "wb"
         raise OSError(number, os.strerror(number))  # as write() has it: it knows no name
 
-    monkeypatch.setattr(files, "open", refuse, raising=False)
+    monkeypatch.setattr(atomic_files, "open", refuse, raising=False)
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         check_writable(tmp_path / "a")
     assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "a"))

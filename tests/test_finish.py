@@ -8,9 +8,9 @@ import pytest
 import torch
 from optional import optional
 
-from gpurender import quantiles
-from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, cpu, finish
-from gpurender.randomness import Stream, words
+from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, cpu, finish
+from gpurender.numerics import quantiles
+from gpurender.numerics.streams import Stream, words
 
 stats = optional("scipy.stats")
 

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from gpurender import forks
-from gpurender.lazy import cached_property
+from gpurender.runtime import forks
+from gpurender.util.lazy import cached_property
 
 
 def run(code, root, *arguments, **more):
@@ -33,8 +33,9 @@ FORK = """
     import torch
 
     import gpurender as gr
-    from gpurender import randomness, threads
-    from gpurender.background import Background
+    from gpurender.numerics import streams
+    from gpurender.runtime import threads
+    from gpurender.loading.background import Background
 
     where, who = sys.argv[1:]
     if where == "import after Numba":
@@ -68,7 +69,7 @@ FORK = """
 
     class Finder:
         def find_spec(self, name, path=None, target=None):
-            if name == "gpurender.jit":
+            if name == "gpurender.runtime.numba_jit":
                 listen()
             if name == "gpurender.kernels.philox.cpu":
                 stay("import")
@@ -132,7 +133,7 @@ WATCHED = """
     import sys, threading
 
     import gpurender as gr
-    from gpurender import forks
+    from gpurender.runtime import forks
 
     found = []
 

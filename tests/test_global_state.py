@@ -21,10 +21,10 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpurender as gr
-from gpurender import cache
-from gpurender.augment.operations import BY_NAME, PARAMETERLESS
-from gpurender.export import export
-from gpurender.preview import contact_sheet
+from gpurender.augment.image_op import BY_NAME, PARAMETERLESS
+from gpurender.commands.export import export
+from gpurender.commands.preview import contact_sheet
+from gpurender.util import disk_cache
 
 augment = gr.augment
 CPU = torch.device("cpu")
@@ -299,7 +299,7 @@ def results(work, device, folder):
 def forget():
     """Throw away the tables that the library keeps: a state must not find those that were made without it."""
     for name, module in list(sys.modules.items()):
-        if name.startswith(("gpurender.augment", "gpurender.quantiles", "gpurender.kernels")):
+        if name.startswith(("gpurender.augment", "gpurender.numerics.quantiles", "gpurender.kernels")):
             for kept in list(vars(module).values()):
                 if hasattr(kept, "cache_clear"):
                     kept.cache_clear()
@@ -318,8 +318,8 @@ def differences(found, wanted):
 @pytest.fixture(autouse=True)
 def every_search_searches(monkeypatch):
     """No category search is read from a file."""
-    monkeypatch.setattr(cache, "load", lambda *_: None)
-    monkeypatch.setattr(cache, "save", lambda *_: None)
+    monkeypatch.setattr(disk_cache, "load", lambda *_: None)
+    monkeypatch.setattr(disk_cache, "save", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

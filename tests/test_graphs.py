@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender import devices, graphs
+from gpurender.loading import cuda_graphs
+from gpurender.runtime import devices
 
 CPU = torch.device("cpu")
 
@@ -38,7 +39,7 @@ def counter(monkeypatch):
         cell.copy_(before)  # a capture runs nothing
         return Replayed(calls, tensors), tensors
 
-    monkeypatch.setattr(graphs, "capture", captured)
+    monkeypatch.setattr(cuda_graphs, "capture", captured)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     return cell, launches
 
@@ -55,10 +56,10 @@ def run(recorder, cell, launches, times, key="key"):
 
 def test_runs_follow_each_other_before_and_after_the_capture(counter):
     cell, launches = counter
-    recorder = graphs.Recorder(CPU)
+    recorder = cuda_graphs.Recorder(CPU)
     assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
     graph, tensors, _ = recorder._graphs["key"]
-    assert graph.replays == 8 - graphs.PLAIN_RUNS  # the first of them was compared with plain launches
+    assert graph.replays == 8 - cuda_graphs.PLAIN_RUNS  # the first of them was compared with plain launches
     before = tensors[0].item()
     kept, again = (recorder.run("key", launches, lambda: None)[0] for _ in range(2))
     assert (kept.item(), again.item()) == (before + 1, before + 2)  # what was handed out is not written again
@@ -66,8 +67,8 @@ def test_runs_follow_each_other_before_and_after_the_capture(counter):
 
 def test_each_key_has_its_own_graph(counter):
     cell, launches = counter
-    recorder = graphs.Recorder(CPU)
-    run(recorder, cell, launches, graphs.PLAIN_RUNS)
+    recorder = cuda_graphs.Recorder(CPU)
+    run(recorder, cell, launches, cuda_graphs.PLAIN_RUNS)
     assert not recorder._graphs
     run(recorder, cell, launches, 5, key="another")
     assert list(recorder._graphs) == ["another"]
@@ -76,7 +77,7 @@ def test_each_key_has_its_own_graph(counter):
 @pytest.mark.parametrize("failure", ["raises", "differs"])
 def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog):
     cell, launches = counter
-    good = graphs.capture
+    good = cuda_graphs.capture
 
     def bad(calls, device, pool):
         if failure == "raises":
@@ -86,8 +87,8 @@ def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog)
         graph.spoil = True
         return graph, tensors
 
-    monkeypatch.setattr(graphs, "capture", bad)
-    recorder = graphs.Recorder(CPU)
+    monkeypatch.setattr(cuda_graphs, "capture", bad)
+    recorder = cuda_graphs.Recorder(CPU)
     with caplog.at_level("INFO", logger="gpurender"):
         assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
     assert not recorder._graphs
@@ -95,7 +96,7 @@ def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog)
 
 
 def test_a_cpu_captures_nothing(monkeypatch):
-    monkeypatch.setattr(graphs, "capture", lambda *_: pytest.fail("captured"))
+    monkeypatch.setattr(cuda_graphs, "capture", lambda *_: pytest.fail("captured"))
     recipe = gr.VisualAtom(classes=3, instances=5, image_size=32, orbits=(1, 3), quantization=(5, 9))
     assert len(list(gr.DataLoader(recipe, batch_size=2, image_size=16, device="cpu"))) == 8
 
@@ -117,12 +118,12 @@ def test_the_gpu_captures_and_draws_the_same(family, fresh):
 
 def test_there_are_not_too_many_graphs_and_forgotten_ones_take_their_pool_along(counter):
     cell, launches = counter
-    recorder = graphs.Recorder(CPU)
-    keys = range(graphs.MAX_GRAPHS + 3)
+    recorder = cuda_graphs.Recorder(CPU)
+    keys = range(cuda_graphs.MAX_GRAPHS + 3)
     for key in keys:
         start = cell.item()
         assert run(recorder, cell, launches, 4, key) == [(i, 2 * i, 3 * i) for i in range(start, start + 4)]
-    assert list(recorder._graphs) == list(keys)[: graphs.MAX_GRAPHS]
+    assert list(recorder._graphs) == list(keys)[: cuda_graphs.MAX_GRAPHS]
     recorder.forget()
     assert (recorder._graphs, recorder._pool) == ({}, None)
     run(recorder, cell, launches, 4)
@@ -147,4 +148,4 @@ def test_graphs_of_a_users_sampler_whose_batches_grow_on_the_gpu():
         assert torch.equal(targets.cpu(), labels)
     recorder = feed._batches._recorder
     assert not recorder._off, "a capture failed"
-    assert len(recorder._graphs) <= graphs.MAX_GRAPHS
+    assert len(recorder._graphs) <= cuda_graphs.MAX_GRAPHS

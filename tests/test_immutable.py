@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.augment.auto_augment import parsed
+from gpurender.augment.rand_augment import parsed
 from gpurender.kernels.chaos_game import Systems
-from gpurender.kernels.polyline import Atoms
+from gpurender.kernels.visual_atom import Atoms
 
 TRIANGLE = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
 

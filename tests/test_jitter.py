@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gpurender.augment.jitter import Jitter, draw
-from gpurender.kernels.operations import Operation
-from gpurender.randomness import Stream, words
+from gpurender.kernels.image_ops import Operation
+from gpurender.numerics.streams import Stream, words
 
 NUMBERS, SEED = torch.arange(40), 11
 KINDS = (Operation.BRIGHTNESS, Operation.CONTRAST, Operation.COLOR, Operation.HUE)

@@ -9,8 +9,10 @@ import torch
 from conftest import ROOT
 from test_graphs import counter, run  # noqa: F401  # a fixture
 
-from gpurender import graphs, kept, quantiles
-from gpurender.augment import auto_augment, jitter, normalise
+from gpurender.augment import jitter, normalise, rand_augment
+from gpurender.loading import cuda_graphs
+from gpurender.numerics import quantiles
+from gpurender.util import device_tables
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)
@@ -24,8 +26,8 @@ def table():
 @pytest.fixture
 def few(monkeypatch):
     """Only four tables are kept, and the tables of other tests are forgotten; makes others until all are gone."""
-    monkeypatch.setattr(kept, "KEPT", 4)
-    small = kept.on_device(normalise.lookup_table.__wrapped__)
+    monkeypatch.setattr(device_tables, "KEPT", 4)
+    small = device_tables.on_device(normalise.lookup_table.__wrapped__)
     monkeypatch.setattr(normalise, "lookup_table", small)
 
     def others():
@@ -65,8 +67,8 @@ def test_what_a_graph_reads_lives_as_long_as_the_graph(few, counter):  # noqa: F
         read.append(weakref.ref(table()))
         return counts()
 
-    recorder = graphs.Recorder(CPU)
-    run(recorder, cell, launches, graphs.PLAIN_RUNS + 1)
+    recorder = cuda_graphs.Recorder(CPU)
+    run(recorder, cell, launches, cuda_graphs.PLAIN_RUNS + 1)
     assert list(recorder._graphs) == ["key"]
     few()
     assert all(reference() is read[0]() is not None for reference in read)
@@ -81,8 +83,8 @@ def test_what_a_graph_reads_lives_as_long_as_the_graph(few, counter):  # noqa: F
 def test_only_the_thread_and_the_time_of_a_capture_count():
     from concurrent.futures import ThreadPoolExecutor
 
-    with kept.in_use() as outer:
-        with kept.in_use() as inner:
+    with device_tables.in_use() as outer:
+        with device_tables.in_use() as inner:
             mine = table()
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(quantiles.on, CPU, "normal").result()
@@ -95,13 +97,13 @@ def test_only_the_thread_and_the_time_of_a_capture_count():
 
 def test_all_tables_of_policies_are_collected():
     law = jitter.Jitter((0.1, 0.2, 0.3, 0.0), 1.0, 0.0, 0.0)
-    parsed = auto_augment.parsed("rand-m9-n2-tweights")
+    parsed = rand_augment.parsed("rand-m9-n2-tweights")
     makes = [
         table, lambda: quantiles.on(CPU, "normal"), lambda: jitter._tables(law, CPU),
-        lambda: auto_augment._laws(parsed, CPU), lambda: auto_augment._shares(parsed, CPU),
+        lambda: rand_augment._laws(parsed, CPU), lambda: rand_augment._shares(parsed, CPU),
     ]  # fmt: skip
     for make in makes:
-        with kept.in_use() as tables:
+        with device_tables.in_use() as tables:
             made = make()
         assert len(tables) == 1
         assert tables[0] is made

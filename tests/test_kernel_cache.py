@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 import gpurender
-from gpurender import cache, cuda, kernel_cache, numba_cache
-from gpurender.jit import kernel
+from gpurender.runtime import cuda, kernel_cache, numba_cache
+from gpurender.runtime.numba_jit import kernel
+from gpurender.util import disk_cache
 
 
 def twice_and_one(x):
@@ -187,7 +188,7 @@ def test_without_a_place_every_process_compiles(place, tmp_path, monkeypatch):
     monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "file"))
     assert not call()
     assert not call()
-    monkeypatch.setattr(cache, "directory", lambda: None)
+    monkeypatch.setattr(disk_cache, "directory", lambda: None)
     assert not call()
     assert not call()
     assert kernel_cache.folder() is None
@@ -262,13 +263,13 @@ def copied(root, tmp_path, monkeypatch):
 def test_the_folder_changes_with_every_source_and_version(copied, monkeypatch):
     seen = {kernel_cache._law()}
     assert seen == {kernel_cache.law()}  # the same sources elsewhere
-    changes = ["kernels/philox/cpu.py", "kernels/device.cuh", "kernels/chaos_game/gpu.cu", "randomness.py"]
-    changes += ["kernels/operations/triton_chain.py", *kernel_cache.INLINED]
+    changes = ["kernels/philox/cpu.py", "kernels/device/common.cuh", "kernels/chaos_game/gpu.cu", "numerics/streams.py"]
+    changes += ["kernels/image_ops/gpu_plan.py", "numerics/quantiles.py", kernel_cache.DECORATOR]
     for name in changes:
         path = copied / name
         path.write_text(path.read_text() + "\n")
         seen.add(kernel_cache._law())
-    (copied / "kernels/polyline/cpu.py").rename(copied / "kernels/polyline/cpu_of_old.py")
+    (copied / "kernels/visual_atom/cpu.py").rename(copied / "kernels/visual_atom/cpu_of_old.py")
     seen.add(kernel_cache._law())
     for name, changed in (("__version__", "0.0.0"), ("_version", lambda package: "0.0.0")):
         monkeypatch.setattr(kernel_cache, name, changed)
@@ -276,7 +277,7 @@ def test_the_folder_changes_with_every_source_and_version(copied, monkeypatch):
     monkeypatch.setattr(kernel_cache.platform, "python_version", lambda: "3.99.0")
     seen.add(kernel_cache._law())
     assert len(seen) == 1 + len(changes) + 4
-    (copied / "loader.py").write_text("# no kernel")
+    (copied / "loading/data_loader.py").write_text("# no kernel")
     assert kernel_cache._law() in seen
     shutil.rmtree(copied)
     assert kernel_cache._law() is None
@@ -306,7 +307,7 @@ def test_whatever_kernels_take_from_elsewhere_is_part_of_the_hash(root):
             names = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)}
             taken |= {homes[name] for name in names if name in homes}
     ours = {module for module in taken if module.startswith("gpurender.") and ".kernels" not in module}
-    assert {"gpurender.jit", "gpurender.randomness"} <= ours
+    assert {"gpurender.runtime.numba_jit", "gpurender.numerics.streams"} <= ours
     assert {module.removeprefix("gpurender.") + ".py" for module in ours} <= set(kernel_cache.INLINED)
 
 
@@ -413,7 +414,7 @@ EDITED = """
 from pathlib import Path
 import gpurender as gr
 gr.DataLoader, gr.OnePFrac  # have imported what the kernels inline, and no kernel of the chaos game
-source = Path(gr.__file__).with_name("randomness.py")
+source = Path(gr.__file__).with_name("numerics") / "streams.py"
 text = source.read_text()
 assert "    POINTS = 1 " in text
 source.write_text(text.replace("    POINTS = 1 ", "    POINTS = 77 "))
@@ -431,7 +432,7 @@ def test_a_source_that_changes_before_the_first_kernel_leaves_no_kernel_of_the_o
 
 
 def test_without_numba_s_compiler_nothing_is_kept(root, tmp_path):
-    code = "from gpurender.randomness import words, Stream; print(words(1, Stream.POINTS, range(2)).tolist())"
+    code = "from gpurender.numerics.streams import words, Stream; print(words(1, Stream.POINTS, range(2)).tolist())"
     expected, said = draw(root / "gpurender", tmp_path, code)
     assert said == LINE
     shutil.rmtree(tmp_path / ".cache")
@@ -445,9 +446,9 @@ def test_a_terminal_has_a_bar_that_goes_before_the_batch_comes(root, tmp_path):
     """Without its delay, in a terminal: it counts, and is wiped out when a kernel is called."""
     code = """
 import numpy as np
-from gpurender import compiling
+from gpurender.runtime import compiling
 compiling.DELAY = 0.0
-from gpurender.randomness import words, Stream
+from gpurender.numerics.streams import words, Stream
 import sys
 words(1, Stream.POINTS, np.arange(2))
 sys.stderr.write("batch")
@@ -474,4 +475,4 @@ sys.stderr.write("batch")
 
 def test_files_of_the_cuda_kernels_lie_in_the_same_folder(place):
     pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
-    assert cuda.place("polyline", "sm_90").parent == place
+    assert cuda.place("visual_atom", "sm_90").parent == place

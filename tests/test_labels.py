@@ -8,7 +8,7 @@ import torch
 from optional import optional
 
 import gpurender as gr
-from gpurender.labels import noise_table
+from gpurender.recipes.labels import noise_table
 
 stats = optional("scipy.stats")
 

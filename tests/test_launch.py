@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpurender import cuda
+from gpurender.runtime import cuda
 
 GPU = torch.device("cuda", 1)
 

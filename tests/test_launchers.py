@@ -8,10 +8,10 @@ import re
 import pytest
 import torch
 
-from gpurender.kernels.augment import check_boxes, crop_resize
 from gpurender.kernels.chaos_game import MAX_MAPS, Systems
 from gpurender.kernels.chaos_game.tables import survival
-from gpurender.kernels.finish import Mixing, finish
+from gpurender.kernels.mix_erase import Mixing, finish
+from gpurender.kernels.resized_crop import check_boxes, crop_resize
 
 HEIGHT, WIDTH = 21, 19
 INSIDE = [(0, 0, 21, 19), (20, 18, 1, 1), (0, 18, 21, 1), (20, 0, 1, 19), (3, 4, 18, 15)]

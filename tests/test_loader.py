@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.order import permuted
+from gpurender.kernels.shuffle.order import permuted
 
 TRIANGLE = [[0.5, 0, 0, 0.5, 0, 0], [0.5, 0, 0, 0.5, 0.5, 0], [0.5, 0, 0, 0.5, 0.25, 0.5]]
 

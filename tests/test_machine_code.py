@@ -21,7 +21,7 @@ def compilers():
 @pytest.mark.parametrize("chip", machine_code.CHIPS)
 def test_kernels_compile_without_spills_and_fill_the_chip(chip):
     chaos = machine_code.inspect("chaos_game", chip)
-    lines = machine_code.inspect("polyline", chip)
+    lines = machine_code.inspect("visual_atom", chip)
     print("\n" + machine_code.table([*chaos, *lines]))
     assert {kernel.name for kernel in chaos} == {f"chaos_game_{name}" for name in ("grey", "cover", "paint", "color")}
     for kernel in [*chaos, *lines]:
@@ -48,9 +48,9 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
 
 @pytest.mark.usefixtures("compilers")
 def test_what_is_inspected_is_what_the_library_compiles():
-    code, resources = machine_code.compiled("polyline", "sm_90")
+    code, resources = machine_code.compiled("visual_atom", "sm_90")
     found = machine_code.instructions(code)
-    assert found == machine_code.instructions(machine_code.cuda.compiled("polyline", "sm_90"))
+    assert found == machine_code.instructions(machine_code.cuda.compiled("visual_atom", "sm_90"))
     assert found.keys() == resources.keys()
 
 

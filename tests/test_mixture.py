@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import gpurender as gr
-from gpurender.mixture import Shares, integers
+from gpurender.recipes.mixture import Shares, integers
 
 WILD = {
     "image_size": 64,

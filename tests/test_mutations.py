@@ -94,7 +94,7 @@ def toy(root, tmp_path_factory):
         shutil.copy(root / f"bench/{name}.py", folder / "bench")
     for name, text in {
         "gpurender/__init__.py": "",
-        "gpurender/environment.py": "def environment():\n    return {'gpu': None}\n",
+        "gpurender/util/environment.py": "def environment():\n    return {'gpu': None}\n",
         "gpurender/toy.py": TOY,
         "kernels/__init__.py": "",
         "tests/test_toy.py": TESTS,

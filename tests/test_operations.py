@@ -11,9 +11,9 @@ from optional import optional
 from PIL import Image
 
 import gpurender as gr
-from gpurender.augment.operations import BY_NAME
-from gpurender.kernels.operations import AFFINE, RANGES, Operation, operate
-from gpurender.kernels.operations.affine import rounded, turned
+from gpurender.augment.image_op import BY_NAME
+from gpurender.kernels.image_ops import AFFINE, RANGES, Operation, operate
+from gpurender.kernels.image_ops.matrices import rounded, turned
 
 timm = optional("timm.data.auto_augment")
 functional = optional("torchvision.transforms.functional")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optional import optional
 
-from gpurender.order import MAX_LENGTH, ROUNDS, last_epoch, permuted, share, steps
-from gpurender.world import World
+from gpurender.kernels.shuffle.order import MAX_LENGTH, ROUNDS, last_epoch, permuted, share, steps
+from gpurender.loading.ranks import World
 
 stats = optional("scipy.stats")
 

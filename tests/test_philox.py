@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpurender.kernels.philox import philox
-from gpurender.randomness import Stream, bounded, uniform, words
+from gpurender.numerics.streams import Stream, bounded, uniform, words
 
 # Random123, kat_vectors, philox4x32 with 10 rounds: counter, key, result.
 KNOWN = [

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gpurender import plot
+from gpurender.benchmark import plot
 
 pytest.importorskip("matplotlib", reason="needs matplotlib")
 from matplotlib.colors import to_hex

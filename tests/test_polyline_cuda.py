@@ -5,8 +5,8 @@ import pytest
 import torch
 from emulation import ADA, HOPPER, TINY, emulated_gpu, require_compiler
 
-from gpurender.kernels.polyline import MAX_VERTICES, Atoms, cupy_kernel, polyline
-from gpurender.tables import turn_parts
+from gpurender.kernels.visual_atom import MAX_VERTICES, Atoms, gpu, polyline
+from gpurender.numerics.tables import turn_parts
 
 
 def random_atoms(rng, count, most, scale):
@@ -140,7 +140,7 @@ def test_a_number_that_is_no_atom_reads_the_nearest():
     common = {"greys": (9, 200), "seed": 4, "size": 64, "rule": "walk"}
     wanted = polyline(atoms, **images, **common)
     with emulated_gpu():
-        from gpurender.kernels.polyline.cupy_kernel import draw_images
+        from gpurender.kernels.visual_atom.gpu import draw_images
 
         wild = torch.tensor([-(2**40), 2**40, 2])
         found = draw_images(atoms, wild, images["centres"], images["numbers"], (9, 200), 4, 64, walk=True)
@@ -151,11 +151,11 @@ def test_a_number_that_is_no_atom_reads_the_nearest():
 @pytest.mark.parametrize("vertices", [3, 1000, MAX_VERTICES])
 @pytest.mark.parametrize("size", [1, 16, 33, 362, 512, 1024, 2048])
 def test_bands_cover_the_canvas_and_fit(size, vertices, limits):
-    rows, count, shared, inside = cupy_kernel.bands(size, vertices, limits)
+    rows, count, shared, inside = gpu.bands(size, vertices, limits)
     assert rows * (count - 1) < size <= rows * count
-    assert shared <= limits.shared_a_block - cupy_kernel.STATIC_SHARED
-    assert shared >= rows * size + inside * vertices * cupy_kernel.BYTES_A_VERTEX
-    assert cupy_kernel.state_bytes(vertices) % 16 == 0  # the vertices are read sixteen bytes at a time
+    assert shared <= limits.shared_a_block - gpu.STATIC_SHARED
+    assert shared >= rows * size + inside * vertices * gpu.BYTES_A_VERTEX
+    assert gpu.state_bytes(vertices) % 16 == 0  # the vertices are read sixteen bytes at a time
     assert count == 1 or rows % 16 == 0 or size > shared // 32
     if (size, vertices) == (512, 1000):
         assert {HOPPER: 2, ADA: 6}.get(limits, count) == count

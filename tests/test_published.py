@@ -136,7 +136,7 @@ def test_none_found_says_what_was_looked_for(tmp_path):
 
 def test_a_folder_of_other_things_is_given_up(tmp_path, monkeypatch):
     """Such as / or a million images, by mistake."""
-    monkeypatch.setattr("gpurender.families.published.MOST_OTHERS", 10)
+    monkeypatch.setattr("gpurender.recipes.published.MOST_OTHERS", 10)
     for number in range(20):
         write(tmp_path / "csv", number)
     for number in range(5):

@@ -15,9 +15,9 @@ import torch
 from emulation import HEADER, HOPPER, TINY, Emulator, emulated_gpu, require_compiler
 from golden import DIVERGENT, TRIANGLE
 
-from gpurender import cuda
-from gpurender.families import ifs
 from gpurender.kernels.chaos_game import chaos_game, occupancy, paint
+from gpurender.recipes import ifs
+from gpurender.runtime import cuda
 
 THREADS = 4
 FLAGS = ("-std=c++20", "-O1", "-g", "-ffp-contract=off", "-pthread", "-w", "-fsanitize=thread")

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DistributedSampler
 
 import gpurender as gr
-from gpurender import world
+from gpurender.loading import ranks as world
 
 TRIANGLE = [[0.5, 0, 0, 0.5, 0, 0], [0.5, 0, 0, 0.5, 0.5, 0], [0.5, 0, 0, 0.5, 0.25, 0.5]]
 LENGTH = 26

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
-from gpurender.families import FAMILIES, PRESETS
-from gpurender.families.fractaldb import weight_set
+from gpurender.recipes import FAMILIES, PRESETS
+from gpurender.recipes.fractaldb import weight_set
 
 TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
 

@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
-from gpurender.families.ifs import shares
+from gpurender.recipes.ifs import shares
 
 
 @pytest.fixture(scope="module", params=sorted(SMALL))

@@ -9,7 +9,7 @@ from optional import optional, resizing_pillow
 from PIL import Image
 
 import gpurender as gr
-from gpurender.kernels.augment import crop_resize, crop_resize_normalise
+from gpurender.kernels.resized_crop import crop_resize, crop_resize_normalise
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender import cache
-from gpurender.families import fractaldb
+from gpurender.recipes import fractaldb
+from gpurender.util import disk_cache
 
 CPU = torch.device("cpu")
 
@@ -43,8 +43,8 @@ def searched(classes):
 
 def saved():
     """What lies in the cache."""
-    files = list(cache.directory().glob("fractaldb-*.json"))
-    return cache.load("fractaldb", files[0].stem.removeprefix("fractaldb-")) if files else None
+    files = list(disk_cache.directory().glob("fractaldb-*.json"))
+    return disk_cache.load("fractaldb", files[0].stem.removeprefix("fractaldb-")) if files else None
 
 
 def test_a_category_that_covers_just_enough_is_accepted(law):
@@ -124,8 +124,8 @@ def test_a_search_that_is_killed_has_saved_on_its_way(law, monkeypatch):
 
 def test_saving_is_rare(law, monkeypatch):
     written = []
-    real = cache.save
-    monkeypatch.setattr(cache, "save", lambda *arguments: written.append(1) or real(*arguments))
+    real = disk_cache.save
+    monkeypatch.setattr(disk_cache, "save", lambda *arguments: written.append(1) or real(*arguments))
     searched(20)
     assert len(written) == 1  # at the end, as it takes less than the seconds between two
 
@@ -158,7 +158,7 @@ def test_nothing_found_is_not_saved(law):
 def test_a_search_goes_on_from_any_length(law):
     """Also from one of another batch size, or the shipped one, which end anywhere."""
     found = searched(10)
-    key = next(cache.directory().glob("*.json")).stem.removeprefix("fractaldb-")
+    key = next(disk_cache.directory().glob("*.json")).stem.removeprefix("fractaldb-")
     for length in range(1, 8):
-        cache.save("fractaldb", key, found[:length])
+        disk_cache.save("fractaldb", key, found[:length])
         assert searched(10) == found

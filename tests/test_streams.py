@@ -8,8 +8,9 @@ from emulation import TINY, emulated_gpu
 from golden import DIVERGENT, SMALL, TRIANGLE
 
 import gpurender as gr
-from gpurender import batches, streams
-from gpurender.families import ifs
+from gpurender.loading import pipeline
+from gpurender.recipes import ifs
+from gpurender.runtime import cuda_streams
 
 RECIPES = {
     "onepfrac": lambda: gr.OnePFrac(classes=30, base=TRIANGLE, points=300, image_size=40),
@@ -29,9 +30,9 @@ def test_kept_bitmaps_are_waited_for_before_they_are_read_and_lent_after(family)
         first = gpu.log.copy()
         gpu.log.clear()
         assert torch.equal(renderer([3, 1]), wanted)
-    tensors = len(list(streams.tensors_of(catalog)))
+    tensors = len(list(cuda_streams.tensors_of(catalog)))
     assert tensors > 3
-    assert any(tensor is catalog.bitmaps.kept for tensor in streams.tensors_of(catalog))
+    assert any(tensor is catalog.bitmaps.kept for tensor in cuda_streams.tensors_of(catalog))
     assert first == ["pinned", "chaos_game_cover", "wait", "chaos_game_paint", *["lent"] * tensors]
     assert gpu.log == ["pinned", "chaos_game_paint", *["lent"] * tensors]
 
@@ -57,8 +58,10 @@ def test_catalogs_and_label_tables_are_waited_for_once_and_lent(family, monkeypa
         "mixture": lambda: gr.Mixture({SMALL["onepfrac"](): 1, SMALL["visualatom"](): 2}),
     }.get(family, SMALL.get(family))()
     calls = []
-    monkeypatch.setattr(streams, "settle", lambda device: calls.append("wait"))
-    monkeypatch.setattr(streams, "lend", lambda kept, device: calls.append(len(list(streams.tensors_of(kept)))))
+    monkeypatch.setattr(cuda_streams, "settle", lambda device: calls.append("wait"))
+    monkeypatch.setattr(
+        cuda_streams, "lend", lambda kept, device: calls.append(len(list(cuda_streams.tensors_of(kept))))
+    )
     renderer = gr.Renderer(recipe)
     for _ in range(2):
         assert len(renderer.labels([0, 1])) == 2
@@ -85,19 +88,19 @@ class Stream:
 def test_nothing_is_waited_for_on_a_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: pytest.fail("asked for a stream"))
     values = torch.arange(3)
-    streams.settle(torch.device("cpu"))
-    streams.lend(values, torch.device("cpu"))
-    assert streams.pinned(values, torch.device("cpu")) is values
+    cuda_streams.settle(torch.device("cpu"))
+    cuda_streams.lend(values, torch.device("cpu"))
+    assert cuda_streams.pinned(values, torch.device("cpu")) is values
 
 
 def test_the_stream_that_torch_works_on_is_waited_for_and_lent_to(monkeypatch):
     stream, device, told = Stream(), torch.device("cuda", 3), []
     monkeypatch.setattr(torch.cuda, "current_stream", lambda found: stream if found == device else pytest.fail("which"))
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, used: told.append((tensor, used)))
-    streams.settle(device)
+    cuda_streams.settle(device)
     assert stream.log == ["wait"]
     one, other = torch.arange(2), torch.arange(3)
-    streams.lend([one, ifs.Bitmaps(5, kept=other), "x", None, ifs.Bitmaps(6)], device)
+    cuda_streams.lend([one, ifs.Bitmaps(5, kept=other), "x", None, ifs.Bitmaps(6)], device)
     assert [(tensor is wanted, used is stream) for (tensor, used), wanted in zip(told, (one, other), strict=True)] == [
         (True, True)
     ] * 2
@@ -127,7 +130,7 @@ def copies(monkeypatch):
             made.append((source, None, how.get("non_blocking", False)))
         return to(source, *where, **how)
 
-    monkeypatch.setattr(streams, "pinned", pin)
+    monkeypatch.setattr(cuda_streams, "pinned", pin)
     monkeypatch.setattr(torch.Tensor, "copy_", copied)
     monkeypatch.setattr(torch.Tensor, "to", moved)
     yield made
@@ -158,8 +161,8 @@ def test_a_mixture_s_and_a_renderer_s_numbers_are_copied_so_too(copies):
 def test_pinned_memory_is_asked_of_torch(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     values = torch.arange(3)
-    assert streams.pinned(values, torch.device("cuda", 0)).tolist() == [1, 2, 3]
-    assert streams.pinned(values, torch.device("cpu")) is values
+    assert cuda_streams.pinned(values, torch.device("cuda", 0)).tolist() == [1, 2, 3]
+    assert cuda_streams.pinned(values, torch.device("cpu")) is values
 
 
 # -------------------------------------------------------------------------------------------- the cursor and the graphs
@@ -200,14 +203,14 @@ def test_graphs_are_forgotten_when_the_memory_that_they_read_moves():
     forgotten, places = [], []
     recorder = feed._drawer()._recorder
     recorder.forget = lambda: forgotten.append(len(places))
-    launch = batches.Batches._launch_given
+    launch = pipeline.Batches._launch_given
 
     def launched(self, policy, given, host):
         places.append(given.data_ptr())
         return launch(self, policy, given, host)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches.Batches, "_launch_given", launched)
+        patch.setattr(pipeline.Batches, "_launch_given", launched)
         assert len(list(feed)) == len(sizes)
     assert forgotten == [0, 3, 6]  # the first batch, and those larger than all before
     assert [len({*places[a:b]}) for a, b in ((0, 3), (3, 6), (6, 7))] == [1, 1, 1]  # elsewhere it stays where it is
@@ -372,8 +375,8 @@ def test_two_loaders_and_a_captured_step_at_once():
 @pytest.mark.gpu
 def test_a_graph_s_tables_stay_whatever_other_policies_ask_for(monkeypatch):
     """The table of the loader's policy is not kept for others any more, and its memory is not given away."""
-    from gpurender import kept
     from gpurender.augment import normalise
+    from gpurender.util import device_tables as kept
 
     monkeypatch.setattr(kept, "KEPT", 2)
     monkeypatch.setattr(normalise, "lookup_table", kept.on_device(normalise.lookup_table.__wrapped__))

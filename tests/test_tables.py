@@ -9,7 +9,7 @@ from optional import optional
 
 import gpurender as gr
 from gpurender.augment import deit
-from gpurender.augment.auto_augment import (
+from gpurender.augment.rand_augment import (
     INCREASING,
     LEVELS,
     ORIGINAL,
@@ -23,8 +23,8 @@ from gpurender.augment.auto_augment import (
     WEIGHTED_THREE,
     parsed,
 )
-from gpurender.families.fractaldb import weight_set
-from gpurender.families.visualatom import DEFAULTS
+from gpurender.recipes.fractaldb import weight_set
+from gpurender.recipes.visualatom import DEFAULTS
 
 timm = optional("timm.data.auto_augment")
 timm_data = optional("timm.data")

@@ -7,8 +7,8 @@ import os
 import pytest
 
 import gpurender as gr
-from gpurender.plot import _rows
-from gpurender.texts import read_text
+from gpurender.benchmark.plot import _rows
+from gpurender.util.texts import read_text
 
 CATEGORY = "0.5,0,0,0.5,0,0,0.5\n0.5,0,0,0.5,0.5,0.5,0.5\n"
 

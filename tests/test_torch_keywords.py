@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler, default_collate
 
 import gpurender as gr
-from gpurender.loader import PLACES
-from gpurender.world import World
+from gpurender.loading.data_loader import PLACES
+from gpurender.loading.ranks import World
 
 RECIPE = gr.VisualAtom(
     classes=5, instances=5, image_size=48, orbits=(8, 15), quantization=(30, 60), nucleus=(-0.2, 0.2), radius=(2, 10)

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.augment.auto_augment import parsed
-from gpurender.kernels.augment import crop_resize
-from gpurender.kernels.operations import operate
-from gpurender.kernels.order import addresses
-from gpurender.randomness import Stream, words
+from gpurender.augment.rand_augment import parsed
+from gpurender.kernels.image_ops import operate
+from gpurender.kernels.resized_crop import crop_resize
+from gpurender.kernels.shuffle import addresses
+from gpurender.numerics.streams import Stream, words
 
 pytest.importorskip("triton")
 pytest.importorskip("timm", reason="needs timm, whose functions the kernels are compared with")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gpurender import devices, triton_cache
+from gpurender.runtime import devices, triton_cache
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_our_guess_is_triton_s(home, root):
     code = """
 import os
 from triton import knobs
-from gpurender import triton_cache
+from gpurender.runtime import triton_cache
 for name in ("NOTHING", "TRITON_HOME", "TRITON_CACHE_DIR"):
     os.environ[name] = os.path.join(os.environ["HOME"], name)
     assert os.path.normpath(knobs.cache.dir) == str(triton_cache._own()), (name, knobs.cache.dir)
@@ -96,7 +96,8 @@ def test_without_any_place_it_is_one_of_the_process(home, root):
     """It goes when the process ends, and what it leads to stays."""
     code = """
 import os, sys
-from gpurender import cache, kernel_cache, triton_cache
+from gpurender.util import disk_cache
+from gpurender.runtime import kernel_cache, triton_cache
 kernel_cache.writable = lambda place: False
 triton_cache.make_usable()
 place = os.environ["TRITON_CACHE_DIR"]

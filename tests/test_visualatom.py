@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import gpurender as gr
-from gpurender.kernels.polyline import cpu
+from gpurender.kernels.visual_atom import cpu
 
 RELEASED_ONLY = {"line_width": (0.0, 0.1), "radius": (10, 60), "oval": (1.0, 2.0)}
 PAPER_ONLY = {"axes": (1.0, 400.0), "interval": 1.0}

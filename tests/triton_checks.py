@@ -24,12 +24,11 @@ import triton_operations
 from triton_paths import CPU, few_programs, gpu_path, refused
 
 import gpurender as gr
-from gpurender import order
-from gpurender.kernels.augment import crop_resize
-from gpurender.kernels.order import addresses
 from gpurender.kernels.philox import words as philox_words
-from gpurender.mathematics import exp
-from gpurender.randomness import Stream, bounded, uniform, words
+from gpurender.kernels.resized_crop import crop_resize
+from gpurender.kernels.shuffle import addresses, order
+from gpurender.numerics.portable_math import exp
+from gpurender.numerics.streams import Stream, bounded, uniform, words
 
 # Random123's kat_vectors of philox4x32 10: counter, key, words.
 KNOWN = [
@@ -83,9 +82,9 @@ def words_of_tensors(device):
 
 def placed(device, epoch, position, count, **keywords):
     """Addresses from the device, as arrays."""
-    from gpurender.kernels.order import triton_kernel
+    from gpurender.kernels.shuffle import gpu
 
-    with gpu_path(device), few_programs(triton_kernel, device):
+    with gpu_path(device), few_programs(gpu, device):
         cursor = torch.tensor([epoch, position], device=device)
         found = addresses(cursor, count, **keywords)
     assert all((x.dtype, x.device, x.is_contiguous()) == (torch.int64, device, True) for x in found)
@@ -167,10 +166,10 @@ def same_parameters(device, policy, numbers, seed, side):
 
 def crops(device):
     """Thousands of crops, flips and interpolations, bit for bit, for ordinary and for odd settings."""
-    from gpurender.kernels.augment import triton_crop
+    from gpurender.kernels.augment_params import gpu_crop
 
     numbers = np.concatenate([np.arange(2000), np.random.default_rng(5).integers(0, 2**63, 2000)])
-    with few_programs(triton_crop, device):
+    with few_programs(gpu_crop, device):
         for policy in POLICIES:
             for seed, side in [(0, 512), (2**64 - 1, 33), (2**31, 1), (1, 65535)]:
                 same_parameters(device, policy, numbers, seed, side)
@@ -181,10 +180,10 @@ def crops(device):
 
 def rounding_of_odd_settings(device):
     """Ranges at random: products and quotients that a fused multiply-add or another order would round otherwise."""
-    from gpurender.kernels.augment import triton_crop
+    from gpurender.kernels.augment_params import gpu_crop
 
     rng = np.random.default_rng(11)
-    with few_programs(triton_crop, device):
+    with few_programs(gpu_crop, device):
         for _ in range(12):
             policy = gr.augment.Crop(
                 scale=tuple(sorted(rng.random(2))), ratio=tuple(sorted(np.exp(rng.normal(0, 1, 2))))
@@ -239,18 +238,16 @@ SHAPES = [
 
 def tables(device):
     """Bounds and weights of the taps, which a byte seldom shows, against those of the Numba implementation."""
-    from gpurender.kernels.augment import cpu, triton_kernel
+    from gpurender.kernels.resized_crop import cpu, gpu
 
     height, width, rows, columns = 50, 33, 200, 120
     boxes, flips, codes = drawn_cases(np.random.default_rng(6), 12, rows, columns)
-    taps = triton_kernel.most_taps(rows, height)
+    taps = gpu.most_taps(rows, height)
     bounds = torch.zeros(12, 2, 2, height, dtype=torch.int32, device=device)
     weights = torch.zeros(12, 2, taps, height, dtype=torch.int32, device=device)
     given = [x.to(device) for x in (boxes, flips.view(torch.uint8), codes)]
     sizes = (rows, columns, height, width, height, taps)
-    triton_kernel.tap_tables[(12, 2, 1)](
-        *given, bounds, weights, *sizes, triton_kernel.PIXELS, num_warps=2, enable_fp_fusion=False
-    )
+    gpu.tap_tables[(12, 2, 1)](*given, bounds, weights, *sizes, gpu.PIXELS, num_warps=2, enable_fp_fusion=False)
     for n in range(12):
         for axis, n_out in enumerate((height, width)):
             ends, shares = cpu.filter_taps(int(boxes[n, 2 + axis]), n_out, int(codes[n]))

@@ -9,9 +9,9 @@ from triton_paths import few_programs, gpu_path
 
 import gpurender as gr
 from gpurender.augment import erasing, mixup
-from gpurender.augment.auto_augment import parsed
-from gpurender.kernels.operations import Operation
-from gpurender.kernels.operations.affine import coefficients
+from gpurender.augment.rand_augment import parsed
+from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.image_ops.matrices import coefficients
 
 SEEDS = (0, 2**64 - 1)
 
@@ -25,11 +25,11 @@ def numbers_of(n):
 @contextlib.contextmanager
 def wide(device):
     """A GPU's path, in few programs where they are interpreted."""
-    from gpurender.kernels.augment import triton_crop, triton_erasing, triton_layers, triton_mixup
+    from gpurender.kernels.augment_params import gpu_crop, gpu_erasing, gpu_layers, gpu_mixup
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(gpu_path(device))
-        for module in (triton_crop, triton_erasing, triton_layers, triton_mixup):
+        for module in (gpu_crop, gpu_erasing, gpu_layers, gpu_mixup):
             stack.enter_context(few_programs(module, device, 128))
         yield
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from triton_paths import gpu_path
 
-from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
+from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, finish
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -16,9 +16,9 @@ SHAPES = [(3, 1, 16, 64), (4, 3, 19, 37), (5, 3, 1, 1), (2, 1, 700, 1), (1, 3, 1
 
 def few_programs(device):
     """Runs of 64 times the pixels where Triton is interpreted, which takes its time for every program."""
-    from gpurender.kernels.finish import triton_kernel
+    from gpurender.kernels.mix_erase import gpu
 
-    return mock.patch.object(triton_kernel, "WIDTH", 16 * (64 if device.type == "cpu" else 1))
+    return mock.patch.object(gpu, "WIDTH", 16 * (64 if device.type == "cpu" else 1))
 
 
 def on(device, *given):

@@ -14,9 +14,8 @@ from PIL import Image, ImageFilter
 from timm.data import auto_augment
 from torchvision.transforms import functional
 
-from gpurender.kernels.operations import AFFINE, Operation, operate
-from gpurender.kernels.operations import affine as matrices
-from gpurender.mathematics import exp
+from gpurender.kernels.image_ops import AFFINE, Operation, matrices, operate
+from gpurender.numerics.portable_math import exp
 
 FILL = (124, 116, 104)
 MODES = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
@@ -73,22 +72,22 @@ def gpu_path(device, pixels):
 
     There a program has as many pixels at once as an image. With None it has as many as on a GPU.
     """
-    from gpurender.kernels.operations import triton_kernel
+    from gpurender.kernels.image_ops import gpu
 
     names = ("CHANGED", "CHANGED_SPAN", "MOVED", "MOVED_SPAN")
-    few = {name: getattr(triton_kernel, name) for name in names}
+    few = {name: getattr(gpu, name) for name in names}
     if device == triton_paths.CPU and pixels:
         few = dict.fromkeys(names, max(1 << (pixels - 1).bit_length(), 16))
     with (
         triton_paths.gpu_path(device),
-        mock.patch.multiple(triton_kernel, **few),
+        mock.patch.multiple(gpu, **few),
     ):
         yield
 
 
 def operated(device, images, operations, arguments, interpolations, fill=FILL, many=False, **keywords):
     """The Triton kernels' bytes of NumPy arrays or lists: uint8 [N, C, H, W]. many: in programs of a GPU's size."""
-    from gpurender.kernels.operations import triton_kernel
+    from gpurender.kernels.image_ops import gpu
 
     chain = (
         torch.as_tensor(np.asarray(operations, np.int32)),
@@ -97,7 +96,7 @@ def operated(device, images, operations, arguments, interpolations, fill=FILL, m
     )
     given = [torch.from_numpy(np.ascontiguousarray(images)), *chain]
     with gpu_path(device, None if many else images[0, 0].size):
-        found = triton_kernel.operate(*(x.to(device) for x in given), fill, **keywords)
+        found = gpu.operate(*(x.to(device) for x in given), fill, **keywords)
     assert (found.dtype, found.device, tuple(found.shape)) == (torch.uint8, device, np.shape(images))
     return found.cpu().numpy()
 
@@ -376,8 +375,8 @@ def matrices_of_moves(device):
 
 def weights_of_blurs(device):
     """Weights of the blurs by a kernel, of which bytes show little, bit for bit those of the Numba implementation."""
-    from gpurender.kernels.operations.cpu_filters import kernel_weights
-    from gpurender.kernels.operations.triton_weights import weigh
+    from gpurender.kernels.image_ops.cpu_filters import kernel_weights
+    from gpurender.kernels.image_ops.gpu_weights import weigh
 
     sigmas = np.linspace(0.1, 2, 200)
     codes = torch.full((200,), int(Operation.GAUSSIAN_KERNEL), dtype=torch.int32, device=device)

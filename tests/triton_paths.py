@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 import torch
 
-from gpurender import devices
+from gpurender.runtime import devices
 
 CPU = torch.device("cpu")
 

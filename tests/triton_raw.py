@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from gpurender.kernels.augment.triton_crop import exp
-from gpurender.kernels.philox.triton_kernel import philox4x32
+from gpurender.kernels.augment_params.gpu_crop import exp
+from gpurender.kernels.philox.gpu import philox4x32
 
 
 @triton.jit(do_not_specialize=["count", "k0", "k1"])

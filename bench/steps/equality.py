@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import gpurender as gr
-from gpurender.progress import progress
+from gpurender.util.progress import progress
 from steps.seen import Seen
 
 

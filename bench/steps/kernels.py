@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import gpurender as gr
-from gpurender import bench
+from gpurender.benchmark import measure
 from steps.seen import Seen
 
 QUERY = "name,clocks.sm,clocks.max.sm,clocks.mem,power.draw,temperature.gpu"
@@ -53,10 +53,10 @@ def batch_of(name: str, recipe: gr.Recipe, augment: str, fresh: bool, batch_size
     made.
     """
     loader = gr.DataLoader(
-        recipe, batch_size=batch_size, augment=bench.named(augment), shuffle=True, device=device, fresh=fresh,
+        recipe, batch_size=batch_size, augment=measure.named(augment), shuffle=True, device=device, fresh=fresh,
         dtype=torch.float32 if device == "cpu" else torch.float16, prefetch_factor=0,
     )  # fmt: skip
-    batches = bench.endless(loader)
+    batches = measure.endless(loader)
     images = len(next(batches)[0])  # compiles; a preset may have fewer images than are asked for
     plain = profiled(lambda: next(batches), device)  # the second is launched plainly as well, the third is captured
     count = 2 if device == "cpu" else 20

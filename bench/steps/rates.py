@@ -7,8 +7,9 @@ import augmentation
 import torch
 
 import gpurender as gr
-from gpurender import bench, devices
-from gpurender.timing import spread, time_batches
+from gpurender.benchmark import measure
+from gpurender.benchmark.timing import spread, time_batches
+from gpurender.runtime import devices
 from steps import goals
 from steps.seen import Seen
 
@@ -39,7 +40,7 @@ def measured(
     """The rows of one ``gpurender bench``, each handed on when it is there."""
     if not seen.enough(3.0 + 2.0 * seconds * len(stages), f"{name} {augment} {batch_size}"):
         return
-    gpu, kept = torch.cuda.get_device_name(), bench.keeps_bitmaps(gr.Renderer(recipe, seen.device))
+    gpu, kept = torch.cuda.get_device_name(), measure.keeps_bitmaps(gr.Renderer(recipe, seen.device))
 
     def add(result: dict[str, Any]) -> None:
         row = result["rows"][-1] | {"recipe": name}
@@ -49,7 +50,7 @@ def measured(
             row["kept"] = kept
         seen.row(goals.judged(row, gpu))
 
-    bench.measure(
+    measure.measure(
         recipe, device=seen.device, batch_size=batch_size, seconds=seconds, augment=augment, stages=stages, on_row=add
     )
 
@@ -71,7 +72,7 @@ def sweep(seen: Seen) -> None:
         if not seen.enough(2.0 + seconds, f"{recipe.family} {name} {value}"):
             return
         renderer = gr.Renderer(recipe, seen.device, cache_bytes=0)
-        samples = bench.sample_numbers(recipe, renderer.device, batch_size)
+        samples = measure.sample_numbers(recipe, renderer.device, batch_size)
 
         def step(renderer: gr.Renderer = renderer, samples: Iterator[torch.Tensor] = samples) -> torch.Tensor:
             numbers = next(samples)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gpurender.files import replacing
+from gpurender.util.atomic_files import replacing
 
 T = TypeVar("T")
 SIZES = ("tiny", "short", "long")  # of a rehearsal on a CPU, of minutes, of a machine of one's own

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 import gpurender as gr
-from gpurender import bench
+from gpurender.benchmark import measure
 from steps.seen import Seen
 
 
@@ -19,7 +19,7 @@ def soak(seen: Seen) -> None:
         recipe, batch_size=4, image_size=32, augment=gr.augment.Crop(), shuffle=True, device=seen.device, fresh=True
     )
     start = time.perf_counter()
-    for done, (images, _) in enumerate(bench.endless(loader), 1):
+    for done, (images, _) in enumerate(measure.endless(loader), 1):
         if done % (batches // 20) == 0:
             assert bool(torch.isfinite(images).all())
             memory = (torch.cuda.memory_allocated() >> 10, torch.cuda.memory_reserved() >> 20, resident())

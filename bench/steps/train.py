@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import torch
 
 import gpurender as gr
-from gpurender import bench, devices, training
-from gpurender.timing import spread
+from gpurender.benchmark import measure, training
+from gpurender.benchmark.timing import spread
+from gpurender.runtime import devices
 from steps import goals
 from steps.seen import Seen
 from steps.tools import run
@@ -38,8 +39,8 @@ def train(seen: Seen) -> None:
         # two loops of so many seconds, their warm-up, the model made and its kernels chosen
         if not seen.enough(3.0 * seconds + 4.0, f"{model} {name} {augment} prefetch_factor={factor}"):
             return
-        row = bench.train(
-            gr.recipe(name), model, bench.named(augment), device=devices.resolve(seen.device), batch_size=size,
+        row = measure.train(
+            gr.recipe(name), model, measure.named(augment), device=devices.resolve(seen.device), batch_size=size,
             seconds=seconds, name=name, prefetch_factor=factor,
         )  # fmt: skip
         seen.row(goals.judged_step(row | {"augment": augment, "prefetch_factor": factor}))
@@ -81,7 +82,7 @@ def files(seen: Seen) -> None:
     """Steps of ViT-Tiny with torch's DataLoader, workers over exported PNG files cropped by torchvision, beside steps
     with gpurender's and with one batch for ever.
     """
-    from gpurender.export import export
+    from gpurender.commands.export import export
 
     count, batch_size, workers = seen.pick(16, 2048, 10_240), seen.pick(4, 256, 256), seen.pick(2, 16, 16)
     device = devices.resolve(seen.device)
@@ -89,7 +90,7 @@ def files(seen: Seen) -> None:
         start = time.perf_counter()
         export("visualatom-1k", folder, limit=count, device=seen.device)
         seen.note(images=count, workers=workers, export_seconds=round(time.perf_counter() - start, 1))
-        drawn = bench.endless(
+        drawn = measure.endless(
             gr.DataLoader(
                 "visualatom-1k", batch_size=batch_size, augment=gr.augment.Crop(), shuffle=True, device=device,
                 dtype=torch.bfloat16,
@@ -120,6 +121,6 @@ def from_files(
         ImageFolder(folder, transforms.Compose(steps)), batch_size=batch_size, shuffle=True, num_workers=workers,
         pin_memory=device.type == "cuda", drop_last=True, persistent_workers=True,
     )  # fmt: skip
-    for images, targets in bench.endless(loader):
+    for images, targets in measure.endless(loader):
         there = images.to(device, non_blocking=True).bfloat16()
         yield (there / 127.5 - 1.0, targets.to(device, non_blocking=True))

@@ -8,10 +8,10 @@
 
 from gpurender.augment.crop import Crop
 from gpurender.augment.deit import DeiT
-from gpurender.augment.operations import op
+from gpurender.augment.image_op import op
 from gpurender.augment.policy import Policy
 from gpurender.augment.resize import Resize, resized_crop
 from gpurender.augment.views import MultiCrop, TwoViews
-from gpurender.kernels.operations import Operation
+from gpurender.kernels.image_ops import Operation
 
 __all__ = ["Crop", "DeiT", "MultiCrop", "Operation", "Policy", "Resize", "TwoViews", "op", "resized_crop"]

@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender import checks
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
 from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.kernels.augment import BILINEAR, MAX_SIDE, CropLaw, draw_crops
-from gpurender.mathematics import exp, log
-from gpurender.randomness import Stream, bounded, uniform, words
-from gpurender.tensors import ordinary
+from gpurender.kernels.resized_crop import BILINEAR, MAX_SIDE, CropLaw, draw_crops
+from gpurender.numerics.portable_math import exp, log
+from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.runtime.tensors import ordinary
+from gpurender.util import checks
 
 ATTEMPTS = 10
 MAX_RATIO = 8192.0

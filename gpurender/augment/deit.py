@@ -6,18 +6,19 @@ from typing import Any, ClassVar
 
 import torch
 
-from gpurender import checks, devices
 from gpurender.augment import erasing, jitter, mixup
-from gpurender.augment.auto_augment import AutoAugment, parsed
 from gpurender.augment.crop import Crop
 from gpurender.augment.normalise import CROP, HALVES, Triple, lookup_table
 from gpurender.augment.policy import Parameters, as_numbers, checked_canvases, on_device
+from gpurender.augment.rand_augment import AutoAugment, parsed
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.kernels.augment import MAX_SIDE, crop_resize
-from gpurender.kernels.finish import ERASING_MODES, Erasing, Mixing, finish
-from gpurender.kernels.operations import AFFINE, Operation, operate
-from gpurender.lazy import cached_property
-from gpurender.tensors import checked_tensor, ordinary
+from gpurender.kernels.image_ops import AFFINE, Operation, operate
+from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, finish
+from gpurender.kernels.resized_crop import MAX_SIDE, crop_resize
+from gpurender.runtime import devices
+from gpurender.runtime.tensors import checked_tensor, ordinary
+from gpurender.util import checks
+from gpurender.util.lazy import cached_property
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The parameters of the parts, beside those of the crop
@@ -39,11 +40,11 @@ class DeiT:
     grayscale, blur. Then to the batch: mixup or CutMix, still in bytes and rounded to them; normalisation; random
     erasing, whose noise is therefore neither mixed nor normalised; and the targets are mixed as the images are.
 
-    Each parameter is drawn at the address of a sample (:mod:`gpurender.randomness`), so a sample is cropped, changed,
-    normalised and erased alike in every batch. How it is mixed depends on the batch: image n of N is mixed with image
-    N - 1 - n (the middle one of an odd batch, or the only one, with itself, which leaves it as it is), and the weight
-    or the patch is drawn at the address of the batch's first sample, with ``mixup_mode="pair"`` of the pair's first,
-    with ``"elem"`` of its own.
+    Each parameter is drawn at the address of a sample (:mod:`gpurender.numerics.streams`), so a sample is cropped,
+    changed, normalised and erased alike in every batch. How it is mixed depends on the batch: image n of N is mixed
+    with image N - 1 - n (the middle one of an odd batch, or the only one, with itself, which leaves it as it is), and
+    the weight or the patch is drawn at the address of the batch's first sample, with ``mixup_mode="pair"`` of the
+    pair's first, with ``"elem"`` of its own.
 
     >>> policy = gr.augment.DeiT(auto_augment="rand-m9-mstd0.5-inc1", mixup_alpha=0.8, cutmix_alpha=1.0)
     >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, augment=policy, shuffle=True, drop_last=True)
@@ -70,7 +71,7 @@ class DeiT:
         gaussian_blur_prob: of a blur of 23 pixels with a standard deviation of 0.1 to 2.
         auto_augment: timm's configuration string, or ``None``: RandAugment (``"rand-m9-mstd0.5-inc1"``; sections
             m, n, p, mstd, mmax, inc, t, w), AutoAugment (``"original"``, ``"originalr"``, ``"v0"``, ``"v0r"``),
-            3-Augment (``"3a"``); :func:`gpurender.augment.auto_augment.parsed` has the details.
+            3-Augment (``"3a"``); :func:`gpurender.augment.rand_augment.parsed` has the details.
         mean, std: of the three channels; what becomes zero, what becomes one. The fill colour is the mean, too.
         re_prob: of random erasing.
         re_mode: what erased pixels become: ``"const"`` 0, ``"rand"`` one normal variate a channel, ``"pixel"`` one a

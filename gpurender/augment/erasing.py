@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import devices, quantiles
-from gpurender.kernels.augment import ErasingLaw, draw_erasing
-from gpurender.randomness import Stream, bounded, uniform, words
+from gpurender.kernels.resized_crop import ErasingLaw, draw_erasing
+from gpurender.numerics import quantiles
+from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.runtime import devices
 
 ATTEMPTS = 10
 

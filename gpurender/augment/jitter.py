@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import kept
-from gpurender.kernels.operations import Operation
-from gpurender.randomness import Stream, bounded, uniform, words
+from gpurender.kernels.image_ops import Operation
+from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.util import device_tables
 
 SIGMAS = (0.1, 2.0)  # of the blur, in pixels
 COMPONENTS = (Operation.BRIGHTNESS, Operation.CONTRAST, Operation.COLOR, Operation.HUE)
@@ -87,7 +87,7 @@ def _either(applied: torch.Tensor, operation: Operation) -> torch.Tensor:
     return (applied * int(operation))[:, None]
 
 
-@kept.on_device
+@device_tables.on_device
 def _tables(law: Jitter, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Orders int64 [k!, k]; lowest factors and spans float64 [k]; codes int64 [k]: on the device."""
     components = law.components

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender import devices, quantiles
-from gpurender.kernels.augment import MixLaw, draw_mixing
-from gpurender.randomness import Stream, bounded, uniform, words
+from gpurender.kernels.resized_crop import MixLaw, draw_mixing
+from gpurender.numerics import quantiles
+from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.runtime import devices
 
 MODES = ("batch", "pair", "elem")
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender import checks, kept
 from gpurender.augment.policy import Parameters, checked_canvases, on_device
-from gpurender.kernels.augment import DTYPES, MAX_SIDE, crop_resize_normalise
-from gpurender.tensors import ordinary
+from gpurender.kernels.resized_crop import DTYPES, MAX_SIDE, crop_resize_normalise
+from gpurender.runtime.tensors import ordinary
+from gpurender.util import checks, device_tables
 
 HALVES = (0.5, 0.5, 0.5)
 CROP = ("boxes", "flips", "interpolations")  # parameters of a crop
@@ -36,7 +36,7 @@ def _triple(name: str, value: Any, low: float, high: float) -> Triple:
     return red, green, blue
 
 
-@kept.on_device
+@device_tables.on_device
 def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """``[3, 256]`` on the device: (v / 255 - mean) / std by torchvision's steps in float32, then cast to ``dtype``.
 

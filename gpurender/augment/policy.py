@@ -6,9 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from gpurender import checks, devices
-from gpurender.kernels.augment import MAX_SIDE
-from gpurender.tensors import checked_tensor
+from gpurender.kernels.resized_crop import MAX_SIDE
+from gpurender.runtime import devices
+from gpurender.runtime.tensors import checked_tensor
+from gpurender.util import checks
 
 Parameters = dict[str, torch.Tensor]
 LAUNCHING = ("draw", "apply", "targets")  # methods whose launches a graph may hold

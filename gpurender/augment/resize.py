@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from gpurender import checks, devices
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
 from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
-from gpurender.kernels.augment import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, check_boxes, crop_resize
-from gpurender.tensors import ordinary
+from gpurender.kernels.resized_crop import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, check_boxes, crop_resize
+from gpurender.runtime import devices
+from gpurender.runtime.tensors import ordinary
+from gpurender.util import checks
 
 INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from gpurender import checks
 from gpurender.augment.policy import Parameters, Policy, capturable, checked_parameters
-from gpurender.kernels.augment import MAX_SIDE
-from gpurender.randomness import Stream, words
+from gpurender.kernels.resized_crop import MAX_SIDE
+from gpurender.numerics.streams import Stream, words
+from gpurender.util import checks
 
 __all__ = ["MultiCrop", "TwoViews"]
 

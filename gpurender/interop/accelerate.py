@@ -20,8 +20,8 @@ It needs the extra ``accelerate``. Written for accelerate 1.15 (``accelerate/dat
 from collections.abc import Iterator
 from typing import Any
 
-import gpurender.loader
-from gpurender import checks
+import gpurender.loading.data_loader
+from gpurender.util import checks
 
 try:
     from accelerate import Accelerator
@@ -35,7 +35,7 @@ except ImportError as error:
 __all__ = ["DataLoader"]
 
 
-class DataLoader(gpurender.loader.DataLoader, DataLoaderStateMixin):
+class DataLoader(gpurender.loading.data_loader.DataLoader, DataLoaderStateMixin):
     """``gr.DataLoader`` for Accelerate.
 
     The loader is registered for checkpointing: ``accelerator.save_state`` and ``load_state`` include its place. Loaders

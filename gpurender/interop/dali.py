@@ -31,14 +31,15 @@ from typing import Any
 
 import torch
 
-from gpurender import checks, devices
-from gpurender import world as worlds
 from gpurender.augment.policy import Parameters
-from gpurender.keywords import default_collate
-from gpurender.loader import MAX_BATCH_SIZE, DataLoader
-from gpurender.order import last_epoch, steps
-from gpurender.recipes import Recipe
-from gpurender.recipes import recipe as as_recipe
+from gpurender.kernels.shuffle.order import last_epoch, steps
+from gpurender.loading import ranks as worlds
+from gpurender.loading.arguments import default_collate
+from gpurender.loading.data_loader import MAX_BATCH_SIZE, DataLoader
+from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import recipe as as_recipe
+from gpurender.runtime import devices
+from gpurender.util import checks
 
 __all__ = ["Iterator", "Source"]
 

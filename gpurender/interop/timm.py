@@ -26,14 +26,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from gpurender import checks
 from gpurender.augment import DeiT, Policy, Resize
 from gpurender.augment.policy import Parameters
 from gpurender.dataset import Dataset
-from gpurender.kernels.augment import MAX_SIDE
-from gpurender.loader import DataLoader
-from gpurender.recipes import Recipe
-from gpurender.recipes import recipe as as_recipe
+from gpurender.kernels.resized_crop import MAX_SIDE
+from gpurender.loading.data_loader import DataLoader
+from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import recipe as as_recipe
+from gpurender.util import checks
 
 try:
     import timm.data

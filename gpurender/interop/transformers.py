@@ -22,7 +22,7 @@ The extra is ``transformers``. Written for transformers 5.23 (``Trainer._run_epo
 from collections.abc import Iterator
 from typing import Any
 
-import gpurender.loader
+import gpurender.loading.data_loader
 
 __all__ = ["DataLoader"]
 
@@ -43,7 +43,7 @@ class DataLoader:
     prefetch_factor = None
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        self.loader = gpurender.loader.DataLoader(*arguments, **keywords)
+        self.loader = gpurender.loading.data_loader.DataLoader(*arguments, **keywords)
         if self.loader._given is not None:
             raise ValueError(f"{self.loader._given.name} must be left out: a Trainer's place is a number of steps")
         self._dataset = Batches(self.loader)
@@ -117,7 +117,7 @@ class Places:
 class Batches:
     """The batches of the loader's epoch as items; those that are asked for in a row are drawn in one pass."""
 
-    def __init__(self, loader: gpurender.loader.DataLoader) -> None:
+    def __init__(self, loader: gpurender.loading.data_loader.DataLoader) -> None:
         self.loader = loader
         self.leave()
 

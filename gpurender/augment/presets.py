@@ -1,0 +1,23 @@
+"""Policies by the names that commands take."""
+
+from collections.abc import Callable
+
+from gpurender.augment.crop import Crop
+from gpurender.augment.deit import DeiT
+from gpurender.augment.policy import Policy
+from gpurender.util import checks
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "crop": Crop,
+    "deit": DeiT,
+    "onepfrac": DeiT.onepfrac,
+    "ofdb": DeiT.ofdb,
+    "fractaldb": DeiT.fractaldb,
+    "visualatom": DeiT.visualatom,
+    "resnet": DeiT.resnet,
+}
+
+
+def policy(name: str) -> Policy:
+    """The policy of a name: ``crop``, ``deit``, or one of DeiT's presets."""
+    return POLICIES[checks.choice("augment", name, tuple(POLICIES))]()

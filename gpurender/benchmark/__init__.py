@@ -1,0 +1,1 @@
+"""How fast: measured, timed, plotted."""

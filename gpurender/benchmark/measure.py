@@ -1,0 +1,263 @@
+"""Images per second, stage by stage; the method is stated in ``bench/README.md``."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpurender.augment import Policy
+from gpurender.augment.presets import policy as named
+from gpurender.benchmark import training
+from gpurender.benchmark.timing import Timing, paired_percent, peak_mib, spread, time_batches
+from gpurender.recipes.base import Recipe
+from gpurender.runtime import devices
+from gpurender.util import checks
+from gpurender.util.environment import environment
+
+IMAGE_SIZE = 224
+STAGES = ("raster", "augment", "loader")
+
+
+def measure(
+    recipe: Recipe | str,
+    *,
+    device: Any = None,
+    batch_size: int = 256,
+    seconds: float = 5.0,
+    augment: str = "crop",
+    stages: Sequence[str] = STAGES,
+    model: str | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Environment and rows of a benchmark.
+
+    Args:
+        recipe: whatever ``gr.recipe`` takes.
+        device: where to draw; ``None``: torch's current GPU, or the CPU where there is none.
+        batch_size: images a batch, 1 to 65,536.
+        seconds: measured for each row, at least five batches (on a GPU, five windows of batches).
+        augment: name of the policy (:mod:`gpurender.augment.presets`).
+        stages: of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
+        model: timm's name of a model to train with the loader, a row of stage ``"train"``; ``None``: no such row.
+        on_row: called with the result so far as soon as a row has been added to it.
+
+    Returns:
+        ``{"environment": …, "rows": […]}``, whose fields ``bench/README.md`` explains. On a GPU a recipe whose point
+        sets are kept (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+        RuntimeError: a GPU without the packages that compile its kernels, or a model without timm.
+    """
+    from gpurender import Renderer
+
+    where = devices.resolve(device)
+    batch_size = checks.integer("batch_size", batch_size, 1, 65_536)
+    seconds = checks.real("seconds", seconds, 0.0, 86_400.0)
+    policy = named(augment)
+    for stage in stages:
+        checks.choice("stages", stage, STAGES)
+    if model is not None:
+        training.require_timm(model)
+    renderer = Renderer(recipe, where)
+    name = renderer.recipe.family if isinstance(recipe, Recipe) else str(recipe)
+    common = {"recipe": name, "device": str(where), "batch_size": batch_size}
+    result: dict[str, Any] = {"environment": environment(where), "rows": []}
+
+    def add(row: dict[str, Any]) -> None:
+        result["rows"].append(row | ({} if row["stage"] == "raster" else {"augment": augment}))
+        if on_row is not None:
+            on_row(result)
+
+    for stage, step, canvas, dtype, more in _steps(renderer, policy, stages, batch_size):
+        add(_row(common, stage, canvas, dtype, time_batches(step, seconds, where, stage), more))
+    if model is not None:
+        add(train(renderer.recipe, model, policy, device=where, batch_size=batch_size, seconds=seconds, name=name))
+    return result
+
+
+Step = tuple[str, Callable[[], torch.Tensor], int, str, dict[str, Any]]
+
+
+def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int) -> Iterator[Step]:
+    """What is timed: stage, one batch of it, side of its images, their type, more fields of its row."""
+    from gpurender import DataLoader, Renderer
+
+    recipe, device, dtype = renderer.recipe, renderer.device, _dtype(renderer.device)
+    type_name = str(dtype).removeprefix("torch.")
+    samples = sample_numbers(recipe, device, batch_size)
+
+    def raster(renderer: Any = renderer) -> torch.Tensor:
+        numbers = next(samples)
+        return renderer.draw(numbers, numbers, False)
+
+    def augmented() -> torch.Tensor:
+        numbers = next(samples)
+        drawn = policy.draw(numbers, canvas_size=recipe.image_size, image_size=IMAGE_SIZE)
+        return policy.apply(renderer.draw(numbers, numbers, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
+
+    if "raster" in stages:
+        cached = keeps_bitmaps(renderer)
+        if cached:
+            yield "raster", raster, recipe.image_size, "uint8", {"cached": True}
+        bare = Renderer(recipe, device, cache_bytes=0) if cached else renderer
+        more = {"cached": False} if devices.on_gpu(device) else {}
+        yield "raster", lambda: raster(bare), recipe.image_size, "uint8", more
+    if "augment" in stages:
+        yield "augment", augmented, IMAGE_SIZE, type_name, {}
+    if "loader" in stages:
+        images = endless(
+            DataLoader(
+                recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
+                dtype=dtype,
+            )
+        )  # fmt: skip
+        yield "loader", lambda: next(images)[0], IMAGE_SIZE, type_name, {}
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    """What training takes there."""
+    return torch.float16 if devices.on_gpu(device) else torch.float32
+
+
+def keeps_bitmaps(renderer: Any) -> bool:
+    """Whether a renderer draws from bitmaps that it keeps; one batch shows it."""
+    numbers = torch.zeros(1, dtype=torch.int64, device=renderer.device)
+    renderer.draw(numbers, numbers, False)
+    return getattr(getattr(renderer.catalog, "bitmaps", None), "kept", None) is not None
+
+
+def sample_numbers(recipe: Recipe, device: torch.device, batch_size: int) -> Iterator[torch.Tensor]:
+    """Endless batches of sample numbers, int64 ``[B]`` on the device: shuffled epochs, so that no two are alike."""
+    from gpurender.kernels.shuffle import addresses
+
+    length = len(recipe)
+    cursor = torch.zeros(2, dtype=torch.int64, device=device)  # epoch, position
+    for epoch in itertools.count():
+        cursor[0].fill_(epoch)
+        cursor[1].fill_(0)
+        for _ in range(0, length, batch_size):
+            yield addresses(
+                cursor, batch_size, length=length, seed=0, instances=recipe.instances, shuffle=True
+            )[0]  # fmt: skip
+            cursor[1:].add_(batch_size)
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """Batches of one epoch after another."""
+    while True:
+        yield from loader
+
+
+def _row(
+    common: dict[str, Any], stage: str, image_size: int, dtype: str, timing: Timing, more: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        **common,
+        "stage": stage,
+        "image_size": image_size,
+        "dtype": dtype,
+        "images_per_second": spread(timing.rates, 1),
+        "host_ms": round(timing.host_ms, 4),
+        "device_ms": timing.device_ms if timing.device_ms is None else round(timing.device_ms, 4),
+        "peak_mib": timing.peak_mib,
+        "batches": timing.batches,
+        **more,
+    }
+
+
+def train(
+    recipe: Recipe, model: str, policy: Policy, *, device: torch.device, batch_size: int, seconds: float, name: str,
+    prefetch_factor: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The row of stage ``train``: a step with the loader against the same step on one batch that stays.
+
+    Args:
+        recipe: drawn and augmented to 224 pixels, shuffled; an incomplete last batch is left out, because its step
+            would be shorter than the one it is compared with.
+        policy: the augmentation.
+        model: timm's name.
+        device, batch_size, seconds: as for :func:`measure`; both loops are measured for so many seconds.
+        name: of the recipe in the row.
+        prefetch_factor: of the loader.
+
+    Returns:
+        The row. ``overhead_percent`` compares the medians; ``overhead_interval_percent`` is the 95 % confidence
+        interval of :func:`gpurender.benchmark.timing.paired_percent`, and ``within_noise`` says that zero lies in it.
+    """
+    from gpurender import DataLoader
+
+    loader = DataLoader(
+        recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
+        dtype=torch.bfloat16, prefetch_factor=prefetch_factor, drop_last=len(recipe) >= batch_size,
+    )  # fmt: skip
+    feed = endless(loader)
+    first = next(feed)
+    trainer = training.Trainer(model, classes=recipe.classes, image_size=IMAGE_SIZE, device=device)
+    if devices.on_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
+    times = training.step_times(trainer, {"cached": itertools.repeat(first), "loader": feed}, device, seconds)
+    step, cached = float(np.median(times["loader"])), float(np.median(times["cached"]))
+    low, high = paired_percent(times["loader"], times["cached"])
+    return {
+        "recipe": name,
+        "device": str(device),
+        "batch_size": batch_size,
+        "stage": "train",
+        "image_size": IMAGE_SIZE,
+        "dtype": "bfloat16",
+        "images_per_second": spread([1e3 * len(first[0]) / ms for ms in times["loader"]], 1),
+        "host_ms": None,  # not told apart from the model's
+        "device_ms": None,
+        "peak_mib": peak_mib(device),
+        "model": model,
+        "step_ms": spread(times["loader"], 3),
+        "cached_step_ms": spread(times["cached"], 3),
+        "overhead_percent": round(100 * (step / cached - 1), 2),
+        "overhead_interval_percent": [round(low, 2), round(high, 2)],
+        "within_noise": low <= 0 <= high,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the rows for people."""
+    return "\n".join([heading(result["environment"]), *(line(row) for row in result["rows"])])
+
+
+def heading(here: dict[str, Any]) -> str:
+    """Return the first two lines of a table: the machine, and what is in the columns."""
+    where = f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, numba {here['numba']}"
+    if here["gpu"]:
+        where = f"{here['gpu']}, driver {here['driver']}, triton {here['triton']}, cupy {here['cupy']}"
+    columns = f"{'stage':<22}{'images/s':>11}{'p5':>11}{'p95':>11}{'host ms':>10}{'device ms':>11}{'peak MiB':>10}"
+    return f"{where}, torch {here['torch']}\n{columns}"
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row of the table; a training step has a second line."""
+    rates = "".join(f"{row['images_per_second'][name]:>11.0f}" for name in ("median", "p5", "p95"))
+    times = f"{_number(row['host_ms']):>10}{_number(row['device_ms']):>11}"
+    said = f"{stage_name(row):<22}{rates}{times}{row['peak_mib']:>10}"
+    if row["stage"] == "train":
+        step, cached = row["step_ms"]["median"], row["cached_step_ms"]["median"]
+        said += f"\n  {row['model']}: {step:.2f} ms a step, {cached:.2f} on one kept batch: {overhead(row)}"
+    return said
+
+
+def overhead(row: dict[str, Any]) -> str:
+    """Return what the loader costs a step of training, and whether that is more than noise."""
+    low, high = row["overhead_interval_percent"]
+    noise = "within noise, " if row["within_noise"] else ""
+    return f"{row['overhead_percent']:+.1f} % ({noise}{low:+.1f} to {high:+.1f} %)"
+
+
+def stage_name(row: dict[str, Any]) -> str:
+    """The stage of a row; whether the raster drew from kept bitmaps."""
+    of = f", {row['augment']}" if row.get("augment", "crop") != "crop" else ""
+    return row["stage"] + of + (", kept points" if row.get("cached") else "")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,108 @@
+"""Step time of a training loop: with the loader, and with one batch that never changes.
+
+The difference is what the loader costs a model, which its images/s alone do not tell: it draws beside the step.
+"""
+
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from gpurender.benchmark.timing import until, warm_up
+from gpurender.runtime import devices
+
+WINDOW = 10  # steps measured at a time on a GPU; one on a CPU
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Trainer:
+    """A timm model with random weights, in bfloat16 by autocast, under AdamW.
+
+    Args:
+        model: timm's name.
+        classes: of the targets.
+        image_size: side of the images in pixels.
+        device: where to train.
+
+    Raises:
+        RuntimeError: timm is not installed.
+        ValueError: it has no such model.
+    """
+
+    def __init__(self, model: str, *, classes: int, image_size: int, device: torch.device) -> None:
+        require_timm(model)
+        import timm
+
+        config = timm.get_pretrained_cfg(model)
+        size: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+        torch.manual_seed(0)
+        self._network = timm.create_model(model, num_classes=classes, **size).to(device).train()
+        self._optimizer = torch.optim.AdamW(self._network.parameters(), lr=1e-4, fused=devices.on_gpu(device))
+        self._device = device
+
+    def step(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """One optimiser step; the loss, unread."""
+        with torch.autocast(self._device.type, torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(self._network(images), targets)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return loss
+
+
+def require_timm(model: str) -> None:
+    """Refuse a model that cannot be made, before anything long begins."""
+    if find_spec("timm") is None:
+        raise RuntimeError("training needs timm: pip install 'gpurender[train]'")
+    import timm
+
+    if not timm.is_model(model):
+        raise ValueError(f"model must be one of timm.list_models(), got {model!r}")
+
+
+def step_times(
+    trainer: Trainer, feeds: Mapping[str, Iterator[Batch]], device: torch.device, seconds: float
+) -> dict[str, list[float]]:
+    """Milliseconds a step with each feed, one number a window; for about so many seconds each, after a warm-up.
+
+    The feeds take turns window by window, so that a clock that falls as the chip warms falls for all of them, and so
+    that the numbers at one place of the lists are neighbours in time.
+
+    Args:
+        trainer: takes the steps.
+        feeds: endless batches on the device, by name.
+        device: the trainer's.
+        seconds: of measuring, for each feed.
+    """
+    for name, feed in feeds.items():
+        warm_up(functools.partial(_step, trainer, feed), seconds, device, f"train, {name}")
+    times: dict[str, list[float]] = {name: [] for name in feeds}
+    for _ in until(seconds * len(feeds), "train"):
+        for name, feed in feeds.items():
+            times[name].append(_window(trainer, feed, device))
+    return times
+
+
+def _step(trainer: Trainer, feed: Iterator[Batch]) -> torch.Tensor:
+    return trainer.step(*next(feed))
+
+
+def _window(trainer: Trainer, feed: Iterator[Batch], device: torch.device) -> float:
+    """Milliseconds a step. On a GPU by events, after a step that is not counted: it begins with nothing enqueued."""
+    if not devices.on_gpu(device):
+        begin = time.perf_counter()
+        _step(trainer, feed)
+        return 1e3 * (time.perf_counter() - begin)
+    with torch.cuda.device(device):
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        _step(trainer, feed)
+        first.record()
+        for _ in range(WINDOW):
+            _step(trainer, feed)
+        last.record()
+        torch.cuda.synchronize()
+        return first.elapsed_time(last) / WINDOW

@@ -1,0 +1,1 @@
+"""The command ``gpurender``: one file a subcommand."""

@@ -1,0 +1,322 @@
+"""The command ``gpurender``: doctor, preview, bench, export."""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+EPILOG = """\
+RECIPE is a preset's name (onepfrac-1k, onepfrac-21k, fractaldb-1k, visualatom-1k, visualatom-21k) or a recipe's JSON
+file.
+
+examples:
+  gpurender doctor                                      what can draw on this machine
+  gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels ahead
+  gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class a row
+  gpurender preview onepfrac-1k --augment deit -o x.png look at what training sees
+  gpurender bench onepfrac-1k --seconds 5 --json r.json measure it here
+  gpurender bench --plot r.json -o rates.png            draw what was measured
+  gpurender export visualatom-1k atoms/ --limit 1000    files for a program that needs files
+"""
+
+
+AUGMENT = "crop (random resized crop, flips), deit, or its presets onepfrac, ofdb, fractaldb, visualatom, resnet"
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks the program to end; it unwinds as Ctrl-C does, so nothing half-written stays."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when done, 1 when the machine refused (a full disk, say), 2 for wrong input, each with one line
+    on stderr. Without arguments it is the program itself: it takes those of the command line, and its streams and
+    signals are those of a program.
+    """
+    return _program() if arguments is None else _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except BrokenPipeError as error:
+        if error.filename is None:  # standard output's, which is no failure; an output file's is one
+            raise
+        return _fail(error, 1)
+    except (ValueError, TypeError) as error:
+        return _fail(error, 2)
+    except (OSError, RuntimeError, MemoryError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        return _fail(error, 128 + number, "interrupted" if number == signal.SIGINT else "terminated")
+
+
+def _fail(error: object, code: int, text: str | None = None) -> int:
+    """Say in one line on stderr what went wrong, with the notes of the error; return the exit status."""
+    if text is None and isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename!r}: {error.strerror}"
+    parts = [str(error) if text is None else text, *getattr(error, "__notes__", ())]
+    line = " ".join("; ".join(parts).split()) or type(error).__name__
+    print(f"gpurender: error: {line}", file=sys.stderr)
+    return code
+
+
+def _program() -> int:
+    """Run the command line; end as programs do when a pipe breaks or a signal comes: by the signal."""
+    _open_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # Slurm's and a closed terminal's
+        if signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _stop)
+    try:
+        try:
+            code = _run(sys.argv[1:])
+        except SystemExit as leaving:  # --help, and what argparse refuses
+            code = leaving.code if isinstance(leaving.code, int) else 0
+            if isinstance(leaving.code, str):
+                code = _fail(leaving.code, 1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = 128 + signal.SIGPIPE
+        _silence()
+    except OSError as error:
+        code = 1
+        with contextlib.suppress(OSError):
+            _fail(f"standard output: {error.strerror}", code)
+        _silence()
+    if code > 128:  # so that a shell's loop ends too
+        signal.signal(code - 128, signal.SIG_DFL)
+        os.kill(os.getpid(), code - 128)  # process 1 of a container survives it
+    return code
+
+
+def _open_streams() -> None:
+    """Let names be printed that a stream cannot show, and closed streams be silent."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or the first file that is opened would be taken for the stream
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise Stopped(number)
+
+
+def _silence() -> None:
+    """Let what a broken pipe or a full disk did not take go nowhere when Python tries again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with its refusals on one line, and without its silence where a stream takes no text."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise SystemExit(_fail(f"{message} (see {self.prog} --help)", 2))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file or sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from gpurender import __version__
+
+    parser = _Parser(
+        prog="gpurender",
+        description="Formula-driven pre-training images, drawn while the model trains.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gpurender {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for add in (_add_doctor, _add_preview, _add_bench, _add_export):
+        add(commands)
+    return parser
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="versions, devices, and what can draw",
+        description="Report versions and devices, draw a small image with every kernel, and say why one is off. "
+        "Exit status 0 when something can draw.",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    command.add_argument(
+        "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels ahead for these architectures "
+        "(sm_80, sm_90 ...; default: those of the GPUs here) and name the files that are kept",
+    )  # fmt: skip
+    command.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from gpurender.commands import doctor
+
+    if options.warm is not None:
+        return _warm(options.warm)
+    report = doctor.examine()
+    print(json.dumps(report, indent=2) if options.json else doctor.table(report))
+    return 0 if any(kernel["available"] for kernel in report["kernels"]) else 1
+
+
+def _warm(architectures: Sequence[str]) -> int:
+    import torch
+
+    from gpurender.commands.precompile import warm
+
+    kept = True
+    for operation, architecture, file in warm(architectures):
+        print(f"{operation:<11} {architecture:<8} {file or 'compiled, but there is no place to keep it'}", flush=True)
+        kept = kept and file is not None
+    if torch.cuda.is_available():
+        print("Triton kernels: compiled for the GPUs here")
+    else:
+        print("Triton kernels: compiled at first use on a GPU")
+    return 0 if kept else 1
+
+
+def _add_preview(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "preview",
+        help="a contact sheet: one class a row",
+        description="Draw a contact sheet of a dataset: classes spread over the rows, instances over the columns.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture to write, such as grid.png")
+    command.add_argument("--rows", type=int, default=4, metavar="R", help="classes (default 4)")
+    command.add_argument("--cols", type=int, default=6, metavar="C", help="instances of each (default 6)")
+    command.add_argument("--augment", metavar="POLICY", help=f"show what training sees: {AUGMENT}")
+    command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
+    command.set_defaults(run=_preview)
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from gpurender.augment.presets import policy
+    from gpurender.commands.preview import contact_sheet
+    from gpurender.recipes.base import recipe
+    from gpurender.util.atomic_files import check_writable, replacing
+
+    form = Image.registered_extensions().get(os.path.splitext(options.output)[1].lower())
+    if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {options.output!r}")
+    augment = None if options.augment is None else policy(options.augment)
+    check_writable(options.output)
+    chosen = recipe(options.recipe)
+    sheet = contact_sheet(chosen, options.rows, options.cols, augment=augment, device=options.device)
+    with replacing(options.output) as temporary:
+        sheet.save(temporary, format=form)
+    print(f"{options.output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")
+    return 0
+
+
+def _add_bench(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="images/s by stage",
+        description="Measure images/s of the raster alone, of raster and augmentation, and of the loader; "
+        "batch by batch after a warm-up, median with 5th and 95th percentile.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", nargs="?", help="a preset's name or a JSON file")
+    command.add_argument("--device", metavar="D", help="where to draw (default: the GPU if there is one)")
+    command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images a batch (default 256)")
+    command.add_argument(
+        "--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)"
+    )
+    command.add_argument("--augment", default="crop", metavar="POLICY", help=f"{AUGMENT} (default crop)")
+    command.add_argument("--train", metavar="MODEL", help="also measure training steps of this timm model")
+    command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
+    command.add_argument(
+        "--plot", nargs="+", metavar="RESULT", help="instead, draw result files, or directories of them, as a picture"
+    )
+    command.add_argument(
+        "-o", "--output", default="bench.png", metavar="FILE", help="the picture that --plot writes (default bench.png)"
+    )
+    command.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from gpurender.util.atomic_files import check_writable, replacing
+
+    if options.plot:
+        from gpurender.benchmark.plot import plot
+
+        print(f"{options.output}: {plot(options.plot, options.output)} rows")
+        return 0
+    from gpurender.benchmark import measure
+
+    if options.recipe is None:
+        raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot results to draw)")
+    if options.json is not None:
+        check_writable(options.json)
+
+    def show(result: dict[str, Any]) -> None:
+        if len(result["rows"]) == 1:
+            print(measure.heading(result["environment"]))
+        print(measure.line(result["rows"][-1]), flush=True)
+
+    result = measure.measure(
+        options.recipe,
+        device=options.device,
+        batch_size=options.batch_size,
+        seconds=options.seconds,
+        augment=options.augment,
+        model=options.train,
+        on_row=show,
+    )
+    if options.json is not None:
+        with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+    return 0
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "export",
+        help="the dataset as files",
+        description="Write a dataset as PNG files, one folder a class (torchvision's ImageFolder reads it). "
+        "Safe to run again after a kill: what is there stays, what is missing is written. One export at a time writes "
+        "a directory.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument(
+        "directory", metavar="DIR", help="a new or empty directory, or one of an earlier export of the recipe"
+    )
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    command.add_argument(
+        "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
+    )
+    command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from gpurender.commands.export import export
+
+    written, present = export(options.recipe, options.directory, limit=options.limit, device=options.device)
+    print(f"{options.directory}: {written} images written, {present} were there")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""What this machine can draw with, tried and not guessed."""
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from gpurender.util.environment import PACKAGES, environment, version
+
+
+def examine() -> dict[str, Any]:
+    """Versions, devices and kernels; every kernel draws something small everywhere, and on a GPU what the CPU draws."""
+    import torch
+
+    from gpurender import __version__
+
+    here = environment()
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    devices = [{"device": "cpu", "name": here["cpu"], "cores": here["cores"], "threads": here["threads"]}]
+    devices += [
+        {"device": str(gpu), "name": torch.cuda.get_device_name(gpu), "mib": torch.cuda.mem_get_info(gpu)[1] >> 20}
+        for gpu in gpus
+    ]
+    return {
+        "gpurender": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "devices": devices,
+        "kernels": [_try(name, torch.device("cpu")) for name in _TRIALS]
+        + [_try(name, gpu) for gpu in gpus for name in _TRIALS]
+        + [_no_gpu(name) for name in _TRIALS if not gpus],
+        "cache": _cache(),
+    }
+
+
+def _cache() -> dict[str, Any]:
+    """Return where results of searches and compiled kernels are kept (``None``: nowhere), and whether they can be."""
+    from gpurender.runtime import kernel_cache
+    from gpurender.util import disk_cache
+
+    root, kernels = disk_cache.directory(), kernel_cache.numba_folder()
+    return {
+        "folder": None if root is None else str(root),
+        "kernels": None if kernels is None else str(kernels),
+        "writable": kernel_cache.writable(root) and kernel_cache.writable(kernels),
+    }
+
+
+GPU_IMPLEMENTATIONS = {
+    "philox": "triton",
+    "chaos_game": "cuda",
+    "visual_atom": "cuda",
+    "shuffle": "triton",
+    "resized_crop": "triton",
+    "image_ops": "triton",
+    "mix_erase": "triton",
+}
+
+
+def _no_gpu(name: str) -> dict[str, Any]:
+    reason = "torch sees no CUDA device"
+    return {"kernel": name, "device": "cuda", "implementation": None, "available": False, "reason": reason}
+
+
+def _try(name: str, device: Any) -> dict[str, Any]:
+    """Draw on a device; on a GPU, compare with the CPU."""
+    import torch
+
+    from gpurender.runtime.devices import on_gpu, require_compilers
+
+    gpu = on_gpu(device)
+    kernel = {"kernel": name, "device": str(device), "implementation": GPU_IMPLEMENTATIONS[name] if gpu else "numba"}
+    try:
+        if gpu:
+            require_compilers()
+        drawn = _TRIALS[name](device)
+        if gpu and not torch.equal(drawn.cpu(), _TRIALS[name](torch.device("cpu"))):
+            raise RuntimeError("it draws something else than the CPU does; please report this")
+    except Exception as error:  # whatever is wrong is what the doctor reports
+        return {**kernel, "available": False, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
+    return {**kernel, "available": True, "reason": None}
+
+
+def _philox(device: Any) -> Any:
+    import torch
+
+    from gpurender.numerics.streams import Stream, words
+
+    return words(7, Stream.POINTS, torch.arange(40, device=device), blocks=2)
+
+
+def _chaos_game(device: Any) -> Any:
+    from gpurender import OnePFrac, Renderer
+
+    triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
+    return Renderer(OnePFrac(classes=1, base=triangle, points=1000, image_size=32), device)(0)
+
+
+def _polyline(device: Any) -> Any:
+    from gpurender import Renderer, VisualAtom
+
+    atom = VisualAtom(classes=1, instances=1, image_size=32, orbits=(4, 4), radius=(4, 8))  # inside the canvas
+    return Renderer(atom, device)(0)
+
+
+def _order(device: Any) -> Any:
+    import torch
+
+    from gpurender.kernels.shuffle import addresses
+
+    cursor = torch.tensor([3, 5], device=device)
+    return torch.stack(addresses(cursor, 20, length=99, seed=1, instances=4, shuffle=True))
+
+
+def _augment(device: Any) -> Any:
+    import torch
+
+    from gpurender.augment import Crop
+
+    policy = Crop()
+    canvas = torch.arange(32 * 32, device=device).to(torch.uint8).view(1, 1, 32, 32)
+    drawn = policy.draw(torch.zeros(1, dtype=torch.int64, device=device), canvas_size=32)
+    return policy.apply(canvas, drawn, image_size=16)
+
+
+def _operations(device: Any) -> Any:
+    import torch
+
+    from gpurender.kernels.image_ops import Operation, operate
+
+    numbers = torch.arange(3 * 32 * 32, device=device)
+    images = (numbers * 7 % 251).to(torch.uint8).view(1, 3, 32, 32).expand(len(Operation), -1, -1, -1)
+    codes = torch.arange(len(Operation), dtype=torch.int32, device=device)[:, None]
+    half = torch.full_like(codes, 0.5, dtype=torch.float64)
+    return operate(images, codes, half, torch.ones_like(codes, dtype=torch.uint8), (9, 99, 199))
+
+
+def _finish(device: Any) -> Any:
+    import torch
+
+    from gpurender.augment import DeiT
+
+    policy = DeiT(auto_augment=None, color_jitter=None, re_prob=1.0)
+    canvases = torch.arange(4 * 32 * 32, device=device).to(torch.uint8).view(4, 1, 32, 32)
+    drawn = policy.draw(torch.arange(4, device=device), canvas_size=32, image_size=16)
+    return policy.apply(canvases, drawn, image_size=16)
+
+
+_TRIALS: dict[str, Callable[[Any], Any]] = {
+    "philox": _philox,
+    "chaos_game": _chaos_game,
+    "visual_atom": _polyline,
+    "shuffle": _order,
+    "resized_crop": _augment,
+    "image_ops": _operations,
+    "mix_erase": _finish,
+}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"gpurender {report['gpurender']}, Python {report['python']}", "", "packages"]
+    lines += [f"  {name:<8} {found or '-'}" for name, found in report["packages"].items()]
+    lines += ["", "devices"]
+    lines += [f"  {device['device']:<8} {device['name']}" for device in report["devices"]]
+    lines += ["", "kernels"]
+    for kernel in report["kernels"]:
+        state = f"on ({kernel['implementation']})" if kernel["available"] else f"off: {kernel['reason']}"
+        lines.append(f"  {kernel['kernel']:<11} {kernel['device']:<8} {state}")
+    found = report["cache"]
+    lines += ["", "cache", f"  {'searches':<8} {found['folder'] or '-'}", f"  {'kernels':<8} {found['kernels'] or '-'}"]
+    if not found["writable"]:
+        lines.append("  cannot be written: every process compiles anew; GPURENDER_CACHE_DIR names another folder")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What augmentations are drawn from, and what is drawn, on the device."""

@@ -1,0 +1,128 @@
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+"""Crops and flips of draw numbers, in Triton: what ``gpurender.augment.Crop.draw`` computes in NumPy, bit for bit.
+
+Float64 from + − × ÷ √ alone, each rounded by itself (no fused multiply-adds), in the order of ``crop.py`` and of
+``portable_math.exp``. All attempts of a sample are computed side by side and the first that fits is taken.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from gpurender.kernels.philox.gpu import bounded, uniform, words_at
+from gpurender.kernels.resized_crop import BILINEAR, CropLaw
+from gpurender.numerics import portable_math
+from gpurender.numerics.streams import Stream
+
+CROP = tl.constexpr(int(Stream.CROP))
+FLIP = tl.constexpr(int(Stream.FLIP))
+ROUNDING = tl.constexpr(1.5 * 2.0**52)  # x + this has no fraction: the sum is rounded, halves to even
+LN2_HIGH = tl.constexpr(portable_math.LN2_HIGH)
+LN2_LOW = tl.constexpr(portable_math.LN2_LOW)
+PER_LN2 = tl.constexpr(1.0 / (portable_math.LN2_HIGH + portable_math.LN2_LOW))
+EXP_TERMS = tl.constexpr(portable_math.EXP_TERMS)
+LOWEST = tl.constexpr(BILINEAR)
+LANES = 16  # attempts of a sample, rounded up to a power of two
+BLOCK = 8  # samples a program: 128 lanes with their attempts, so that a batch of 256 occupies 32 processors
+
+
+@triton.jit
+def rint(x):
+    """The nearest integer of abs(x) < 2**51, halves to even."""
+    return (x + ROUNDING) - ROUNDING
+
+
+@triton.jit
+def exp(x):
+    """``portable_math.exp``; x within [-700, 700]."""
+    k = rint(x * PER_LN2)
+    r = (x - k * LN2_HIGH) - k * LN2_LOW
+    series = tl.full(r.shape, 1.0, tl.float64)
+    for i in tl.static_range(EXP_TERMS - 1):
+        series = 1.0 + r * (1.0 / (EXP_TERMS - 1 - i)) * series
+    power = ((k.to(tl.int64) + 1023) << 52).to(tl.float64, bitcast=True)
+    return series * power
+
+
+@triton.jit
+def attempted(seed, number, side, low, span, area, log_low, log_span, ATTEMPTS: tl.constexpr, LANES: tl.constexpr):
+    """Height, width, and the words of top and left, of the first attempt that fits [n]; height 0 where none does."""
+    attempt = tl.arange(0, LANES)[None, :]
+    w0, w1, w2, w3 = words_at(seed, CROP, number[:, None], attempt)  # [n, LANES]
+    share = (low + uniform(w0) * span) * area
+    ratio = exp(log_low + uniform(w1) * log_span)
+    w = rint(tl.sqrt(share * ratio))
+    h = rint(tl.sqrt(share / ratio))
+    limit = side.to(tl.float64)
+    fits = (w > 0) & (w <= limit) & (h > 0) & (h <= limit) & (attempt < ATTEMPTS)
+    first = tl.min(tl.where(fits, attempt, LANES), 1)
+    taken = attempt == first[:, None]  # nowhere, if none fits
+    h = tl.sum(tl.where(taken, h, 0.0).to(tl.int64), 1)
+    w = tl.sum(tl.where(taken, w, 0.0).to(tl.int64), 1)
+    return h, w, tl.sum(tl.where(taken, w2.to(tl.int64), 0), 1), tl.sum(tl.where(taken, w3.to(tl.int64), 0), 1)
+
+
+@triton.jit(do_not_specialize=["count", "seed", "side", "central_h", "central_w"])
+def draw(
+    numbers,
+    boxes,
+    flips,
+    interpolations,
+    count: tl.int32,
+    seed: tl.uint64,
+    side: tl.int32,
+    central_h: tl.int32,
+    central_w: tl.int32,
+    low: tl.float64,
+    span: tl.float64,
+    area: tl.float64,
+    log_low: tl.float64,
+    log_span: tl.float64,
+    hflip: tl.float64,
+    vflip: tl.float64,
+    INTERPOLATION: tl.constexpr,
+    ATTEMPTS: tl.constexpr,
+    LANES: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """boxes int32 [N, 4], flips uint8 [N, 2] and interpolations uint8 [N] of numbers int64 [N]."""
+    index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    used = index < count
+    number = tl.load(numbers + index, mask=used, other=0)
+    h, w, top, left = attempted(seed, number, side, low, span, area, log_low, log_span, ATTEMPTS, LANES)
+    some = h > 0
+    h, w = tl.where(some, h, central_h), tl.where(some, w, central_w)
+    top = tl.where(some, bounded(top, side - h + 1), (side - h) // 2)
+    left = tl.where(some, bounded(left, side - w + 1), (side - w) // 2)
+    tl.store(boxes + 4 * index, top.to(tl.int32), mask=used)
+    tl.store(boxes + 4 * index + 1, left.to(tl.int32), mask=used)
+    tl.store(boxes + 4 * index + 2, h.to(tl.int32), mask=used)
+    tl.store(boxes + 4 * index + 3, w.to(tl.int32), mask=used)
+
+    horizontal, vertical, _, _ = words_at(seed, FLIP, number, index * 0)
+    tl.store(flips + 2 * index, (uniform(horizontal) < hflip).to(tl.uint8), mask=used)
+    tl.store(flips + 2 * index + 1, (uniform(vertical) < vflip).to(tl.uint8), mask=used)
+    if INTERPOLATION is None:
+        choice, _, _, _ = words_at(seed, CROP, number, index * 0 + ATTEMPTS)
+        tl.store(interpolations + index, ((choice >> 31) + LOWEST).to(tl.uint8), mask=used)  # bounded(choice, 2)
+    else:
+        tl.store(interpolations + index, tl.full(index.shape, INTERPOLATION, tl.uint8), mask=used)
+
+
+def draw_crops(
+    numbers: torch.Tensor, seed: int, side: int, law: CropLaw
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Boxes int32 [N, 4], flips bool [N, 2], interpolations uint8 [N] on the device of numbers int64 [N]."""
+    n, device = len(numbers), numbers.device
+    boxes = torch.empty((n, 4), dtype=torch.int32, device=device)
+    flips = torch.empty((n, 2), dtype=torch.bool, device=device)
+    interpolations = torch.empty(n, dtype=torch.uint8, device=device)
+    if n:
+        with torch.cuda.device_of(numbers):
+            draw[(triton.cdiv(n, BLOCK),)](
+                numbers, boxes, flips.view(torch.uint8), interpolations, n, seed, side, *law.central, *law.area,
+                *law.log_ratio, *law.flips, law.interpolation, law.attempts, LANES, BLOCK,
+                num_warps=4, enable_fp_fusion=False,
+            )  # fmt: skip
+    return boxes, flips, interpolations

@@ -1,0 +1,117 @@
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+"""Mixup's and CutMix's draws in Triton: what ``gpurender.augment.mixup.draw`` computes in torch, bit for bit.
+
+One weight for a batch is computed by every sample from the first one's number: no program waits for another.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from gpurender.kernels.device.triton_quantiles import symmetric
+from gpurender.kernels.philox.gpu import bounded, uniform, words_at
+from gpurender.kernels.resized_crop import MixLaw
+from gpurender.numerics.streams import Stream
+
+MIX = tl.constexpr(int(Stream.MIX))
+BATCH, PAIR, ELEM = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+BLOCK = 32  # samples a program
+
+
+@triton.jit
+def beta(table, word):
+    """A variate of the table's law, or 1 where there is no table."""
+    if table is None:
+        return word.to(tl.float64) * 0.0 + 1.0
+    else:  # noqa: RET505  (of two branches known when compiling, only one is)
+        return 0.5 + symmetric(table, word)
+
+
+@triton.jit
+def own_share(h, w, size):
+    """The part of an image outside a patch of h x w pixels, float64."""
+    return 1.0 - (h * w).to(tl.float64) / (size.to(tl.int64) * size).to(tl.float64)
+
+
+@triton.jit(do_not_specialize=["count", "seed", "size", "low", "high"])
+def draw(
+    numbers,
+    mixup_table,
+    cutmix_table,
+    weights,
+    cuts,
+    patches,
+    count: tl.int32,
+    seed: tl.uint64,
+    size: tl.int32,
+    low: tl.int32,
+    high: tl.int32,
+    prob: tl.float64,
+    switch_prob: tl.float64,
+    MODE: tl.constexpr,
+    MINMAX: tl.constexpr,
+    CORRECTED: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """weights float64 [N], cuts uint8 [N] and patches int32 [N, 4] of a batch of numbers int64 [N]."""
+    index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    used = index < count
+    place = index
+    if MODE == BATCH:
+        place = index * 0
+    elif MODE == PAIR:
+        place = tl.minimum(index, count - 1 - index)
+    number = tl.load(numbers + place, mask=used, other=0)
+    chance, switch, word_cutmix, word_mixup = words_at(seed, MIX, number, index * 0)
+    w0, w1, w2, w3 = words_at(seed, MIX, number, index * 0 + 1)
+    mixed = uniform(chance) < prob
+    cut = mixed & (uniform(switch) < switch_prob)  # a chance of 0 where there is no CutMix
+    weight = tl.where(cut, beta(cutmix_table, word_cutmix), beta(mixup_table, word_mixup))
+    if MODE != BATCH:
+        weight = weight.to(tl.float32).to(tl.float64)
+
+    wide = index.to(tl.int64) * 0 + size
+    if MINMAX:
+        h, w = low + bounded(w0, wide * 0 + (high - low)), low + bounded(w1, wide * 0 + (high - low))
+        top, left = bounded(w2, wide - h + 1), bounded(w3, wide - w + 1)
+    else:
+        if MODE == BATCH:
+            side = (wide.to(tl.float64) * tl.sqrt(1.0 - weight)).to(tl.int64)
+        else:
+            narrow = weight.to(tl.float32)
+            side = (wide.to(tl.float32) * tl.sqrt_rn(1.0 - narrow)).to(tl.int64)
+        y, x = bounded(w0, wide), bounded(w1, wide)
+        top, left = tl.maximum(y - side // 2, 0), tl.maximum(x - side // 2, 0)
+        h, w = tl.minimum(y + (side + 1) // 2, wide) - top, tl.minimum(x + (side + 1) // 2, wide) - left
+    if CORRECTED:
+        own = own_share(h, w, size)
+        if MODE != BATCH:
+            own = own.to(tl.float32).to(tl.float64)
+        weight = tl.where(cut, own, weight)
+    tl.store(weights + index, tl.where(mixed, weight, 1.0), mask=used)
+    tl.store(cuts + index, cut.to(tl.uint8), mask=used)
+    tl.store(patches + 4 * index, tl.where(cut, top, 0).to(tl.int32), mask=used)
+    tl.store(patches + 4 * index + 1, tl.where(cut, left, 0).to(tl.int32), mask=used)
+    tl.store(patches + 4 * index + 2, tl.where(cut, h, 0).to(tl.int32), mask=used)
+    tl.store(patches + 4 * index + 3, tl.where(cut, w, 0).to(tl.int32), mask=used)
+
+
+def draw_mixing(
+    numbers: torch.Tensor, seed: int, size: int, law: MixLaw
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights float64 [N], cut bool [N] and patches int32 [N, 4] on the device of numbers int64 [N]."""
+    n, device = len(numbers), numbers.device
+    weights = torch.empty(n, dtype=torch.float64, device=device)
+    cut = torch.empty(n, dtype=torch.bool, device=device)
+    patches = torch.empty((n, 4), dtype=torch.int32, device=device)
+    mode = {"batch": BATCH, "pair": PAIR, "elem": ELEM}[law.mode]
+    low, high = law.sides or (0, 0)
+    if n:
+        with torch.cuda.device_of(numbers):
+            draw[(triton.cdiv(n, BLOCK),)](
+                numbers, law.mixup_table, law.cutmix_table, weights, cut.view(torch.uint8), patches, n, seed, size,
+                low, high, law.prob, law.switch_prob, mode.value, law.sides is not None, law.corrected, BLOCK,
+                num_warps=1, enable_fp_fusion=False,
+            )  # fmt: skip
+    return weights, cut, patches

@@ -1,0 +1,140 @@
+"""The chaos game of iterated function systems: affine maps in, uint8 canvases out."""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+
+from gpurender.runtime import devices, forks
+
+__all__ = ["MAX_MAPS", "MAX_POINTS", "Systems", "chaos_game", "covered_pixels", "occupancy", "paint"]
+
+MAX_MAPS = 64
+MAX_POINTS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Systems:
+    """A batch of iterated function systems on one device, padded to the widest of them.
+
+    Attributes:
+        maps: float32 ``[N, M, 6]``: a, b, c, d, e, f of x' = a x + b y + e, y' = c x + d y + f.
+        thresholds: int32 ``[N, M]``: cumulative probabilities in units of 2^-16.
+        counts: int32 ``[N]``: maps of each system, 1 to M.
+    """
+
+    maps: torch.Tensor
+    thresholds: torch.Tensor
+    counts: torch.Tensor
+
+    def __post_init__(self) -> None:
+        n, m = self.counts.shape[0], self.maps.shape[1]
+        shapes = {"maps": (n, m, 6), "thresholds": (n, m), "counts": (n,)}
+        dtypes = {"maps": torch.float32, "thresholds": torch.int32, "counts": torch.int32}
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found.shape != shape or found.dtype != dtypes[name]:
+                raise ValueError(f"{name} must be {dtypes[name]} {shape}, got {found.dtype} {tuple(found.shape)}")
+        if not 1 <= m <= MAX_MAPS:
+            raise ValueError(f"maps must be 1 to {MAX_MAPS} a system, got {m}")
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, which: torch.Tensor | slice) -> "Systems":
+        return Systems(self.maps[which], self.thresholds[which], self.counts[which])
+
+    def to(self, device: torch.device) -> "Systems":
+        """The same systems on a device."""
+        return Systems(self.maps.to(device), self.thresholds.to(device), self.counts.to(device))
+
+
+def chaos_game(
+    systems: Systems,
+    point_numbers: torch.Tensor,
+    mask_numbers: torch.Tensor,
+    orientations: torch.Tensor,
+    *,
+    seed: int,
+    points: int,
+    size: int,
+    color: bool,
+    patch: bool,
+    mask: bool,
+) -> torch.Tensor:
+    """Draw one image of each system, on the systems' device.
+
+    Args:
+        systems: the N systems.
+        point_numbers: int64 ``[N]`` (the bits of uint64), addresses of the points' randomness.
+        mask_numbers: int64 ``[N]``, addresses of the masks' randomness.
+        orientations: uint8 ``[N]``, 0 to 7: flip top-bottom (1), then left-right (2), then transpose (4).
+        seed: unsigned 64-bit key.
+        points: points of an image, 1 to ``MAX_POINTS``.
+        size: side of the canvas in pixels.
+        color: three channels, the hue cycling with the number of the point; else one channel, grey 127.
+        patch: every point is a 3 x 3 patch; else one pixel.
+        mask: covered pixels of patches are lit with probability 256/511; else all of them.
+
+    Returns:
+        uint8 ``[N, 3 if color else 1, size, size]`` on the device.
+
+    Source: FractalDB (Kataoka et al., ACCV 2020) and its released renderer. The released program pastes, for every
+    point in order, an opaque 3 x 3 patch whose nine bits are uniform over 1 .. 511. In distribution that is one bit a
+    pixel: the last patch over a pixel decides it, its bit is 1 with probability 256/511, and pixels decided by
+    different patches are independent (by the same patch, up to the missing all-zero mask). So: dilate the occupancy by
+    the patch, AND it with independent bits of probability 256/511.
+    """
+    drawer = _implementation(systems.maps.device)
+    return drawer.draw_images(
+        systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask
+    )
+
+
+def occupancy(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
+    """The pixels that the points of each system fall on, without patches: what :func:`paint` makes images of.
+
+    Returns:
+        int32 ``[N, size, ceil(size / 32)]``, bitmaps: bit k of word j is column 32 j + k.
+    """
+    return _implementation(systems.maps.device).occupancy(systems, numbers, seed, points, size)
+
+
+def paint(
+    bitmaps: torch.Tensor,
+    which: torch.Tensor,
+    mask_numbers: torch.Tensor,
+    orientations: torch.Tensor,
+    *,
+    seed: int,
+    patch: bool,
+    mask: bool,
+) -> torch.Tensor:
+    """Draw grey images from bitmaps that :func:`occupancy` made; :func:`chaos_game` draws the same bytes from points.
+
+    Args:
+        bitmaps: int32 ``[K, size, ceil(size / 32)]``.
+        which: int64 ``[N]`` in ``[0, K)``, the bitmap of each image.
+        mask_numbers, orientations, seed, patch, mask: as for :func:`chaos_game`.
+
+    Returns:
+        uint8 ``[N, 1, size, size]`` on the bitmaps' device.
+    """
+    drawer = _implementation(bitmaps.device)
+    return drawer.paint_images(bitmaps, which, mask_numbers, orientations, seed, patch, mask)
+
+
+def covered_pixels(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
+    """Pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
+    :func:`chaos_game`.
+    """
+    return _implementation(systems.maps.device).covered_pixels(systems, numbers, seed, points, size)
+
+
+def _implementation(device: torch.device) -> ModuleType:
+    if devices.on_gpu(device):
+        from gpurender.kernels.chaos_game import gpu as drawer
+    else:
+        with forks.IMPORTS:
+            from gpurender.kernels.chaos_game import cpu as drawer  # type: ignore[no-redef]
+    return drawer

@@ -1,0 +1,420 @@
+"""The chaos game in Numba: the reference every other implementation equals byte for byte.
+
+An iterated function system is a set of affine maps chosen with given probabilities. The game walks::
+
+    x' = a x + b y + e
+    y' = c x + d y + f          (a, b, c, d, e, f) = map i with probability p_i
+
+and lights the pixel under every point it visits. One image, top to bottom: :func:`walk` the points and frame them,
+:func:`splat` them into a bitmap of one bit a pixel, then :func:`paint`: widen every point into a 3 x 3 patch, mask it
+at random, write bytes. Coloured images keep the number of the last point on a pixel instead of one bit.
+
+**Many walkers, one image.** A sequential game is one long dependency; here ``W`` walkers play at once, and point ``i``
+is step ``i // W`` of walker ``i % W``. They start along one sequential game, the *pilot*: it begins at the origin as
+the released one does, and walker ``w`` starts where it is after ``16 w`` steps. So walker 0 draws the released game's
+own beginning, the others need no burn-in, and a system that mixes slowly (the spirals of 1p-frac turn for hundreds of
+steps) or does not contract at all shows it within the pilot's 2,048 steps as it would in a sequential game. The tests
+compare occupancies with a sequential float64 game.
+
+**Which map.** Sixteen random bits a step against cumulative probabilities in units of 2^-16, so a share is off by at
+most 2^-16; over 200,000 points that is 3 points, against a sampling deviation of up to 220.
+
+**Divergence.** Most published systems contract only on average and a few do not contract at all. A walker that leaves
+|x|, |y| <= 2^62 goes back to the origin, and the point it would have reached is neither drawn nor framed. What it drew
+on the way out stays, so the frame is as wide as in the released float64 program and the picture is, as there, a few
+pixels.
+
+**What makes it deterministic.** Every random word has an address (image's number, stream, step, walker); min, max and
+OR do not care for order; float32 with no contraction.
+"""
+
+import numpy as np
+import torch
+from numba import float32, int32, njit, uint32
+
+from gpurender.kernels.chaos_game import tables
+from gpurender.kernels.philox.cpu import philox4x32
+from gpurender.numerics.streams import Stream, halves
+from gpurender.runtime.numba_jit import kernel
+from gpurender.runtime.threads import parallel_ranges
+
+PAD = 6  # pixels between the extreme points and the edge, as released
+GREY = 127  # as released
+MAX_WALKERS = 128
+STEPS_A_WALKER = 64  # at least; fewer would leave the measure unmixed
+PILOT_STEPS = 16  # of the pilot from one walker's start to the next one's
+PILOT_BLOCKS = 1 << 31  # the pilot's Philox blocks begin here, behind all of the walkers'
+PICKS_A_CALL = 8  # sixteen bits each, from the four words of one Philox call
+LIMIT = np.float32(2.0**62)  # squares stay finite in float32
+MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is one point: keeps denormals away from any pixel
+
+CPU = torch.device("cpu")
+POINTS = np.uint32(Stream.POINTS)
+MASK = np.uint32(Stream.MASK)
+MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
+
+
+@njit(forceinline=True)
+def walker_count(points):
+    """The largest power of two that leaves every walker 64 steps, at most 128."""
+    walkers = 1
+    while walkers < MAX_WALKERS and walkers * 2 * STEPS_A_WALKER <= points:
+        walkers *= 2
+    return walkers
+
+
+@kernel
+def draw_picks(chunk, walkers, key, number, picks):
+    """Eight picks for every walker: picks[j, w] holds those of steps 2j (low half) and 2j + 1 (high half)."""
+    for w in range(walkers):
+        block = uint32(chunk * walkers + w)
+        picks[0, w], picks[1, w], picks[2, w], picks[3, w] = philox4x32(
+            block, POINTS, number[0], number[1], key[0], key[1]
+        )
+
+
+@njit(forceinline=True)
+def step(maps, i, x, y):
+    """Map i of (x, y); the origin instead of a point out of range."""
+    next_x = maps[i, 0] * x + maps[i, 1] * y + maps[i, 4]
+    next_y = maps[i, 2] * x + maps[i, 3] * y + maps[i, 5]
+    inside = (abs(next_x) <= LIMIT) & (abs(next_y) <= LIMIT)  # False for NaN as well
+    return (next_x if inside else float32(0)), (next_y if inside else float32(0))
+
+
+@kernel
+def choose(thresholds, words, shift, which):
+    """which[w] = the map for the sixteen bits of words[w] from bit ``shift`` on; int32 [W]."""
+    which[:] = 0
+    for k in range(thresholds.shape[0] - 1):  # one threshold at a time: every loop over walkers is a vector loop
+        for w in range(words.shape[0]):
+            which[w] += int32(((words[w] >> shift) & uint32(0xFFFF)) >= thresholds[k])
+
+
+@kernel
+def move(maps, which, x, y):
+    """One step of every walker, in place; x, y  # [W] float32."""
+    for w in range(x.shape[0]):
+        x[w], y[w] = step(maps, which[w], x[w], y[w])
+
+
+@kernel
+def pilot(maps, thresholds, key, number, x, y):
+    """Where the walkers start, x, y float32 [W]: every sixteenth point of a sequential game from the origin."""
+    calls = x.shape[0] * PILOT_STEPS // PICKS_A_CALL
+    words, which = np.empty(4 * calls, np.uint32), np.empty((2, 4 * calls), np.int32)
+    for c in range(calls):
+        words[4 * c], words[4 * c + 1], words[4 * c + 2], words[4 * c + 3] = philox4x32(
+            uint32(PILOT_BLOCKS + c), POINTS, number[0], number[1], key[0], key[1]
+        )
+    choose(thresholds, words, uint32(0), which[0])
+    choose(thresholds, words, uint32(16), which[1])
+    here_x, here_y = float32(0), float32(0)
+    for turn in range(x.shape[0] * PILOT_STEPS):
+        if turn % PILOT_STEPS == 0:
+            x[turn // PILOT_STEPS], y[turn // PILOT_STEPS] = here_x, here_y
+        here_x, here_y = step(maps, which[turn % 2, turn // 2], here_x, here_y)
+
+
+@kernel
+def walk(maps, thresholds, key, number, xs, ys):
+    """Play the game: fill xs, ys (float32 [points]) and return their frame, float32 [4]: min x, max x, min y, max y.
+
+    (An array: a number that Numba returns comes back to Python, and from there to the next kernel, in float64.)
+
+    maps  # [M, 6] float32; thresholds  # [M] uint32; key, number  # [2] uint32
+    """
+    points = xs.shape[0]
+    walkers = walker_count(points)
+    x, y = np.empty(walkers, np.float32), np.empty(walkers, np.float32)
+    picks, which = np.empty((4, walkers), np.uint32), np.empty(walkers, np.int32)
+    pilot(maps, thresholds, key, number, x, y)
+    min_x, max_x, min_y, max_y = x[0], x[0], y[0], y[0]
+    for turn in range((points + walkers - 1) // walkers):
+        first = turn * walkers
+        for w in range(min(walkers, points - first)):
+            xs[first + w], ys[first + w] = x[w], y[w]
+            min_x, max_x = min(min_x, x[w]), max(max_x, x[w])
+            min_y, max_y = min(min_y, y[w]), max(max_y, y[w])
+        place = turn % PICKS_A_CALL
+        if place == 0:
+            draw_picks(turn // PICKS_A_CALL, walkers, key, number, picks)
+        choose(thresholds, picks[place // 2], uint32(16 * (place % 2)), which)
+        move(maps, which, x, y)
+    frame = np.empty(4, np.float32)
+    frame[0], frame[1], frame[2], frame[3] = min_x, max_x, min_y, max_y
+    return frame
+
+
+@njit(forceinline=True)
+def pixels_a_unit(low, high, size):
+    """Scale that takes the span of an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last of
+    them.
+    """
+    span = high - low
+    if not span >= MIN_SPAN:
+        return float32(0)
+    room = float32(size - 2 * PAD)
+    scale = room / span
+    if span * scale < room:  # the quotient was rounded down: one unit in the last place up
+        scale = scale * float32(1.0 + 2.0**-23)
+    return scale
+
+
+@kernel
+def locate(xs, ys, frame, size, stride, pixels):
+    """pixels[i] = stride * row + column of point i, in [PAD, size - PAD] both, truncated as released."""
+    scale_x = pixels_a_unit(frame[0], frame[1], size)
+    scale_y = pixels_a_unit(frame[2], frame[3], size)
+    for i in range(xs.shape[0]):
+        column = int32((xs[i] - frame[0]) * scale_x + float32(PAD))
+        row = int32((ys[i] - frame[2]) * scale_y + float32(PAD))
+        pixels[i] = row * stride + column
+
+
+@kernel
+def splat(xs, ys, frame, size, cover):
+    """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k."""
+    flat = cover.ravel()
+    stride = 32 * cover.shape[1]
+    pixels = np.empty(1024, np.int32)  # a block that stays in the first cache: places first, then scattered writes
+    for first in range(0, xs.shape[0], 1024):
+        last = min(first + 1024, xs.shape[0])
+        locate(xs[first:last], ys[first:last], frame, size, stride, pixels)
+        for i in range(last - first):
+            flat[pixels[i] >> 5] |= uint32(uint32(1) << uint32(pixels[i] & 31))
+
+
+@kernel
+def widen(cover, wide):
+    """wide = cover moved by one, two and three columns: the columns of the 3 x 3 patches, pasted at (x + 1, y + 1) as
+    released.
+    """
+    for y in range(cover.shape[0]):
+        carry = uint32(0)
+        for j in range(cover.shape[1]):
+            word = cover[y, j]
+            wide[y, j] = (
+                (word << uint32(1)) | (word << uint32(2)) | (word << uint32(3))
+                | (carry >> uint32(31)) | (carry >> uint32(30)) | (carry >> uint32(29))
+            )  # fmt: skip
+            carry = word
+
+
+@kernel
+def mask_row(y, size, survival, key, number, mask):
+    """A row of mask bits, each lit with probability 256/511: a fair bit, OR one lit with probability 1/511.
+
+    1 - (1 - 1/2)(1 - 1/511) = 256/511. The second kind is rare, so it is drawn by the gaps between its pixels:
+    survival[g] = 2^32 (510/511)^g is the chance that a gap is at least g, and the gap of a word u is the largest g with
+    u < survival[g]. mask  # [words] uint32
+    """
+    calls = (mask.shape[0] + 3) // 4
+    for q in range(calls):
+        four = philox4x32(uint32(y * calls + q), MASK, number[0], number[1], key[0], key[1])
+        for k in range(min(4, mask.shape[0] - 4 * q)):
+            mask[4 * q + k] = four[k]
+    x, drawn = -1, 0
+    while True:
+        if drawn % 4 == 0:
+            block = uint32((y << 16) | (drawn // 4))
+            four = philox4x32(block, MASK_EXCESS, number[0], number[1], key[0], key[1])
+        low, high = 0, size  # the gap lies in [low, high]
+        while low < high:
+            middle = (low + high + 1) // 2
+            if four[drawn % 4] < survival[middle]:
+                low = middle
+            else:
+                high = middle - 1
+        x += low + 1
+        if x >= size:
+            return
+        mask[x >> 5] |= uint32(uint32(1) << uint32(x & 31))
+        drawn += 1
+
+
+@kernel
+def write_row(words, row):
+    """row[x] = GREY where bit x of the words is set, else 0; row  # [size] uint8."""
+    size = row.shape[0]
+    for j in range(size // 32):
+        word = words[j]
+        for k in range(32):
+            row[32 * j + k] = np.uint8(GREY) * np.uint8((word >> uint32(k)) & uint32(1))
+    for x in range(size // 32 * 32, size):
+        row[x] = np.uint8(GREY) * np.uint8((words[x >> 5] >> uint32(x & 31)) & uint32(1))
+
+
+@kernel
+def paint(cover, patch, mask, survival, key, number, image):
+    """The grey image of a bitmap; cover  # [size, words] uint32, image  # [size, size] uint8, row = y."""
+    size, words = cover.shape
+    if not patch:
+        for y in range(size):
+            write_row(cover[y], image[y])
+        return
+    wide = np.zeros((size + 3, words), np.uint32)  # three empty rows stand above the first
+    widen(cover, wide[3:])
+    lit, bits = np.empty(words, np.uint32), np.full(words, uint32(0xFFFFFFFF))
+    for y in range(size):
+        if mask:
+            mask_row(y, size, survival, key, number, bits)
+        for j in range(words):
+            lit[j] = (wide[y, j] | wide[y + 1, j] | wide[y + 2, j]) & bits[j]
+        write_row(lit, image[y])
+
+
+@kernel
+def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image):
+    """The coloured image: a pixel takes the colour of the last point (or patch) on it. image  # [3, size, size] uint8.
+
+    The hue advances by one along a walk, as along the released sequential one: point i is step i // W of walker i % W,
+    and the walkers' paths count one after the other.
+    """
+    size = image.shape[1]
+    walkers = walker_count(xs.shape[0])
+    steps = (xs.shape[0] + walkers - 1) // walkers
+    last = np.zeros(
+        (size + 3, size + 3), np.int32
+    )  # number of the last point on a pixel, counted from 1; three empty rows, columns
+    pixels = np.empty(xs.shape[0], np.int32)
+    locate(xs, ys, frame, size, size, pixels)
+    for i in range(xs.shape[0]):  # in order, so a later point overwrites an earlier one
+        last[3 + pixels[i] // size, 3 + pixels[i] % size] = i + 1
+    bits = np.full((size + 31) // 32, uint32(0xFFFFFFFF))
+    for y in range(size):
+        if patch and mask:
+            mask_row(y, size, survival, key, number, bits)
+        for x in range(size):
+            newest = last[y + 3, x + 3]
+            if patch:
+                newest = int32(0)
+                for dy in range(3):
+                    for dx in range(3):
+                        newest = max(newest, last[y + dy, x + dx])
+            lit = newest > 0 and (bits[x >> 5] >> uint32(x & 31)) & uint32(1)
+            along = ((newest - 1) % walkers) * steps + (newest - 1) // walkers
+            for c in range(3):
+                image[c, y, x] = palette[along % palette.shape[0], c] if lit else np.uint8(0)
+
+
+@kernel
+def count_bits(cover):
+    """Bits set in a bitmap of uint32 words."""
+    total = 0
+    for word in cover.ravel():
+        while word:  # clears the lowest set bit
+            word &= uint32(word - uint32(1))
+            total += 1
+    return total
+
+
+# What follows is ordinary Python around the loops above: compiled into one function they would be optimised twice, and
+# the first image would come two seconds later.
+
+
+def orient(plane, orientation):
+    """Flip top-bottom (bit 0), left-right (bit 1), then transpose (bit 2), in place. plane  # [size, size] uint8."""
+    turned = plane[:: -1 if orientation & 1 else 1, :: -1 if orientation & 2 else 1]
+    plane[...] = turned.T if orientation & 4 else turned
+
+
+def draw_cover(maps, thresholds, key, number, points, cover):
+    """The bitmap of an image's points; cover  # [size, words] uint32."""
+    xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
+    frame = walk(maps, thresholds, key, number, xs, ys)
+    cover[...] = 0
+    splat(xs, ys, frame, len(cover), cover)
+
+
+def draw_image(maps, thresholds, key, point_number, mask_number, points, patch, mask, survival, palette, image):
+    """One image; image  # [C, size, size] uint8, coloured if C is 3."""
+    if len(image) == 3:
+        xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
+        frame = walk(maps, thresholds, key, point_number, xs, ys)
+        draw_color(xs, ys, frame, patch, mask, survival, palette, key, mask_number, image)
+    else:
+        cover = np.empty((image.shape[1], (image.shape[1] + 31) // 32), np.uint32)
+        draw_cover(maps, thresholds, key, point_number, points, cover)
+        paint(cover, patch, mask, survival, key, mask_number, image[0])
+
+
+# The launchers' implementations: batches of tensors, an image a turn of the loop, on all threads.
+
+
+def draw_images(systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask):
+    """uint8 [N, C, size, size]; arguments as :func:`gpurender.kernels.chaos_game.chaos_game`."""
+    images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy asks for huge pages
+    own, key = unpadded(systems), key_of(seed)
+    point_words, mask_words, codes = split(point_numbers), split(mask_numbers), orientations.numpy()
+    gaps, hues = tables.survival(size, CPU).numpy().view(np.uint32), tables.palette(CPU).numpy()
+
+    def work(first, last):
+        for n in range(first, last):
+            draw_image(*own(n), key, point_words[n], mask_words[n], points, patch, mask, gaps, hues, images[n])
+            for plane in images[n]:
+                orient(plane, codes[n])
+
+    parallel_ranges(len(images), work)
+    return torch.from_numpy(images)
+
+
+def occupancy(systems, numbers, seed, points, size):
+    """int32 [N, size, words], the bits of uint32; arguments as :func:`gpurender.kernels.chaos_game.occupancy`."""
+    covers = np.empty((len(systems), size, (size + 31) // 32), np.uint32)
+    own, key, words = unpadded(systems), key_of(seed), split(numbers)
+
+    def work(first, last):
+        for n in range(first, last):
+            draw_cover(*own(n), key, words[n], points, covers[n])
+
+    parallel_ranges(len(covers), work)
+    return torch.from_numpy(covers.view(np.int32))
+
+
+def covered_pixels(systems, numbers, seed, points, size):
+    """int64 [N]; arguments as :func:`gpurender.kernels.chaos_game.covered_pixels`."""
+    covered = np.empty(len(systems), np.int64)
+    own, key, words = unpadded(systems), key_of(seed), split(numbers)
+
+    def work(first, last):
+        cover = np.empty((size, (size + 31) // 32), np.uint32)
+        for n in range(first, last):
+            draw_cover(*own(n), key, words[n], points, cover)
+            covered[n] = count_bits(cover)
+
+    parallel_ranges(len(covered), work)
+    return torch.from_numpy(covered)
+
+
+def paint_images(bitmaps, which, mask_numbers, orientations, seed, patch, mask):
+    """uint8 [N, 1, size, size]; arguments as :func:`gpurender.kernels.chaos_game.paint`."""
+    size = bitmaps.shape[1]
+    images = np.empty((len(which), 1, size, size), np.uint8)
+    covers, places, codes = bitmaps.numpy().view(np.uint32), which.numpy(), orientations.numpy()
+    gaps, key, words = tables.survival(size, CPU).numpy().view(np.uint32), key_of(seed), split(mask_numbers)
+
+    def work(first, last):
+        for n in range(first, last):
+            paint(covers[places[n]], patch, mask, gaps, key, words[n], images[n, 0])
+            orient(images[n, 0], codes[n])
+
+    parallel_ranges(len(images), work)
+    return torch.from_numpy(images)
+
+
+def unpadded(systems):
+    """A function of n: maps float32 [m, 6] and thresholds uint32 [m] of system n, without its padding."""
+    maps, thresholds = systems.maps.numpy(), systems.thresholds.numpy().view(np.uint32)
+    counts = systems.counts.numpy()
+    return lambda n: (maps[n, : counts[n]], thresholds[n, : counts[n]])
+
+
+def key_of(seed):
+    """uint32 [2]."""
+    return np.array(halves(seed), dtype=np.uint32)
+
+
+def split(numbers):
+    """int64 [N], the bits of uint64 -> uint32 [N, 2], low word first."""
+    return np.ascontiguousarray(numbers.numpy()).view(np.uint32).reshape(-1, 2)

@@ -1,0 +1,146 @@
+"""The chaos game on a GPU: grids, shared memory and arguments of the kernels in ``gpu.cu``."""
+
+import numpy as np
+import torch
+
+from gpurender.kernels.chaos_game import MAX_MAPS, Systems, tables
+from gpurender.numerics.streams import halves
+from gpurender.runtime import cuda
+
+THREADS = 128  # one a walker
+STATIC_SHARED = 4 << 10  # bytes: the system, the walkers' starts, the frame
+LEAST_SHARED = 2 << 10  # bytes: the pilot's maps, before the bitmap is there
+ROWS_ABOVE = 3  # of a band, which the patches of its first rows need
+COLOR_BLOCKS = 2  # a multiprocessor; each has a canvas of four bytes a pixel in global memory
+MASK_ROWS = 64  # of a coloured image in shared memory at a time
+
+
+def bands(size: int, limits: cuda.Limits) -> tuple[int, int, int]:
+    """Rows of a band, number of bands, and bytes of shared memory of one.
+
+    A canvas is one band wherever its bitmap fits a block's shared memory: up to 1,312 pixels on Hopper, 864 on Ada.
+    """
+    words = (size + 31) // 32
+    most = (limits.shared_a_block - STATIC_SHARED) // (4 * words) - ROWS_ABOVE
+    count = -(-size // most)
+    rows = -(-size // count)
+    return rows, -(-size // rows), max(4 * words * (rows + ROWS_ABOVE), LEAST_SHARED)
+
+
+def draw_images(
+    systems: Systems,
+    point_numbers: torch.Tensor,
+    mask_numbers: torch.Tensor,
+    orientations: torch.Tensor,
+    seed: int,
+    points: int,
+    size: int,
+    color: bool,
+    patch: bool,
+    mask: bool,
+) -> torch.Tensor:
+    """uint8 ``[N, C, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.chaos_game`."""
+    device, count = systems.maps.device, len(systems)
+    images = torch.empty((count, 3 if color else 1, size, size), dtype=torch.uint8, device=device)
+    common = (
+        *_game(systems, point_numbers),
+        mask_numbers,
+        orientations,
+        *_scalars(seed, points, size),
+        np.int32(patch),
+        np.int32(mask),
+        tables.survival(size, device),
+    )
+    if color:
+        _color(common, count, size, images)
+        return images
+    rows, parts, shared = bands(size, cuda.limits(device))
+    cuda.launch(
+        "chaos_game", "chaos_game_grey", device=device, blocks=count * parts, threads=THREADS, shared=shared,
+        arguments=(*common, np.int32(rows), np.int32(parts), images),
+    )  # fmt: skip
+    return images
+
+
+def _color(common: tuple[cuda.Argument, ...], count: int, size: int, images: torch.Tensor) -> None:
+    device = images.device
+    words, blocks = (size + 31) // 32, min(count, COLOR_BLOCKS * cuda.limits(device).multiprocessors)
+    scratch = torch.empty((blocks, size + ROWS_ABOVE, size + ROWS_ABOVE), dtype=torch.int32, device=device)
+    rows = min(size, MASK_ROWS, (cuda.limits(device).shared_a_block - STATIC_SHARED) // (4 * words))
+    palette = tables.palette(device)
+    cuda.launch(
+        "chaos_game", "chaos_game_color", device=device, blocks=blocks, threads=THREADS,
+        shared=max(4 * words * rows, LEAST_SHARED),
+        arguments=(
+            *common, palette, np.int32(len(palette)), np.int32(rows), np.int64(count), scratch, images,
+        ),
+    )  # fmt: skip
+
+
+def occupancy(systems: Systems, numbers: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
+    """int32 ``[N, size, words]``; arguments as :func:`gpurender.kernels.chaos_game.occupancy`."""
+    shape = (len(systems), size, (size + 31) // 32)
+    bitmaps = torch.empty(shape, dtype=torch.int32, device=systems.maps.device)
+    _cover(systems, numbers, seed, points, size, bitmaps, None)
+    return bitmaps
+
+
+def covered_pixels(systems: Systems, numbers: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
+    """int64 ``[N]``; arguments as :func:`gpurender.kernels.chaos_game.covered_pixels`."""
+    covered = torch.zeros(len(systems), dtype=torch.int32, device=systems.maps.device)
+    _cover(systems, numbers, seed, points, size, None, covered)
+    return covered.long()
+
+
+def _cover(
+    systems: Systems,
+    numbers: torch.Tensor,
+    seed: int,
+    points: int,
+    size: int,
+    bitmaps: torch.Tensor | None,
+    covered: torch.Tensor | None,
+) -> None:
+    device = systems.maps.device
+    rows, parts, shared = bands(size, cuda.limits(device))
+    cuda.launch(
+        "chaos_game", "chaos_game_cover", device=device, blocks=len(systems) * parts, threads=THREADS, shared=shared,
+        arguments=(
+            *_game(systems, numbers), *_scalars(seed, points, size), np.int32(rows), np.int32(parts), bitmaps, covered,
+        ),
+    )  # fmt: skip
+
+
+def paint_images(
+    bitmaps: torch.Tensor,
+    which: torch.Tensor,
+    mask_numbers: torch.Tensor,
+    orientations: torch.Tensor,
+    seed: int,
+    patch: bool,
+    mask: bool,
+) -> torch.Tensor:
+    """uint8 ``[N, 1, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.paint`."""
+    device, count, size = bitmaps.device, len(which), bitmaps.shape[1]
+    images = torch.empty((count, 1, size, size), dtype=torch.uint8, device=device)
+    rows, parts, shared = bands(size, cuda.limits(device))
+    low, high = halves(seed)
+    cuda.launch(
+        "chaos_game", "chaos_game_paint", device=device, blocks=count * parts, threads=THREADS, shared=shared,
+        arguments=(
+            bitmaps, which, mask_numbers, orientations, np.uint32(low), np.uint32(high), np.int32(size),
+            np.int32(patch), np.int32(mask), tables.survival(size, device), np.int32(rows), np.int32(parts), images,
+        ),
+    )  # fmt: skip
+    return images
+
+
+def _game(systems: Systems, numbers: torch.Tensor) -> tuple[cuda.Argument, ...]:
+    most = systems.maps.shape[1]
+    assert most <= MAX_MAPS
+    return systems.maps, systems.thresholds, systems.counts, np.int32(most), numbers
+
+
+def _scalars(seed: int, points: int, size: int) -> tuple[np.generic, ...]:
+    low, high = halves(seed)
+    return np.uint32(low), np.uint32(high), np.int32(points), np.int32(size)

@@ -1,0 +1,32 @@
+// What every gpu.cu begins with. gpurender/runtime/cuda.py joins this file, philox/philox.cuh and the kernel's own (NVRTC then
+// needs no include path) behind a STREAM_... for every purpose of numerics/streams.py.
+
+typedef unsigned char uint8;
+typedef unsigned int uint32;
+typedef unsigned long long uint64;
+typedef long long int64;
+
+// What the host header of the tests has its own versions of.
+#ifndef HOST
+
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
+
+typedef uint32 SharedWord;  // the address of a word in shared memory
+
+__device__ __forceinline__ SharedWord shared_word(uint32* word) { return (uint32)__cvta_generic_to_shared(word); }
+
+// Set bits of a word of shared memory, `index` words behind another, unless they are set. Most are, and reading is cheaper than
+// the atomic. In PTX, because the compiler would compute the window's address again for every word.
+__device__ __forceinline__ void set_bits(SharedWord base, uint32 index, uint32 bits) {
+    asm volatile(
+        "{\n\t"
+        ".reg .pred clear;\n\t"
+        ".reg .u32 found;\n\t"
+        "ld.relaxed.cta.shared.u32 found, [%0];\n\t"
+        "and.b32 found, found, %1;\n\t"
+        "setp.ne.u32 clear, found, %1;\n\t"
+        "@clear red.shared.or.b32 [%0], %1;\n\t"
+        "}" ::"r"(base + 4 * index), "r"(bits) : "memory");
+}
+
+#endif

@@ -1,0 +1,165 @@
+"""Image operations of augmentation policies, one chain of them a sample: as Pillow does them, byte for byte."""
+
+from collections.abc import Collection, Sequence
+from enum import IntEnum
+
+import torch
+
+from gpurender.kernels.resized_crop import BICUBIC, MAX_SIDE
+from gpurender.runtime import devices, forks
+from gpurender.runtime.tensors import checked_tensor
+from gpurender.util import checks
+
+__all__ = ["AFFINE", "MAX_RADIUS", "POINT", "RANGES", "Operation", "checked_fill", "operate"]
+
+MAX_RADIUS = 64.0  # of a blur, in pixels
+MAX_SIGMA = 2.0  # of the blur by a kernel of 23 pixels
+MAX_ARGUMENT = 1e6  # of any operation
+
+
+class Operation(IntEnum):
+    """What may be done to an image. The comment names the argument; the formulas are in ``cpu.py``."""
+
+    IDENTITY = 0  # none
+    # A table of 256 bytes a band
+    AUTO_CONTRAST = 1  # none
+    EQUALIZE = 2  # none
+    INVERT = 3  # none
+    POSTERIZE = 4  # bits that are kept, 0 to 8
+    SOLARIZE = 5  # threshold: bytes from there on are inverted
+    SOLARIZE_ADD = 6  # what is added to bytes below 128, 0 or more
+    BRIGHTNESS = 7  # factor, 0 or more: 0 black, 1 the image
+    CONTRAST = 8  # factor, 0 or more: 0 the mean grey, 1 the image
+    # Every pixel by itself, its bands together
+    COLOR = 9  # factor, 0 or more: 0 the grey image, 1 the image
+    HUE = 10  # by how many turns, -0.5 to 0.5
+    # Every pixel with its neighbours
+    SHARPNESS = 11  # factor, 0 or more: 0 smoothed, 1 the image
+    GAUSSIAN_BLUR = 12  # radius (standard deviation) in pixels, 0 to 64: Pillow's, three box blurs an axis
+    GAUSSIAN_KERNEL = 13  # standard deviation in pixels, 0.1 to 2: torchvision's, a kernel of 23 x 23 pixels
+    # Pixels from elsewhere, interpolated
+    ROTATE = 14  # degrees, counter-clockwise
+    SHEAR_X = 15  # pixels to the left for each pixel down
+    SHEAR_Y = 16  # pixels up for each pixel to the right
+    TRANSLATE_X = 17  # pixels to the left
+    TRANSLATE_Y = 18  # pixels up
+    TRANSLATE_X_REL = 19  # widths to the left
+    TRANSLATE_Y_REL = 20  # heights up
+
+
+POINT = range(Operation.AUTO_CONTRAST, Operation.CONTRAST + 1)
+AFFINE = range(Operation.ROTATE, Operation.TRANSLATE_Y_REL + 1)
+
+_PARAMETERLESS = (Operation.IDENTITY, Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT)
+
+# The arguments that each operation takes: lowest and highest.
+RANGES = {operation: (-MAX_ARGUMENT, MAX_ARGUMENT) for operation in Operation if operation not in _PARAMETERLESS} | {
+    Operation.POSTERIZE: (0.0, 8.0),
+    Operation.SOLARIZE_ADD: (0.0, MAX_ARGUMENT),
+    Operation.BRIGHTNESS: (0.0, MAX_ARGUMENT),
+    Operation.CONTRAST: (0.0, MAX_ARGUMENT),
+    Operation.COLOR: (0.0, MAX_ARGUMENT),
+    Operation.HUE: (-0.5, 0.5),
+    Operation.SHARPNESS: (0.0, MAX_ARGUMENT),
+    Operation.GAUSSIAN_BLUR: (0.0, MAX_RADIUS),
+    Operation.GAUSSIAN_KERNEL: (0.1, MAX_SIGMA),
+}
+
+
+def operate(
+    images: torch.Tensor,
+    operations: torch.Tensor,
+    arguments: torch.Tensor,
+    interpolations: torch.Tensor,
+    fill: Sequence[int],
+    among: Collection[Operation] = tuple(Operation),
+) -> torch.Tensor:
+    """Apply to each image its own chain of operations, one after the other.
+
+    An image of one band stands for three equal ones: the result is the band that all three would be. (Of equal bands,
+    every operation makes equal bands if the fill is grey. COLOR and HUE leave them as they are.)
+
+    Args:
+        images: uint8 ``[N, 1 or 3, H, W]``.
+        operations: int32 ``[N, L]``: codes of :class:`Operation`.
+        arguments: float64 ``[N, L]``: of the operation, in its unit; not looked at where it takes none.
+        interpolations: uint8 ``[N, L]``, of the operations that move pixels: 0 nearest, 1 bilinear, 2 bicubic.
+        fill: what comes in from beyond the image's edge: red, green, blue, 0 to 255 each; equal ones for one band.
+        among: what the operations can be, besides IDENTITY. A GPU is spared the launches of others, and takes them for
+            IDENTITY; on a CPU they are refused.
+
+    All tensors are on one device. On a GPU the values of the tensors are not looked at, which would wait for it: there
+    what is no code counts as IDENTITY, and an argument is forced into its range.
+
+    Returns:
+        uint8 ``[N, 1 or 3, H, W]``, a new tensor on the images' device.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    images, operations, arguments, interpolations = _checked(images, operations, arguments, interpolations, among)
+    red, green, blue = checked_fill(fill)
+    if images.shape[1] == 1 and not red == green == blue:
+        raise ValueError(f"fill must be a grey for images of one band, got {(red, green, blue)}")
+    if devices.on_gpu(images.device):
+        from gpurender.kernels.image_ops import gpu
+
+        return gpu.operate(images, operations, arguments, interpolations, (red, green, blue), among)
+    with forks.IMPORTS:
+        from gpurender.kernels.image_ops import cpu
+
+    return cpu.operate(images, operations, arguments, interpolations, (red, green, blue))
+
+
+def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
+    """Red, green and blue of a colour."""
+    if not checks.is_sequence(fill, 3):
+        raise TypeError(f"fill must be (red, green, blue), integers in [0, 255], got {checks.shown(fill)}")
+    red, green, blue = (checks.integer(f"fill[{i}]", value, 0, 255) for i, value in enumerate(fill))
+    return red, green, blue
+
+
+def _checked(
+    images: torch.Tensor,
+    operations: torch.Tensor,
+    arguments: torch.Tensor,
+    interpolations: torch.Tensor,
+    among: Collection[Operation],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
+    images = checked_tensor("images", images, (torch.uint8,), (None, None, None, None))
+    n, channels, height, width = images.shape
+    if channels not in (1, 3):
+        raise ValueError(f"images must have 1 or 3 channels, got shape {list(images.shape)}")
+    if n and not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ValueError(f"images must have sides of 1 to {MAX_SIDE}, got shape {list(images.shape)}")
+    operations = checked_tensor("operations", operations, (torch.int32,), (n, None), images.device)
+    layers = operations.shape[1]
+    arguments = checked_tensor("arguments", arguments, (torch.float64,), (n, layers), images.device)
+    interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n, layers), images.device)
+    if not devices.on_gpu(images.device) and operations.numel():
+        _check_values(operations, arguments, interpolations, among)
+    return images, operations, arguments, interpolations
+
+
+def _check_values(
+    operations: torch.Tensor, arguments: torch.Tensor, interpolations: torch.Tensor, among: Collection[Operation]
+) -> None:
+    low, high = int(operations.min()), int(operations.max())
+    if low < 0 or high >= len(Operation):
+        raise ValueError(f"operations must be codes 0 to {len(Operation) - 1}, got {low if low < 0 else high}")
+    if (worst := int(interpolations.max())) > BICUBIC:
+        raise ValueError(f"interpolations must be 0, 1 or 2, got {worst}")
+    for code in torch.unique(operations).tolist():
+        if code and code not in among:
+            raise ValueError(f"operations must be of {[int(one) for one in among]}, as among says, got {code}")
+        if code in _PARAMETERLESS:
+            continue
+        least, most = RANGES[Operation(code)]
+        given = arguments[operations == code]
+        bad = ~((given >= least) & (given <= most))  # NaN, too
+        if bad.any():
+            value = float(given[bad][0])
+            raise ValueError(
+                f"arguments of {Operation(code).name} must lie in [{least:g}, {most:g}], got {checks.shown(value)}"
+            )

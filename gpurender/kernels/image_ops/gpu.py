@@ -1,0 +1,139 @@
+"""Chains of operations in Triton; the formulas are in ``cpu.py``, and so are the bytes.
+
+A batch goes step by step: at step k every sample has the k-th of its operations other than IDENTITY. The step's kernels
+go over all samples, and a program whose sample has an operation of another kernel, or none any more, leaves at once. A
+sample's last operation writes the result, those before it go to and fro between two scratch images; a sample without
+any is copied at the first step. So operations that are not drawn cost nothing but these programs.
+
+A step has up to five launches: the tables of the operations by table, which may have to look at their images; the
+operations on bytes where they are; those that move pixels; and the blurs, along rows and along columns.
+"""
+
+import itertools
+from collections.abc import Collection
+
+import torch
+import triton
+import triton.language as tl
+
+from gpurender.kernels.image_ops import AFFINE, POINT, Operation
+from gpurender.kernels.image_ops.gpu_affine import move
+from gpurender.kernels.image_ops.gpu_filters import COLUMNS, ROWS, blur
+from gpurender.kernels.image_ops.gpu_plan import plan_steps
+from gpurender.kernels.image_ops.gpu_pointwise import change, tabulate
+from gpurender.kernels.image_ops.gpu_weights import WEIGHTS, weigh
+from gpurender.kernels.image_ops.matrices import coefficients
+
+EVERY = tuple(Operation)
+PLANNED = 128  # samples, or operations, of a program that only looks at chains
+SCANNED = 4096  # bytes at once of an image that is read for its table
+# Pixels that a program of four warps has at once, and in all: so many that a program of an image that has another kind
+# of operation, which only finds that out, is a small part of a launch.
+CHANGED, CHANGED_SPAN = 512, 8192
+MOVED, MOVED_SPAN = 256, 4096
+BLURRED = 1024
+REGISTERS = 96  # a thread: for five programs a processor. Left alone, the compiler takes fewer and spills some.
+
+
+def operate(
+    images: torch.Tensor,
+    operations: torch.Tensor,
+    arguments: torch.Tensor,
+    interpolations: torch.Tensor,
+    fill: tuple[int, int, int],
+    among: Collection[Operation] = EVERY,
+) -> torch.Tensor:
+    """Images uint8 [N, C, H, W] after their chains: operations int32, arguments float64, interpolations uint8 [N, L].
+
+    among: what the operations can be; others are taken for IDENTITY. What only others need is not launched.
+    """
+    if not images.numel() or not operations.numel():
+        return images.clone()
+    with torch.cuda.device_of(images):
+        return _Batch(images, operations, arguments, interpolations, fill, frozenset(among)).run()
+
+
+class _Batch:
+    """The tensors of one call, and its launches."""
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        operations: torch.Tensor,
+        arguments: torch.Tensor,
+        interpolations: torch.Tensor,
+        fill: tuple[int, int, int],
+        among: frozenset[Operation],
+    ) -> None:
+        self.n, self.channels, self.height, self.width = images.shape
+        self.layers, self.area = operations.shape[1], self.height * self.width
+        self.images, self.chain = images, (operations, arguments)
+        self.interpolations, self.fill = interpolations, fill
+        self.codes = sum(1 << code for code in among)
+        self.index = tl.int64 if self.area > 2**29 else tl.int32
+        self.result = torch.empty_like(images)
+        self.scratch = [torch.empty_like(images) for _ in range(min(self.layers - 1, 2))] or [self.result]
+        self.points, self.moves = not among.isdisjoint(POINT), not among.isdisjoint(AFFINE)
+        self.kernels = Operation.GAUSSIAN_KERNEL in among
+        self.blurs = self.kernels or Operation.GAUSSIAN_BLUR in among
+        self.make_room(operations.numel())
+
+    def make_room(self, count: int) -> None:
+        """The plan, tables and weights; an image between the axes of blurs, float32 if a kernel may be among them."""
+        of = self.images.new_empty
+        self.plan = of(count, dtype=torch.int32)
+        self.tables = of((self.n, self.channels, 256) if self.points else 0)
+        self.weights = of((count, WEIGHTS.value) if self.kernels else 0, dtype=torch.float32)
+        self.pitch = self.area * (4 if self.kernels else 1)
+        self.between = of(self.n * self.channels * self.pitch if self.blurs else 0)
+        self.sums = self.between.view(torch.float32) if self.kernels else self.weights
+
+    def run(self) -> torch.Tensor:
+        """The result, after the launches of all steps."""
+        plan_steps[(triton.cdiv(self.n, PLANNED),)](
+            self.chain[0], self.plan, self.n, self.layers, self.codes, PLANNED, num_warps=4, enable_fp_fusion=False
+        )
+        if self.moves:
+            self.coefficients = coefficients(*self.chain, self.height, self.width)
+        if self.kernels:
+            count = self.n * self.layers
+            weigh[(triton.cdiv(count, PLANNED),)](
+                *self.chain, self.weights, count, PLANNED, num_warps=4, enable_fp_fusion=False
+            )
+        source = self.images
+        for step, scratch in zip(range(self.layers), itertools.cycle(self.scratch), strict=False):
+            self.launch(step, (source, scratch, self.result))
+            source = scratch
+        return self.result
+
+    def launch(self, step: int, ways: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+        """One step of all samples: from source to scratch or result."""
+        when, size, plan, arguments = (
+            (self.layers, step),
+            (self.height, self.width, self.area),
+            self.plan,
+            self.chain[1],
+        )
+        if self.points:
+            tabulate[(self.n * self.channels,)](
+                ways[0], plan, arguments, self.tables, *when, self.area, self.channels, self.index, SCANNED,
+                num_warps=8, enable_fp_fusion=False,
+            )  # fmt: skip
+        blocks = triton.cdiv(self.area, CHANGED_SPAN)
+        change[(self.n * blocks,)](
+            *ways, plan, arguments, self.tables, *when, blocks, *size, self.channels, self.index,
+            CHANGED, CHANGED_SPAN, num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
+        if self.moves:
+            blocks = triton.cdiv(self.area, MOVED_SPAN)
+            move[(self.n * blocks,)](
+                *ways, plan, self.coefficients, self.interpolations, *when, blocks, *size, *self.fill,
+                self.channels, self.index, MOVED, MOVED_SPAN, num_warps=4, maxnreg=REGISTERS, enable_fp_fusion=False,
+            )  # fmt: skip
+        if self.blurs:
+            for lines, each, vertical in ((self.height, ROWS.value, False), (self.width, COLUMNS.value, True)):
+                blocks = triton.cdiv(lines, each)
+                blur[(self.n * self.channels * blocks,)](
+                    *ways, self.between, self.sums, plan, arguments, self.weights, *when, blocks, *size, self.channels,
+                    self.pitch, vertical, self.index, BLURRED, num_warps=4, maxnreg=REGISTERS, enable_fp_fusion=False,
+                )  # fmt: skip

@@ -1,0 +1,232 @@
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+"""The operations that move pixels, in Triton: Pillow's affine transforms; the formulas are in cpu.py.
+
+Coordinates and interpolation are float64 as in Pillow. A program has a stretch of pixels in all bands: their
+coordinates are the same.
+"""
+
+import triton
+import triton.language as tl
+
+from gpurender.kernels import resized_crop
+from gpurender.kernels.image_ops.gpu_plan import HIGHEST, ROTATE, operation_at
+
+NEAREST = tl.constexpr(resized_crop.NEAREST)
+BICUBIC = tl.constexpr(resized_crop.BICUBIC)
+FIXED_LIMIT = tl.constexpr(32768.0)  # of coordinates that 32 bits hold, 16 of them behind the point
+
+
+@triton.jit
+def small_at(a, b, c, x, y):
+    """Whether the coordinate at a corner fits the fixed point."""
+    return tl.abs(x * a + y * b + c) < FIXED_LIMIT
+
+
+@triton.jit
+def fixed(v):
+    """v in 16.16 bits; the least number where that is too few."""
+    scaled = tl.floor(v * 65536.0 + 0.5)
+    fits = (scaled >= -2147483648.0) & (scaled < 2147483648.0)
+    return tl.where(fits, scaled, -2147483648.0).to(tl.int32)
+
+
+@triton.jit
+def stepped(start, first, y, second, x):
+    """start + y times first + x times second, one addition after the other, each rounded."""
+    position = start + y * 0.0
+    for i in range(tl.max(y, 0)):
+        position = tl.where(i < y, position + first, position)
+    for i in range(tl.max(x, 0)):
+        position = tl.where(i < x, position + second, position)
+    return position
+
+
+@triton.jit
+def whole(position, size):
+    """A float64 coordinate as a pixel's; -1 outside the image."""
+    inside = (position >= 0.0) & (position < size.to(tl.float64))
+    return tl.where(inside, position, -1.0).to(tl.int32)
+
+
+@triton.jit
+def nearest_source(matrix, y, x, height, width):
+    """Row and column of the pixel that is shown; negative or too large where there is none.
+
+    Pillow goes in steps from pixel to pixel: in fixed point, or in float64 where that is too small or nothing turns.
+    """
+    a, b, c, d, e, f = matrix
+    h, w = height.to(tl.float64), width.to(tl.float64)
+    horizontal = small_at(a, b, c, 0.0, 0.0) & small_at(a, b, c, w, h) & small_at(a, b, c, 0.0, h)
+    vertical = small_at(d, e, f, 0.0, 0.0) & small_at(d, e, f, w, h) & small_at(d, e, f, 0.0, h)
+    small = horizontal & vertical & small_at(a, b, c, w, 0.0) & small_at(d, e, f, w, 0.0)
+    turned = (b != 0.0) | (d != 0.0)
+    if turned & small:
+        column = (fixed(c + a * 0.5 + b * 0.5) + y * fixed(b) + x * fixed(a)) >> 16
+        row = (fixed(f + d * 0.5 + e * 0.5) + y * fixed(e) + x * fixed(d)) >> 16
+    else:
+        column = whole(stepped(c + b * 0.5 + a * 0.5, b, y, a, x), width)
+        row = whole(stepped(f + e * 0.5 + d * 0.5, e, y, d, x), height)
+    return row, column
+
+
+@triton.jit
+def cubic(p1, p2, p3, p4, d):
+    """The cubic through four pixels, at d behind the second."""
+    return p1 + d * (p2 + d * (p3 + d * p4))
+
+
+@triton.jit
+def bilinear_row(pixels, x0, x1, dx, used):
+    """Between two pixels of a row: float64."""
+    left = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
+    right = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
+    return left.to(tl.float64) + (right - left).to(tl.float64) * dx
+
+
+@triton.jit
+def bicubic_row(pixels, x0, x1, x2, x3, dx, used):
+    """Between the middle two of four pixels of a row: float64. The polynomial's coefficients are integers."""
+    v1 = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
+    v2 = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
+    v3 = tl.load(pixels + x2, mask=used, other=0).to(tl.int32)
+    v4 = tl.load(pixels + x3, mask=used, other=0).to(tl.int32)
+    p2, p3, p4 = v3 - v1, 2 * (v1 - v2) + v3 - v4, v2 - v1 + v4 - v3
+    return cubic(v2.to(tl.float64), p2.to(tl.float64), p3.to(tl.float64), p4.to(tl.float64), dx)
+
+
+@triton.jit
+def clipped(i, size):
+    """A row or column, that of the edge where it lies beyond."""
+    return tl.minimum(tl.maximum(i, 0), size - 1)
+
+
+@triton.jit
+def bicubic_at(image, row, column, dy, dx, height, width, used, INDEX: tl.constexpr):
+    """A byte between 4 x 4 pixels, as int32."""
+    x0, x1 = clipped(column - 1, width), clipped(column, width)
+    x2, x3 = clipped(column + 1, width), clipped(column + 2, width)
+    y0, y1 = clipped(row - 1, height).to(INDEX) * width, clipped(row, height).to(INDEX) * width
+    y2, y3 = clipped(row + 1, height).to(INDEX) * width, clipped(row + 2, height).to(INDEX) * width
+    v1 = bicubic_row(image, y0 + x0, y0 + x1, y0 + x2, y0 + x3, dx, used)
+    v2 = bicubic_row(image, y1 + x0, y1 + x1, y1 + x2, y1 + x3, dx, used)
+    v3 = bicubic_row(image, y2 + x0, y2 + x1, y2 + x2, y2 + x3, dx, used)
+    v4 = bicubic_row(image, y3 + x0, y3 + x1, y3 + x2, y3 + x3, dx, used)
+    value = cubic(v2, v3 - v1, 2.0 * (v1 - v2) + v3 - v4, -v1 + v2 - v3 + v4, dy)
+    value = tl.where(value > 0.0, value, 0.0)
+    return tl.where(value < 255.0, value, 255.0).to(tl.int32)
+
+
+@triton.jit
+def bilinear_at(image, row, column, dy, dx, height, width, used, INDEX: tl.constexpr):
+    """A byte between 2 x 2 pixels, as int32."""
+    x0, x1 = clipped(column, width), clipped(column + 1, width)
+    y0, y1 = clipped(row, height).to(INDEX) * width, clipped(row + 1, height).to(INDEX) * width
+    upper = bilinear_row(image, y0 + x0, y0 + x1, dx, used)
+    lower = bilinear_row(image, y1 + x0, y1 + x1, dx, used)
+    return (upper + (lower - upper) * dy).to(tl.int32)
+
+
+@triton.jit
+def nearest_pixels(
+    image, target, matrix, i, y, x, used, fill, height, width, area, CHANNELS: tl.constexpr, INDEX: tl.constexpr
+):
+    """Pixels i of the target, at (y, x): those of the image, or the fill."""
+    row, column = nearest_source(matrix, y, x, height, width)
+    shown = used & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    place = tl.where(shown, row, 0).to(INDEX) * width + tl.where(shown, column, 0)
+    for c in tl.static_range(CHANNELS):
+        byte = tl.load(image + place, mask=shown, other=0).to(tl.int32)
+        tl.store(target + i, tl.where(shown, byte, fill[c]).to(tl.uint8), mask=used)
+        image += area
+        target += area
+
+
+@triton.jit
+def interpolated_pixels(
+    image,
+    target,
+    matrix,
+    bicubic,
+    i,
+    y,
+    x,
+    used,
+    fill,
+    height,
+    width,
+    area,
+    CHANNELS: tl.constexpr,
+    INDEX: tl.constexpr,
+):
+    """Pixels i of the target, at (y, x): between those of the image, or the fill."""
+    a, b, c, d, e, f = matrix
+    across, down = x.to(tl.float64) + 0.5, y.to(tl.float64) + 0.5
+    x_in, y_in = a * across + b * down + c, d * across + e * down + f
+    shown = used & (x_in >= 0.0) & (x_in < width.to(tl.float64))
+    shown = shown & (y_in >= 0.0) & (y_in < height.to(tl.float64))
+    x_in, y_in = tl.where(shown, x_in, 0.5) - 0.5, tl.where(shown, y_in, 0.5) - 0.5
+    column, row = tl.floor(x_in), tl.floor(y_in)
+    dx, dy = x_in - column, y_in - row
+    column, row = column.to(tl.int32), row.to(tl.int32)
+    for c in tl.static_range(CHANNELS):
+        if bicubic:
+            byte = bicubic_at(image, row, column, dy, dx, height, width, shown, INDEX)
+        else:
+            byte = bilinear_at(image, row, column, dy, dx, height, width, shown, INDEX)
+        tl.store(target + i, tl.where(shown, byte, fill[c]).to(tl.uint8), mask=used)
+        image += area
+        target += area
+
+
+@triton.jit(do_not_specialize=["layers", "step", "blocks", "height", "width", "red", "green", "blue"])
+def move(
+    source,
+    scratch,
+    result,
+    plan,
+    coefficients,
+    interpolations,
+    layers: tl.int32,
+    step: tl.int32,
+    blocks: tl.int32,
+    height: tl.int32,
+    width: tl.int32,
+    area,
+    red: tl.int32,
+    green: tl.int32,
+    blue: tl.int32,
+    CHANNELS: tl.constexpr,
+    INDEX: tl.constexpr,
+    SIZE: tl.constexpr,
+    SPAN: tl.constexpr,
+):
+    """The step of the samples whose operation moves pixels, by coefficients float64 [N, L, 6].
+
+    A program has SPAN pixels in all bands, SIZE at a time.
+    """
+    program = tl.program_id(0)
+    n, block = (program // blocks).to(tl.int64), program % blocks
+    code, layer, last = operation_at(plan, n, layers, step)
+    if (code >= ROTATE) & (code <= HIGHEST):
+        image, target = source + n * CHANNELS * area, scratch + n * CHANNELS * area
+        if last:
+            target = result + n * CHANNELS * area
+        place = n * layers + layer
+        interpolation = tl.load(interpolations + place)
+        coefficients += 6 * place
+        a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
+        d, e, f = tl.load(coefficients + 3), tl.load(coefficients + 4), tl.load(coefficients + 5)
+        matrix, fill = (a, b, c, d, e, f), (red, green, blue)
+        begin = block.to(INDEX) * SPAN
+        for start in range(begin, tl.minimum(begin + SPAN, area), SIZE):
+            i = start + tl.arange(0, SIZE)
+            used = i < area
+            y, x = (i // width).to(tl.int32), (i % width).to(tl.int32)
+            if interpolation == NEAREST:
+                nearest_pixels(image, target, matrix, i, y, x, used, fill, height, width, area, CHANNELS, INDEX)
+            else:
+                bicubic = interpolation >= BICUBIC
+                interpolated_pixels(
+                    image, target, matrix, bicubic, i, y, x, used, fill, height, width, area, CHANNELS, INDEX
+                )

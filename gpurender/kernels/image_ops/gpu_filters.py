@@ -1,0 +1,172 @@
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+"""The two Gaussian blurs in Triton; the formulas are in cpu.py.
+
+One launch sums along the rows, another along the columns. GAUSSIAN_BLUR has three passes an axis with bytes between: a
+program owns whole lines, so it makes all three, to and fro between two images, with a barrier between them.
+GAUSSIAN_KERNEL has one pass an axis, with float32 between them, in the same space as the bytes.
+"""
+
+import triton
+import triton.language as tl
+
+from gpurender.kernels.image_ops.gpu_plan import GAUSSIAN_BLUR, GAUSSIAN_KERNEL, argument_of, operation_at
+from gpurender.kernels.image_ops.gpu_weights import REACH, WEIGHTS
+
+ROWS = tl.constexpr(32)  # of a program that sums along rows
+COLUMNS = tl.constexpr(32)  # of one that sums along columns
+
+
+@triton.jit
+def box_of(radius):
+    """Of a Gaussian's standard deviation (float32): the box's whole radius, and the weights of its pixels in 2^-24."""
+    variance = tl.div_rn(radius * radius, 3.0)
+    length = tl.sqrt(12.0 * variance.to(tl.float64) + 1.0).to(tl.float32)
+    reach = tl.floor((length.to(tl.float64) - 1.0) / 2.0).to(tl.float32)
+    beyond = (2.0 * reach + 1.0) * (reach * (reach + 1.0) - 3.0 * variance)
+    beyond = tl.div_rn(beyond, 6.0 * (variance - (reach + 1.0) * (reach + 1.0)))
+    radius = reach + beyond
+    inner = tl.div_rn(16777216.0, radius * 2.0 + 1.0).to(tl.int32).to(tl.uint32)
+    reach = radius.to(tl.int32)
+    outer = (16777216 - (reach * 2 + 1).to(tl.uint32) * inner) >> 1
+    return reach, inner, outer
+
+
+@triton.jit
+def inside(place, length):
+    """A place on a line, that of its end where it lies beyond."""
+    return tl.minimum(tl.maximum(place, 0), length - 1)
+
+
+@triton.jit
+def boxed(line, place, length, stride, used, reach, inner, outer):
+    """Means around places of lines of ``length`` pixels ``stride`` apart: uint8."""
+    total = tl.zeros(place.shape, tl.int32)
+    for k in range(-reach, reach + 1):
+        total += tl.load(line + inside(place + k, length) * stride, mask=used, other=0).to(tl.int32)
+    far = tl.load(line + inside(place - reach - 1, length) * stride, mask=used, other=0).to(tl.uint32)
+    far += tl.load(line + inside(place + reach + 1, length) * stride, mask=used, other=0).to(tl.uint32)
+    return ((total.to(tl.uint32) * inner + far * outer + 8388608) >> 24).to(tl.uint8)
+
+
+@triton.jit
+def weighted(line, place, length, stride, used, weights):
+    """Sums by the kernel of 23 weights, float32; beyond its ends a line is seen as in a mirror there."""
+    total = tl.zeros(place.shape, tl.float32)
+    for tap in range(2 * REACH + 1):
+        weight = tl.load(weights + tl.abs(tap - REACH))
+        near = tl.abs(place + (tap - REACH))
+        near = inside(tl.where(near < length, near, 2 * (length - 1) - near), length)
+        total += weight * tl.load(line + near * stride, mask=used, other=0).to(tl.float32)
+    return total
+
+
+@triton.jit
+def nearest_byte(total):
+    """A float32 rounded, halves to even, and clipped."""
+    total = tl.where(total > 0.0, total, 0.0)
+    total = tl.where(total < 255.0, total, 255.0)
+    return ((total + 8388608.0) - 8388608.0).to(tl.int32).to(tl.uint8)
+
+
+@triton.jit
+def pixels_of(q, block, height, width, VERTICAL: tl.constexpr, INDEX: tl.constexpr):
+    """Of the q-th pixels of a block of lines: where their lines begin, their places there, and if they are there."""
+    if VERTICAL:
+        y, x = q // COLUMNS, block * COLUMNS + q % COLUMNS
+        line, place = x.to(INDEX), y.to(INDEX)
+    else:
+        y, x = block * ROWS + q // width, q % width
+        line, place = y.to(INDEX) * width, x.to(INDEX)
+    return line, place, (y < height) & (x < width)
+
+
+@triton.jit
+def box_pass(
+    source, target, block, height, width, box, VERTICAL: tl.constexpr, INDEX: tl.constexpr, SIZE: tl.constexpr
+):
+    """One pass over a program's lines, for all of its threads to see."""
+    reach, inner, outer = box
+    count = height * COLUMNS if VERTICAL else width * ROWS
+    for start in range(0, count, SIZE):
+        line, place, used = pixels_of(start + tl.arange(0, SIZE), block, height, width, VERTICAL, INDEX)
+        if VERTICAL:
+            byte = boxed(source + line, place, height, width, used, reach, inner, outer)
+            tl.store(target + line + place * width, byte, mask=used)
+        else:
+            byte = boxed(source + line, place, width, 1, used, reach, inner, outer)
+            tl.store(target + line + place, byte, mask=used)
+    tl.debug_barrier()
+
+
+@triton.jit
+def kernel_pass(
+    source, target, block, height, width, weights, VERTICAL: tl.constexpr, INDEX: tl.constexpr, SIZE: tl.constexpr
+):
+    """The pass over a program's lines: from bytes to sums along rows, from sums to bytes along columns."""
+    count = height * COLUMNS if VERTICAL else width * ROWS
+    for start in range(0, count, SIZE):
+        line, place, used = pixels_of(start + tl.arange(0, SIZE), block, height, width, VERTICAL, INDEX)
+        if VERTICAL:
+            total = weighted(source + line, place, height, width, used, weights)
+            tl.store(target + line + place * width, nearest_byte(total), mask=used)
+        else:
+            tl.store(target + line + place, weighted(source + line, place, width, 1, used, weights), mask=used)
+
+
+@triton.jit(do_not_specialize=["layers", "step", "height", "width", "blocks", "channels", "pitch"])
+def blur(
+    source,
+    scratch,
+    result,
+    between,
+    sums,
+    plan,
+    arguments,
+    weights,
+    layers: tl.int32,
+    step: tl.int32,
+    blocks: tl.int32,
+    height: tl.int32,
+    width: tl.int32,
+    area: tl.int64,
+    channels: tl.int32,
+    pitch: tl.int64,
+    VERTICAL: tl.constexpr,
+    INDEX: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """One axis of the step of the samples whose operation is a blur, SIZE pixels at a time.
+
+    From the source through ``between`` (bytes, ``pitch`` an image apart) or ``sums`` (float32, the same memory) to the
+    scratch image or the result.
+    """
+    program = tl.program_id(0)
+    image, block = (program // blocks).to(tl.int64), program % blocks
+    n = image // channels
+    code, layer, last = operation_at(plan, n, layers, step)
+    if (code == GAUSSIAN_BLUR) | (code == GAUSSIAN_KERNEL):
+        target = scratch + image * area
+        if last:
+            target = result + image * area
+        source += image * area
+        place = n * layers + layer
+        if code == GAUSSIAN_BLUR:
+            between += image * pitch
+            box = box_of(argument_of(arguments, code, place).to(tl.float32))
+            if VERTICAL:
+                box_pass(between, target, block, height, width, box, VERTICAL, INDEX, SIZE)
+                box_pass(target, between, block, height, width, box, VERTICAL, INDEX, SIZE)
+                box_pass(between, target, block, height, width, box, VERTICAL, INDEX, SIZE)
+            else:
+                box_pass(source, between, block, height, width, box, VERTICAL, INDEX, SIZE)
+                box_pass(between, target, block, height, width, box, VERTICAL, INDEX, SIZE)
+                box_pass(target, between, block, height, width, box, VERTICAL, INDEX, SIZE)
+        elif VERTICAL:
+            kernel_pass(
+                sums + image * area, target, block, height, width, weights + place * WEIGHTS, VERTICAL, INDEX, SIZE
+            )
+        else:
+            kernel_pass(
+                source, sums + image * area, block, height, width, weights + place * WEIGHTS, VERTICAL, INDEX, SIZE
+            )

@@ -1,0 +1,126 @@
+"""The last step of an augmented batch: mix partners, look the bytes up, erase boxes."""
+
+from typing import NamedTuple
+
+import torch
+
+from gpurender.kernels.resized_crop import DTYPES, MEMORY_FORMATS
+from gpurender.runtime import devices, forks
+from gpurender.runtime.tensors import checked_tensor
+from gpurender.util import checks
+
+__all__ = ["ERASING_MODES", "Erasing", "Mixing", "finish"]
+
+ERASING_MODES = ("const", "rand", "pixel")
+
+
+class Mixing(NamedTuple):
+    """How each image is mixed with its partner, image N - 1 - n for image n.
+
+    Attributes:
+        weights: float64 ``[N]``, 0 to 1: the image's own share in a mixup; 1 leaves it as it is.
+        cut: bool ``[N]``: a patch of the partner is pasted (CutMix); the weight then has no say in the pixels.
+        patches: int32 ``[N, 4]``: top, left, height, width of the patch, inside the image; 0 pixels are allowed.
+    """
+
+    weights: torch.Tensor
+    cut: torch.Tensor
+    patches: torch.Tensor
+
+
+class Erasing(NamedTuple):
+    """Boxes of each image that are filled after normalisation, a later one over an earlier one.
+
+    Attributes:
+        boxes: int32 ``[N, K, 4]``: top, left, height, width, inside the image; a height of 0 is no box.
+        keys: int64 ``[N]``: the 64-bit Philox key of the image's noise.
+        mode: ``"const"``: 0; ``"rand"``: one normal variate for each box and channel; ``"pixel"``: one for each pixel
+            and channel.
+    """
+
+    boxes: torch.Tensor
+    keys: torch.Tensor
+    mode: str
+
+
+def finish(
+    images: torch.Tensor,
+    lut: torch.Tensor,
+    mixing: Mixing | None = None,
+    erasing: Erasing | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> torch.Tensor:
+    """Bytes to the images of a batch: mixup or CutMix of partners, then ``lut[c][byte]``, then random erasing.
+
+    Mixup is of bytes, in float32, rounded to the nearest byte (halves to even)::
+
+        mixed = rint(float32(weight) own + float32(1 - weight) partner)
+
+    An image of one band stands for three equal ones; the table and the noise make three channels of it.
+
+    Args:
+        images: uint8 ``[N, 1 or 3, H, W]``.
+        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: what each byte becomes in each channel.
+        mixing: of the batch, or ``None``.
+        erasing: of the batch, or ``None``. The noise, standard normal, is cast to the table's type.
+        memory_format: of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
+
+    All tensors are on one device. On a GPU the values of the tensors are not looked at, which would wait for it: there
+    what lies outside an image is not written.
+
+    Returns:
+        ``[N, 3, H, W]`` of the table's dtype, a new tensor on the images' device.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    images = checked_tensor("images", images, (torch.uint8,), (None, None, None, None))
+    channels = images.shape[1]
+    if channels not in (1, 3):
+        raise ValueError(f"images must have 1 or 3 channels, got shape {list(images.shape)}")
+    lut = checked_tensor("lut", lut, DTYPES, (3, 256), images.device)
+    if memory_format not in MEMORY_FORMATS:
+        allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
+        raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
+    mixing = None if mixing is None else _checked_mixing(mixing, images)
+    erasing = None if erasing is None else _checked_erasing(erasing, images)
+    if devices.on_gpu(images.device):
+        from gpurender.kernels.mix_erase import gpu
+
+        return gpu.finish(images, lut, mixing, erasing, memory_format)
+    with forks.IMPORTS:
+        from gpurender.kernels.mix_erase import cpu
+
+    return cpu.finish(images, lut, mixing, erasing, memory_format)
+
+
+def _checked_mixing(mixing: Mixing, images: torch.Tensor) -> Mixing:
+    n, _, height, width = images.shape
+    weights = checked_tensor("mixing.weights", mixing.weights, (torch.float64,), (n,), images.device)
+    cut = checked_tensor("mixing.cut", mixing.cut, (torch.bool,), (n,), images.device)
+    patches = checked_tensor("mixing.patches", mixing.patches, (torch.int32,), (n, 4), images.device)
+    if not devices.on_gpu(images.device):
+        if not ((weights >= 0.0) & (weights <= 1.0)).all():  # NaN, too
+            raise ValueError(f"mixing.weights must lie in [0, 1], got {weights.min():g} to {weights.max():g}")
+        _check_inside("mixing.patches", patches, height, width)
+    return Mixing(weights, cut, patches)
+
+
+def _checked_erasing(erasing: Erasing, images: torch.Tensor) -> Erasing:
+    n, _, height, width = images.shape
+    boxes = checked_tensor("erasing.boxes", erasing.boxes, (torch.int32,), (n, None, 4), images.device)
+    keys = checked_tensor("erasing.keys", erasing.keys, (torch.int64,), (n,), images.device)
+    if erasing.mode not in ERASING_MODES:
+        raise ValueError(f"erasing.mode must be one of {', '.join(ERASING_MODES)}, got {checks.shown(erasing.mode)}")
+    if not devices.on_gpu(images.device):
+        _check_inside("erasing.boxes", boxes.view(-1, 4), height, width)
+    return Erasing(boxes, keys, erasing.mode)
+
+
+def _check_inside(name: str, boxes: torch.Tensor, height: int, width: int) -> None:
+    """Refuse boxes, int32 ``[n, 4]`` on the CPU, that leave an image of ``height`` x ``width``; they may be empty."""
+    top, left, h, w = boxes.unbind(1)
+    bad = (top < 0) | (left < 0) | (h < 0) | (w < 0) | (top > height - h) | (left > width - w)
+    if bad.any():
+        box = tuple(boxes[int(bad.nonzero()[0])].tolist())
+        raise ValueError(f"{name} must be (top, left, height, width) inside an image of {height} x {width}, got {box}")

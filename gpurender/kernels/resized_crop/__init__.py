@@ -1,0 +1,324 @@
+"""Crop, resize, flip and normalise: as Pillow and torchvision do it, bit for bit."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from gpurender.runtime import devices, forks
+from gpurender.runtime.tensors import checked_tensor
+from gpurender.runtime.threads import parallel_ranges
+from gpurender.util import checks
+
+__all__ = [
+    "BICUBIC",
+    "BILINEAR",
+    "DTYPES",
+    "MAX_SIDE",
+    "NEAREST",
+    "CropLaw",
+    "ErasingLaw",
+    "LayerLaw",
+    "MixLaw",
+    "check_boxes",
+    "crop_resize",
+    "crop_resize_normalise",
+    "draw_crops",
+    "draw_erasing",
+    "draw_layers",
+    "draw_mixing",
+]
+
+NEAREST, BILINEAR, BICUBIC = 0, 1, 2
+MAX_SIDE = 65535  # of an output image, in pixels
+CHUNK = 8  # images resized before they are normalised: few enough to wait in cache
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers that carry an entry of so many bytes
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
+
+
+class CropLaw(NamedTuple):
+    """What crops are drawn from, as the numbers that the arithmetic begins with.
+
+    Attributes:
+        central: height and width of the crop where no attempt fits.
+        area: lowest share of the canvas, highest less lowest, area of the canvas in pixels.
+        log_ratio: logarithm of the lowest ratio, that of the highest less it.
+        flips: probabilities of the horizontal and the vertical flip.
+        interpolation: its code, or ``None`` for bilinear or bicubic with equal chances.
+        attempts: how many, 1 to 16.
+    """
+
+    central: tuple[int, int]
+    area: tuple[float, float, float]
+    log_ratio: tuple[float, float]
+    flips: tuple[float, float]
+    interpolation: int | None
+    attempts: int
+
+
+class LayerLaw(NamedTuple):
+    """What the operations of RandAugment and AutoAugment are drawn from; tensors on the numbers' device.
+
+    Attributes:
+        laws: float64 ``[A, D, 10]``: of each operation of each alternative its probability, level, and law of levels
+            (:class:`gpurender.augment.rand_augment.Level`).
+        codes: int64 ``[A, D]``: the operations.
+        shares: int64 ``[A]``, where alternatives are weighted and not put back.
+        normals: quantiles of the normal law.
+        layers: how many alternatives a sample gets.
+        std: spread of the level, 0 for none, infinity for a uniform one.
+        highest: what levels are clipped to.
+        radii: of a random blur.
+    """
+
+    laws: torch.Tensor
+    codes: torch.Tensor
+    shares: torch.Tensor | None
+    normals: torch.Tensor
+    layers: int
+    std: float
+    highest: float
+    radii: tuple[float, float]
+
+
+class ErasingLaw(NamedTuple):
+    """What erased boxes are drawn from.
+
+    Attributes:
+        ratios: quantiles of height / width, on the numbers' device.
+        probability: of erasing.
+        boxes: fewest and most.
+        area: lowest share of the image, highest less lowest.
+        attempts: at each box, 1 to 16.
+    """
+
+    ratios: torch.Tensor
+    probability: float
+    boxes: tuple[int, int]
+    area: tuple[float, float]
+    attempts: int
+
+
+class MixLaw(NamedTuple):
+    """What mixup and CutMix are drawn from.
+
+    Attributes:
+        mixup_table, cutmix_table: quantiles of the weights, on the numbers' device; ``None``: not this one.
+        prob, switch_prob: of mixing, and then of CutMix.
+        mode: ``"batch"``, ``"pair"`` or ``"elem"``.
+        sides: lowest side of a patch in pixels, and the first that is too high; or ``None``: by the weight.
+        corrected: whether the weight of a patch is that of its pixels.
+    """
+
+    mixup_table: torch.Tensor | None
+    cutmix_table: torch.Tensor | None
+    prob: float
+    switch_prob: float
+    mode: str
+    sides: tuple[int, int] | None
+    corrected: bool
+
+
+def draw_layers(
+    numbers: torch.Tensor, seed: int, law: LayerLaw, interpolation: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Operations, arguments and interpolations of numbers on a GPU; the reference is ``AutoAugment.draw``, in torch."""
+    from gpurender.kernels.augment_params import gpu_layers
+
+    return gpu_layers.draw_layers(numbers.contiguous(), seed, law, interpolation)
+
+
+def draw_erasing(numbers: torch.Tensor, seed: int, size: int, law: ErasingLaw) -> tuple[torch.Tensor, torch.Tensor]:
+    """Erased boxes and keys of noise of numbers on a GPU; the reference is ``augment.erasing.draw``, in torch."""
+    from gpurender.kernels.augment_params import gpu_erasing
+
+    return gpu_erasing.draw_erasing(numbers.contiguous(), seed, size, law)
+
+
+def draw_mixing(
+    numbers: torch.Tensor, seed: int, size: int, law: MixLaw
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights, whether to cut, and patches of numbers on a GPU; the reference is ``augment.mixup.draw``, in torch."""
+    from gpurender.kernels.augment_params import gpu_mixup
+
+    return gpu_mixup.draw_mixing(numbers.contiguous(), seed, size, law)
+
+
+def draw_crops(
+    numbers: torch.Tensor, seed: int, side: int, law: CropLaw
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Crops of draw numbers on a GPU; the reference is :meth:`gpurender.augment.Crop.draw`, which is NumPy.
+
+    Args:
+        numbers: int64 ``[N]`` on a GPU.
+        seed: unsigned 64-bit key.
+        side: of the canvases in pixels.
+        law: what they are drawn from.
+
+    Returns:
+        Boxes int32 ``[N, 4]``, flips bool ``[N, 2]`` and interpolations uint8 ``[N]`` on the numbers' device.
+    """
+    from gpurender.kernels.augment_params import gpu_crop
+
+    return gpu_crop.draw_crops(numbers.contiguous(), seed, side, law)
+
+
+def crop_resize(
+    canvases: torch.Tensor,
+    boxes: torch.Tensor,
+    flips: torch.Tensor,
+    interpolations: torch.Tensor,
+    size: Sequence[int],
+) -> torch.Tensor:
+    """Crop each image to its box, resize the crop, flip the result.
+
+    Pillow's ``image.crop(box).resize(size, filter)``, byte for byte (version 13, as built for x86-64: before it, the
+    axes came in another order; a build that fuses multiply-adds may round a weight otherwise), then a flip from left to
+    right, then one from top to bottom. Bilinear and bicubic are antialiased when they shrink.
+
+    Args:
+        canvases: uint8 ``[N, C, S, S']``.
+        boxes: int32 or int64 ``[N, 4]``: top, left, height, width in pixels, inside the image.
+        flips: bool ``[N, 2]``: horizontal, vertical.
+        interpolations: uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
+        size: height and width of the output, 1 to 65535.
+
+    All tensors are on one device. On a GPU the values of boxes and interpolations are not looked at, which would wait
+    for it: the kernel moves a box into the image and takes a code above 2 for 2.
+
+    Returns:
+        uint8 ``[N, C, H, W]`` on the canvases' device.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    height, width = _size(size)
+    given = _checked(canvases, boxes, flips, interpolations)
+    if devices.on_gpu(canvases.device):
+        return _on_gpu(given, None, (*canvases.shape[:2], height, width), torch.contiguous_format)
+    with forks.IMPORTS:
+        from gpurender.kernels.resized_crop import cpu
+
+    arrays = [tensor.numpy() for tensor in given]
+    out = np.empty((*canvases.shape[:2], height, width), np.uint8)
+
+    def work(start: int, stop: int) -> None:
+        cpu.crop_resize(*(array[start:stop] for array in arrays), out[start:stop])
+
+    parallel_ranges(len(out), work)
+    return torch.from_numpy(out)
+
+
+def crop_resize_normalise(
+    canvases: torch.Tensor,
+    boxes: torch.Tensor,
+    flips: torch.Tensor,
+    interpolations: torch.Tensor,
+    lut: torch.Tensor,
+    size: Sequence[int],
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> torch.Tensor:
+    """:func:`crop_resize`, then ``out[n, c] = lut[c][resized[n, c]]``: normalisation by look-up, in any floating type.
+
+    A grey canvas (C = 1) is resized once and looked up three times. Pillow resizes the bands of an RGB image one by one
+    with the same weights, so three equal bands would have stayed equal.
+
+    Args:
+        canvases: uint8 ``[N, 1 or 3, S, S']``.
+        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: what each byte becomes in each channel.
+        boxes, flips, interpolations, size: as in :func:`crop_resize`.
+        memory_format: of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
+
+    Returns:
+        ``[N, 3, H, W]`` of the table's dtype, on the canvases' device.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    height, width = _size(size)
+    given = _checked(canvases, boxes, flips, interpolations)
+    if canvases.shape[1] not in (1, 3):
+        raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
+    table = checked_tensor("lut", lut, DTYPES, (3, 256), canvases.device)
+    if memory_format not in MEMORY_FORMATS:
+        allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
+        raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
+    if devices.on_gpu(canvases.device):
+        return _on_gpu(given, table, (len(canvases), 3, height, width), memory_format)
+    with forks.IMPORTS:
+        from gpurender.kernels.resized_crop import cpu
+
+    arrays = [tensor.numpy() for tensor in given]
+    entries = table.view(BITS[table.element_size()]).numpy()
+    # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
+    out = np.empty((len(canvases), 3, height, width), entries.dtype)
+
+    def work(start: int, stop: int) -> None:
+        resized = np.empty((CHUNK, canvases.shape[1], height, width), np.uint8)
+        for a in range(start, stop, CHUNK):
+            b = min(a + CHUNK, stop)
+            cpu.crop_resize(*(array[a:b] for array in arrays), resized[: b - a])
+            cpu.look_up(resized[: b - a], entries, out[a:b])
+
+    parallel_ranges(len(out), work)
+    return torch.from_numpy(out).view(table.dtype).contiguous(memory_format=memory_format)
+
+
+def _on_gpu(
+    given: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    table: torch.Tensor | None,
+    shape: Sequence[int],
+    memory_format: torch.memory_format,
+) -> torch.Tensor:
+    """The images that the GPU's kernel makes: bytes, or entries of the table, copied as they are, as integers."""
+    from gpurender.kernels.resized_crop import gpu
+
+    dtype = torch.uint8 if table is None else table.dtype
+    out = torch.empty(tuple(shape), dtype=dtype, device=given[0].device, memory_format=memory_format)
+    if out.numel() == 0:
+        return out
+    if table is None:
+        gpu.crop_resize(*given, None, out)
+    else:
+        integer = BITS[table.element_size()]
+        gpu.crop_resize(*given, table.view(integer), out.view(integer))
+    return out
+
+
+def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
+    """Refuse boxes, integers ``[N, 4]`` on the CPU, that are empty or leave an image of ``height`` x ``width``."""
+    top, left, h, w = boxes.unbind(1)
+    bad = (top < 0) | (left < 0) | (h < 1) | (w < 1) | (top > height - h) | (left > width - w)
+    if bad.any():
+        n = int(bad.nonzero()[0])
+        raise ValueError(
+            f"boxes[{n}] must be (top, left, height, width) with sides of 1 or more inside an image of "
+            f"{height} x {width}, got {tuple(boxes[n].tolist())}"
+        )
+
+
+def _checked(
+    canvases: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, interpolations: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
+    canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
+    n, _, height, width = canvases.shape
+    if n and not (height and width):
+        raise ValueError(f"canvases must have sides of 1 or more, got shape {list(canvases.shape)}")
+    boxes = checked_tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4), canvases.device)
+    flips = checked_tensor("flips", flips, (torch.bool,), (n, 2), canvases.device)
+    interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n,), canvases.device)
+    if not devices.on_gpu(canvases.device):
+        check_boxes(boxes, height, width)
+        if n and (worst := int(interpolations.max())) > BICUBIC:
+            raise ValueError(f"interpolations must be {NEAREST}, {BILINEAR} or {BICUBIC}, got {worst}")
+        boxes = boxes.to(torch.int32)
+    return canvases, boxes, flips, interpolations
+
+
+def _size(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2:
+        raise ValueError(f"size must be (height, width), got {checks.shown(size)}")
+    return checks.integer("size[0]", size[0], 1, MAX_SIDE), checks.integer("size[1]", size[1], 1, MAX_SIDE)

@@ -1,0 +1,204 @@
+"""Crop, resize, flip and normalise in Numba: Pillow's resampling, byte for byte.
+
+Formula (one axis of Pillow's ``Resample.c``: n_in pixels become n_out, scale = n_in / n_out, stretch = max(scale, 1))::
+
+    centre_i = (i + 1/2) scale                         radius = support stretch
+    first_i  = floor(centre_i - radius + 1/2), 0 or more
+    last_i   = floor(centre_i + radius + 1/2), n_in or less
+    w_ik     = filter((first_i + k - centre_i + 1/2) / stretch),  k = 0 .. last_i - first_i - 1,  divided by their sum
+    out_i    = clip((2^21 + sum_k round(2^22 w_ik) in_(first_i + k)) >> 22, 0, 255)
+
+with the weights in float64, the sum in int32 and a uint8 image between the two axes. The crop comes before the resize,
+so no tap sees a pixel outside the box. Nearest neighbour is one more filter here, a single tap of weight 1, which the
+rounding leaves as it is.
+
+The axes do not commute, because the image between them is rounded. Pillow 13 resizes along x first, unless the height
+shrinks by more than twice what the width does (in pixels); before version 13, it was x first always.
+
+Either axis is a sum of whole rows, which vectorises as a sum along a row does not; for the x axis the image is turned
+(transposed) before and after. A flip costs nothing: it sends the sum of a row to the mirrored place.
+"""
+
+import numpy as np
+from numba import int32, njit, uint8, uint64
+
+from gpurender.kernels.resized_crop import BICUBIC, NEAREST
+from gpurender.runtime.numba_jit import kernel
+
+BITS = 22  # of the fixed-point weights
+HALF = np.int32(1 << (BITS - 1))
+GROUP = 4  # rows summed at once
+
+
+@njit(inline="always")
+def triangle(x):
+    """Bilinear filter, support 1."""
+    return max(1.0 - abs(x), 0.0)
+
+
+@njit(inline="always")
+def cubic(x):
+    """Bicubic convolution filter with a = -1/2 (Keys 1981), support 2."""
+    x = abs(x)
+    if x < 1.0:
+        return (1.5 * x - 2.5) * x * x + 1.0
+    if x < 2.0:
+        return (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+    return 0.0
+
+
+@kernel
+def nearest_taps(n_in, n_out):
+    """The tables of :func:`filter_taps` for nearest neighbour: one tap of weight 1.
+
+    Pillow steps from coordinate to coordinate in float64 and so does this: a product would round otherwise.
+    """
+    bounds = np.empty((n_out, 2), np.int32)
+    weights = np.zeros((n_out, GROUP), np.int32)
+    step = n_in / n_out
+    position = 0.5 * step
+    for i in range(n_out):
+        bounds[i, 0] = min(int(position), n_in - 1)
+        bounds[i, 1] = bounds[i, 0] + 1
+        weights[i, 0] = 1 << BITS
+        position += step
+    return bounds, weights
+
+
+@kernel
+def filter_taps(n_in, n_out, interpolation):
+    """Taps of each output pixel: bounds int32 [n_out, 2] (first, last + 1), weights int32 [n_out, taps], then zeros."""
+    if interpolation == NEAREST:
+        return nearest_taps(n_in, n_out)
+    scale = n_in / n_out
+    stretch = max(scale, 1.0)
+    shrink = 1.0 / stretch
+    radius = (2.0 if interpolation == BICUBIC else 1.0) * stretch
+    taps = 2 * int(np.ceil(radius)) + 1
+    exact = np.empty(taps, np.float64)
+    bounds = np.empty((n_out, 2), np.int32)
+    weights = np.zeros((n_out, (taps + GROUP - 1) // GROUP * GROUP), np.int32)
+    for i in range(n_out):
+        centre = (i + 0.5) * scale
+        first = max(int(centre - radius + 0.5), 0)
+        count = min(int(centre + radius + 0.5), n_in) - first
+        total = 0.0
+        for k in range(count):
+            x = (k + first - centre + 0.5) * shrink
+            exact[k] = cubic(x) if interpolation == BICUBIC else triangle(x)
+            total += exact[k]
+        for k in range(count):
+            fixed = exact[k] / total * (1 << BITS)
+            weights[i, k] = int(fixed - 0.5) if fixed < 0.0 else int(fixed + 0.5)
+        bounds[i, 0], bounds[i, 1] = first, first + count
+    return bounds, weights
+
+
+@njit(inline="always")
+def pack_rows(source, y, words):
+    """words[x] = the bytes source[y .. y + 7, x], the lowest byte first (the last row stands in for rows below it)."""
+    last = source.shape[0] - 1
+    r0, r1, r2, r3 = source[y], source[min(y + 1, last)], source[min(y + 2, last)], source[min(y + 3, last)]
+    y = min(y + 4, last)
+    r4, r5, r6, r7 = source[y], source[min(y + 1, last)], source[min(y + 2, last)], source[min(y + 3, last)]
+    for x in range(words.shape[0]):
+        low = r0[x] | uint64(r1[x]) << 8 | uint64(r2[x]) << 16 | uint64(r3[x]) << 24
+        high = r4[x] | uint64(r5[x]) << 8 | uint64(r6[x]) << 16 | uint64(r7[x]) << 24
+        words[x] = low | high << 32
+
+
+@kernel
+def turned(source):
+    """source uint8 [h, w] transposed: uint8 [w, h].
+
+    In words of eight bytes this is ten times as fast as byte by byte: they are filled along x, which vectorises, and
+    stored along y, 64 rows at a time, so that a line of the cache is written once.
+    """
+    h, w = source.shape
+    words = np.empty((8, w), np.uint64)
+    target = np.empty((w, (h + 7) // 8), np.uint64)
+    for y in range(0, h, 64):
+        used = min((h - y + 7) // 8, 8)
+        for i in range(used):
+            pack_rows(source, y + 8 * i, words[i])
+        for x in range(w):
+            for i in range(used):
+                target[x, y // 8 + i] = words[i, x]
+    return target.view(np.uint8)[:, :h]
+
+
+@njit(inline="always")
+def add_rows(source, row, w, total):
+    """total += w[0] source[row] + ... + w[3] source[row + 3], in int32 (the last row stands in for rows below it)."""
+    last = source.shape[0] - 1
+    r0, r1, r2, r3 = source[row], source[min(row + 1, last)], source[min(row + 2, last)], source[min(row + 3, last)]
+    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
+    for j in range(total.shape[0]):
+        total[j] = int32(total[j] + int32(w0 * r0[j]) + int32(w1 * r1[j]) + int32(w2 * r2[j]) + int32(w3 * r3[j]))
+
+
+@kernel
+def resized_rows(source, bounds, weights, mirrored):
+    """result[i] = sum_k weights[i, k] source[first_i + k], upside down if mirrored: uint8 [n_in, m] to [n_out, m]."""
+    m, n_out = source.shape[1], len(bounds)
+    result = np.empty((n_out, m), np.uint8)
+    total = np.empty(m, np.int32)
+    for i in range(n_out):
+        total[:] = HALF
+        first = bounds[i, 0]
+        for k in range(0, bounds[i, 1] - first, GROUP):
+            add_rows(source, first + k, weights[i, k : k + GROUP], total)
+        row = result[n_out - 1 - i if mirrored else i]
+        for j in range(m):
+            row[j] = uint8(min(max(total[j] >> BITS, 0), 255))
+    return result[:, :m]  # a slice, as turned() returns: to Numba, an image that is turned or not has one type
+
+
+@kernel
+def resized(image, height, width, interpolation, flips):
+    """image uint8 [h, w] resized along both axes, then flipped: uint8 [height, width]."""
+    h, w = image.shape
+    y_first = h > height and h - height > 2 * (w - width)
+    for y_axis in (y_first, not y_first):
+        if not y_axis:
+            image = turned(image)
+        bounds, weights = filter_taps(image.shape[0], height if y_axis else width, interpolation)
+        image = resized_rows(image, bounds, weights, flips[1 if y_axis else 0])
+        if not y_axis:
+            image = turned(image)
+    return image
+
+
+@kernel
+def crop_resize(canvases, boxes, flips, interpolations, out):
+    """out[n, c] = flipped(resized(canvases[n, c] cropped to boxes[n])).
+
+    canvases uint8 [N, C, S, S'], boxes int32 [N, 4] top, left, height, width, flips bool [N, 2] horizontal, vertical,
+    interpolations uint8 [N], out uint8 [N, C, H, W].
+    """
+    n_images, channels, height, width = out.shape
+    for n in range(n_images):
+        top, left, h, w = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
+        for c in range(channels):
+            crop = canvases[n, c, top : top + h, left : left + w]
+            image = resized(crop, height, width, interpolations[n], flips[n])
+            for y in range(height):
+                for x in range(width):
+                    out[n, c, y, x] = image[y, x]
+
+
+@kernel
+def look_up(images, lut, out):
+    """out[n, c] = lut[c][images[n, c]], images uint8 [N, 1 or 3, H, W], lut [3, 256], out [N, 3, H, W].
+
+    The entries are copied as they are, bit patterns in integers, so one kernel serves every type of its size.
+    """
+    n_images, channels, height, width = images.shape
+    for n in range(n_images):
+        for c in range(3):
+            table = lut[c]
+            for y in range(height):
+                source = images[n, min(c, channels - 1), y]
+                target = out[n, c, y]
+                for x in range(width):
+                    target[x] = table[source[x]]

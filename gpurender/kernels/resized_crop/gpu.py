@@ -1,0 +1,298 @@
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+"""Crop, resize, flip and normalise in Triton; the formula is in ``cpu.py``, and so are the bytes.
+
+Three launches a batch. One writes the taps of all samples along both axes: float64 work that is the same for every row
+of an image, done once. Then each axis is summed in a pass of its own, with a uint8 image between them as in Pillow; the
+second pass also looks the bytes up and writes the images. Which axis comes first differs from image to image, so either
+pass can sum along either axis and a program decides by its image's box.
+
+A flip is in the tables: the taps of pixel i stand where pixel i goes.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from gpurender.kernels import resized_crop
+
+NEAREST = tl.constexpr(resized_crop.NEAREST)
+BICUBIC = tl.constexpr(resized_crop.BICUBIC)
+BITS = tl.constexpr(22)  # of the fixed-point weights
+ONE = tl.constexpr(1 << 22)
+HALF = tl.constexpr(1 << 21)
+GROUP = tl.constexpr(4)  # taps whose loads are under way together, in the common order of axes: x first, then y
+
+PIXELS = 64  # whose taps a program of two warps makes: one a thread, 224 of them with little left over
+# Side of a pass's tile, for four warps. Loads are what a pass is made of. Along x, first, a warp is one row of 32
+# pixels, whose taps lie within one or two cache lines, and each thread has the same column in eight rows, so one load
+# of a weight serves eight pixels. Along y, second, a thread has eight neighbours of a row, whose bytes are one load.
+# And 32 divides the usual sizes of images (192, 224, 256, 384).
+#
+# How threads share a tile is Triton's choice, by what it knows of the addresses, and three things lead it there: the
+# pixels along x are a flat list (of two axes without neighbours, Triton 3.6 would give a warp the first), the tile is
+# written as one, and the first pass writes with a stride that Triton does not know to be 1 (else a thread would get
+# eight neighbours, to store them at once, and a warp's loads would be of eight rows).
+TILE = 32
+
+
+@triton.jit
+def box_of(boxes, n, rows, columns):
+    """Box n as int32 (top, left, height, width), forced into an image of rows x columns: nothing reads beyond it."""
+    h = tl.minimum(tl.maximum(tl.load(boxes + 4 * n + 2), 1), rows)
+    w = tl.minimum(tl.maximum(tl.load(boxes + 4 * n + 3), 1), columns)
+    top = tl.minimum(tl.maximum(tl.load(boxes + 4 * n), 0), rows - h)
+    left = tl.minimum(tl.maximum(tl.load(boxes + 4 * n + 1), 0), columns - w)
+    return top.to(tl.int32), left.to(tl.int32), h.to(tl.int32), w.to(tl.int32)
+
+
+@triton.jit
+def filtered(x, bicubic):
+    """The bicubic (a = -1/2) or the bilinear filter at x, float64."""
+    x = tl.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+    cubic = tl.where(x < 1.0, near, tl.where(x < 2.0, far, 0.0))
+    return tl.where(bicubic, cubic, tl.maximum(1.0 - x, 0.0))
+
+
+@triton.jit
+def nearest_taps(i, n_in, n_out, firsts, counts, weights):
+    """One tap of weight 1, at positions reached by adding steps, as in Pillow: a product would round otherwise."""
+    step = n_in.to(tl.float64) / n_out.to(tl.float64)
+    position = tl.where(i >= 0, 0.5 * step, 0.0)
+    for k in range(tl.max(tl.minimum(i, n_out - 1), 0)):
+        position = tl.where(i > k, position + step, position)
+    first = tl.minimum(position.to(tl.int32), n_in - 1)
+    used = i < n_out
+    tl.store(firsts, first, mask=used)
+    tl.store(counts, tl.full(i.shape, 1, tl.int32), mask=used)
+    tl.store(weights, tl.full(i.shape, ONE, tl.int32), mask=used)
+
+
+@triton.jit
+def filter_taps(i, n_in, n_out, bicubic, firsts, counts, weights, length):
+    """First pixel, number of pixels and their weights, for the filters that have more than one."""
+    scale = n_in.to(tl.float64) / n_out.to(tl.float64)
+    stretch = tl.maximum(scale, 1.0)
+    shrink = 1.0 / stretch
+    radius = tl.where(bicubic, 2.0 * stretch, stretch)
+    centre = (i.to(tl.float64) + 0.5) * scale
+    first = tl.maximum((centre - radius + 0.5).to(tl.int32), 0)
+    count = tl.minimum((centre + radius + 0.5).to(tl.int32), n_in) - first
+    used = i < n_out
+    count = tl.where(used, count, 0)
+    most = tl.max(count, 0)
+    total = tl.where(used, 0.0, 1.0).to(tl.float64)
+    for k in range(most):
+        weight = filtered(((k + first).to(tl.float64) - centre + 0.5) * shrink, bicubic)
+        total = tl.where(k < count, total + weight, total)
+    for k in range(most):
+        weight = filtered(((k + first).to(tl.float64) - centre + 0.5) * shrink, bicubic)
+        fixed = weight / total * ONE
+        rounded = tl.where(fixed < 0.0, fixed - 0.5, fixed + 0.5).to(tl.int32)  # towards zero
+        tl.store(weights + k * length, rounded, mask=k < count)
+    tl.store(firsts, first, mask=used)
+    tl.store(counts, count, mask=used)
+
+
+@triton.jit(do_not_specialize=["rows", "columns", "height", "width", "length", "taps"])
+def tap_tables(
+    boxes,
+    flips,
+    interpolations,
+    bounds,
+    weights,
+    rows: tl.int32,
+    columns: tl.int32,
+    height: tl.int32,
+    width: tl.int32,
+    length: tl.int64,
+    taps: tl.int64,
+    SIZE: tl.constexpr,
+):
+    """bounds int32 [N, 2, 2, length] (axis y, x; first, count) and weights int32 [N, 2, taps, length] of a batch."""
+    n, axis = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    _, _, h, w = box_of(boxes, n, rows, columns)
+    n_in, n_out = tl.where(axis == 0, h, w), tl.where(axis == 0, height, width)
+    i = tl.program_id(2) * SIZE + tl.arange(0, SIZE)
+    place = tl.where(tl.load(flips + 2 * n + 1 - axis) != 0, n_out - 1 - i, i)
+    firsts = bounds + (4 * n + 2 * axis) * length + place
+    weights += (2 * n + axis) * taps * length + place
+    interpolation = tl.load(interpolations + n)
+    if interpolation == NEAREST:
+        nearest_taps(i, n_in, n_out, firsts, firsts + length, weights)
+    else:
+        filter_taps(i, n_in, n_out, interpolation >= BICUBIC, firsts, firsts + length, weights, length)
+
+
+@triton.jit
+def flat(row):
+    """A row [x], once for every row of a square tile, as a list [y x]."""
+    side: tl.constexpr = row.shape[0]
+    return tl.reshape(tl.broadcast_to(row[None, :], (side, side)), (side * side,))
+
+
+@triton.jit
+def sum_along_x(image, stride, n_y, n_x, y, x, firsts, weights, length, COMMON: tl.constexpr):
+    """Sums of taps along the rows of an image, for the tile below row y and at the columns x: [y x]."""
+    first = tl.load(firsts + x, mask=x < n_x, other=0)  # [x]
+    count = tl.load(firsts + length + x, mask=x < n_x, other=0)
+    i = tl.arange(0, x.shape[0] * x.shape[0])
+    row = tl.minimum(y + i // x.shape[0], n_y - 1).to(tl.int64) * stride  # a row below the image is read as the last
+    pixels = image + row + flat(first)
+    weights += x
+    total = tl.full(i.shape, HALF, tl.int32)
+    unroll: tl.constexpr = GROUP if COMMON else 1
+    for group in range(0, tl.max(count, 0), unroll):
+        for j in tl.static_range(unroll):
+            used = group + j < count
+            weight = tl.load(weights, mask=used, other=0)
+            pixel = tl.load(pixels + (group + j), mask=flat(used))  # anything, where the weight is 0
+            total += flat(weight) * pixel.to(tl.int32)
+            weights += length
+    return total
+
+
+@triton.jit
+def sum_along_y(image, stride, n_y, n_x, y, x, firsts, weights, length, COMMON: tl.constexpr):
+    """Sums of taps along the columns of an image, for the rows y and the columns x: [y x].
+
+    COMMON: what lies right of the image may be read.
+    """
+    first = tl.load(firsts + y, mask=y < n_y, other=0)  # [y]
+    count = tl.load(firsts + length + y, mask=y < n_y, other=0)
+    weights += y
+    total = tl.full((y.shape[0], x.shape[0]), HALF, tl.int32)
+    unroll: tl.constexpr = GROUP if COMMON else 1
+    for group in range(0, tl.max(count, 0), unroll):
+        for j in tl.static_range(unroll):
+            used = group + j < count
+            weight = tl.load(weights, mask=used, other=0)
+            row = (first + (group + j)).to(tl.int64) * stride  # [y]
+            inside = used[:, None] if COMMON else used[:, None] & (x < n_x)[None, :]
+            pixel = tl.load(image + row[:, None] + x[None, :], mask=inside)
+            total += weight[:, None] * pixel.to(tl.int32)
+            weights += length
+    return tl.reshape(total, (y.shape[0] * x.shape[0],))
+
+
+@triton.jit(do_not_specialize=["rows", "height", "length", "taps", "tiles", "channels", "one"])
+def resample(
+    source,
+    result,
+    boxes,
+    bounds,
+    weights,
+    lut,
+    rows: tl.int32,
+    columns,
+    height: tl.int32,
+    width,
+    length: tl.int64,
+    taps: tl.int64,
+    tiles: tl.int32,
+    channels: tl.int32,
+    area,
+    image_stride,
+    channel_stride,
+    row_stride,
+    column_stride,
+    one,
+    FIRST: tl.constexpr,
+    LOOK_UP: tl.constexpr,
+    COPIES: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """One pass over one tile of one channel, along the axis whose turn it is.
+
+    First pass: from canvases uint8 [N, C, rows, columns] to scratch, whose images lie ``area`` bytes apart and are h
+    rows of ``width`` or ``height`` rows of ``columns``. Second pass: from there to the result by its strides, as bytes
+    or (LOOK_UP) as entries of lut [3, 256], one channel of bytes for COPIES channels of the result.
+    """
+    program = tl.program_id(0)
+    image, tile = (program // tiles).to(tl.int64), program % tiles
+    n, channel = image // channels, image % channels
+    top, left, h, w = box_of(boxes, n, rows, columns)
+    y_first = (h > height) & (h - height > 2 * (w - width))
+    n_y = tl.where((y_first == 0) & FIRST, h, height)
+    n_x = tl.where(y_first & FIRST, w, width)
+
+    across = tl.cdiv(n_x, TILE)
+    top_row, left_column = tile // across * TILE, tile % across * TILE
+    if top_row < n_y:
+        if FIRST:
+            pixels = source + (image * rows + top) * columns + left
+            target, row_stride = result + image * area, tl.where(y_first, columns, width)
+        else:
+            pixels, target = source + image * area, result + n * image_stride + channel * channel_stride
+        x = left_column + tl.arange(0, TILE)
+        if y_first == FIRST:
+            y = top_row + tl.arange(0, TILE)
+            firsts, shares = bounds + 4 * n * length, weights + 2 * n * taps * length
+            total = sum_along_y(pixels, columns if FIRST else width, n_y, n_x, y, x, firsts, shares, length, not FIRST)
+        else:
+            firsts, shares = bounds + (4 * n + 2) * length, weights + (2 * n + 1) * taps * length
+            total = sum_along_x(pixels, columns, n_y, n_x, top_row, x, firsts, shares, length, FIRST)
+        byte = tl.minimum(tl.maximum(total >> BITS, 0), 255)  # [TILE TILE]
+
+        i = tl.arange(0, TILE * TILE)
+        row, column = top_row + i // TILE, left_column + i % TILE
+        used = (row < n_y) & (column < n_x)
+        place = target + row.to(tl.int64) * row_stride + column * (one if FIRST else column_stride)
+        for c in tl.static_range(COPIES):
+            value = tl.load(lut + (channel + c) * 256 + byte) if LOOK_UP else byte.to(tl.uint8)
+            tl.store(place + c * channel_stride, value, mask=used)
+
+
+def crop_resize(
+    canvases: torch.Tensor,
+    boxes: torch.Tensor,
+    flips: torch.Tensor,
+    interpolations: torch.Tensor,
+    lut: torch.Tensor | None,
+    out: torch.Tensor,
+) -> None:
+    """out = the crops, resized and flipped, looked up if there is a table.
+
+    canvases uint8 [N, C, S, S'], boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8 [N], contiguous;
+    lut integers [3, 256] or none; out [N, C or 3, H, W] of the table's integers or uint8, with any strides.
+    """
+    (n, channels, rows, columns), (height, width) = canvases.shape, out.shape[2:]
+    # What depends on the boxes lies on the device, so space is made for the largest box: the whole canvas.
+    length = max(height, width)
+    taps = max(most_taps(rows, height), most_taps(columns, width))
+    area = rows * width if rows <= height else max(rows * width, height * columns)
+    area = -(-area // 16) * 16  # images of scratch stay aligned, and so do their rows where the width is
+    bounds = torch.empty((n, 2, 2, length), dtype=torch.int32, device=out.device)
+    weights = torch.empty((n, 2, taps, length), dtype=torch.int32, device=out.device)
+    scratch = torch.empty(n * channels * area + TILE, dtype=torch.uint8, device=out.device)  # the last tile reads on
+    sizes = (rows, columns, height, width, length, taps)
+    second = tiles(height, width)
+    first = max(tiles(rows, width), tiles(height, columns))
+    copies = out.shape[1] // channels
+    with torch.cuda.device_of(out):
+        tap_tables[(n, 2, triton.cdiv(length, PIXELS))](
+            boxes, flips.view(torch.uint8), interpolations, bounds, weights, *sizes, PIXELS,
+            num_warps=2, enable_fp_fusion=False,
+        )  # fmt: skip
+        resample[(n * channels * first,)](
+            canvases, scratch, boxes, bounds, weights, lut, *sizes, first, channels, area, 0, 0, 0, 1, 1,
+            True, False, 1, TILE, num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
+        resample[(n * channels * second,)](
+            scratch, out, boxes, bounds, weights, lut, *sizes, second, channels, area, *out.stride(), 1,
+            False, lut is not None, copies, TILE, num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
+
+
+def most_taps(n_in: int, n_out: int) -> int:
+    """Taps that a pixel has at most when up to n_in pixels become n_out: the bicubic filter's, whose support is 2."""
+    return 2 * math.ceil(2.0 * max(n_in / n_out, 1.0)) + 1
+
+
+def tiles(height: int, width: int) -> int:
+    """Tiles of an image."""
+    return triton.cdiv(height, TILE) * triton.cdiv(width, TILE)

@@ -1,0 +1,69 @@
+"""Visual atoms on a GPU: grid, shared memory and arguments of the kernel in ``gpu.cu``."""
+
+import numpy as np
+import torch
+
+from gpurender.kernels.visual_atom import Atoms, tables
+from gpurender.numerics.streams import halves
+from gpurender.runtime import cuda
+
+STATIC_SHARED = 2 << 10  # bytes: the table of the noise
+BYTES_A_VERTEX = 44  # as in gpu.cu
+MAX_THREADS = 1024
+LEAST_ROWS = 32  # of a band; where so few do not fit beside the vertices, these go to global memory
+ROWS = 16  # a band has a multiple of so many, so that it begins where sixteen bytes can be stored at once
+
+
+def state_bytes(vertices: int) -> int:
+    """Bytes that so many vertices take, as in gpu.cu: whole steps of sixteen, for loads as wide."""
+    return -(-vertices * BYTES_A_VERTEX // 16) * 16
+
+
+def bands(size: int, vertices: int, limits: cuda.Limits) -> tuple[int, int, int, bool]:
+    """Rows of a band, number of bands, bytes of shared memory of one, and whether the vertices lie there, too.
+
+    The fewest bands that fit, as each repeats the walk: at 512 pixels and up to 1,000 vertices two on Hopper, three on
+    A100, six on Ada.
+    """
+    room = limits.shared_a_block - STATIC_SHARED
+    state = state_bytes(vertices)
+    inside = (room - state) // size >= min(size, LEAST_ROWS)
+    most = (room - (state if inside else 0) - 16) // size  # 16: the band is rounded up to whole stores
+    if most >= size:
+        rows = size
+    else:
+        most = max(most // ROWS * ROWS, 1)
+        count = -(-size // most)
+        rows = min(-(-size // count // ROWS) * ROWS, most) if most >= ROWS else most
+    return rows, -(-size // rows), -(-rows * size // 16) * 16 + (state if inside else 0), inside
+
+
+def draw_images(
+    atoms: Atoms,
+    which: torch.Tensor,
+    centres: torch.Tensor,
+    numbers: torch.Tensor,
+    greys: tuple[int, int],
+    seed: int,
+    size: int,
+    walk: bool,
+) -> torch.Tensor:
+    """uint8 ``[N, size, size]``; arguments as :func:`gpurender.kernels.visual_atom.polyline`."""
+    device, n = atoms.rings.device, len(which)
+    rows, parts, shared, inside = bands(size, atoms.most_vertices, cuda.limits(device))
+    images = torch.empty((n, size, size), dtype=torch.uint8, device=device)
+    scratch = None
+    if not inside:
+        scratch = torch.empty((n * parts, state_bytes(atoms.most_vertices)), dtype=torch.uint8, device=device)
+    low, high = halves(seed)
+    cuda.launch(
+        "visual_atom", "visual_atom_draw", device=device, blocks=n * parts, shared=shared,
+        threads=min(-(-atoms.most_vertices // 32) * 32, MAX_THREADS),
+        arguments=(
+            *(tensor.contiguous() for tensor in atoms.tensors()), tables.gradients(device), np.int64(len(atoms)),
+            which.contiguous(), centres.contiguous(), numbers.contiguous(),
+            np.uint32(low), np.uint32(high), np.int32(walk), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1),
+            np.int32(size), np.int32(rows), np.int32(parts), np.int32(atoms.most_vertices), scratch, images,
+        ),
+    )  # fmt: skip
+    return images

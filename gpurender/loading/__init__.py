@@ -1,0 +1,1 @@
+"""When and where: the batches of a training loop."""

@@ -1,0 +1,211 @@
+"""Batches: order, canvases and augmentation of one batch after another, wholly on the device.
+
+A batch is a pure function of its place (epoch, position). On a GPU nothing in it waits for the host, and the host reads
+nothing back: the place stands in a cell of device memory, the *cursor*, which every batch moves on by itself. So the
+launches of one batch are those of the next, and they can be captured in a CUDA graph
+(:mod:`gpurender.loading.cuda_graphs`).
+
+Where the samples are chosen by the host (a user's sampler, a mixture), their numbers are copied to device memory
+instead, from pinned memory (:mod:`gpurender.runtime.cuda_streams`).
+"""
+
+import contextlib
+import threading
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpurender.augment import Policy
+from gpurender.augment.policy import capturable
+from gpurender.kernels.shuffle import addresses
+from gpurender.loading import cuda_graphs
+from gpurender.renderer import Renderer
+from gpurender.runtime import cuda_streams
+
+Images = torch.Tensor | list[torch.Tensor]  # of several views: one tensor a view
+Batch = tuple[Images, torch.Tensor]
+
+UNKNOWN = (-1, -1)
+
+
+def policy_views(policy: Policy) -> int:
+    """How many views of a sample the policy makes; 0: one, which does not come in a list."""
+    return getattr(policy, "views", 0)
+
+
+class Batches:
+    """Draws batches of a recipe on the renderer's device.
+
+    Args:
+        renderer: of the recipe.
+        policy: the augmentation.
+        image_size, dtype, memory_format: of the images.
+        seed: key of order and augmentation.
+        shuffle: samples in an order keyed by seed and epoch, else in that of their numbers.
+        fresh: new instances in every epoch.
+        repeats: positions in a row that have one sample.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        policy: Policy,
+        *,
+        image_size: int,
+        dtype: torch.dtype,
+        memory_format: torch.memory_format,
+        seed: int,
+        shuffle: bool,
+        fresh: bool,
+        repeats: int,
+    ) -> None:
+        self._renderer, self._policy = renderer, policy
+        self._seed, self._shuffle, self._fresh, self._repeats = seed, shuffle, fresh, repeats
+        self._finish: dict[str, Any] = {"image_size": image_size, "dtype": dtype}
+        if memory_format != torch.contiguous_format:
+            self._finish["memory_format"] = memory_format
+        self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
+        self._place = UNKNOWN  # of the cursor
+        self._given: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
+        self._recorder = cuda_graphs.Recorder(renderer.device)
+        self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
+
+    def draw(self, epoch: int, first: int, count: int, step: int, mixes: bool) -> Batch:
+        """The samples at positions ``first`` to ``first + count - 1`` of an epoch.
+
+        Args:
+            step: where the next batch will begin, from ``first`` on.
+            mixes: whether the policy may mix samples.
+
+        Returns:
+            images, floating ``[count, 3, S, S]`` (or a list of them, of a policy of several views), and targets: new
+            tensors on the device.
+
+        Raises:
+            torch.OutOfMemoryError: naming batch and canvas.
+        """
+        policy = self._policy_of(epoch, mixes)
+        with self._alone():
+            self._move(epoch, first)
+            self._place = UNKNOWN  # until all has been launched
+            tensors = self._recorder.run(
+                self._key(policy, count, step),
+                lambda: self._launch(policy, count, step),
+                lambda: self._set(epoch, first),
+            )
+            self._place = (epoch, first + step)
+        return _batch(policy, tensors)
+
+    def draw_samples(
+        self, epoch: int, samples: np.ndarray, numbers: np.ndarray, places: np.ndarray, mixes: bool
+    ) -> Batch:
+        """Samples that the host has chosen.
+
+        Args:
+            epoch: decides which policy is in force.
+            samples: int64 ``[count]``, in range.
+            numbers, places: the draw numbers of images and of their augmentation, int64 ``[count]``, not negative.
+            mixes: whether the policy may mix samples.
+
+        Returns:
+            as :meth:`draw`.
+        """
+        policy, count = self._policy_of(epoch, mixes), len(samples)
+        chosen = torch.from_numpy(np.stack([samples, numbers, places]))  # [3, count] int64
+        with self._alone():
+            if self._given is None or len(self._given) < 3 * count:
+                self._given = torch.zeros(3 * count, dtype=torch.int64, device=self._renderer.device)
+                self._recorder.forget()  # graphs read from the memory that was there before
+            given = self._given[: 3 * count].view(3, count)
+            given.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
+            # A mixture's launches depend on which samples these are, so there is no graph of them.
+            key = self._key(policy, "given", count) if self._renderer.recipe.shares is None else None
+            tensors = self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
+        return _batch(policy, tensors)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One batch at a time; and, where it is asked for in inference mode, as tensors that serve outside as well."""
+        with self._lock, torch.inference_mode(False):
+            yield
+
+    def _key(self, policy: Policy, *what: Hashable) -> Hashable:
+        """What a batch's launches depend on; ``None``, and said once, where the policy lets no graph hold them."""
+        own = policy is self._policy
+        if capturable(policy) and (own or isinstance(policy, Hashable)):
+            return (*what, None if own else policy)
+        name = type(policy).__name__
+        self._recorder.say(f"{name} lacks capturable = True, by which a policy lets a CUDA graph hold what it launches")
+        return None
+
+    def _policy_of(self, epoch: int, mixes: bool) -> Policy:
+        """The policy in force."""
+        policy = self._policy
+        if hasattr(policy, "at_epoch"):
+            policy = policy.at_epoch(epoch)
+        return policy if mixes or not hasattr(policy, "unmixed") else policy.unmixed()
+
+    def _launch(self, policy: Policy, count: int, step: int) -> tuple[torch.Tensor, ...]:
+        """Everything of the batch at the cursor: views and targets; the same sequence of launches for every batch."""
+        recipe, cursor = self._renderer.recipe, self._cursor
+        assert cursor is not None
+        samples, numbers, labels = addresses(
+            cursor, count, length=len(recipe), seed=self._seed, instances=recipe.instances, shuffle=self._shuffle,
+            repeats=self._repeats,
+        )  # fmt: skip
+        canvases = self._renderer.draw(samples, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
+        if not self._renderer.plain:
+            labels = self._renderer.labelled(samples, numbers, self._fresh)
+        if self._repeats > 1:  # each copy has parameters of its own: those at its position
+            places = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
+            numbers = places + cursor[0] * len(recipe)
+        tensors = self._augmented(policy, canvases, numbers, labels)
+        cursor[1:].add_(step)
+        return tensors
+
+    def _launch_given(self, policy: Policy, given: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Everything of a batch whose samples and numbers are given, int64 ``[3, B]``; ``host``: the samples there."""
+        samples, numbers, places = given
+        drawn = samples if self._renderer.recipe.shares is None else host
+        canvases = self._renderer.draw(drawn, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
+        return self._augmented(policy, canvases, places, self._renderer.labelled(samples, numbers, self._fresh))
+
+    def _augmented(
+        self, policy: Policy, canvases: torch.Tensor, numbers: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """Views and targets."""
+        recipe = self._renderer.recipe
+        parameters = policy.draw(
+            numbers, seed=self._seed, canvas_size=recipe.image_size, image_size=self._finish["image_size"]
+        )
+        try:
+            images = policy.apply(canvases, parameters, **self._finish)
+        except torch.cuda.OutOfMemoryError as error:
+            size, dtype = self._finish["image_size"], self._finish["dtype"]
+            raise torch.cuda.OutOfMemoryError(
+                f"{self._renderer.device} has no memory for a batch of {len(labels)} images of 3 x {size} x {size} "
+                f"{dtype} and what makes them; take a smaller batch_size ({str(error).splitlines()[0]})"
+            ) from None
+        targets = labels
+        if hasattr(policy, "targets"):
+            targets = policy.targets(labels, parameters, recipe.classes)
+        return (*images, targets) if policy_views(policy) else (images, targets)
+
+    def _move(self, epoch: int, first: int) -> None:
+        """Set the cursor, unless the batch before has moved it there."""
+        if self._cursor is None:
+            self._cursor = torch.zeros(2, dtype=torch.int64, device=self._renderer.device)
+        if self._place != (epoch, first):
+            self._set(epoch, first)
+
+    def _set(self, epoch: int, first: int) -> None:
+        assert self._cursor is not None
+        self._cursor[0].fill_(epoch)
+        self._cursor[1].fill_(first)
+
+
+def _batch(policy: Policy, tensors: tuple[torch.Tensor, ...]) -> Batch:
+    *views, targets = tensors
+    return (views if policy_views(policy) else views[0]), targets

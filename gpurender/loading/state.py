@@ -1,0 +1,68 @@
+"""A loader's state: which ones are taken, which are migrated, which are refused."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpurender.util import checks
+
+VERSION = 2
+SAMPLED = {"rank", "world_size", "mark"}  # keys of a loader that follows a user's sampler
+
+
+def checked(
+    state: Any, ours: Mapping[str, Any], identity: tuple[str, ...]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """A state to load, as one of this version, and the loader's own.
+
+    Args:
+        state: what is to be loaded.
+        ours: the loader's own state.
+        identity: keys that must be equal in both.
+
+    Raises:
+        TypeError, ValueError: it is no state, or that of another stream; both values are named.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be what state_dict() returned, got {type(state).__name__}")
+    state = _migrated(state)
+    if SAMPLED & set(map(str, state)) and not SAMPLED & set(ours):
+        raise ValueError("state is of a loader that follows a sampler or batch_sampler, this loader has none")
+    if SAMPLED & set(ours) and not SAMPLED & set(map(str, state)) and "position" in state:
+        raise ValueError("state is of a loader without sampler or batch_sampler, this loader follows one")
+    for name in ours:
+        if name not in state:
+            raise ValueError(f"state must have the keys {sorted(ours)}, {checks.shown(name)} is missing")
+    if unknown := [name for name in state if name not in ours]:
+        raise ValueError(f"state must have the keys {sorted(ours)}, got also {checks.shown(unknown[0])}")
+    for name in identity:
+        _same(name, state[name], ours[name])
+    return state, ours
+
+
+def checked_mark(state: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """The digest of what a user's sampler gave, or ``None``: that of another rank says nothing about this one.
+
+    Raises:
+        ValueError: the state is of another number of ranks; their shares are the sampler's, not the loader's.
+    """
+    _same("world_size", state["world_size"], ours["world_size"])
+    mark, rank = state["mark"], state["rank"]
+    if not isinstance(mark, str) or len(mark) not in (0, 16):
+        raise ValueError(f"state['mark'] must be 16 hex digits or empty, got {checks.shown(mark)}")
+    if type(rank) is not int or not 0 <= rank < ours["world_size"]:
+        raise ValueError(f"state['rank'] must be an integer in [0, {ours['world_size'] - 1}], got {checks.shown(rank)}")
+    return mark if rank == ours["rank"] else None
+
+
+def _same(name: str, theirs: Any, ours: Any) -> None:
+    if type(theirs) is not type(ours) or theirs != ours:
+        raise ValueError(
+            f"state is of another stream: its {name} is {checks.shown(theirs)}, this loader's is {checks.shown(ours)}"
+        )
+
+
+def _migrated(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state of version 1, from before samples could be repeated, as one of version 2."""
+    if type(state.get("version")) is int and state["version"] == 1 and "repeats" not in state:
+        return {**state, "version": VERSION, "repeats": 1}
+    return state

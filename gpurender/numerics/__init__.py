@@ -1,0 +1,1 @@
+"""The same bits on every machine: addresses of randomness, portable mathematics, quantiles."""

@@ -1,0 +1,115 @@
+"""The addresses of all randomness.
+
+One generator, Philox4x32-10, and one address for every number drawn::
+
+    key     = (seed low, seed high)                        the recipe's or the loader's 64-bit seed
+    counter = (block, stream, number low, number high)     four uint32
+
+*stream* is the purpose (:class:`Stream`), *number* says whose number it is (for a sample: epoch x len + sample) and
+*block* counts on within one purpose, four words a block. So any number can be computed again anywhere, by anyone, in
+any order; and no address is a sum of two things (seed 0, epoch 1 is not seed 1, epoch 0).
+
+``LAYOUT`` is the version of these addresses and of everything drawn from them. It is part of every fingerprint, and it
+changes, with a line in the CHANGELOG, whenever a pixel, a label or a parameter would.
+"""
+
+from enum import IntEnum
+from typing import overload
+
+import numpy as np
+import torch
+
+from gpurender.runtime import kernel_cache
+
+kernel_cache.law()  # of the sources as they are now: kernels inline Stream, and are imported when they are first used
+
+from gpurender.kernels import philox  # noqa: E402
+
+LAYOUT = 2
+
+
+class Stream(IntEnum):
+    """The purposes of randomness. Append only: a value that changes its meaning changes every dataset."""
+
+    POINTS = 1  # chaos game: which map comes next
+    MASK = 2  # patch masks: one fair bit a pixel
+    MASK_EXCESS = 3  # patch masks: the gaps between the pixels that 256/511 lights beyond 1/2
+    NOISE = 4  # visual atoms: abscissae of the Perlin noise
+    LINE_COLOR = 5  # visual atoms: one grey an orbit
+    NUCLEUS = 6  # visual atoms: the position of the atom
+    CLASS = 7  # visual atoms: the parameters of a class
+    SEARCH = 8  # FractalDB: candidate systems
+    SYSTEM = 9  # 1p-frac: candidate base systems of a given sigma-factor
+    PERTURBATION = 10  # 1p-frac: the perturbation of a class
+    ORDER = 11  # the loader's permutation
+    CROP = 12  # RandomResizedCrop: area, aspect ratio, position, interpolation
+    FLIP = 13  # horizontal and vertical flip
+    LAYER = 14  # RandAugment and AutoAugment: which operations, whether, how strong
+    JITTER = 15  # colour jitter, grayscale, blur: order, factors
+    MIX = 16  # mixup and CutMix: which, weight, patch
+    ERASING = 17  # random erasing: whether, how many, boxes, the key of the noise
+    ERASED = 18  # random erasing: the noise itself, keyed by image
+    VIEW = 19  # the keys of several views of one sample
+    LABEL = 20  # label noise: whether, and which other class
+
+
+def halves(value: int) -> tuple[int, int]:
+    """Low and high 32 bits of an unsigned 64-bit integer."""
+    return value & 0xFFFFFFFF, value >> 32
+
+
+@overload
+def words(seed: int, stream: Stream, numbers: np.ndarray, blocks: int = 1) -> np.ndarray: ...
+
+
+@overload
+def words(seed: int, stream: Stream, numbers: torch.Tensor, blocks: int = 1) -> torch.Tensor: ...
+
+
+def words(seed: int, stream: Stream, numbers: np.ndarray | torch.Tensor, blocks: int = 1) -> np.ndarray | torch.Tensor:
+    """Random words at the addresses ``(seed, stream, number, block)`` for blocks ``0 .. blocks-1``.
+
+    Args:
+        seed: unsigned 64-bit key.
+        numbers: uint64 ``[n]``, or a torch tensor, int64 ``[n]``, on any device.
+        blocks: blocks drawn of every number, four words each.
+
+    Returns:
+        uint32 ``[n, 4 * blocks]``; of a tensor, int64 on its device.
+    """
+    if isinstance(numbers, torch.Tensor):
+        return philox.words(numbers, seed, int(stream), blocks)
+    numbers = np.asarray(numbers, dtype=np.uint64)
+    drawn = philox.philox(philox.counters(numbers, int(stream), blocks), halves(seed))
+    return drawn.reshape(len(numbers), 4 * blocks)
+
+
+@overload
+def uniform(u: np.ndarray) -> np.ndarray: ...
+
+
+@overload
+def uniform(u: torch.Tensor) -> torch.Tensor: ...
+
+
+def uniform(u: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    """Uniforms in [0, 1) from words: ``(u >> 8) * 2**-24``, exact in float32 and held here in float64."""
+    if isinstance(u, torch.Tensor):
+        return (u >> 8).to(torch.float64) * 2.0**-24
+    return (np.asarray(u, dtype=np.uint32) >> np.uint32(8)).astype(np.float64) * 2.0**-24
+
+
+@overload
+def bounded(u: np.ndarray, n: np.ndarray | int) -> np.ndarray: ...
+
+
+@overload
+def bounded(u: torch.Tensor, n: torch.Tensor | int) -> torch.Tensor: ...
+
+
+def bounded(u: np.ndarray | torch.Tensor, n: np.ndarray | torch.Tensor | int) -> np.ndarray | torch.Tensor:
+    """Integers in [0, n) from words by multiply-high, ``(u * n) >> 32``, as int64; n at most 2**32 (tensors: 2**31)."""
+    if isinstance(u, torch.Tensor):
+        return u * n >> 32  # below 2**63
+    wide = np.asarray(u, dtype=np.uint64) * np.asarray(n, dtype=np.uint64)
+    return (wide >> np.uint64(32)).astype(np.int64)

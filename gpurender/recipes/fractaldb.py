@@ -1,0 +1,377 @@
+"""FractalDB: a category is an iterated function system found by random search.
+
+Source: Kataoka et al., "Pre-training without Natural Images" (ACCV 2020); "Exploring the Potential of Neural Dataset
+Search" restates the rules; and the search and the renderer that the authors released.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from gpurender.kernels.chaos_game import MAX_POINTS, Systems, covered_pixels
+from gpurender.numerics.streams import LAYOUT, Stream, bounded, uniform, words
+from gpurender.recipes import ifs, published
+from gpurender.recipes.base import Recipe
+from gpurender.runtime import devices
+from gpurender.util import checks, disk_cache
+from gpurender.util.progress import progress
+
+WEIGHT_SETS = {"small": 0.2, "base": 0.4, "large": 0.6}  # the papers' 20 %, 40 % and 60 % variation
+MAX_WEIGHTS = 1024
+MAX_WEIGHT = 1e3
+SEARCH_POINTS = 100_000  # as released, whatever the images are drawn with
+SEARCH_SIZE = 512
+SEARCH_BATCH = 128
+GPU_SEARCH_BATCH = 4096  # some waves of a GPU's multiprocessors
+SAVE_SECONDS = 10.0  # of searching that a kill may lose
+SEARCH_LIMIT = 50_000  # candidates in a row without a category
+MOST_MAPS = {"released": 7, "paper": 8}
+
+# Orientations (kernels.chaos_game) of an instance's flip, on top of the upside-down storage of the released images.
+ORIENTATIONS = {
+    "released": np.array([1, 0, 3, 2], np.uint8),  # none, top-bottom, left-right, both
+    "paper": np.array([1, 7, 2, 4], np.uint8),  # turns by 0, 90, 180, 270 degrees, anticlockwise
+}
+
+
+@dataclass
+class Categories:
+    """The categories of a recipe, on a device.
+
+    Attributes:
+        maps: float64 ``[classes, M, 6]``.
+        thresholds: int32 ``[classes, M]``, as the kernel takes them.
+        counts: int32 ``[classes]``.
+        factors: float64 ``[W, 6]``, the instance weights.
+        orientations: uint8 ``[4]``, by flip.
+        bitmaps: by ``category * W + weight``.
+    """
+
+    maps: torch.Tensor
+    thresholds: torch.Tensor
+    counts: torch.Tensor
+    factors: torch.Tensor
+    orientations: torch.Tensor
+    bitmaps: ifs.Bitmaps
+
+    def systems(self, category: torch.Tensor, weight: torch.Tensor) -> Systems:
+        """The systems of categories with instance weights, int64 ``[N]`` both; multiplied in float64."""
+        maps = self.maps[category] * self.factors[weight][:, None]  # [N, M, 6]
+        return Systems(maps.float(), self.thresholds[category], self.counts[category])
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FractalDB(Recipe):
+    """Images of random iterated function systems, a class a system ("category").
+
+    A category has 2 to 7 maps (paper: 2 to 8) with parameters U(-1, 1) and probabilities in proportion to \\|det\\|,
+    and is accepted when 100,000 points cover at least ``fill_rate`` of a 512 x 512 canvas. Instance ``i`` of it is
+    ``(weight * patches + patch) * flips + flip``: a row of instance weights that multiply a, b, c, d, e, f of every
+    map, a redraw of the random patches, and a flip (0 none, 1 top-bottom, 2 left-right, 3 both; in the paper's variant
+    turns by 0, 90, 180, 270 degrees).
+
+    Args:
+        classes: number of categories (default 1000, or all the given ones).
+        instances: images of a category; default and most: weights x patches x flips.
+        weights: ``"small"``, ``"base"`` or ``"large"`` (25 rows: ones, and one parameter at a time times 1 +- w, 1 +- 2
+            w for w = 0.2, 0.4, 0.6), or a table of 6 columns.
+        patches: redraws of the patch masks; default 10 with random masks, else 1, where redraws would be equal.
+        flips: 1 to 4.
+        points: points of an image.
+        fill_rate: least share of covered pixels for a category to be accepted.
+        categories: the systems themselves, each rows of a, b, c, d, e, f, p, instead of a search; see :meth:`from_csv`.
+        draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
+        mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
+        variant: ``"released"``: all images share the uniforms that choose the maps, so the patches and flips of a
+            category and weight share their points, and its flips share their masks; ``"paper"``: every image draws its
+            own.
+
+    Systems that diverge: most published categories contract only on average, and about one image in twenty leaves
+    float32's range. A walker that does so starts again at the origin; what it drew on the way stays in the frame. The
+    picture is a few pixels, as with the released program, which ends there in NaNs.
+    """
+
+    family: ClassVar[str] = "fractaldb"
+
+    classes: int = None  # type: ignore[assignment]
+    instances: int = None  # type: ignore[assignment]
+    image_size: int = 362
+    weights: str | tuple[tuple[float, ...], ...] = "base"
+    patches: int = None  # type: ignore[assignment]
+    flips: int = 4
+    points: int = 200_000
+    fill_rate: float | None = None
+    categories: Any = None  # once made: tuple[tuple[tuple[float, ...], ...], ...] | None
+    draw_type: str = "patch_gray"
+    mask_mode: str = "random"
+
+    def __post_init__(self) -> None:
+        self._set("draw_type", checks.choice("draw_type", self.draw_type, ifs.DRAW_TYPES))
+        self._set("mask_mode", checks.choice("mask_mode", self.mask_mode, ifs.MASK_MODES))
+        masked = self.draw_type.startswith("patch_") and self.mask_mode == "random"
+        self._default("patches", 10 if masked else 1)
+        self._set("patches", checks.integer("patches", self.patches, 1, 10**6))
+        self._set("flips", checks.integer("flips", self.flips, 1, 4))
+        self._check_weights()
+        self._check_categories()
+        most = len(self.factors()) * self.patches * self.flips
+        self._default("instances", most)
+        super().__post_init__()
+        if self.instances > most:
+            raise ValueError(
+                f"instances must be at most weights x patches x flips = {len(self.factors())} x {self.patches} x "
+                f"{self.flips} = {most}, got {self.instances}; raise patches for more"
+            )
+        self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
+
+    def _check_weights(self) -> None:
+        if isinstance(self.weights, str):
+            checks.choice("weights", self.weights, tuple(WEIGHT_SETS))
+            return
+        table = checks.table("weights", self.weights, (6,), MAX_WEIGHTS, -MAX_WEIGHT, MAX_WEIGHT)
+        named = [name for name, spread in WEIGHT_SETS.items() if weight_set(spread) == table]
+        self._set("weights", named[0] if named else table)
+
+    def _check_categories(self) -> None:
+        if self.categories is None:
+            self._default("classes", 1000)
+            self._default("fill_rate", 0.2)
+            self._set("fill_rate", checks.real("fill_rate", self.fill_rate, 0.0, 1.0))
+            return
+        if self.fill_rate is not None:
+            raise ValueError(
+                f"fill_rate must be left out when categories are given, got {checks.shown(self.fill_rate)}"
+            )
+        try:
+            given = iter(self.categories)
+        except Exception:
+            raise TypeError(f"categories must be a sequence of systems, got {checks.shown(self.categories)}") from None
+        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given))  # also those left out
+        if not systems:
+            raise ValueError("categories must hold at least one system, got none")
+        self._default("classes", len(systems))
+        self._set("classes", checks.integer("classes", self.classes, 1, len(systems)))
+        self._set("categories", systems[: self.classes])
+
+    @classmethod
+    def from_csv(cls, folder: str | os.PathLike[str], weights: Any = "base", **parameters: Any) -> "FractalDB":
+        """The recipe of published category files.
+
+        Args:
+            folder: directory of ``*.csv``, one category a file, one map a row: a, b, c, d, e, f, p; those in folders
+                below it too, as the authors publish them in csv0, csv1, ... Classes are in the order of the files'
+                names, whatever folders they are in. Hidden files and folders are left out.
+            weights: a published weights file (6 columns a row), or as for :class:`FractalDB`.
+            parameters: any other parameter of :class:`FractalDB`.
+
+        Raises:
+            ValueError: a file or folder that is missing, empty or malformed, with its name and line; two files of one
+                name.
+        """
+        for name in ("categories", "fill_rate"):
+            if name in parameters:
+                raise TypeError(f"{name} must be left out: the files in folder are the categories")
+        if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
+            if not isinstance(os.fspath(weights), str):
+                raise TypeError(f"weights must be a table, a name or the path of a file, got {checks.shown(weights)}")
+            weights = _read_table(Path(weights), 6)
+        return cls(categories=published.categories(folder, _read_category), weights=weights, **parameters)
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """Channels of a canvas: 1 grey, 3 coloured."""
+        return 3 if self.draw_type.endswith("_color") else 1
+
+    def factors(self) -> tuple[tuple[float, ...], ...]:
+        """The instance weights as a table, ``[weights][6]``."""
+        return weight_set(WEIGHT_SETS[self.weights]) if isinstance(self.weights, str) else self.weights
+
+    def canonical(self) -> dict[str, Any]:
+        values = super().canonical()
+        used = -(-self.instances // (self.patches * self.flips))  # rows of weights that some instance has
+        values["weights"] = self.factors()[:used]
+        if used == 1:  # then the number of patches names nothing, and flips only as far as there are instances
+            del values["patches"]
+            values["flips"] = min(self.flips, self.instances)
+        if self.categories is not None:
+            systems = [ifs.canonical(rows) for rows in self.categories]
+            values["categories"] = [[row for row in rows if row[6] > 0] for rows in systems]  # what is never chosen
+        else:
+            values["fill_rate"] = self._least
+        if self.draw_type.startswith("point_"):
+            del values["mask_mode"]
+        return values
+
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> "Categories":
+        """The categories' systems; a search is cached on disk."""
+        if self.categories is None:
+            numbers = np.array(self._search(device)[: self.classes])
+            maps, probabilities, counts = candidates(self.seed, self.variant, numbers)
+        else:
+            maps, probabilities, counts = self._given()
+        return Categories(
+            torch.from_numpy(maps).to(device),
+            torch.from_numpy(ifs.thresholds(probabilities)).to(device),
+            torch.from_numpy(counts.astype(np.int32)).to(device),
+            torch.tensor(self.factors(), dtype=torch.float64, device=device),
+            torch.from_numpy(ORIENTATIONS[self.variant]).to(device),
+            ifs.Bitmaps(cache_bytes),
+        )
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Maps float64 [classes, M, 6], probabilities [classes, M] and counts [classes] of the given categories."""
+        width = max(len(rows) for rows in self.categories)
+        maps, probabilities = np.zeros((self.classes, width, 6)), np.zeros((self.classes, width))
+        for i, rows in enumerate(self.categories):
+            table = np.array(rows)
+            maps[i, : len(rows)], probabilities[i, : len(rows)] = table[:, :6], ifs.shares(table[None])[0]
+        return maps, probabilities, np.array([len(rows) for rows in self.categories])
+
+    def canvases(
+        self, catalog: "Categories", samples: torch.Tensor, numbers: torch.Tensor, fresh: bool
+    ) -> torch.Tensor:
+        """uint8 ``[N, channels, image_size, image_size]`` of samples and draw numbers int64 ``[N]``."""
+        category, instance = samples // self.instances, samples % self.instances
+        flip, weight = instance % self.flips, instance // (self.patches * self.flips)
+        anew = fresh or self.variant == "paper"
+        weights = len(catalog.factors)
+        return ifs.draw(
+            self,
+            lambda keys: catalog.systems(keys // weights, keys % weights),
+            category * weights + weight,
+            numbers if anew else None,
+            numbers if anew else numbers - flip,
+            catalog.orientations[flip],
+            self.classes * weights,
+            catalog.bitmaps,
+        )
+
+    @property
+    def _least(self) -> int:
+        """Pixels that a category covers at least in the search."""
+        return math.ceil((self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE)
+
+    def _search(self, device: torch.device) -> list[int]:
+        """Numbers of the first ``classes`` candidates (or more) that are filled; found once, cached, and carried on
+        from there, also after an interruption.
+        """
+        law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
+        key = hashlib.sha256(law.encode()).hexdigest()
+        found = disk_cache.load("fractaldb", key)
+        if found is None:
+            found = _preset_search(key)
+            if found:
+                disk_cache.save("fractaldb", key, found)
+        if len(found) >= self.classes:
+            return found
+        longer, saved = self._longer(found, device), time.monotonic()
+        try:
+            for found in longer:
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    _keep(key, found)
+                    saved = time.monotonic()
+        finally:  # Ctrl-C, too
+            _keep(key, found)
+        return found
+
+    def _longer(self, found: list[int], device: torch.device) -> Iterator[list[int]]:
+        """What is found after every further batch of candidates, until there are ``classes`` of them.
+
+        The batch of the last one found is tested once more, as what was tried of it is not known. So batches begin
+        where they would without an interruption, and the numbers are the same.
+        """
+        batch = GPU_SEARCH_BATCH if devices.on_gpu(device) else SEARCH_BATCH
+        tried = found[-1] // batch * batch if found else 0
+        found = [number for number in found if number < tried]
+        with progress(
+            total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category"
+        ) as bar:
+            while len(found) < self.classes:
+                if tried - (found[-1] if found else 0) > SEARCH_LIMIT:
+                    raise ValueError(
+                        f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than "
+                        f"{self.fill_rate} of the canvas; lower it"
+                    )
+                accepted = self._accepted(np.arange(tried, tried + batch), device)
+                found += accepted
+                tried += batch
+                bar.update(min(len(accepted), self.classes - bar.n))
+                yield found
+
+    def _accepted(self, numbers: np.ndarray, device: torch.device) -> list[int]:
+        """Those of some candidates that are filled."""
+        tested = ifs.systems(*candidates(self.seed, self.variant, numbers))
+        addresses = torch.from_numpy(numbers | np.int64(-(2**63)))  # bit 63: away from the images' own points
+        covered = covered_pixels(
+            tested.to(device), addresses.to(device), seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE
+        )
+        return numbers[covered.cpu().numpy() >= self._least].tolist()
+
+
+def _keep(key: str, found: list[int]) -> None:
+    """Save what a search found, unless another one has found more: any two are beginnings of the same numbers."""
+    if len(found) > len(disk_cache.load("fractaldb", key) or ()):
+        disk_cache.save("fractaldb", key, found)
+
+
+def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
+    """The 25 rows of the released weights files: a, b, c, d, e, f in turn times 1 - 2w, 1 - w, (1), 1 + w, 1 + 2w; all
+    ones in row 2.
+    """
+    steps = [round(1.0 + sign * spread, 10) for sign in (-2, -1, 1, 2)]
+    rows = [
+        tuple(step if column == parameter else 1.0 for column in range(6)) for parameter in range(6) for step in steps
+    ]
+    return (*rows[:2], (1.0,) * 6, *rows[2:])
+
+
+def candidates(seed: int, variant: str, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random systems of the search: maps float64 [N, M, 6], probabilities [N, M], counts [N]; candidate numbers int
+    [N].
+    """
+    most = MOST_MAPS[variant]
+    drawn = words(seed, Stream.SEARCH, numbers, blocks=1 + (6 * most + 3) // 4)  # block 0: the count
+    counts = 2 + bounded(drawn[:, 0], most - 1)
+    maps = (2.0 * uniform(drawn[:, 4 : 4 + 6 * most]) - 1.0).reshape(-1, most, 6)
+    maps = np.where((np.arange(most) < counts[:, None])[:, :, None], maps, 0.0)
+    return maps, ifs.shares(maps), counts
+
+
+def _preset_search(key: str) -> list[int]:
+    """What the search of the preset finds, shipped with the package (``preset_search.json``); nothing for any other
+    search.
+    """
+    preset = json.loads((Path(__file__).parent / "preset_search.json").read_text(encoding="utf-8"))
+    return preset["values"] if preset["key"] == key else []
+
+
+def _read_category(path: Path) -> tuple[tuple[float, ...], ...]:
+    rows = _read_table(path, 7)
+    total = sum(row[6] for row in rows)
+    if abs(total - 1.0) > 1e-5:
+        raise ValueError(f"{path}: the probabilities (column 7) must sum to 1, got {total:g}; is the file cut off?")
+    return ifs.system(os.fspath(path), rows)
+
+
+def _read_table(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
+    """A table of comma-separated numbers, with errors that name the file and line."""
+    rows = []
+    for number, line in published.lines(path):
+        row = [published.number(cell) for cell in line.split(",")]
+        if len(row) != columns or None in row:
+            weights = columns == 7 and len(row) == 6 and None not in row
+            hint = " (6 are instance weights: such a file is given as weights)" if weights else ""
+            raise ValueError(
+                f"{path}, line {number}: expected {columns} comma-separated numbers, got {line[:60]!r}{hint}"
+            )
+        rows.append(row)
+    return checks.table(os.fspath(path), rows, (columns,), MAX_WEIGHTS, -ifs.MAX_PARAMETER, ifs.MAX_PARAMETER)

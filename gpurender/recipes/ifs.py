@@ -1,0 +1,161 @@
+"""Iterated function systems, as 1p-frac and FractalDB share them: probabilities, thresholds, how images are drawn.
+
+Host arithmetic is float64 by NumPy's + - * / and comparisons alone, so that the float32 a kernel gets is the same on
+every machine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from gpurender.kernels.chaos_game import MAX_MAPS, Systems, chaos_game, occupancy, paint
+from gpurender.runtime import cuda_streams
+from gpurender.util import checks
+
+DRAW_TYPES = ("patch_gray", "patch_color", "point_gray", "point_color")
+MASK_MODES = ("random", "fill")
+MAX_PARAMETER = 1e6  # of a map; the kernel's range check keeps every orbit finite below it
+
+# The released programs store every image upside down (row 0 at the top, y upwards); codes as in kernels.chaos_game.
+UPSIDE_DOWN = 1
+
+COVER_BATCH = 4096  # bitmaps made at a time: 128 MiB at 512 x 512
+
+
+def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
+    """Validate one system: 1 to 64 maps of a, b, c, d, e, f and perhaps a probability p."""
+    rows = checks.table(name, value, (6, 7), MAX_MAPS, -MAX_PARAMETER, MAX_PARAMETER)
+    shares(np.array([rows]), name)
+    return rows
+
+
+def shares(maps: np.ndarray, name: str = "base") -> np.ndarray:
+    """Probabilities of the maps, [N, M]: column 7 where there is one, else |det| = |a d - b c|, normalised (released
+    rule).
+
+    maps  # [N, M, 6 or 7] float64, rows of zeros as padding
+    """
+    if maps.shape[-1] == 7:
+        weights = maps[..., 6]
+        if (weights < 0).any():
+            raise ValueError(f"{name}: a probability p must be >= 0, got {weights.min():g}")
+    else:
+        weights = np.abs(maps[..., 0] * maps[..., 3] - maps[..., 1] * maps[..., 2])
+    total = np.zeros(len(weights))
+    for column in range(weights.shape[1]):  # in order: np.sum may pair differently on another machine
+        total = total + weights[:, column]
+    if not (total > 0).all():
+        raise ValueError(f"{name}: the maps' probabilities must not all be 0 (without a column p they are |a d - b c|)")
+    return weights / total[:, None]
+
+
+def canonical(system: tuple[tuple[float, ...], ...]) -> list[list[float]]:
+    r"""A system as rows of a, b, c, d, e, f, p: the same with and without its own \|det\|."""
+    probabilities = shares(np.array([system]))[0].tolist()
+    return [[*row[:6], p] for row, p in zip(system, probabilities, strict=True)]
+
+
+def thresholds(probabilities: np.ndarray) -> np.ndarray:
+    """The kernel's cumulative probabilities in units of 2^-16, int32 [N, M], of probabilities float64 [N, M]."""
+    cumulative, total = np.empty(probabilities.shape), np.zeros(len(probabilities))
+    for column in range(probabilities.shape[1]):
+        total = total + probabilities[:, column]
+        cumulative[:, column] = total
+    return np.floor(cumulative * 65536.0 + 0.5).astype(np.int32)
+
+
+def systems(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Systems:
+    """The kernel's systems of maps float64 [N, M, 6], their probabilities [N, M] and counts [N]; on the CPU."""
+    return Systems(
+        maps=torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32)),
+        thresholds=torch.from_numpy(thresholds(probabilities)),
+        counts=torch.from_numpy(np.asarray(counts, dtype=np.int32)),
+    )
+
+
+def style(draw_type: str, mask_mode: str) -> dict[str, bool]:
+    """The kernel's switches for the released names of a drawing style."""
+    return {
+        "color": draw_type.endswith("_color"),
+        "patch": draw_type.startswith("patch_"),
+        "mask": mask_mode == "random",
+    }
+
+
+class Drawn(Protocol):
+    """What the recipes of this family of families have in common."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def points(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def draw_type(self) -> str: ...
+    @property
+    def mask_mode(self) -> str: ...
+
+
+@dataclass
+class Bitmaps:
+    """The occupancy bitmaps of a recipe's point sets, where these are finitely many: one bit a pixel, kept on the
+    device. Only masks are drawn anew then. A catalog has one of these; they are made when first needed.
+
+    Attributes:
+        budget: bytes that they may take; if all of them take more, none is kept.
+        kept: int32 ``[keys, size, words]``.
+    """
+
+    budget: int
+    kept: torch.Tensor | None = None
+
+    def fit(self, keys: int, size: int) -> bool:
+        """Whether so many bitmaps are within the budget."""
+        return keys * size * ((size + 31) // 32) * 4 <= self.budget
+
+
+def draw(
+    recipe: Drawn,
+    systems_of: Callable[[torch.Tensor], Systems],
+    keys: torch.Tensor,
+    point_numbers: torch.Tensor | None,
+    mask_numbers: torch.Tensor,
+    orientations: torch.Tensor,
+    count: int,
+    bitmaps: Bitmaps,
+) -> torch.Tensor:
+    """Canvases uint8 ``[N, C, S, S]`` of the systems ``keys``, int64 ``[N]`` in ``[0, count)``.
+
+    ``point_numbers``: int64 ``[N]``, or ``None`` where all images share number 0: then a key has one point set.
+    """
+    how = style(recipe.draw_type, recipe.mask_mode)
+    if point_numbers is None and not how["color"] and bitmaps.fit(count, recipe.image_size):
+        if bitmaps.kept is None:
+            bitmaps.kept = _cover(recipe, systems_of, count, keys.device)
+        finish = {name: how[name] for name in ("patch", "mask")}
+        return paint(bitmaps.kept, keys, mask_numbers, orientations, seed=recipe.seed, **finish)
+    if point_numbers is None:
+        point_numbers = torch.zeros_like(mask_numbers)
+    return chaos_game(
+        systems_of(keys), point_numbers, mask_numbers, orientations,
+        seed=recipe.seed, points=recipe.points, size=recipe.image_size, **how,
+    )  # fmt: skip
+
+
+def _cover(
+    recipe: Drawn, systems_of: Callable[[torch.Tensor], Systems], count: int, device: torch.device
+) -> torch.Tensor:
+    """The bitmaps of all keys."""
+    size = recipe.image_size
+    kept = torch.empty((count, size, (size + 31) // 32), dtype=torch.int32, device=device)
+    for first in range(0, count, COVER_BATCH):
+        keys = torch.arange(first, min(first + COVER_BATCH, count), device=device)
+        kept[first : first + COVER_BATCH] = occupancy(
+            systems_of(keys), torch.zeros_like(keys), seed=recipe.seed, points=recipe.points, size=size
+        )
+    cuda_streams.settle(device)  # who asks on another stream, now or later, must not read what is still being drawn
+    return kept

@@ -1,0 +1,305 @@
+"""Mixture: several recipes in one stream, in exact shares.
+
+**Which recipe comes when.** Weights are brought to integers w_i without a common factor; W is their sum. Every W
+positions of an epoch have w_i samples of recipe i, spread evenly: the k-th of them (from 0) is due at (k + 1/2) / w_i
+of the way, and slots are given out in the order in which they are due. So wherever a stretch of W positions begins, its
+shares are exact.
+
+**Which of its samples.** Every recipe goes through epochs of its own, each as shuffled as the loader is, however long
+the mixture's are: with n_i samples of recipe i in an epoch of the mixture, the j-th one of epoch e is number
+t = e n_i + j since the beginning, which is sample t mod N_i of the recipe's epoch floor(t / N_i). No sample of a recipe
+comes again before all of them have come.
+
+All of this is a pure function of position and epoch, so a mixture is resumed and shared out among ranks as any recipe.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from gpurender.kernels.shuffle.order import permuted
+from gpurender.recipes import labels
+from gpurender.recipes.base import Recipe, made
+from gpurender.recipes.base import recipe as as_recipe
+from gpurender.runtime import cuda_streams, forks
+from gpurender.util import checks
+from gpurender.util.lazy import cached_property
+
+__all__ = ["Mixture"]
+
+MAX_RECIPES = 64
+MAX_SUM = 1 << 16  # of the weights as integers
+LABELS = ("joint", "separate")
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Mixture(Recipe):
+    """Several recipes in one stream.
+
+    >>> mixture = gr.Mixture({"onepfrac-1k": 1, "fractaldb-1k": 3})
+    >>> loader = gr.DataLoader(mixture, batch_size=256, shuffle=True)  # 64 and 192 of a batch, labels 0 to 1999
+
+    A mixture is a recipe: it has JSON, a fingerprint, classes and samples (those of its recipes, one after the other),
+    and whatever takes a recipe takes it. Canvases have the side of the largest; others are resized to it (bicubic, as
+    Pillow does). An epoch has as many samples as the recipes together have, in the shares of the weights; a recipe with
+    a larger share than its size begins anew.
+
+    Shares are the loader's: a dataset, an export or a user's sampler sees every sample as often as it asks for it. The
+    fingerprint says them too, as another order is another training.
+
+    On a GPU the host chooses a mixture's samples, and its batches are launched kernel by kernel.
+
+    Args:
+        recipes: weights above 0 by recipe; a recipe as ``gr.recipe`` takes it. They should be in the proportion of
+            integers whose sum is at most 65,536.
+        labels: ``"joint"``: the classes of all recipes one after the other, int64 ``[B]``; ``"separate"``: each
+            recipe's own, targets int64 ``[B, 2]`` of (number of the recipe, label). The latter cannot be mixed or
+            smoothed.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+
+    family: ClassVar[str] = "mixture"
+
+    recipes: tuple[Recipe, ...] = ()
+    weights: tuple[int, ...] = ()
+    labels: str = "joint"
+
+    def __init__(self, recipes: Mapping[Any, float], *, labels: str = "joint") -> None:
+        if not isinstance(recipes, Mapping):
+            raise TypeError(f"recipes must be a mapping of recipes to weights, got {checks.shown(recipes)}")
+        if not 1 <= len(recipes) <= MAX_RECIPES:
+            raise ValueError(f"recipes must be 1 to {MAX_RECIPES} recipes and their weights, got {len(recipes)}")
+        parts = tuple(as_recipe(recipe) for recipe in recipes)
+        for part in parts:
+            if isinstance(part, Mixture):
+                raise TypeError("recipes must not be mixtures themselves")
+            if parts.count(part) > 1:
+                raise ValueError(f"recipes must differ, got {checks.shown(part)} twice")
+        self._set("recipes", parts)
+        self._set("weights", integers(list(recipes.values())))
+        self._set("labels", checks.choice("labels", labels, LABELS))
+        self._set("classes", sum(part.classes for part in parts))
+        self._set("instances", max(part.instances for part in parts))
+        self._set("image_size", max(part.image_size for part in parts))
+        for name in ("class_prior", "label_noise"):  # its recipes have them
+            self._set(name, None)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{part!r}: {weight}" for part, weight in zip(self.recipes, self.weights, strict=True))
+        return f"Mixture({{{inside}}}, labels={self.labels!r})"
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.recipes)
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """Channels of a canvas: 3 if some recipe has colour, else 1."""
+        return max(part.channels for part in self.recipes)
+
+    @cached_property
+    def shares(self) -> "Shares":
+        """In which order the recipes' samples come."""
+        return Shares(self.weights, [len(part) for part in self.recipes])
+
+    def class_counts(self) -> np.ndarray:
+        """Images of each class of the joint label space, int64 ``[classes]``."""
+        return np.concatenate([part.class_counts() for part in self.recipes])
+
+    def class_name(self, label: int) -> str:
+        """Name of a class of the joint label space: the number of its recipe, and the class's name there."""
+        for number, part in enumerate(self.recipes):
+            if label < part.classes:
+                return f"{number}-{part.class_name(label)}"
+            label -= part.classes
+        raise IndexError(f"label must be below {self.classes}")
+
+    def joint(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels of the joint label space, int64 ``[N]``, of labels as the targets have them."""
+        if self.labels == "joint":
+            return labels
+        first = np.cumsum([0, *(part.classes for part in self.recipes)])
+        return torch.from_numpy(first).to(labels.device)[labels[:, 0]] + labels[:, 1]
+
+    def canonical(self) -> dict[str, Any]:
+        return {
+            "recipes": [part.fingerprint for part in self.recipes],
+            "weights": self.weights,
+            "labels": self.labels,
+        }
+
+    def _data(self) -> dict[str, Any]:
+        parts = [part._data() for part in self.recipes]
+        return {"family": self.family, "recipes": parts, "weights": self.weights, "labels": self.labels}
+
+    @classmethod
+    def _from_data(cls, data: dict[str, Any]) -> "Mixture":
+        if unknown := sorted(set(data) - {"recipes", "weights", "labels"}):
+            raise ValueError(f"mixture has no parameter {checks.shown(unknown[0])}; it has recipes, weights and labels")
+        parts, weights = (data.get(name) for name in ("recipes", "weights"))
+        if not isinstance(parts, list) or not isinstance(weights, list) or len(parts) != len(weights):
+            raise ValueError("recipes and weights must be lists of the same length")
+        mixed = {}
+        for i, part in enumerate(parts):
+            try:
+                mixed[made(part)] = weights[i]
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"recipes[{i}]: {error}") from None
+        if len(mixed) < len(parts):
+            raise ValueError("recipes must differ, got one twice")
+        return cls(mixed, labels=data.get("labels", "joint"))
+
+    def catalog(self, device: Any, cache_bytes: int = 0) -> list[Any]:
+        """A renderer of each recipe."""
+        with forks.IMPORTS:
+            from gpurender.renderer import Renderer
+
+        return [Renderer(part, device, cache_bytes=cache_bytes // len(self.recipes)) for part in self.recipes]
+
+    def label_tables(self, device: Any) -> "JointLabels":  # type: ignore[override]
+        return JointLabels(self, device)
+
+    def canvases(self, catalog: list[Any], samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """uint8 ``[N, channels, image_size, image_size]``; the host must know the samples: they had better lie there.
+
+        ``numbers``: int64 ``[N]`` on the device.
+        """
+        host = samples.cpu().numpy()
+        ends = np.cumsum([len(part) for part in self.recipes])
+        sources = np.searchsorted(ends, host, side="right")
+        side = self.image_size
+        canvases = torch.empty((len(host), self.channels, side, side), dtype=torch.uint8, device=numbers.device)
+        for i, renderer in enumerate(catalog):
+            rows = np.flatnonzero(sources == i)
+            if not len(rows):
+                continue
+            begin = int(ends[i]) - len(self.recipes[i])
+            there, local = (
+                cuda_streams.pinned(torch.from_numpy(x), numbers.device).to(numbers.device, non_blocking=True)
+                for x in (rows, host[rows] - begin)
+            )
+            drawn = renderer.draw(local, numbers[there] if fresh else numbers[there] - begin, fresh)
+            canvases.index_copy_(0, there, resized(drawn, side).expand(-1, self.channels, -1, -1))
+        return canvases
+
+
+def resized(canvases: torch.Tensor, side: int) -> torch.Tensor:
+    """Canvases uint8 ``[N, C, S, S]`` resized to ``[N, C, side, side]``."""
+    if canvases.shape[-1] == side:
+        return canvases
+    with forks.IMPORTS:
+        from gpurender.augment import Resize
+        from gpurender.kernels.resized_crop import crop_resize
+
+    numbers = torch.zeros(len(canvases), dtype=torch.int64, device=canvases.device)
+    whole = Resize(interpolation="bicubic").draw(numbers, canvas_size=canvases.shape[-1], image_size=side)
+    return crop_resize(canvases, whole["boxes"], whole["flips"], whole["interpolations"], (side, side))
+
+
+def integers(weights: list[Any]) -> tuple[int, ...]:
+    """Weights as integers without a common factor.
+
+    Raises:
+        TypeError, ValueError: a weight is not above 0, or their proportion is not that of small integers.
+    """
+    exact = []
+    for i, weight in enumerate(weights):
+        if isinstance(weight, Fraction):
+            exact.append(weight)
+            continue
+        number = checks.real(f"weights[{i}]", weight, 0.0, 1e9)
+        near = Fraction(number).limit_denominator(MAX_SUM)  # 0.1 is a tenth and 0.3333333333333333 a third
+        exact.append(near if abs(near - Fraction(number)) <= Fraction(1, 10**12) * near else Fraction(number))
+    for i, share in enumerate(exact):
+        if share <= 0:
+            raise ValueError(f"weights[{i}] must be above 0, got {checks.shown(weights[i])}")
+    scale = lcm(*(share.denominator for share in exact))
+    whole = [int(share * scale) for share in exact]
+    whole = [weight // gcd(*whole) for weight in whole]
+    if sum(whole) > MAX_SUM:
+        raise ValueError(
+            f"weights must be in the proportion of integers whose sum is at most {MAX_SUM}, got "
+            f"{checks.shown(weights)}; round them"
+        )
+    return tuple(whole)
+
+
+class Shares:
+    """Which sample stands at a position of a mixture's epoch.
+
+    Args:
+        weights: of the recipes, integers.
+        lengths: of the recipes.
+    """
+
+    def __init__(self, weights: tuple[int, ...], lengths: list[int]) -> None:
+        self._weights, self._lengths = weights, lengths
+        self._begins = np.cumsum([0, *lengths])
+        scale = lcm(*weights)
+        due = sorted(((2 * k + 1) * (scale // w), i) for i, w in enumerate(weights) for k in range(w))
+        self._sources = np.array([i for _, i in due], np.int64)  # [W]: whose a slot is
+        ones = self._sources[:, None] == np.arange(len(weights))
+        self._before = np.concatenate([np.zeros((1, len(weights)), np.int64), np.cumsum(ones, axis=0)])  # [W + 1, P]
+
+    def counts(self, positions: int) -> list[int]:
+        """How many samples each recipe has in the first so many positions."""
+        blocks, rest = divmod(positions, len(self._sources))
+        return [blocks * w + int(self._before[rest, i]) for i, w in enumerate(self._weights)]
+
+    def samples(self, places: np.ndarray, length: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
+        """Sample numbers at places of an epoch of ``length`` places; int64 ``[n]`` both."""
+        blocks, slots = np.divmod(places, len(self._sources))
+        sources, found = self._sources[slots], np.empty(len(places), np.int64)
+        for i, count in enumerate(self.counts(length)):
+            rows = np.flatnonzero(sources == i)
+            since = epoch * count + blocks[rows] * self._weights[i] + self._before[slots[rows], i]
+            found[rows] = self._begins[i] + self._own(i, since, seed, shuffle)
+        return found
+
+    def _own(self, i: int, since: np.ndarray, seed: int, shuffle: bool) -> np.ndarray:
+        """Samples of recipe i, by how many of it came before since the beginning."""
+        turns, places = np.divmod(since, self._lengths[i])
+        if not shuffle:
+            return places
+        # An order of its own for every turn of every recipe.
+        return permuted(places, self._lengths[i], seed, turns * len(self._weights) + i)
+
+
+class JointLabels:
+    """The label tables of a mixture's recipes; as :class:`gpurender.recipes.labels.Labels`."""
+
+    plain = False
+
+    def __init__(self, mixture: Mixture, device: torch.device) -> None:
+        self._parts = [labels.Labels(part, device) for part in mixture.recipes]
+        self._lengths = [len(part) for part in mixture.recipes]
+        self._classes = [part.classes for part in mixture.recipes]
+        self._separate = mixture.labels == "separate"
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """What is read from the device."""
+        return [tensor for part in self._parts for tensor in part.tensors]
+
+    def whole(self, samples: torch.Tensor) -> torch.Tensor:
+        """The samples themselves."""
+        return samples
+
+    def given(self, samples: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """int64 ``[N]``, or ``[N, 2]`` if they are separate."""
+        found, source = torch.zeros_like(samples), torch.zeros_like(samples)
+        begin = classes = 0
+        for i, part in enumerate(self._parts):
+            inside = (samples >= begin) & (samples < begin + self._lengths[i])
+            local = (samples - begin).clamp(0, self._lengths[i] - 1)
+            own = part.given(local, part.whole(local) + (numbers - samples))
+            found = torch.where(inside, own if self._separate else own + classes, found)
+            source = torch.where(inside, i, source)
+            begin, classes = begin + self._lengths[i], classes + self._classes[i]
+        return torch.stack([source, found], dim=1) if self._separate else found

@@ -1,0 +1,294 @@
+"""1p-frac: one fractal, locally perturbed; every perturbation is a class.
+
+Source: Nakamura, Tadokoro et al., "Scaling Backwards: Minimal Synthetic Pre-training?" (ECCV 2024), eqs. 2 and 9, and
+the generator its authors released. The base system is sampled at a given sigma-factor as in Anderson & Farrell,
+"Improving Fractal Pre-training" (WACV 2022).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, chaos_game
+from gpurender.numerics.streams import Stream, uniform, words
+from gpurender.recipes import ifs
+from gpurender.recipes.base import Recipe
+from gpurender.runtime import devices
+from gpurender.util import checks
+from gpurender.util.progress import progress
+
+SIGMA_MARGIN = 0.1  # released: sigma-factor ~ U(sigma - 0.1, sigma + 0.1)
+MAX_BASES = 100  # tried for a recipe
+MAX_ATTEMPTS = 1000  # perturbations tried for a class
+BATCH = 16  # classes checked at a time; small, so that a hopeless base is refused soon
+GPU_BATCH_BYTES = 1 << 28  # of canvases checked at a time there
+UNKNOWN = -1
+
+
+@dataclass
+class Perturbations:
+    """What a recipe knows of its classes.
+
+    On a CPU a class's perturbation is found when the class is first drawn; on a GPU, where looking at the pixels would
+    make the host wait, all of them are found first.
+
+    Attributes:
+        base: number of the base among the candidates.
+        attempts: int32 ``[classes]``, the number of a class's perturbation; on the host.
+        complete: whether all of them are known.
+        systems: of the classes whose perturbation is known, on the device.
+        bitmaps: of the classes, by class.
+    """
+
+    base: int
+    attempts: np.ndarray
+    complete: bool
+    systems: Systems
+    bitmaps: ifs.Bitmaps
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class OnePFrac(Recipe):
+    """Images of one iterated function system, each class a small perturbation of its parameters.
+
+    Args:
+        classes: L, the number of perturbations.
+        instances: images of a class; they differ in their patch masks (and, in the paper's variant, in their points).
+        sigma: sigma-factor of the base, sum over maps of s1 + 2 s2 with the singular values s1 >= s2; the base's is
+            U(sigma - 0.1, sigma + 0.1), at most 3 maps.
+        maps: N, number of affine maps of the base.
+        base: the base itself, rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the
+            probabilities are |det|.
+        delta: the perturbation. Released: each parameter times U(1 - delta, 1 + delta). Paper: plus U(-delta/2,
+            delta/2).
+        points: points of an image.
+        fill_rate: a class's perturbation is drawn again until more than this share of its image is lit (released:
+            0.05).
+        draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
+        mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
+        variant: ``"released"``: all images share the uniforms that choose the maps; ``"paper"``: every image draws its
+            own.
+    """
+
+    family: ClassVar[str] = "onepfrac"
+
+    sigma: float | None = None
+    maps: int | None = None
+    base: Any = None  # once made: tuple[tuple[float, ...], ...] | None
+    delta: float = 0.1
+    points: int = 100_000
+    fill_rate: float = 0.05
+    draw_type: str = "patch_gray"
+    mask_mode: str = "random"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.base is None:
+            self._default("maps", 2)
+            self._set("maps", checks.integer("maps", self.maps, 1, MAX_MAPS))
+            self._default("sigma", 3.5)
+            self._set("sigma", checks.real("sigma", self.sigma, SIGMA_MARGIN, 3.0 * (self.maps or 0)))
+        else:
+            for name in ("sigma", "maps"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} must be left out when a base is given, got {checks.shown(getattr(self, name))}"
+                    )
+            self._set("base", ifs.system("base", self.base))
+        self._set("delta", checks.real("delta", self.delta, 0.0, 10.0))
+        self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
+        self._set("fill_rate", checks.real("fill_rate", self.fill_rate, 0.0, 1.0))
+        self._set("draw_type", checks.choice("draw_type", self.draw_type, ifs.DRAW_TYPES))
+        self._set("mask_mode", checks.choice("mask_mode", self.mask_mode, ifs.MASK_MODES))
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """Channels of a canvas: 1 grey, 3 coloured."""
+        return 3 if self.draw_type.endswith("_color") else 1
+
+    def canonical(self) -> dict[str, Any]:
+        values = super().canonical() | {"fill_rate": self._sparse}
+        if self.base is not None:
+            values["base"] = ifs.canonical(self.base)
+        if self.draw_type.startswith("point_"):
+            del values["mask_mode"]
+        return values
+
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> Perturbations:
+        """The base, and for every class which of its perturbations is drawn, as far as that is known."""
+        base, n = self._find_base(device), self.classes
+        m = len(self._base(base))
+        systems = Systems(  # zeros that nobody touches take no memory on the host
+            torch.zeros((n, m, 6), dtype=torch.float32, device="cpu"),
+            torch.zeros((n, m), dtype=torch.int32, device="cpu"),
+            torch.zeros(n, dtype=torch.int32, device="cpu"),
+        )
+        found = Perturbations(base, np.full(n, UNKNOWN, np.int32), False, systems, ifs.Bitmaps(cache_bytes))
+        if devices.on_gpu(device):
+            self._find_attempts(found, np.arange(n), device)
+            found.systems, found.complete = systems.to(device), True
+        return found
+
+    def canvases(
+        self, catalog: Perturbations, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool
+    ) -> torch.Tensor:
+        """uint8 ``[N, channels, image_size, image_size]`` of samples and draw numbers int64 ``[N]``."""
+        classes = samples // self.instances
+        if not catalog.complete:
+            self._find_attempts(catalog, np.unique(classes.numpy()), samples.device)
+        anew = fresh or self.variant == "paper"
+        orientations = torch.full_like(samples, ifs.UPSIDE_DOWN, dtype=torch.uint8)
+        return ifs.draw(
+            self, catalog.systems.__getitem__, classes, numbers if anew else None, numbers, orientations,
+            self.classes, catalog.bitmaps,
+        )  # fmt: skip
+
+    @property
+    def _sparse(self) -> int:
+        """Values of a canvas above 0 that are not yet enough."""
+        return math.floor(self.fill_rate * self.channels * self.image_size**2)
+
+    def _filled(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
+        """Whether the classes' first images are filled, bool [N]."""
+        numbers = torch.from_numpy(classes.astype(np.int64) * self.instances).to(device)
+        images = chaos_game(
+            systems.to(device),
+            numbers if self.variant == "paper" else torch.zeros_like(numbers),
+            numbers,
+            torch.full_like(numbers, ifs.UPSIDE_DOWN, dtype=torch.uint8),
+            seed=self.seed,
+            points=self.points,
+            size=self.image_size,
+            **ifs.style(self.draw_type, self.mask_mode),
+        )
+        return (images > 1).flatten(1).sum(1).cpu().numpy() > self._sparse
+
+    def _base(self, candidate: int) -> np.ndarray:
+        """The base system, float64 [M, 6 or 7]: given, or the candidate of that number."""
+        if self.base is not None:
+            return np.array(self.base)
+        return sample_system(self.seed, candidate, self.maps or 2, self.sigma or 3.5)
+
+    def _systems(self, candidate: int, classes: np.ndarray, attempts: np.ndarray) -> Systems:
+        """Perturbed systems: released times U(1 - d, 1 + d), paper plus U(-d/2, d/2); probabilities stay the base's."""
+        base = self._base(candidate)
+        count = len(base)
+        numbers = classes.astype(np.uint64) | (attempts.astype(np.uint64) << np.uint64(32))
+        drawn = words(self.seed, Stream.PERTURBATION, numbers, blocks=2 * count).reshape(-1, count, 8)[:, :, :6]
+        centred = 2.0 * uniform(drawn) - 1.0  # [N, M, 6] in [-1, 1)
+        if self.variant == "released":
+            maps = base[:, :6] * (1.0 + self.delta * centred)
+        else:
+            maps = base[:, :6] + 0.5 * self.delta * centred
+        probabilities = np.repeat(ifs.shares(base[None]), len(classes), axis=0)
+        return ifs.systems(maps, probabilities, np.full(len(classes), count))
+
+    def _find_base(self, device: torch.device) -> int:
+        """The first candidate whose own image is filled; 0 for a given base."""
+        if self.base is not None:
+            return 0
+        for candidate in range(MAX_BASES):
+            base = self._base(candidate)[None]
+            plain = ifs.systems(base, ifs.shares(base), np.array([base.shape[1]]))
+            if self._filled(plain, np.array([0]), device)[0]:
+                return candidate
+        raise ValueError(
+            f"fill_rate: none of {MAX_BASES} bases with sigma {self.sigma} and {self.maps} maps lights more than "
+            f"{self.fill_rate:g} of a {self.image_size} x {self.image_size} canvas with {self.points} points; "
+            "lower fill_rate"
+        )
+
+    def _find_attempts(self, catalog: Perturbations, classes: np.ndarray, device: torch.device) -> None:
+        """Find for classes the first perturbation whose image is filled.
+
+        It depends on the class alone, so it does not matter when, or by which of several threads, it is found.
+        """
+        unknown = classes[catalog.attempts[classes] == UNKNOWN]
+        most = GPU_BATCH_BYTES // (self.channels * self.image_size**2) if devices.on_gpu(device) else BATCH
+        with progress(total=len(unknown), desc="1p-frac: fill rates", unit="class") as bar:
+            for sparse in np.array_split(unknown, -(-len(unknown) // most)) if len(unknown) else ():
+                self._fill(catalog, sparse, device)
+                bar.update(len(sparse))
+
+    def _fill(self, catalog: Perturbations, sparse: np.ndarray, device: torch.device) -> None:
+        """Perturb the classes ``sparse`` until all of them are filled."""
+        for attempt in range(MAX_ATTEMPTS):
+            systems = self._systems(catalog.base, sparse, np.full(len(sparse), attempt))
+            filled = self._filled(systems, sparse, device)
+            self._note(catalog, sparse[filled], systems[torch.from_numpy(filled)], attempt)
+            sparse = sparse[~filled]
+            if len(sparse) == 0:
+                return
+        raise ValueError(
+            f"fill_rate: class {sparse[0]} never lights more than {self.fill_rate:g} of the canvas in "
+            f"{MAX_ATTEMPTS} perturbations of the base; lower fill_rate or give another base"
+        )
+
+    @staticmethod
+    def _note(catalog: Perturbations, classes: np.ndarray, systems: Systems, attempt: int) -> None:
+        """Write down the perturbation of classes: the systems first, so that whoever sees the attempt sees them."""
+        places = torch.from_numpy(classes)
+        catalog.systems.maps[places] = systems.maps
+        catalog.systems.thresholds[places] = systems.thresholds
+        catalog.systems.counts[places] = systems.counts
+        catalog.attempts[classes] = attempt
+
+
+def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:
+    """A contractive system of a given sigma-factor, float64 ``[maps, 6]`` (a, b, c, d, e, f).
+
+    A_i = U_i diag(s_i1, s_i2) V_i with U, V random rotations times random reflections, translations U(-1, 1), and
+    singular values with sum_i (s_i1 + 2 s_i2) = alpha, alpha ~ U(sigma - 0.1, sigma + 0.1) (Anderson & Farrell, section
+    3.2). A random angle is a point of the unit disc, normalised: no cosine is needed.
+    """
+    u = uniform(words(seed, Stream.SYSTEM, np.array([candidate << 32]), blocks=(1 + 4 * maps + 3) // 4)[0])
+    alpha = min(sigma - SIGMA_MARGIN + 2.0 * SIGMA_MARGIN * float(u[0]), 3.0 * maps)  # 3 maps: nothing contracts
+    values = _singular_values(maps, alpha, u[1 : 1 + 2 * maps])
+    rows = []
+    for i, (s1, s2) in enumerate(values):
+        (uc, us, ux, uy), (vc, vs, vx, vy) = (_frame(seed, candidate, 2 * i + side) for side in (0, 1))
+        # U = [[uc ux, -us uy], [us ux, uc uy]] and V alike: rotation times diag of signs
+        left = (uc * ux * s1, -us * uy * s2, us * ux * s1, uc * uy * s2)
+        right = (vc * vx, -vs * vy, vs * vx, vc * vy)
+        a, b = left[0] * right[0] + left[1] * right[2], left[0] * right[1] + left[1] * right[3]
+        c, d = left[2] * right[0] + left[3] * right[2], left[2] * right[1] + left[3] * right[3]
+        e, f = (2.0 * u[1 + 2 * maps + 2 * i + axis] - 1.0 for axis in (0, 1))
+        rows.append((a, b, c, d, e, f))
+    return np.array(rows)
+
+
+def _singular_values(maps: int, alpha: float, u: np.ndarray) -> list[tuple[float, float]]:
+    """Pairs 1 >= s1 >= s2 >= 0 with sum(s1 + 2 s2) = alpha, each uniform in what the others leave it (the released
+    sequential sampler).
+    """
+    pairs = []
+    left, slack = alpha, alpha - 3.0 * maps + 3.0  # to be spent; least that this and no later map must spend
+    for i in range(maps - 1):
+        low, high = max(0.0, slack / 3.0), min(1.0, left)
+        s1 = low + (high - low) * float(u[2 * i])
+        left, slack = left - s1, slack - s1
+        low, high = max(0.0, slack / 2.0), min(s1, left / 2.0)
+        s2 = low + (high - low) * float(u[2 * i + 1])
+        left, slack = left - 2.0 * s2, slack - 2.0 * s2 + 3.0
+        pairs.append((s1, s2))
+    low, high = max(0.0, (left - 1.0) / 2.0), left / 3.0
+    s2 = low + (high - low) * float(u[2 * maps - 2])
+    return [*pairs, (left - 2.0 * s2, s2)]
+
+
+def _frame(seed: int, candidate: int, index: int) -> tuple[float, float, float, float]:
+    """Cosine and sine of a uniform angle, and two random signs."""
+    number = np.array([(candidate << 32) + 1 + index], dtype=np.uint64)
+    block = words(seed, Stream.SYSTEM, number, blocks=16)[0]
+    signs = [1.0 if word & 1 else -1.0 for word in block[:2]]
+    u = 2.0 * uniform(block) - 1.0
+    for k in range(2, len(u) - 1, 2):  # 31 points of the square; all outside the disc once in 10^20
+        x, y = float(u[k]), float(u[k + 1])
+        square = x * x + y * y
+        if 2.0**-20 < square <= 1.0:
+            length = float(np.sqrt(square))
+            return x / length, y / length, signs[0], signs[1]
+    return 1.0, 0.0, signs[0], signs[1]

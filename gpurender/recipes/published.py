@@ -1,0 +1,126 @@
+"""Class parameters as authors publish them: folders of small CSV files, one a class."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpurender.util import checks
+from gpurender.util.texts import read_text
+
+MOST_OTHERS = 20_000  # files and folders looked at; with more, / or a folder of images was given by mistake
+
+
+def categories(folder: Any, read: Callable[[Path], Any]) -> tuple[Any, ...]:
+    """Return what ``read`` makes of every CSV file in a folder and in all folders below it, by file name.
+
+    Hidden files and folders are left out, links are followed. FractalDB's 1,000 categories lie in csv0, csv1, ...,
+    csv39: the order is that of the files' names, whatever folders they are in.
+
+    Raises:
+        TypeError: ``folder`` is not a path.
+        ValueError: a folder or file that cannot be read, is empty, malformed or there twice, with its path.
+    """
+    if not isinstance(folder, (str, os.PathLike)) or not isinstance(os.fspath(folder), str):
+        raise TypeError(f"folder must be the path of a directory, got {checks.shown(folder)}")
+    files = _csv_files(Path(folder))
+    found = []
+    for path in files:
+        try:
+            found.append(read(path))
+        except ValueError as error:
+            raise ValueError(f"{error}{_where_categories_are(files, path, read)}") from None
+    return tuple(found)
+
+
+def lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a file that are not blank, with their numbers from 1.
+
+    Raises:
+        ValueError: the file cannot be read or is not UTF-8.
+    """
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:  # ValueError: also a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{checks.shown_path(path)[1:-1]} cannot be read: {reason}") from None
+    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def number(cell: str) -> float | None:
+    """Return a number as C and NumPy write it; Python would also read 1_000 and other alphabets' digits."""
+    try:
+        return float(cell) if cell.isascii() and "_" not in cell else None
+    except ValueError:
+        return None
+
+
+def _csv_files(folder: Path) -> list[Path]:
+    found, folders, others = [], [folder], 0
+    seen: set[tuple[int, int]] = set()  # a link may lead back
+    while folders:
+        here = folders.pop()
+        if others + len(seen) > MOST_OTHERS:
+            raise ValueError(
+                f"folder {checks.shown_path(folder)} must hold category files (*.csv) and little else, found more than "
+                f"{MOST_OTHERS} other files and folders; give the folder of the category files itself"
+            )
+        try:
+            status = os.stat(here)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            inside = sorted(os.scandir(here), key=lambda entry: entry.name, reverse=True)
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"folder {checks.shown_path(here)} cannot be read: {reason}") from None
+        for entry in inside:
+            if entry.name.startswith("."):  # what some systems put beside every file
+                continue
+            if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
+                folders.append(here / entry.name)
+            elif entry.name.lower().endswith(".csv"):
+                found.append(here / entry.name)
+            else:
+                others += 1
+    if not found:
+        raise ValueError(
+            f"folder {checks.shown_path(folder)} must hold category files (*.csv), itself or in folders below it; "
+            f"found none (folders looked at: {len(seen)}, files of other kinds: {others})"
+        )
+    return _by_name(found)
+
+
+def _by_name(files: list[Path]) -> list[Path]:
+    named: dict[str, Path] = {}
+    for path in files:
+        if path.name in named:
+            raise ValueError(
+                f"{named[path.name]} and {path} are category files of the same name; classes are numbered by file "
+                "name, so each name may be there once"
+            )
+        named[path.name] = path
+    return [named[name] for name in sorted(named)]
+
+
+def _where_categories_are(files: list[Path], wrong: Path, read: Callable[[Path], Any]) -> str:
+    """The end of an error about a file whose folder holds no category: where the categories are."""
+
+    def good(path: Path) -> bool:
+        try:
+            read(path)
+        except ValueError:
+            return False
+        return True
+
+    if any(good(path) for path in files if path.parent == wrong.parent and path != wrong):
+        return ""
+    firsts = {path.parent: path for path in reversed(files)}
+    folders = sorted(parent for parent, path in firsts.items() if parent != wrong.parent and good(path))
+    if not folders:
+        return ""
+    common = Path(os.path.commonpath(folders))
+    if common in wrong.parents:
+        more = len(folders) - 1
+        return f"; categories are in {folders[0]}" + (f" and {more} other folders" if more else "")
+    return f"; categories are in {common}: give that folder"

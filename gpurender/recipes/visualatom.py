@@ -1,0 +1,423 @@
+"""VisualAtom: grey wavy rings around a nucleus.
+
+Source: Takashima et al., "Visual Atoms: Pre-training Vision Transformers with Sinusoidal Waves" (CVPR 2023),
+equations 3 to 10 and table 1, and the generator its authors released.
+"""
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, polyline
+from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.numerics.tables import turn_parts
+from gpurender.recipes import published
+from gpurender.recipes.base import VARIANTS, Recipe
+from gpurender.util import checks
+
+# What only one variant has, and the defaults of what both have but differ in: the released generator as its own shell
+# script calls it ("best practice VisualAtom-1k"), and table 1 of the paper.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "released": {"noise_level": (0.0, 4.0), "line_width": (0.0, 0.1), "radius": (10, 60), "oval": (1.0, 2.0)},
+    "paper": {"noise_level": (0.0, 1.0), "axes": (1.0, 400.0), "interval": 1.0},
+}
+
+# Bounds that together keep every coordinate below 2^20 pixels: 2048 (16 * 2 + 8 + 16) + 16 * 16384 + 20480 by the
+# released rule, (16384 + 2048 * 8) (1 + 8 + 16) + 20480 by the paper's; the noise stays within (-1, 1).
+MAX_FREQUENCY = 4096
+MAX_AMPLITUDE = 4.0
+MAX_NOISE = 16.0
+MAX_LINE_WIDTH = 16.0
+MAX_RADIUS = 16_384
+MAX_OVAL = 16.0
+MAX_INTERVAL = 8.0
+MAX_NUCLEUS = 4.0
+
+# The parameters of one class, by name: each within its bounds; integers where both bounds are.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "K": (1, MAX_RINGS),
+    "q": (3, MAX_VERTICES),
+    "n1": (0, MAX_FREQUENCY),
+    "n2": (0, MAX_FREQUENCY),
+    "lambda1": (-MAX_AMPLITUDE, MAX_AMPLITUDE),
+    "lambda2": (-MAX_AMPLITUDE, MAX_AMPLITUDE),
+    "eta": (0.0, MAX_NOISE),
+    "w": (0.0, MAX_LINE_WIDTH),
+    "r0": (0, MAX_RADIUS),
+    "oval_x": (0.0, MAX_OVAL),
+    "oval_y": (0.0, MAX_OVAL),
+    "a1": (0.0, float(MAX_RADIUS)),
+    "b1": (0.0, float(MAX_RADIUS)),
+}
+COLUMNS = {  # of a category
+    "released": ("K", "q", "n1", "n2", "lambda1", "lambda2", "eta", "w", "r0", "oval_x", "oval_y"),
+    "paper": ("K", "q", "n1", "n2", "lambda1", "lambda2", "eta", "a1", "b1"),
+}
+# What the classes are drawn from where they are not given.
+LAWS = ("orbits", "quantization", "frequencies", "amplitudes", "noise_level", "line_width", "radius", "oval", "axes")
+# Names in the published files. The amplitudes are not among them: they are 1/2 throughout the released program.
+PUBLISHED = {
+    "Vertex": "q",
+    "Line_num": "K",
+    "nami 1": "n1",
+    "nami 2": "n2",
+    "Perlin_noise": "eta",
+    "line_width": "w",
+    "Center_rad": "r0",
+    "Oval_rate_x": "oval_x",
+    "Oval_rate_y": "oval_y",
+}
+PUBLISHED_AMPLITUDE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class VisualAtom(Recipe):
+    """Images of atoms: a class is one atom, its instances differ in nucleus, greys and noise.
+
+    Every (low, high) is a range, both ends included, that a class draws from uniformly; ``nucleus`` and
+    ``line_color`` are drawn for every image. ``None`` stands for the default of the variant; what belongs to the
+    other variant must be left at ``None``.
+
+    ``visualatom-1k`` and ``visualatom-21k`` follow the law of the published datasets, but their classes are drawn from
+    it anew: class 7 here is another atom than class 7 there. The published ones are read by :meth:`from_csv`.
+
+    Args:
+        classes: number of classes (default 1000, or all the given ones).
+        instances: images of a class.
+        orbits: K, lines around the nucleus, 1 to 2048.
+        quantization: q, vertices of a line, 3 to 4096.
+        frequencies: n1 and n2, integers from 0 to 4096. Released: n2 differs from n1 unless n1 is 0 (or the range
+            holds one number).
+        amplitudes: lambda1 and lambda2, from -4 to 4.
+        noise_level: eta, 0 to 16. Default: (0, 4) released, (0, 1) paper.
+        line_width: released; w, pixels added to every radial step, 0 to 16. Not a stroke width. Default (0, 0.1).
+        radius: released; r0 of the circle before the first line, integer pixels, 0 to 16384. Default (10, 60).
+        oval: released; factors of r0 along x and y, 0 to 16. Default (1, 2).
+        axes: paper; a1 and b1, half axes of the first orbit in pixels, 0 to 16384. Default (1, 400).
+        interval: paper; c, pixels from orbit to orbit, one number from 0 to 8. Default 1.
+        line_thickness: 1, the thickness of a line in pixels; no other is allowed.
+        line_color: grey of a line as a share of white, within 0 to 1.
+        nucleus: p of a centre at (p + 1) / 2 of the canvas, for x and y, within -4 to 4. Released: whole half pixels.
+        categories: the classes themselves, each a row of K, q, n1, n2, lambda1, lambda2, eta and, released, w, r0,
+            oval_x, oval_y or, paper, a1, b1; the ranges these are drawn from otherwise are left out.
+        variant: ``"released"``: each line steps outwards from the one before by eta + w + waves, plus noise for every
+            vertex and coordinate; ``"paper"``: each orbit is an ellipse times 1 + waves + noise.
+
+    Two facts of the released generator: its own command-line defaults differ from the script that made the dataset
+    (these are ``noise_level=(2, 6), line_width=(0, 0.01), radius=(0, 50)``), and eta is a range of width 4, r0 one of
+    width 50, from a given minimum.
+
+    Radii are pixels, whatever the canvas: on one much smaller than the released 512 some atoms lie outside altogether.
+    """
+
+    family: ClassVar[str] = "visualatom"
+
+    classes: int = None  # type: ignore[assignment]
+    instances: int = 1000
+    orbits: tuple[int, int] = (1, 200)
+    quantization: tuple[int, int] = (200, 1000)
+    frequencies: tuple[int, int] = (0, 20)
+    amplitudes: tuple[float, float] = (0.5, 0.5)
+    noise_level: tuple[float, float] | None = None
+    line_width: tuple[float, float] | None = None
+    radius: tuple[int, int] | None = None
+    oval: tuple[float, float] | None = None
+    axes: tuple[float, float] | None = None
+    interval: float | None = None
+    line_thickness: int = 1
+    line_color: tuple[float, float] = (0.0, 1.0)
+    nucleus: tuple[float, float] = (-1.0, 1.0)
+    categories: Any = None  # once made: tuple[tuple[float, ...], ...] | None
+
+    def __post_init__(self) -> None:
+        if self.categories is None:
+            self._default("classes", 1000)
+        else:
+            self._check_categories()
+        super().__post_init__()
+        self._take_defaults()
+        integers = {
+            "orbits": (1, MAX_RINGS),
+            "quantization": (3, MAX_VERTICES),
+            "frequencies": (0, MAX_FREQUENCY),
+            "radius": (0, MAX_RADIUS),
+        }
+        reals = {
+            "amplitudes": (-MAX_AMPLITUDE, MAX_AMPLITUDE),
+            "noise_level": (0.0, MAX_NOISE),
+            "line_width": (0.0, MAX_LINE_WIDTH),
+            "oval": (0.0, MAX_OVAL),
+            "axes": (0.0, float(MAX_RADIUS)),
+            "line_color": (0.0, 1.0),
+            "nucleus": (-MAX_NUCLEUS, MAX_NUCLEUS),
+        }
+        others = {name for names in DEFAULTS.values() for name in names} - set(DEFAULTS[self.variant])
+        for name, bounds in integers.items():
+            if name not in others:
+                self._set(name, checks.integer_range(name, getattr(self, name), *bounds))
+        for name, limits in reals.items():
+            if name not in others:
+                self._set(name, checks.real_range(name, getattr(self, name), *limits))
+        if self.interval is not None:
+            self._set("interval", checks.real("interval", self.interval, 0.0, MAX_INTERVAL))
+        self._set("line_thickness", checks.integer("line_thickness", self.line_thickness, 1, 1))
+        if self.categories is not None:
+            self._check_laws()
+
+    def _check_categories(self) -> None:
+        columns = COLUMNS[checks.choice("variant", self.variant, VARIANTS)]
+        try:
+            given = iter(self.categories)
+        except Exception:
+            raise TypeError(f"categories must be a sequence of rows, got {checks.shown(self.categories)}") from None
+        rows = tuple(_category(f"categories[{i}]", row, columns) for i, row in enumerate(given))
+        if not rows:
+            raise ValueError("categories must hold at least one row, got none")
+        self._default("classes", len(rows))
+        self._set("classes", checks.integer("classes", self.classes, 1, len(rows)))
+        self._set("categories", rows[: self.classes])
+
+    def _check_laws(self) -> None:
+        """Refuse ranges that would say nothing, the classes being given."""
+        usual = {field.name: field.default for field in fields(self)} | DEFAULTS[self.variant]
+        for name in LAWS:
+            if getattr(self, name) != usual[name]:
+                raise ValueError(
+                    f"{name} must be left out when categories are given, got {checks.shown(getattr(self, name))}"
+                )
+
+    @classmethod
+    def from_csv(cls, folder: str | os.PathLike[str], **parameters: Any) -> "VisualAtom":
+        """The recipe of published class parameters, such as the folder ``param`` of the VisualAtom-1k download.
+
+        Args:
+            folder: directory of ``*.csv``, one class a file, one parameter a line, ``name,value``: Vertex (q), Line_num
+                (K), nami 1, nami 2 (n1, n2), Perlin_noise (eta), line_width (w), Center_rad (r0), Oval_rate_x,
+                Oval_rate_y; other names are left out (a centre that is written there is one image's). lambda1 and
+                lambda2 are 1/2, as always in the released program. Classes are in the order of the files' names, those
+                in folders below it included.
+            parameters: any other parameter of :class:`VisualAtom`.
+
+        Raises:
+            ValueError: a file or folder that is missing, empty or malformed, with its name and line; two files of one
+                name.
+        """
+        if "categories" in parameters:
+            raise TypeError("categories must be left out: the files in folder are the categories")
+        return cls(categories=published.categories(folder, _read_category), **parameters)
+
+    def _take_defaults(self) -> None:
+        """Give the variant's own parameters their defaults, and refuse those of the other variant."""
+        own = DEFAULTS[self.variant]
+        for variant, names in DEFAULTS.items():
+            for name in names:
+                value = getattr(self, name)
+                if name in own and value is None:
+                    self._set(name, own[name])
+                elif name not in own and value is not None:
+                    raise ValueError(
+                        f"{name} must be left out (None) with variant={self.variant!r}, got {checks.shown(value)}: "
+                        f"it belongs to variant={variant!r}"
+                    )
+
+    @property
+    def greys(self) -> tuple[int, int]:
+        """``line_color`` in uint8 levels, both ends included."""
+        return round(255.0 * self.line_color[0]), round(255.0 * self.line_color[1])
+
+    def canonical(self) -> dict[str, Any]:
+        values = super().canonical() | {"line_color": self.greys}
+        if self.variant == "released":
+            values["nucleus"] = self._half_pixels
+        if self.categories is None:
+            del values["categories"]
+        else:
+            values["categories"] = _canonical(self.parameters(np.arange(self.classes)))
+        return values
+
+    def _data(self) -> dict[str, Any]:
+        values = super()._data()
+        if self.categories is None:
+            del values["categories"]  # as it was when there were none
+        return values
+
+    @property
+    def _half_pixels(self) -> tuple[int, int]:
+        """Released: the range of ``2 centre - S``, an integer."""
+        return round(self.nucleus[0] * self.image_size), round(self.nucleus[1] * self.image_size)
+
+    def parameters(self, classes: np.ndarray) -> dict[str, np.ndarray]:
+        """The parameters of classes, int64 ``[N]``, by name: ``K, q, n1, n2, r0`` int64, the rest float64, ``[N]``."""
+        if self.categories is not None:
+            return self._given(classes)
+        u = words(self.seed, Stream.CLASS, classes.astype(np.uint64), blocks=3)  # [N, 12]
+        drawn: dict[str, np.ndarray] = {
+            "K": _integers(u[:, 0], self.orbits),
+            "q": _integers(u[:, 1], self.quantization),
+            "n1": _integers(u[:, 2], self.frequencies),
+            "n2": _integers(u[:, 3], self.frequencies),
+            "lambda1": _reals(u[:, 4], self.amplitudes),
+            "lambda2": _reals(u[:, 5], self.amplitudes),
+            "eta": _reals(u[:, 6], self.noise_level),
+        }
+        if self.variant == "paper":
+            return drawn | {"a1": _reals(u[:, 7], self.axes), "b1": _reals(u[:, 8], self.axes)}
+        drawn["n2"] = _others(u[:, 3], self.frequencies, drawn["n1"])
+        return drawn | {
+            "w": _reals(u[:, 7], self.line_width),
+            "r0": _integers(u[:, 8], self.radius),
+            "oval_x": _reals(u[:, 9], self.oval),
+            "oval_y": _reals(u[:, 10], self.oval),
+        }
+
+    def _given(self, classes: np.ndarray) -> dict[str, np.ndarray]:
+        table = np.array(self.categories)[classes]  # [N, columns] float64, exact for these integers
+        columns = dict(zip(COLUMNS[self.variant], table.T, strict=True))
+        return {name: x.astype(np.int64) if _is_integer(name) else x for name, x in columns.items()}
+
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> Atoms:
+        """The atoms of all classes and the tables they share. (No two images share their lines: nothing is kept.)"""
+        p = self.parameters(np.arange(self.classes))
+        axes = _half_axes(p)
+        growth = p["w"] if self.variant == "released" else np.full(self.classes, self.interval)
+        quantizations, which = np.unique(p["q"], return_inverse=True)
+        turns = [np.stack(turn_parts(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
+        begins = np.cumsum(quantizations) - quantizations
+        cosines, sines = np.concatenate(turns, axis=1)
+        host = {
+            "rings": p["K"].astype(np.int32),
+            "vertices": p["q"].astype(np.int32),
+            "frequencies": np.stack([p["n1"], p["n2"]], axis=1).astype(np.int32),
+            "axes": axes.astype(np.float32),
+            "growth": growth.astype(np.float32),
+            "amplitudes": np.stack([p["lambda1"], p["lambda2"]], axis=1).astype(np.float32),
+            "noise_levels": p["eta"].astype(np.float32),
+            "offsets": begins[which],
+            "cosines": cosines,
+            "sines": sines,
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in host.items()}
+        return Atoms(**tensors, most_vertices=int(quantizations[-1])).to(device)
+
+    def canvases(self, catalog: Atoms, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """uint8 ``[N, 1, image_size, image_size]`` of samples and draw numbers int64 ``[N]``.
+
+        ``fresh`` changes nothing: whatever an image does not share with its class depends on its draw number already.
+        """
+        images = polyline(
+            catalog,
+            samples // self.instances,
+            centres=self._centres(numbers),
+            numbers=numbers,
+            greys=self.greys,
+            seed=self.seed,
+            size=self.image_size,
+            rule="walk" if self.variant == "released" else "orbits",
+        )
+        return images[:, None]
+
+    def _centres(self, numbers: torch.Tensor) -> torch.Tensor:
+        """float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
+        u, size = words(self.seed, Stream.NUCLEUS, numbers)[:, :2], self.image_size
+        if self.variant == "released":
+            low, high = self._half_pixels
+            return (0.5 * (size + low + bounded(u, high - low + 1)).double()).float()
+        first, last = self.nucleus
+        return (0.5 * size * (first + (last - first) * uniform(u) + 1.0)).float()
+
+
+def _integers(u: np.ndarray, pair: tuple[int, int] | None) -> np.ndarray:
+    """Uniform integers in [low, high] from words."""
+    low, high = pair  # type: ignore[misc]
+    return low + bounded(u, high - low + 1)
+
+
+def _reals(u: np.ndarray, pair: tuple[float, float] | None) -> np.ndarray:
+    """Uniform numbers in [low, high) from words; low where the two are equal."""
+    low, high = pair  # type: ignore[misc]
+    return low + (high - low) * uniform(u)
+
+
+def _others(u: np.ndarray, pair: tuple[int, int], taken: np.ndarray) -> np.ndarray:
+    """Uniform integers in [low, high] other than the taken one, unless that is 0 or the only one.
+
+    The released generator draws again as long as n2 = n1 > 0; that is uniform over the others, drawn here at once.
+    """
+    low, high = pair
+    if low == high:
+        return np.full(len(u), low)
+    other = _integers(u, (low, high - 1))
+    return np.where(taken == 0, _integers(u, pair), other + (other >= taken))
+
+
+def _half_axes(p: dict[str, np.ndarray]) -> np.ndarray:
+    """Half axes of the first line, float64 [N, 2]."""
+    pair = (p["a1"], p["b1"]) if "a1" in p else (p["r0"] * p["oval_x"], p["r0"] * p["oval_y"])
+    return np.stack(pair, axis=1)
+
+
+def _canonical(p: dict[str, np.ndarray]) -> list[list[Any]]:
+    """What images see of given classes, a row each: r0 and oval as their product, frequencies modulo q (at the vertices
+    the waves are the same), the two waves in either order; reals as float32.
+    """
+    reals = [p["lambda1"], p["lambda2"], p["eta"], *([p["w"]] if "w" in p else []), *_half_axes(p).T]
+    columns = np.array(reals, np.float32).T.tolist()
+    integers = np.stack([p["K"], p["q"], p["n1"] % p["q"], p["n2"] % p["q"]], axis=1).tolist()
+    return [
+        [k, q, *sorted([[n1, lambda1], [n2, lambda2]]), *others]
+        for (k, q, n1, n2), (lambda1, lambda2, *others) in zip(integers, columns, strict=True)
+    ]
+
+
+def _is_integer(name: str) -> bool:
+    return isinstance(BOUNDS[name][1], int)
+
+
+def _category(shown: str, row: Any, columns: tuple[str, ...]) -> tuple[float, ...]:
+    if not checks.is_sequence(row, len(columns)):
+        raise TypeError(f"{shown} must be {len(columns)} numbers, {', '.join(columns)}; got {checks.shown(row)}")
+    return tuple(_parameter(f"{shown}: {name}", name, x) for name, x in zip(columns, row, strict=True))
+
+
+def _parameter(shown: str, name: str, value: Any) -> float:
+    """A checked class parameter; an array of floats and a file may hold whole numbers as 500.0."""
+    low, high = BOUNDS[name]
+    if not _is_integer(name):
+        return checks.real(shown, value, low, high)
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    return checks.integer(shown, whole, int(low), int(high))
+
+
+def _read_category(path: Path) -> tuple[float, ...]:
+    """A published class, in the order of COLUMNS."""
+    names = {_plain(label): name for label, name in PUBLISHED.items()}
+    found: dict[str, float] = {"lambda1": PUBLISHED_AMPLITUDE, "lambda2": PUBLISHED_AMPLITUDE}
+    for number, line in published.lines(path):
+        label, *cells = line.split(",")
+        shown = f"{path}, line {number}: {label.strip()}"
+        if len(cells) != 1:
+            raise ValueError(f"{path}, line {number}: expected a name, a comma and a number, got {line[:60]!r}")
+        name = names.get(_plain(label))
+        if name is None:  # the centre of one image, or a note
+            continue
+        if name in found:
+            raise ValueError(f"{shown} is there twice")
+        value = published.number(cells[0])
+        if value is None:
+            raise ValueError(f"{shown} must be a number, got {cells[0][:60]!r}")
+        try:
+            found[name] = _parameter(shown, name, value)
+        except TypeError as error:  # 300.5 vertices
+            raise ValueError(str(error)) from None
+    if missing := [label for label, name in PUBLISHED.items() if name not in found]:
+        raise ValueError(f"{path}: a line is missing for {', '.join(missing)}; is the file cut off?")
+    return tuple(found[name] for name in COLUMNS["released"])
+
+
+def _plain(label: str) -> str:
+    """A name's letters and digits: "nami 1", "nami_1" and "Nami1" are one."""
+    return "".join(filter(str.isalnum, label)).lower()

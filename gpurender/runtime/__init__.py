@@ -1,0 +1,1 @@
+"""Where and how kernels run: devices, compilation, threads, tensors."""

@@ -1,0 +1,249 @@
+"""CUDA kernels: joined, compiled once, kept on disk, launched on torch's current stream.
+
+A kernel's source is ``kernels/<operation>/gpu.cu`` behind ``kernels/device/common.cuh``,
+``kernels/philox/philox.cuh`` and the numbers of ``numerics/streams.py``. NVRTC makes machine code of it for one
+architecture (it needs no GPU for that, so a login node can prepare a cluster's), and
+:mod:`gpurender.runtime.kernel_cache` keeps the result, named by the hash of everything it depends on and moved into
+place whole: many processes may compile the same kernel at once, and each ends up with a good file.
+
+``--fmad=false``: a fused multiply-add rounds once where the reference rounds twice. Denormals are kept (CuPy's own
+compilation would flush them), division is IEEE's.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from gpurender.numerics.streams import Stream
+from gpurender.runtime import compiling, cupy_cache, kernel_cache
+
+log = logging.getLogger("gpurender")
+
+OPERATIONS = ("chaos_game", "visual_atom")
+OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--ftz=false")
+KERNELS = Path(__file__).parent.parent / "kernels"
+FREE_SHARED = 32 << 10  # bytes of dynamic shared memory a block may have without asking, beside 16 KB of static
+
+Argument = torch.Tensor | np.generic | None
+
+
+class Limits(NamedTuple):
+    """What a GPU has: multiprocessors, and bytes of shared memory for a block and for a multiprocessor."""
+
+    multiprocessors: int
+    shared_a_block: int
+    shared_a_multiprocessor: int
+
+
+def source(operation: str) -> str:
+    """The whole source of an operation's kernels."""
+    streams = "".join(f"#define STREAM_{stream.name} {stream.value}u\n" for stream in Stream)
+    parts = (KERNELS / "device" / "common.cuh", KERNELS / "philox" / "philox.cuh", KERNELS / operation / "gpu.cu")
+    return streams + "\n".join(part.read_text(encoding="utf-8") for part in parts)
+
+
+def compiled(operation: str, architecture: str) -> bytes:
+    """Machine code of an operation for ``"sm_90"`` and the like, or PTX for ``"compute_90"``; compiled now.
+
+    Raises:
+        ValueError: NVRTC does not know the architecture.
+        RuntimeError: the source does not compile; NVRTC's log is in the message.
+    """
+    cupy_cache.make_usable()
+    from cupy.cuda import nvrtc
+
+    known = supported_architectures()
+    number = architecture.partition("_")[2].rstrip("af")
+    if not architecture.startswith(("sm_", "compute_")) or number not in (name[3:] for name in known):
+        raise ValueError(f"architecture must be one of {', '.join(known)}, got {architecture!r}")
+    program = nvrtc.createProgram(source(operation), f"{operation}.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (*OPTIONS, f"--gpu-architecture={architecture}"))
+        made = nvrtc.getCUBIN(program) if architecture.startswith("sm_") else nvrtc.getPTX(program)
+    except nvrtc.NVRTCError as error:
+        raise RuntimeError(f"{operation}: {error}\n{nvrtc.getProgramLog(program)}") from None
+    finally:
+        nvrtc.destroyProgram(program)
+    if isinstance(made, str):
+        return made.encode()
+    return made.ljust(-(-len(made) // 8) * 8, b"\0")  # CuPy 14 cuts off the last byte, a part of the section table
+
+
+def supported_architectures() -> tuple[str, ...]:
+    """What the installed NVRTC compiles for, oldest first: ``sm_75``, ``sm_80`` …"""
+    cupy_cache.make_usable()
+    from cupy.cuda import nvrtc
+
+    return tuple(f"sm_{number}" for number in sorted(nvrtc.getSupportedArchs()))
+
+
+def architecture_of(device: torch.device) -> str:
+    """The architecture to compile for: the device's own, or PTX of the newest known one for a device newer still."""
+    major, minor = torch.cuda.get_device_capability(device)
+    known = supported_architectures()
+    own = f"sm_{major}{minor}"
+    return own if own in known else known[-1].replace("sm_", "compute_")
+
+
+def place(operation: str, architecture: str) -> Path | None:
+    """Return the file of an operation's machine code, which need not exist; ``None`` where there is no place for it.
+
+    The name is a hash of everything that the code depends on: source, options, architecture and NVRTC's version.
+    """
+    cupy_cache.make_usable()
+    from cupy.cuda import nvrtc
+
+    folder = kernel_cache.folder()
+    if folder is None:
+        return None
+    version = ".".join(str(part) for part in nvrtc.getVersion())
+    law = "\0".join((source(operation), *OPTIONS, architecture, version))
+    name = f"{operation}-{architecture}-{hashlib.sha256(law.encode()).hexdigest()[:32]}"
+    return folder / (name + (".cubin" if architecture.startswith("sm_") else ".ptx"))
+
+
+def cached(operation: str, architecture: str) -> Path | None:
+    """Return the file of an operation's machine code, compiled if it is not there; ``None`` where it cannot be kept."""
+    path = place(operation, architecture)
+    if path is None:
+        return None
+    there = kernel_cache.load(path) is not None or kernel_cache.save(path, compiled(operation, architecture))
+    return path if there else None
+
+
+@functools.cache
+def limits(device: torch.device) -> Limits:
+    """What the device has."""
+    cupy_cache.make_usable()
+    import cupy
+
+    found = cupy.cuda.Device(device.index).attributes
+    names = ("MultiProcessorCount", "MaxSharedMemoryPerBlockOptin", "MaxSharedMemoryPerMultiprocessor")
+    return Limits(*(found[name] for name in names))
+
+
+def launch(
+    operation: str,
+    name: str,
+    *,
+    device: torch.device,
+    blocks: int,
+    threads: int,
+    shared: int = 0,
+    arguments: Sequence[Argument],
+) -> None:
+    """Launch a kernel on the device and on the stream that torch works on there now.
+
+    Args:
+        operation: folder of the kernel.
+        name: the kernel's own name.
+        device: with its index.
+        blocks, threads: of the grid, and of a block.
+        shared: bytes of dynamic shared memory of a block.
+        arguments: tensors, passed as addresses (``None``: a null pointer), and NumPy scalars of the parameters' types.
+    """
+    if blocks == 0:
+        return
+    cupy_cache.make_usable()
+    import cupy
+
+    with torch.cuda.device(device):
+        kernel = _kernel(operation, name, device.index)
+        kernel.allow(shared)
+        handle = torch.cuda.current_stream(device).cuda_stream  # asked each time: a kept one would miss a capture
+        if hasattr(cupy.cuda.Stream, "from_external"):  # CuPy 14
+            stream = cupy.cuda.Stream.from_external(_Stream(handle))
+        else:
+            stream = cupy.cuda.ExternalStream(handle, device.index)
+        with stream:
+            kernel.raw((blocks,), (threads,), tuple(_value(argument) for argument in arguments), shared_mem=shared)
+
+
+class _Stream(NamedTuple):
+    """A stream in the protocol by which CUDA libraries hand them to each other (version, address)."""
+
+    handle: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+
+def _value(argument: Argument) -> np.generic:
+    if isinstance(argument, torch.Tensor):
+        assert argument.is_contiguous()
+        return np.uintp(argument.data_ptr())
+    return np.uintp(0) if argument is None else argument
+
+
+class _Kernel:
+    """A kernel of a device's module, and the shared memory that its blocks may have."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self._allowed = FREE_SHARED
+
+    def allow(self, shared: int) -> None:
+        """Let blocks have so many bytes; never fewer than before, as all launches share the setting."""
+        if shared > self._allowed:
+            self.raw.max_dynamic_shared_size_bytes = shared
+            self.raw.preferred_shared_memory_carveout = 100  # percent: what counts is how many blocks fit
+            self._allowed = shared
+
+
+@functools.cache
+def _kernel(operation: str, name: str, index: int) -> _Kernel:
+    """A kernel, loaded on the current device ``index``."""
+    return _Kernel(_module(operation, index).get_function(name))
+
+
+@functools.cache
+def _module(operation: str, index: int) -> Any:
+    """Return the operation's module on the current device; machine code that cannot be used is compiled anew."""
+    architecture = architecture_of(torch.device("cuda", index))
+    path = place(operation, architecture)
+    kept = None if path is None else kernel_cache.load(path)
+    if kept is not None:
+        try:
+            return _loaded(kept)
+        except Exception as error:  # whatever the driver says of code that it cannot use
+            log.warning("%s is compiled anew: %s", path, error)
+    compiling.announce(kernel_cache.folder())
+    made = compiled(operation, architecture)
+    if path is not None:
+        kernel_cache.save(path, made)
+    return _loaded(made)
+
+
+def _loaded(code: bytes) -> Any:
+    """Return machine code as a module of CuPy, loaded on the current device.
+
+    CuPy takes a file and remembers the module by the file's path, so no path is used twice: the file is a temporary one
+    or, where no disk takes it, one in memory that stays open.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "code"
+            path.write_bytes(code)
+            return _loaded_from(os.fspath(path))
+    except OSError as error:
+        log.info("machine code is loaded from memory: %s", error)
+    handle = os.memfd_create("gpurender")
+    with os.fdopen(handle, "wb", closefd=False) as file:
+        file.write(code)
+    return _loaded_from(f"/proc/self/fd/{handle}")
+
+
+def _loaded_from(path: str) -> Any:
+    import cupy
+
+    module = cupy.RawModule(path=path)
+    module.compile()  # loads it now: the file may go
+    return module

@@ -1,0 +1,62 @@
+"""Where Triton keeps what it compiles.
+
+Triton's cache is named by hashes of sources and compiler, as ours is, and lies in ``$TRITON_CACHE_DIR``, by default
+``~/.triton/cache``. The setting holds for a whole process, other libraries' kernels included, and Triton has none for
+some kernels only. So its folder is left alone where it can be written. Where it cannot, every kernel that is not in it
+yet would end in an error.
+"""
+
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from gpurender.runtime import kernel_cache
+from gpurender.util import disk_cache
+
+log = logging.getLogger("gpurender")
+
+
+@functools.cache
+def make_usable() -> None:
+    """Lead Triton to a folder that can be written, where its own cannot be; what is in its own is used all the same."""
+    own = _own()
+    if own.is_absolute() and kernel_cache.writable(own):
+        return
+    try:
+        place = writable_folder("triton")
+    except OSError as error:
+        log.info("Triton has no folder that can be written: %s", error)
+        return
+    with contextlib.suppress(OSError):  # there is none, or it cannot be read
+        for kernel in own.iterdir():
+            with contextlib.suppress(FileExistsError):  # another process links, too
+                (place / kernel.name).symlink_to(kernel.resolve())
+    log.info("Triton keeps its kernels in %s, as %s cannot be written", place, own)
+    os.environ["TRITON_CACHE_DIR"] = str(place)
+
+
+def _own() -> Path:
+    """Return the folder of Triton's choice."""
+    home = os.environ.get("TRITON_HOME") or os.path.expanduser("~")
+    return Path(os.environ.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton", "cache"))
+
+
+def writable_folder(name: str) -> Path:
+    """Return a folder beside our kernels or, where that cannot be written, one of this process."""
+    root = disk_cache.directory()
+    if root is not None and kernel_cache.writable(root / name):
+        return root / name
+    place = Path(tempfile.mkdtemp(prefix=f"gpurender-{name}-"))
+    atexit.register(_remove, place, os.getpid())
+    return place
+
+
+def _remove(place: Path, maker: int) -> None:
+    """Remove the folder of a process, unless this is another that was forked from it."""
+    if os.getpid() == maker:
+        shutil.rmtree(place, ignore_errors=True)

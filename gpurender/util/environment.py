@@ -1,0 +1,84 @@
+"""What a result was measured with: hardware, versions, commit."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = {
+    "torch": ("torch",),
+    "triton": ("triton",),
+    "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
+    "numba": ("numba",),
+    "numpy": ("numpy",),
+    "pillow": ("pillow",),
+    "timm": ("timm",),
+    "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+}
+
+
+def version(package: str) -> str | None:
+    """Installed version of a package, whichever of its distributions is there; ``None`` without. Imports nothing."""
+    for name in PACKAGES[package]:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def environment(device: Any = None) -> dict[str, Any]:
+    """The ``environment`` of a bench result (DESIGN, section 3); ``device``: the GPU, if it is not the current one."""
+    import torch
+
+    from gpurender import __version__
+
+    gpu = torch.cuda.is_available()
+    if device is not None and device.type == "cpu":
+        device = None
+    return {
+        "gpu": torch.cuda.get_device_name(device) if gpu else None,
+        "driver": _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]) if gpu else None,
+        "cuda": torch.version.cuda if gpu else None,
+        **{name: version(name) for name in ("torch", "triton", "cupy", "numba")},
+        "gpurender": __version__,
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from, ``+`` behind it if files are changed; ``None`` for an
+    installed copy.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    changed = _output(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"])
+    return f"{commit}+" if commit and changed else commit
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None
