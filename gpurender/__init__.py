@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from gpurender.runtime import forks
+from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from gpurender import augment
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "DataLoader": "gpurender.loading.data_loader",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender.kernels.shuffle.order import last_epoch
+from gpurender.kernels.shuffle import last_epoch
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import cuda_streams, devices
@@ -50,7 +50,7 @@ class Renderer:
         self.device = devices.resolve(device)
         self._cache_bytes = checks.integer("cache_bytes", cache_bytes, 0, checks.UINT64_MAX)
         self._catalog: Any = None
-        self._label_tables: Any = None
+        self._labels: Any = None
 
     def __repr__(self) -> str:
         return f"Renderer({self.recipe!r}, device={str(self.device)!r})"
@@ -72,29 +72,24 @@ class Renderer:
             TypeError, ValueError: samples that are no integers or out of range.
             torch.cuda.OutOfMemoryError: the canvases do not fit the GPU.
         """
-        numbers = self._samples(samples)
+        indices = self._indices(samples)
         epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
-        return self.draw(numbers, numbers + epoch * len(self.recipe), fresh)
+        return self.render(indices, indices + epoch * len(self.recipe), fresh)
 
     @ordinary
-    def draw(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """Draw samples that are known to be in range, int64 ``[N]`` on the device, with the randomness of draw numbers.
+    def render(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """Render indices that are already on the device, int64 ``[N]``, with the randomness of the draw ids.
 
-        For whoever made the numbers on the device: nothing is read back from there.
+        Unchecked variant of calling the renderer. It never synchronises (but for a mixture, whose indices the host must
+        know).
         """
-        if self.recipe.class_prior is not None:
-            whole = self._labels.whole(samples)
-            if not fresh:  # samples + epoch * len(recipe), in the dataset that has all instances
-                epoch = (numbers - samples) // len(self.recipe)
-                numbers = whole + epoch * (self.recipe.classes * self.recipe.instances)
-            samples = whole
         try:
-            canvases = self.recipe.canvases(self.catalog, samples, numbers, fresh)
+            canvases = self.recipe.render(self.catalog, self._label_map, indices, draw_ids, fresh)
         except torch.cuda.OutOfMemoryError as error:
             size = self.recipe.image_size
             raise torch.cuda.OutOfMemoryError(
-                f"{self.device} has no memory for a batch of {len(samples)} canvases of {self.recipe.channels} x "
+                f"{self.device} has no memory for a batch of {len(indices)} canvases of {self.recipe.channels} x "
                 f"{size} x {size} bytes and what draws them; take a smaller batch ({str(error).splitlines()[0]})"
             ) from None
         cuda_streams.lend(self.catalog, self.device)
@@ -106,10 +101,10 @@ class Renderer:
 
         ``epoch``, ``fresh``: as when they are drawn; only the noise depends on them.
         """
-        numbers = self._samples(samples)
+        indices = self._indices(samples)
         epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
-        return self.labelled(numbers, numbers + epoch * len(self.recipe), fresh)
+        return self.labels_of(indices, indices + epoch * len(self.recipe), fresh)
 
     def first_labels(self, total: int) -> Iterator[torch.Tensor]:
         """Yield the labels of samples 0 to ``total - 1`` as :meth:`labels` does, some thousands at a time.
@@ -120,23 +115,25 @@ class Renderer:
             yield self.labels(np.arange(begin, min(begin + LABELS, total)))
 
     @ordinary
-    def labelled(self, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """Labels of samples that are known to be in range, as :meth:`draw` draws them; int64 on the device."""
-        labels = self._labels.given(samples, numbers if fresh else self._labels.whole(samples))
-        cuda_streams.lend(self._labels.tensors, self.device)
+    def labels_of(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """Return labels of indices that are already on the device, as :meth:`render` renders them; int64 there."""
+        noise = draw_ids if fresh else self._label_map.dense_indices(indices)
+        labels = self._label_map.labels(indices, noise)
+        cuda_streams.lend(self._label_map.tensors, self.device)
         return labels
 
     @property
-    def plain(self) -> bool:
-        """Whether all labels are ``sample // instances``."""
-        return self._labels.plain
+    def has_default_labels(self) -> bool:
+        """Whether every label is ``index // instances``."""
+        return self._label_map.is_default
 
     @property
-    def _labels(self) -> Any:
-        if self._label_tables is None:
-            self._label_tables = self.recipe.label_tables(self.device)
-            cuda_streams.settle(self.device)
-        return self._label_tables
+    def _label_map(self) -> Any:
+        if self._labels is None:
+            self._labels = self.recipe.label_map(self.device)
+            if self._labels.tensors:
+                cuda_streams.settle(self.device)
+        return self._labels
 
     @property
     @ordinary
@@ -151,9 +148,9 @@ class Renderer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy finds out for itself what is kept in a GPU's memory."""
-        return self.__dict__ | ({"_catalog": None, "_label_tables": None} if devices.on_gpu(self.device) else {})
+        return self.__dict__ | ({"_catalog": None, "_labels": None} if devices.on_gpu(self.device) else {})
 
-    def _samples(self, samples: Any) -> torch.Tensor:
-        """Sample numbers as int64 [N] on the device."""
-        numbers = checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)
-        return cuda_streams.pinned(torch.from_numpy(numbers), self.device).to(self.device, non_blocking=True)
+    def _indices(self, samples: Any) -> torch.Tensor:
+        """Return checked indices as int64 [N] on the device."""
+        indices = checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)
+        return cuda_streams.pinned(torch.from_numpy(indices), self.device).to(self.device, non_blocking=True)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 import gpurender as gr
-from gpurender.recipes import PRESETS
-from gpurender.recipes.mixture import Shares
+from gpurender.recipes import presets
+from gpurender.recipes.mixture import Interleaving
 
 RECORD = Path(__file__).with_suffix(".json")
 
@@ -79,8 +79,8 @@ def mixture(labels="joint"):
 
 def stream():
     """Hash of which sample comes when: two epochs of 200 places of three recipes, shuffled and not."""
-    shares = Shares((3, 2, 1), [24, 20, 6])
-    orders = [shares.samples(np.arange(200), 200, epoch, 7, shuffle) for epoch in range(2) for shuffle in (True, False)]
+    shares = Interleaving((3, 2, 1), [24, 20, 6])
+    orders = [shares.indices(np.arange(200), 200, epoch, 7, shuffle) for epoch in range(2) for shuffle in (True, False)]
     return digest(*(torch.from_numpy(order.astype("<i8")) for order in orders))
 
 
@@ -113,7 +113,7 @@ MIXTURES = {
 def current(kind):
     """The hashes of today's code."""
     if kind == "fingerprints":
-        return {name: gr.recipe(name).fingerprint for name in PRESETS}
+        return {name: gr.recipe(name).fingerprint for name in presets()}
     if kind == "mixtures":
         return {name: make() for name, make in MIXTURES.items()}
     if kind == "policies":

@@ -12,8 +12,7 @@ import torch
 
 import gpurender as gr
 from gpurender.augment import Crop, DeiT, Resize, TwoViews
-from gpurender.kernels.shuffle import addresses
-from gpurender.kernels.shuffle.order import permuted
+from gpurender.kernels.shuffle import addresses, permute
 
 ROWS = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
 
@@ -75,7 +74,7 @@ def order(**changes):
 
 
 def shuffled(**changes):
-    return permuted(np.array([0]), **{"length": 9, "seed": 0, "epoch": 0} | changes)
+    return permute(np.array([0]), **{"length": 9, "seed": 0, "epoch": 0} | changes)
 
 
 CHANCES = ("hflip", "vflip")

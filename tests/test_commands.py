@@ -194,7 +194,7 @@ def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
         "cores",
     }
     assert wanted <= set(result["environment"])
-    assert [row["stage"] for row in result["rows"]] == ["raster", "resized_crop", "loader"]
+    assert [row["stage"] for row in result["rows"]] == ["raster", "augment", "loader"]
     for row in result["rows"]:
         assert set(row) >= {"recipe", "stage", "device", "batch_size", "image_size", "dtype"}
         assert set(row) >= {"images_per_second", "host_ms", "device_ms", "peak_mib"}

@@ -17,8 +17,9 @@ from samples import same_counts, same_law
 import gpurender as gr
 from gpurender.augment import erasing
 from gpurender.kernels.image_ops import Operation
-from gpurender.kernels.shuffle.order import permuted
-from gpurender.numerics.streams import Stream, words
+from gpurender.kernels.philox import words
+from gpurender.kernels.shuffle import permute
+from gpurender.numerics.streams import Stream
 
 timm_mixup = optional("timm.data.mixup")
 random_erasing = optional("timm.data.random_erasing")
@@ -320,7 +321,7 @@ def test_targets_are_timms(mode, smoothing, classes):
     whole = policy(mixup_mode=mode, mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=smoothing)
     for first in range(0, 64, 8):
         parameters = whole.draw(np.arange(first, first + 8))
-        labels = torch.from_numpy(permuted(np.arange(8), 8, 1, first)) % classes
+        labels = torch.from_numpy(permute(np.arange(8), 8, 1, first)) % classes
         weights = parameters["mix_weights"]
         elementwise = weights.to(torch.float32).unsqueeze(1)  # as FastCollateMixup hands it over
         lam = weights[0].item() if mode == "batch" else elementwise

@@ -10,7 +10,7 @@ import torch
 
 import gpurender as gr
 from gpurender.augment.views import view_seed
-from gpurender.kernels.shuffle.order import permuted
+from gpurender.kernels.shuffle import permute
 
 DeiT = gr.augment.DeiT
 
@@ -39,7 +39,7 @@ def test_a_batch_is_drawn_at_the_addresses_of_its_samples():
     policy, drawn = DeiT(), loader(batch_size=10, shuffle=True, seed=3)
     for epoch in range(2):
         for first, (images, targets) in zip((0, 10), drawn, strict=True):
-            samples = permuted(np.arange(first, first + 10), 20, 3, epoch)
+            samples = permute(np.arange(first, first + 10), 20, 3, epoch)
             parameters = policy.draw(epoch * 20 + samples, seed=3, canvas_size=32, image_size=24)
             canvases, labels = gr.Renderer(recipe())(samples), torch.from_numpy(samples // 4)
             assert torch.equal(images, policy.apply(canvases, parameters, image_size=24))
@@ -125,7 +125,7 @@ def samples_of(one):
 def test_samples_come_in_a_row_and_augmented_otherwise():
     policy = DeiT(num_aug_repeats=3, mixup_prob=0.0, label_smoothing=0.0, re_prob=0.0)
     repeated = loader(batch_size=6, augment=policy, shuffle=True, seed=2)
-    order = permuted(np.arange(7), 20, 2, 0).tolist()
+    order = permute(np.arange(7), 20, 2, 0).tolist()
     assert samples_of(repeated) == [sample for sample in order for _ in range(3)][:20]
     images = torch.cat([images for images, _ in repeated])
     targets = torch.cat([targets.argmax(1) for _, targets in loader(augment=policy, shuffle=True, seed=2)])

@@ -117,7 +117,7 @@ def test_the_doctor_tries_every_kernel_on_every_device(monkeypatch):
     text = doctor.table(report)
     assert re.search(r"(?m)^  cuda:1   Card 1$", text)
     assert re.search(r"(?m)^  chaos_game +cuda:0 +on \(cuda\)$", text)
-    assert re.search(r"(?m)^  polyline +cuda:0 +off: ValueError: no luck$", text)
+    assert re.search(r"(?m)^  visual_atom +cuda:0 +off: ValueError: no luck$", text)
 
 
 @pytest.mark.usefixtures("two_gpus")

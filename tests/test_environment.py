@@ -43,7 +43,7 @@ def checkout(tmp_path, monkeypatch):
         done = subprocess.run(["git", *names, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    (tmp_path / "gpurender").mkdir()
+    (tmp_path / "gpurender/util").mkdir(parents=True)
     (tmp_path / "gpurender/util/environment.py").write_text("")
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "gpurender/util/environment.py"))
     git("init", "-q")

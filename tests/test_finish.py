@@ -9,8 +9,9 @@ import torch
 from optional import optional
 
 from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, cpu, finish
+from gpurender.kernels.philox import words
 from gpurender.numerics import quantiles
-from gpurender.numerics.streams import Stream, words
+from gpurender.numerics.streams import Stream
 
 stats = optional("scipy.stats")
 

@@ -33,7 +33,8 @@ FORK = """
     import torch
 
     import gpurender as gr
-    from gpurender.numerics import streams
+    from gpurender.kernels import philox
+    from gpurender.numerics.streams import Stream
     from gpurender.runtime import threads
     from gpurender.loading.background import Background
 
@@ -75,7 +76,7 @@ FORK = """
                 stay("import")
 
     def draw(out):
-        out.append(randomness.words(3, randomness.Stream.ORDER, np.arange(5, dtype=np.uint64), 2))
+        out.append(philox.words(3, Stream.ORDER, np.arange(5, dtype=np.uint64), 2))
 
     sys.meta_path.insert(0, Finder())
     if where == "compile":

@@ -10,7 +10,8 @@ import torch
 
 from gpurender.augment.jitter import Jitter, draw
 from gpurender.kernels.image_ops import Operation
-from gpurender.numerics.streams import Stream, words
+from gpurender.kernels.philox import words
+from gpurender.numerics.streams import Stream
 
 NUMBERS, SEED = torch.arange(40), 11
 KINDS = (Operation.BRIGHTNESS, Operation.CONTRAST, Operation.COLOR, Operation.HUE)

@@ -20,7 +20,7 @@ import pytest
 import gpurender
 from gpurender.runtime import cuda, kernel_cache, numba_cache
 from gpurender.runtime.numba_jit import kernel
-from gpurender.util import disk_cache
+from gpurender.util import disk_cache, kernel_sources
 
 
 def twice_and_one(x):
@@ -215,8 +215,8 @@ def test_another_numba_compiles_in_every_process(place, monkeypatch, missing):
 
 @pytest.mark.parametrize("module", ["numba_cache", "compiling"])
 def test_a_numba_whose_parts_lie_elsewhere_compiles_in_every_process(place, monkeypatch, module):
-    monkeypatch.setitem(sys.modules, f"gpurender.{module}", None)
-    monkeypatch.delattr(gpurender, module)
+    monkeypatch.setitem(sys.modules, f"gpurender.runtime.{module}", None)
+    monkeypatch.delattr(gpurender.runtime, module)
     assert not call()
     assert not call()
     assert not place.exists()
@@ -256,36 +256,36 @@ def copied(root, tmp_path, monkeypatch):
     """A copy of the package, which the hash is taken of."""
     package = tmp_path / "gpurender"
     shutil.copytree(root / "gpurender", package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(kernel_cache, "PACKAGE", package)
+    monkeypatch.setattr(kernel_sources, "PACKAGE", package)
     return package
 
 
 def test_the_folder_changes_with_every_source_and_version(copied, monkeypatch):
-    seen = {kernel_cache._law()}
-    assert seen == {kernel_cache.law()}  # the same sources elsewhere
+    seen = {kernel_sources.current_fingerprint()}
+    assert seen == {kernel_sources.fingerprint()}  # the same sources elsewhere
     changes = ["kernels/philox/cpu.py", "kernels/device/common.cuh", "kernels/chaos_game/gpu.cu", "numerics/streams.py"]
-    changes += ["kernels/image_ops/gpu_plan.py", "numerics/quantiles.py", kernel_cache.DECORATOR]
+    changes += ["kernels/image_ops/gpu_plan.py", "numerics/quantiles.py", kernel_sources.DECORATOR]
     for name in changes:
         path = copied / name
         path.write_text(path.read_text() + "\n")
-        seen.add(kernel_cache._law())
+        seen.add(kernel_sources.current_fingerprint())
     (copied / "kernels/visual_atom/cpu.py").rename(copied / "kernels/visual_atom/cpu_of_old.py")
-    seen.add(kernel_cache._law())
+    seen.add(kernel_sources.current_fingerprint())
     for name, changed in (("__version__", "0.0.0"), ("_version", lambda package: "0.0.0")):
-        monkeypatch.setattr(kernel_cache, name, changed)
-        seen.add(kernel_cache._law())
-    monkeypatch.setattr(kernel_cache.platform, "python_version", lambda: "3.99.0")
-    seen.add(kernel_cache._law())
+        monkeypatch.setattr(kernel_sources, name, changed)
+        seen.add(kernel_sources.current_fingerprint())
+    monkeypatch.setattr(kernel_sources.platform, "python_version", lambda: "3.99.0")
+    seen.add(kernel_sources.current_fingerprint())
     assert len(seen) == 1 + len(changes) + 4
     (copied / "loading/data_loader.py").write_text("# no kernel")
-    assert kernel_cache._law() in seen
+    assert kernel_sources.current_fingerprint() in seen
     shutil.rmtree(copied)
-    assert kernel_cache._law() is None
+    assert kernel_sources.current_fingerprint() is None
 
 
 def test_sources_that_change_under_way_are_not_mixed(place, monkeypatch):
     """What was imported before a change must not be kept as what the changed files are."""
-    monkeypatch.setattr(kernel_cache, "_law", lambda: "changed since")
+    monkeypatch.setattr(kernel_sources, "current_fingerprint", lambda: "changed since")
     assert not call()
     assert not place.exists()
 
@@ -308,7 +308,8 @@ def test_whatever_kernels_take_from_elsewhere_is_part_of_the_hash(root):
             taken |= {homes[name] for name in names if name in homes}
     ours = {module for module in taken if module.startswith("gpurender.") and ".kernels" not in module}
     assert {"gpurender.runtime.numba_jit", "gpurender.numerics.streams"} <= ours
-    assert {module.removeprefix("gpurender.") + ".py" for module in ours} <= set(kernel_cache.INLINED)
+    files = {module.removeprefix("gpurender.").replace(".", "/") + ".py" for module in ours}
+    assert {file for file in files if not file.startswith("numerics")} == {kernel_sources.DECORATOR}
 
 
 # --- whole processes --------------------------------------------------------------------------------------------------
@@ -432,7 +433,8 @@ def test_a_source_that_changes_before_the_first_kernel_leaves_no_kernel_of_the_o
 
 
 def test_without_numba_s_compiler_nothing_is_kept(root, tmp_path):
-    code = "from gpurender.numerics.streams import words, Stream; print(words(1, Stream.POINTS, range(2)).tolist())"
+    code = "from gpurender.kernels.philox import words; from gpurender.numerics.streams import Stream; "
+    code += "print(words(1, Stream.POINTS, range(2)).tolist())"
     expected, said = draw(root / "gpurender", tmp_path, code)
     assert said == LINE
     shutil.rmtree(tmp_path / ".cache")
@@ -448,7 +450,8 @@ def test_a_terminal_has_a_bar_that_goes_before_the_batch_comes(root, tmp_path):
 import numpy as np
 from gpurender.runtime import compiling
 compiling.DELAY = 0.0
-from gpurender.numerics.streams import words, Stream
+from gpurender.kernels.philox import words
+from gpurender.numerics.streams import Stream
 import sys
 words(1, Stream.POINTS, np.arange(2))
 sys.stderr.write("batch")

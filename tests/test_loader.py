@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.kernels.shuffle.order import permuted
+from gpurender.kernels.shuffle import permute
 
 TRIANGLE = [[0.5, 0, 0, 0.5, 0, 0], [0.5, 0, 0, 0.5, 0.5, 0], [0.5, 0, 0, 0.5, 0.25, 0.5]]
 
@@ -86,7 +86,7 @@ def test_shuffle_follows_the_order_of_seed_and_epoch():
     for epoch in range(3):
         numbers = [*chain(*samples_of(list(shuffled), recipe))]
         assert sorted(numbers) == list(range(20))
-        assert numbers == permuted(np.arange(20), 20, 9, epoch).tolist()
+        assert numbers == permute(np.arange(20), 20, 9, epoch).tolist()
 
 
 def test_the_batch_size_changes_no_image():
@@ -115,7 +115,7 @@ def test_augmentation_is_drawn_at_the_address_epoch_times_len_plus_sample():
     drawn = gr.DataLoader(recipe, batch_size=20, image_size=24, augment=policy, shuffle=True, seed=3)
     for epoch in range(3):
         images, targets = next(iter(drawn))
-        samples = permuted(np.arange(20), 20, 3, epoch)
+        samples = permute(np.arange(20), 20, 3, epoch)
         parameters = policy.draw(epoch * 20 + samples, seed=3, canvas_size=32)
         assert torch.equal(images, policy.apply(gr.Renderer(recipe)(samples), parameters, image_size=24))
         assert targets.tolist() == (samples // 4).tolist()

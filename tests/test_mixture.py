@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import gpurender as gr
-from gpurender.recipes.mixture import Shares, integers
+from gpurender.recipes.mixture import Interleaving, integers
 
 WILD = {
     "image_size": 64,
@@ -60,16 +60,16 @@ def numbers(recipe, epochs, **keywords):
 @settings(max_examples=60, deadline=None)
 @given(weights=st.lists(st.integers(1, 12), min_size=1, max_size=5), start=st.integers(0, 500))
 def test_wherever_a_period_begins_its_shares_are_exact(weights, start):
-    shares = Shares(tuple(weights), [10**6] * len(weights))
+    shares = Interleaving(tuple(weights), [10**6] * len(weights))
     places = np.arange(start, start + sum(weights))
-    owners = shares.samples(places, 10**6, 0, 0, False) // 10**6
+    owners = shares.indices(places, 10**6, 0, 0, False) // 10**6
     assert np.bincount(owners, minlength=len(weights)).tolist() == weights
 
 
 def test_two_recipes_are_never_a_sample_off_their_shares():
     for weights in [(1, 1), (1, 3), (5, 2), (7, 300)]:
-        shares = Shares(weights, [10**6, 10**6])
-        owners = shares.samples(np.arange(2 * sum(weights)), 10**6, 0, 0, False) // 10**6
+        shares = Interleaving(weights, [10**6, 10**6])
+        owners = shares.indices(np.arange(2 * sum(weights)), 10**6, 0, 0, False) // 10**6
         for i, weight in enumerate(weights):
             due = np.arange(1, len(owners) + 1) * weight / sum(weights)
             assert np.abs(np.cumsum(owners == i) - due).max() <= 1
@@ -77,18 +77,18 @@ def test_two_recipes_are_never_a_sample_off_their_shares():
 
 def test_slots_are_given_out_as_they_are_due():
     """The k-th of w samples is due at (k + 1/2) / w of the way: at .1 .3 .5 .7 .9 and .25 .75 for 5 and 2."""
-    owners = Shares((5, 2), [10, 10]).samples(np.arange(14), 14, 0, 0, False) // 10
+    owners = Interleaving((5, 2), [10, 10]).indices(np.arange(14), 14, 0, 0, False) // 10
     assert owners.tolist() == [0, 1, 0, 0, 0, 1, 0] * 2
     for weights in [(3, 2, 1), (4, 7), (1, 1, 5)]:
         due = sorted((Fraction(2 * k + 1, 2 * w), i) for i, w in enumerate(weights) for k in range(w))
-        owners = Shares(weights, [100] * len(weights)).samples(np.arange(sum(weights)), 300, 0, 0, False) // 100
+        owners = Interleaving(weights, [100] * len(weights)).indices(np.arange(sum(weights)), 300, 0, 0, False) // 100
         assert owners.tolist() == [i for _, i in due]
 
 
 def test_every_turn_of_every_recipe_has_an_order_of_its_own():
     """Of recipes of equal length, too: no turn of one is any turn of another."""
-    shares = Shares((1, 1, 1), [20] * 3)
-    stream = np.concatenate([shares.samples(np.arange(60), 60, epoch, 4, True) for epoch in range(6)])
+    shares = Interleaving((1, 1, 1), [20] * 3)
+    stream = np.concatenate([shares.indices(np.arange(60), 60, epoch, 4, True) for epoch in range(6)])
     orders = [tuple(stream[stream // 20 == i][20 * t : 20 * t + 20] - 20 * i) for i in range(3) for t in range(6)]
     assert all(sorted(order) == list(range(20)) for order in orders)
     assert len(set(orders)) == 18
@@ -192,7 +192,7 @@ def test_new_images_have_new_noise_in_a_mixture_too():
         local, inside = torch.arange(len(part)), slice(begin, begin + len(part))
         own = gr.Renderer(part)
         for epoch, labels in enumerate(found):
-            wanted = own.labelled(local, local + epoch * len(mixture), fresh=True) + classes
+            wanted = own.labels_of(local, local + epoch * len(mixture), fresh=True) + classes
             assert torch.equal(labels[inside], wanted)
         if part.label_noise is not None:
             assert len({tuple(labels[inside].tolist()) for labels in found}) == 3
@@ -202,7 +202,7 @@ def test_new_images_have_new_noise_in_a_mixture_too():
         feed.set_epoch(epoch)
         order = torch.tensor([*chain(*feed.batch_sampler)])
         draws = epoch * len(mixture) + torch.arange(len(mixture))  # a loader's images are numbered by place
-        assert torch.equal(next(iter(feed))[1], renderer.labelled(order, draws, fresh=True))
+        assert torch.equal(next(iter(feed))[1], renderer.labels_of(order, draws, fresh=True))
 
 
 def test_golden():

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optional import optional
 
-from gpurender.kernels.shuffle.order import MAX_LENGTH, ROUNDS, last_epoch, permuted, share, steps
-from gpurender.loading.ranks import World
+from gpurender.kernels.shuffle import MAX_LENGTH, last_epoch, permute
+from gpurender.kernels.shuffle.params import ROUNDS
+from gpurender.loading.ranks import Ranks, rank_slice, steps
 
 stats = optional("scipy.stats")
 
@@ -22,7 +23,7 @@ GOLDEN_21M = [6406405, 17399379, 4516756]
 
 
 def whole(length, seed, epoch):
-    return permuted(np.arange(length), length, seed, epoch)
+    return permute(np.arange(length), length, seed, epoch)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 255, 257, 1000, 4095, 4097])
@@ -47,7 +48,7 @@ def test_huge_epochs_are_injective_where_looked_at(length):
     spots = np.unique(
         np.concatenate([np.arange(50_000), length - 1 - np.arange(50_000), np.arange(50_000) * (length // 50_000)])
     )
-    samples = permuted(spots, length, 5, 1)
+    samples = permute(spots, length, 5, 1)
     assert samples.dtype == np.int64
     assert samples.min() >= 0
     assert samples.max() < length
@@ -61,8 +62,8 @@ def test_huge_epochs_are_injective_where_looked_at(length):
 @given(length=st.integers(1, BIG), seed=SEEDS, data=st.data())
 def test_a_position_means_the_same_alone_and_in_any_batch(length, seed, data):
     spots = data.draw(st.lists(st.integers(0, length - 1), min_size=1, max_size=20))
-    together = permuted(np.array(spots), length, seed, 1)
-    assert together.tolist() == [permuted(np.array([spot]), length, seed, 1)[0] for spot in spots]
+    together = permute(np.array(spots), length, seed, 1)
+    assert together.tolist() == [permute(np.array([spot]), length, seed, 1)[0] for spot in spots]
 
 
 def test_the_rounds_are_the_formula_of_the_docstring():
@@ -94,7 +95,7 @@ def test_the_rounds_are_the_formula_of_the_docstring():
 
     for n, seed, epoch in [(1, 0, 0), (3, 2**64 - 1, 1), (17, 5, 2**35), (1000, 2**33 + 1, 9), (10**6 + 3, 1, 4)]:
         spots = np.unique(np.linspace(0, n - 1, 25).astype(np.int64))
-        assert permuted(spots, n, seed, epoch).tolist() == [slow(int(x), n, seed, epoch) for x in spots]
+        assert permute(spots, n, seed, epoch).tolist() == [slow(int(x), n, seed, epoch) for x in spots]
 
 
 @pytest.mark.parametrize("length", [2, 3, 5, 8, 17, 23])
@@ -132,14 +133,14 @@ def test_seed_and_epoch_are_not_summed():
 def test_the_order_is_golden():
     """A change here is a change of every shuffled run: it needs a new LAYOUT and a line in the CHANGELOG."""
     assert whole(10, 0, 0).tolist() == GOLDEN_10
-    assert permuted(np.array([0, 1, 20_999_999]), 21_000_000, 42, 7).tolist() == GOLDEN_21M
+    assert permute(np.array([0, 1, 20_999_999]), 21_000_000, 42, 7).tolist() == GOLDEN_21M
 
 
 def test_positions_outside_are_refused():
     for wrong in ([-1], [10], [0, 10**12]):
         with pytest.raises(ValueError, match=r"positions must lie in \[0, 9\]"):
-            permuted(np.array(wrong), 10, 0, 0)
-    assert permuted(np.array([], dtype=np.int64), 10, 0, 0).tolist() == []
+            permute(np.array(wrong), 10, 0, 0)
+    assert permute(np.array([], dtype=np.int64), 10, 0, 0).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_positions_outside_are_refused():
 )
 def test_arguments_out_of_range_are_named(name, arguments):
     with pytest.raises(ValueError, match=name):
-        permuted(np.array([0]), *arguments)
+        permute(np.array([0]), *arguments)
 
 
 def test_the_last_epoch_still_has_addresses():
@@ -164,7 +165,7 @@ def test_the_last_epoch_still_has_addresses():
         assert epoch * length + length - 1 < 2**63  # draw numbers are int64
         assert epoch * ROUNDS + ROUNDS - 1 < 2**63
         assert (epoch + 2) * max(length, ROUNDS) > 2**63  # and it is the last epoch
-        assert 0 <= permuted(np.array([0]), length, 1, epoch)[0] < length
+        assert 0 <= permute(np.array([0]), length, 1, epoch)[0] < length
 
 
 # ------------------------------------------------------------------------------------------------ shares of ranks
@@ -182,7 +183,7 @@ def test_the_ranks_share_every_step(length, batch, size, drop, start):
     position, count = start % length, 0
     first = position
     drawn: list[int] = []
-    while len((shares := [share(position, length, batch, World(rank, size), drop) for rank in range(size)])[0]):
+    while len((shares := [rank_slice(position, length, batch, Ranks(rank, size), drop) for rank in range(size)])[0]):
         joined = np.concatenate(shares).tolist()
         left, step = length - position, size * batch
         sizes = [len(part) for part in shares]

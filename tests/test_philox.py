@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpurender.kernels.philox import philox
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.kernels.philox import bounded, philox, uniform, words
+from gpurender.numerics.streams import Stream
 
 # Random123, kat_vectors, philox4x32 with 10 rounds: counter, key, result.
 KNOWN = [

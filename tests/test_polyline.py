@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from gpurender.kernels.philox import bounded, words
 from gpurender.kernels.visual_atom import Atoms, cpu, polyline
-from gpurender.numerics.streams import Stream, bounded, words
+from gpurender.numerics.streams import Stream
 from gpurender.numerics.tables import turn_parts
 
 # noise.pnoise1(x) of the package `noise` 1.2.2; 255.5 to 1024 cross the ends of its tables.

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optional import optional
 
+from gpurender.kernels.philox import bounded, uniform
 from gpurender.numerics import quantiles
-from gpurender.numerics.streams import bounded, uniform
 
 stats = optional("scipy.stats")
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
-from gpurender.recipes import FAMILIES, PRESETS
+from gpurender.recipes import Recipe, presets
 from gpurender.recipes.fractaldb import weight_set
 
 TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(presets()))
 def test_presets(name):
     recipe = gr.recipe(name)
     assert isinstance(recipe, gr.Recipe)
@@ -79,9 +79,9 @@ def test_json_is_lossless(recipe):
     int(recipe.fingerprint, 16)
 
 
-@pytest.mark.parametrize("family", sorted({*FAMILIES} - {"mixture"}))  # which has no defaults
+@pytest.mark.parametrize("family", sorted({*Recipe.families} - {"mixture"}))  # which has no defaults
 def test_recipes_are_frozen_values(family):
-    recipe = FAMILIES[family]()
+    recipe = Recipe.families[family]()
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipe.seed = 3
     assert dataclasses.replace(recipe, seed=3) != recipe

@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Se
 
 import gpurender as gr
 from gpurender.loading.data_loader import PLACES
-from gpurender.loading.ranks import World
+from gpurender.loading.ranks import Ranks
 
 RECIPE = gr.VisualAtom(
     classes=5, instances=5, image_size=48, orbits=(8, 15), quantization=(30, 60), nucleus=(-0.2, 0.2), radius=(2, 10)
@@ -264,7 +264,7 @@ def test_ctrl_c_in_a_sampler_loses_no_batch(ahead, at):
 
 def test_more_places_than_an_epoch_has_are_refused():
     """No sampler of a test is that long: the numbers of draws would be those of the next epoch."""
-    feed, world = loader(sampler=[1, 2], batch_size=2), World(0, 2)
+    feed, world = loader(sampler=[1, 2], batch_size=2), Ranks(0, 2)
     last = PLACES // 2  # of each of two ranks
     assert len(feed._draw_given(0, np.array([1, 2]), last - 2, world, True)[1]) == 2
     with pytest.raises(ValueError, match=f"sampler must give fewer than {PLACES} numbers an epoch"):

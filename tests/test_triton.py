@@ -14,9 +14,10 @@ import torch
 import gpurender as gr
 from gpurender.augment.rand_augment import parsed
 from gpurender.kernels.image_ops import operate
+from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses
-from gpurender.numerics.streams import Stream, words
+from gpurender.numerics.streams import Stream
 
 pytest.importorskip("triton")
 pytest.importorskip("timm", reason="needs timm, whose functions the kernels are compared with")

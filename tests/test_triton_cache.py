@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gpurender.runtime import devices, triton_cache
+from gpurender.runtime import devices, kernel_cache, triton_cache
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ def test_a_folder_of_a_process_goes_with_its_maker_alone(tmp_path):
     maker = os.getpid()
     if (child := os.fork()) == 0:
         try:
-            triton_cache._remove(place, maker)
+            kernel_cache._remove(place, maker)
         finally:
             os._exit(0)
     os.waitpid(child, 0)
     assert place.is_dir()
-    triton_cache._remove(place, maker)
+    kernel_cache._remove(place, maker)
     assert not place.exists()
 
 

@@ -24,11 +24,12 @@ import triton_operations
 from triton_paths import CPU, few_programs, gpu_path, refused
 
 import gpurender as gr
+from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.philox import words as philox_words
 from gpurender.kernels.resized_crop import crop_resize
-from gpurender.kernels.shuffle import addresses, order
+from gpurender.kernels.shuffle import addresses, params, permute
 from gpurender.numerics.portable_math import exp
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.numerics.streams import Stream
 
 # Random123's kat_vectors of philox4x32 10: counter, key, words.
 KNOWN = [
@@ -92,10 +93,10 @@ def placed(device, epoch, position, count, **keywords):
 
 
 def orders(device):
-    """Addresses against ``order.permuted``: tiny, ordinary and the longest epochs; seeds and epochs of all sizes."""
+    """Addresses against ``permute``: tiny, ordinary and the longest epochs; seeds and epochs of all sizes."""
     cases = [(length, seed, epoch) for length in range(1, 7) for seed, epoch in [(0, 0), (2**64 - 1, 3)]]
     cases += [(17, 5, 2**35), (1000, 2**33 + 1, 9), (21_000_000, 42, 7), (2**32, 2**31, 1), (2**40 + 1, 2**63, 2**20)]
-    cases += [(order.MAX_LENGTH, 1, 1), (order.MAX_LENGTH - 1, 2**63 + 1, 0)]
+    cases += [(params.MAX_LENGTH, 1, 1), (params.MAX_LENGTH - 1, 2**63 + 1, 0)]
     for length, seed, epoch in cases:
         for position in {length // 2, length - 1} if length > 10**6 else {length - 1}:
             count, instances = 70, max(length // 7, 1)
@@ -103,7 +104,7 @@ def orders(device):
             keywords = {"length": length, "seed": seed, "instances": instances}
             for shuffle in (True, False):
                 samples, numbers, labels = placed(device, epoch, position, count, shuffle=shuffle, **keywords)
-                drawn = order.permuted(expected, length, seed, epoch) if shuffle else expected
+                drawn = permute(expected, length, seed, epoch) if shuffle else expected
                 assert (samples == drawn).all(), (length, seed, epoch)
                 assert (numbers == drawn + epoch * length).all()
                 assert (labels == drawn // instances).all()
@@ -114,7 +115,7 @@ def repeated_orders(device):
     for length, repeats in [(10, 3), (1000, 2), (1000, 1000), (21_000_000, 3)]:
         keywords = {"length": length, "seed": 3, "instances": 10, "shuffle": True}
         positions = (length - 7 + np.arange(30)) % length
-        drawn = order.permuted(positions // repeats, length, 3, 2)
+        drawn = permute(positions // repeats, length, 3, 2)
         found = placed(device, 2, length - 7, 30, repeats=repeats, **keywords)
         slow = addresses(torch.tensor([2, length - 7]), 30, repeats=repeats, **keywords)
         for samples, numbers, labels in (found, [x.numpy() for x in slow]):

@@ -76,7 +76,7 @@ def sweep(seen: Seen) -> None:
 
         def step(renderer: gr.Renderer = renderer, samples: Iterator[torch.Tensor] = samples) -> torch.Tensor:
             numbers = next(samples)
-            return renderer.draw(numbers, numbers, False)
+            return renderer.render(numbers, numbers, False)
 
         timing = time_batches(step, seconds, renderer.device, f"{recipe.family} {name} {value}")
         seen.row(

@@ -9,9 +9,10 @@ import torch
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
 from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
 from gpurender.augment.resize import INTERPOLATIONS
+from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.resized_crop import BILINEAR, MAX_SIDE, CropLaw, draw_crops
 from gpurender.numerics.portable_math import exp, log
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.numerics.streams import Stream
 from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks
 

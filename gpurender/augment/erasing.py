@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import torch
 
+from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.resized_crop import ErasingLaw, draw_erasing
 from gpurender.numerics import quantiles
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.numerics.streams import Stream
 from gpurender.runtime import devices
 
 ATTEMPTS = 10

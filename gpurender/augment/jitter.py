@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 
 from gpurender.kernels.image_ops import Operation
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.kernels.philox import bounded, uniform, words
+from gpurender.numerics.streams import Stream
 from gpurender.util import device_tables
 
 SIGMAS = (0.1, 2.0)  # of the blur, in pixels

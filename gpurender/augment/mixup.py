@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 
+from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.resized_crop import MixLaw, draw_mixing
 from gpurender.numerics import quantiles
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.numerics.streams import Stream
 from gpurender.runtime import devices
 
 MODES = ("batch", "pair", "elem")

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import torch
 
 from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.resized_crop import BILINEAR, LayerLaw, draw_layers
 from gpurender.numerics import quantiles
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.numerics.streams import Stream
 from gpurender.runtime import devices
 from gpurender.util import checks, device_tables
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from gpurender.augment.policy import Parameters, Policy, capturable, checked_parameters
+from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import MAX_SIDE
-from gpurender.numerics.streams import Stream, words
+from gpurender.numerics.streams import Stream
 from gpurender.util import checks
 
 __all__ = ["MultiCrop", "TwoViews"]

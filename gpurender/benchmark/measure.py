@@ -51,7 +51,7 @@ def measure(
         TypeError, ValueError: naming the argument, its value and what is allowed.
         RuntimeError: a GPU without the packages that compile its kernels, or a model without timm.
     """
-    from gpurender import Renderer
+    from gpurender.renderer import Renderer
 
     where = devices.resolve(device)
     batch_size = checks.integer("batch_size", batch_size, 1, 65_536)
@@ -83,7 +83,8 @@ Step = tuple[str, Callable[[], torch.Tensor], int, str, dict[str, Any]]
 
 def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int) -> Iterator[Step]:
     """What is timed: stage, one batch of it, side of its images, their type, more fields of its row."""
-    from gpurender import DataLoader, Renderer
+    from gpurender.loading.data_loader import DataLoader
+    from gpurender.renderer import Renderer
 
     recipe, device, dtype = renderer.recipe, renderer.device, _dtype(renderer.device)
     type_name = str(dtype).removeprefix("torch.")
@@ -91,12 +92,12 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
 
     def raster(renderer: Any = renderer) -> torch.Tensor:
         numbers = next(samples)
-        return renderer.draw(numbers, numbers, False)
+        return renderer.render(numbers, numbers, False)
 
     def augmented() -> torch.Tensor:
         numbers = next(samples)
         drawn = policy.draw(numbers, canvas_size=recipe.image_size, image_size=IMAGE_SIZE)
-        return policy.apply(renderer.draw(numbers, numbers, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
+        return policy.apply(renderer.render(numbers, numbers, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
 
     if "raster" in stages:
         cached = keeps_bitmaps(renderer)
@@ -125,7 +126,7 @@ def _dtype(device: torch.device) -> torch.dtype:
 def keeps_bitmaps(renderer: Any) -> bool:
     """Whether a renderer draws from bitmaps that it keeps; one batch shows it."""
     numbers = torch.zeros(1, dtype=torch.int64, device=renderer.device)
-    renderer.draw(numbers, numbers, False)
+    renderer.render(numbers, numbers, False)
     return getattr(getattr(renderer.catalog, "bitmaps", None), "kept", None) is not None
 
 
@@ -187,7 +188,7 @@ def train(
         The row. ``overhead_percent`` compares the medians; ``overhead_interval_percent`` is the 95 % confidence
         interval of :func:`gpurender.benchmark.timing.paired_percent`, and ``within_noise`` says that zero lies in it.
     """
-    from gpurender import DataLoader
+    from gpurender.loading.data_loader import DataLoader
 
     loader = DataLoader(
         recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 EPILOG = """\
-RECIPE is a preset's name (onepfrac-1k, onepfrac-21k, fractaldb-1k, visualatom-1k, visualatom-21k) or a recipe's JSON
-file.
+RECIPE is a preset's name, such as onepfrac-1k (the answer to a wrong name lists all of them), or a recipe's JSON file.
 
 examples:
   gpurender doctor                                      what can draw on this machine
@@ -25,7 +24,7 @@ examples:
 """
 
 
-AUGMENT = "crop (random resized crop, flips), deit, or its presets onepfrac, ofdb, fractaldb, visualatom, resnet"
+AUGMENT = "crop (random resized crop, flips), deit, or the name of a paper's preset, such as onepfrac"
 
 
 class Stopped(KeyboardInterrupt):
@@ -137,7 +136,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from gpurender import __version__
+    from gpurender.util.version import __version__
 
     parser = _Parser(
         prog="gpurender",

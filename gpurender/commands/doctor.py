@@ -11,7 +11,7 @@ def examine() -> dict[str, Any]:
     """Versions, devices and kernels; every kernel draws something small everywhere, and on a GPU what the CPU draws."""
     import torch
 
-    from gpurender import __version__
+    from gpurender.util.version import __version__
 
     here = environment()
     gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
@@ -83,26 +83,27 @@ def _try(name: str, device: Any) -> dict[str, Any]:
 def _philox(device: Any) -> Any:
     import torch
 
-    from gpurender.numerics.streams import Stream, words
+    from gpurender.kernels.philox import words
+    from gpurender.numerics.streams import Stream
 
     return words(7, Stream.POINTS, torch.arange(40, device=device), blocks=2)
 
 
 def _chaos_game(device: Any) -> Any:
-    from gpurender import OnePFrac, Renderer
+    from gpurender.recipes import OnePFrac
+    from gpurender.renderer import Renderer
 
-    triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
-    return Renderer(OnePFrac(classes=1, base=triangle, points=1000, image_size=32), device)(0)
-
-
-def _polyline(device: Any) -> Any:
-    from gpurender import Renderer, VisualAtom
-
-    atom = VisualAtom(classes=1, instances=1, image_size=32, orbits=(4, 4), radius=(4, 8))  # inside the canvas
-    return Renderer(atom, device)(0)
+    return Renderer(OnePFrac.smallest(), device)(0)
 
 
-def _order(device: Any) -> Any:
+def _visual_atom(device: Any) -> Any:
+    from gpurender.recipes import VisualAtom
+    from gpurender.renderer import Renderer
+
+    return Renderer(VisualAtom.smallest(), device)(0)
+
+
+def _shuffle(device: Any) -> Any:
     import torch
 
     from gpurender.kernels.shuffle import addresses
@@ -111,7 +112,7 @@ def _order(device: Any) -> Any:
     return torch.stack(addresses(cursor, 20, length=99, seed=1, instances=4, shuffle=True))
 
 
-def _augment(device: Any) -> Any:
+def _resized_crop(device: Any) -> Any:
     import torch
 
     from gpurender.augment import Crop
@@ -122,7 +123,7 @@ def _augment(device: Any) -> Any:
     return policy.apply(canvas, drawn, image_size=16)
 
 
-def _operations(device: Any) -> Any:
+def _image_ops(device: Any) -> Any:
     import torch
 
     from gpurender.kernels.image_ops import Operation, operate
@@ -134,7 +135,7 @@ def _operations(device: Any) -> Any:
     return operate(images, codes, half, torch.ones_like(codes, dtype=torch.uint8), (9, 99, 199))
 
 
-def _finish(device: Any) -> Any:
+def _mix_erase(device: Any) -> Any:
     import torch
 
     from gpurender.augment import DeiT
@@ -148,11 +149,11 @@ def _finish(device: Any) -> Any:
 _TRIALS: dict[str, Callable[[Any], Any]] = {
     "philox": _philox,
     "chaos_game": _chaos_game,
-    "visual_atom": _polyline,
-    "shuffle": _order,
-    "resized_crop": _augment,
-    "image_ops": _operations,
-    "mix_erase": _finish,
+    "visual_atom": _visual_atom,
+    "shuffle": _shuffle,
+    "resized_crop": _resized_crop,
+    "image_ops": _image_ops,
+    "mix_erase": _mix_erase,
 }
 
 

@@ -196,7 +196,7 @@ def _make_folders(root: Path, renderer: Renderer, total: int, *, all_of_them: bo
 def _classes_with_images(renderer: Renderer, total: int) -> np.ndarray:
     """Return which classes are the label of one of the first samples, bool ``[classes]``."""
     filled = np.zeros(renderer.recipe.classes, bool)
-    if renderer.plain:
+    if renderer.has_default_labels:
         filled[: -(-total // renderer.recipe.instances)] = True
         return filled
     for labels in renderer.first_labels(total):

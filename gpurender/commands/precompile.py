@@ -4,6 +4,7 @@ CUDA kernels need only an architecture, so a node without a GPU can compile them
 the cache directory (``GPURENDER_CACHE_DIR``). Triton's are compiled, and kept by Triton, for the GPU at hand.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,14 @@ def warm(names: Sequence[str]) -> Iterator[tuple[str, str, Path | None]]:
 
 
 def draw_everything(device: torch.device) -> None:
-    """One small batch of every family, augmentation, type and layout: whatever is compiled at first use, is now."""
-    from gpurender import DataLoader, FractalDB, OnePFrac, VisualAtom
+    """Draw a small batch of every family, augmentation, type and layout, which compiles what first use would."""
     from gpurender.augment import Crop, DeiT
+    from gpurender.loading.data_loader import DataLoader
+    from gpurender.recipes import Recipe
 
-    triangle = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
-    recipes = [
-        OnePFrac(classes=64, base=triangle, points=1000, fill_rate=0.0),
-        FractalDB(categories=[triangle], points=1000, draw_type="patch_color"),
-        VisualAtom(classes=64, instances=1, orbits=(1, 2)),
-    ]
+    # Canvases have the family's own side: Triton compiles for sides that 16 divides, and for others.
+    families = [family for family in Recipe.families.values() if "smallest" in vars(family)]
+    recipes = [dataclasses.replace(family.smallest(), image_size=family.image_size) for family in families]
     everything: dict[str, Any] = {
         "force_color_jitter": True,
         "grayscale_prob": 0.5,

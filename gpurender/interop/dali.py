@@ -32,10 +32,11 @@ from typing import Any
 import torch
 
 from gpurender.augment.policy import Parameters
-from gpurender.kernels.shuffle.order import last_epoch, steps
-from gpurender.loading import ranks as worlds
+from gpurender.kernels.shuffle import last_epoch
+from gpurender.loading import ranks
 from gpurender.loading.arguments import default_collate
 from gpurender.loading.data_loader import MAX_BATCH_SIZE, DataLoader
+from gpurender.loading.ranks import steps
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
@@ -98,7 +99,7 @@ class Source:
         _dali("types")
         self._recipe = as_recipe(recipe)
         self._device = devices.resolve(device)
-        self._world = worlds.checked(rank, world_size)
+        self._world = ranks.checked(rank, world_size)
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
         self._loader = DataLoader(
             self._recipe, batch_size, augment=_Canvases(), device=self._device, shuffle=shuffle, seed=seed, fresh=fresh,
@@ -229,7 +230,7 @@ class Source:
 
     def _step(self) -> int:
         """Samples that all ranks together take at a time."""
-        return self.batch_size * (self._world or worlds.current()).world_size
+        return self.batch_size * (self._world or ranks.current()).world_size
 
     def _batch_on_cpu(self) -> tuple[Any, Any]:
         """Arrays of NumPy: with a tensor of torch DALI looks for a CUDA driver, also if it is on the CPU."""

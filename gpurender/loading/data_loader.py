@@ -11,15 +11,14 @@ import torch
 from gpurender.augment import Policy, Resize
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
-from gpurender.kernels.shuffle.order import last_epoch, placed, share, steps
-from gpurender.loading import arguments
-from gpurender.loading import ranks as worlds
+from gpurender.kernels.shuffle import last_epoch
+from gpurender.loading import arguments, ranks
 from gpurender.loading import state as states
 from gpurender.loading.background import Background
 from gpurender.loading.iterator import Pass, Step
 from gpurender.loading.pipeline import Batch, Batches
 from gpurender.loading.prefetch import Ahead, Producer
-from gpurender.loading.ranks import World
+from gpurender.loading.ranks import Ranks, rank_slice, steps
 from gpurender.loading.samplers import NOTHING, BatchSampler, Given, InOrder, Sampler, Shuffled
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
@@ -143,6 +142,7 @@ class DataLoader:
         world_size: int | None = None,
     ) -> None:
         self._recipe = _recipe(recipe)
+        self._order = self._recipe.order()
         self._shuffle = False if shuffle is None else checks.boolean("shuffle", shuffle)
         self._drop_last = checks.boolean("drop_last", drop_last)
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
@@ -155,7 +155,7 @@ class DataLoader:
         self.generator = generator
         self._seed = arguments.seed_of(seed, generator)
         self._fresh = checks.boolean("fresh", fresh)
-        self._fixed_world = worlds.checked(rank, world_size)
+        self._fixed_world = ranks.checked(rank, world_size)
         self._memory_format = _memory_format(memory_format)
         self.collate_fn = arguments.checked_collate(collate_fn)
         self.prefetch_factor, self.timeout = arguments.checked_ahead(prefetch_factor, timeout)
@@ -165,7 +165,7 @@ class DataLoader:
             self._given = Given(sampler, batch_sampler, self._batch_size, self._drop_last, len(self._recipe))
             if self._repeats > 1:
                 raise ValueError(f"{self._given.name} must be left out: augment repeats samples (num_aug_repeats)")
-        if getattr(self._recipe, "labels", None) == "separate" and getattr(self._policy, "soft", False):
+        if self._recipe.label_width > 1 and getattr(self._policy, "soft", False):
             raise ValueError(
                 "augment must not mix samples or smooth labels: the recipe is a mixture of separate labels"
             )
@@ -210,7 +210,7 @@ class DataLoader:
         loader's.
         """
         if self._given is None:
-            if self._recipe.shares is not None:  # its order is not the same in every epoch, shuffled or not
+            if not self._order.on_device:  # its order is not the same in every epoch, shuffled or not
                 return Sampler(self)
             return Shuffled(self) if self._shuffle else InOrder(self)
         return self._given.source if self._given.name == "sampler" else getattr(self._given.source, "sampler", None)
@@ -311,17 +311,18 @@ class DataLoader:
 
     # ------------------------------------------------------------------------------------------------------- drawing
 
-    def _world(self) -> World:
-        return self._fixed_world or worlds.current()
+    def _world(self) -> Ranks:
+        return self._fixed_world or ranks.current()
 
-    def _share(self, position: int, world: World) -> np.ndarray:
-        return share(position, len(self._recipe), self._batch_size, world, self._drop_last)
+    def _share(self, position: int, world: Ranks) -> np.ndarray:
+        return rank_slice(position, len(self._recipe), self._batch_size, world, self._drop_last)
 
     def _samples(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Sample numbers at positions of an epoch; int64 ``[b]``."""
-        return placed(self._recipe, positions, epoch, self._seed, self._shuffle, self._repeats)
+        length = -(-len(self._recipe) // self._repeats)
+        return self._order.indices(positions // self._repeats, length, epoch, self._seed, self._shuffle)
 
-    def _steps(self, epoch: int, position: int, mark: str | None, world: World) -> Iterator[Step]:
+    def _steps(self, epoch: int, position: int, mark: str | None, world: Ranks) -> Iterator[Step]:
         """The batches that are left of an epoch."""
         mixes = self._mixes
         if self._given is not None:
@@ -334,16 +335,16 @@ class DataLoader:
             position += step
             yield Step(partial(self._draw, epoch, positions, world, mixes), position, NOTHING)
 
-    def _draw(self, epoch: int, positions: np.ndarray, world: World, mixes: bool) -> Batch:
+    def _draw(self, epoch: int, positions: np.ndarray, world: Ranks, mixes: bool) -> Batch:
         """The batch of consecutive positions of an epoch."""
-        if self._recipe.shares is not None:
+        if not self._order.on_device:
             begin = epoch * len(self._recipe)
             samples, numbers = self._samples(epoch, positions), begin + positions // self._repeats
             return self._drawer().draw_samples(epoch, samples, numbers, begin + positions, mixes)
         step = self._batch_size * world.world_size
         return self._drawer().draw(epoch, int(positions[0]), len(positions), step, mixes)
 
-    def _draw_given(self, epoch: int, samples: np.ndarray, first: int, world: World, mixes: bool) -> Batch:
+    def _draw_given(self, epoch: int, samples: np.ndarray, first: int, world: Ranks, mixes: bool) -> Batch:
         """The batch of numbers that a user's sampler gave this rank at places ``first`` and behind.
 
         A sampler may give a number twice. So that no two images are augmented alike (nor, if fresh, drawn alike), their

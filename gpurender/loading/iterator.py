@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpurender.loading.pipeline import Batch
 from gpurender.loading.prefetch import BatchTimeoutError, Producer
-from gpurender.loading.ranks import World
+from gpurender.loading.ranks import Ranks
 from gpurender.loading.samplers import NOTHING
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Pass(Iterator[Any]):
         self._loader = loader
         self._moves = loader._moves
         self._place = loader._start()  # epoch, position, mark
-        self._world: World | None = None  # looked up at the first batch; the process group may not exist before
+        self._world: Ranks | None = None  # looked up at the first batch; the process group may not exist before
         self._steps: Iterator[Step] = iter(())
         self._coming: deque[Step] = deque()  # not handed out yet
         self._under_way: deque[Any] = deque()  # of these the first, being drawn

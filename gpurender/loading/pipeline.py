@@ -121,7 +121,7 @@ class Batches:
             given = self._given[: 3 * count].view(3, count)
             given.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
             # A mixture's launches depend on which samples these are, so there is no graph of them.
-            key = self._key(policy, "given", count) if self._renderer.recipe.shares is None else None
+            key = self._key(policy, "given", count) if self._renderer.recipe.order().on_device else None
             tensors = self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
         return _batch(policy, tensors)
 
@@ -155,9 +155,11 @@ class Batches:
             cursor, count, length=len(recipe), seed=self._seed, instances=recipe.instances, shuffle=self._shuffle,
             repeats=self._repeats,
         )  # fmt: skip
-        canvases = self._renderer.draw(samples, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
-        if not self._renderer.plain:
-            labels = self._renderer.labelled(samples, numbers, self._fresh)
+        canvases = self._renderer.render(
+            samples, numbers if self._fresh else samples, self._fresh
+        )  # [B, C, S, S] uint8
+        if not self._renderer.has_default_labels:
+            labels = self._renderer.labels_of(samples, numbers, self._fresh)
         if self._repeats > 1:  # each copy has parameters of its own: those at its position
             places = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
             numbers = places + cursor[0] * len(recipe)
@@ -168,9 +170,9 @@ class Batches:
     def _launch_given(self, policy: Policy, given: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Everything of a batch whose samples and numbers are given, int64 ``[3, B]``; ``host``: the samples there."""
         samples, numbers, places = given
-        drawn = samples if self._renderer.recipe.shares is None else host
-        canvases = self._renderer.draw(drawn, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
-        return self._augmented(policy, canvases, places, self._renderer.labelled(samples, numbers, self._fresh))
+        drawn = samples if self._renderer.recipe.order().on_device else host
+        canvases = self._renderer.render(drawn, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
+        return self._augmented(policy, canvases, places, self._renderer.labels_of(samples, numbers, self._fresh))
 
     def _augmented(
         self, policy: Policy, canvases: torch.Tensor, numbers: torch.Tensor, labels: torch.Tensor

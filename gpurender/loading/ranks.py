@@ -1,22 +1,24 @@
-"""Who else is training: this process' rank and the number of ranks."""
+"""Ranks: this process among those that share an epoch, and which positions of a step are its own."""
 
 import os
 from typing import NamedTuple
+
+import numpy as np
 
 from gpurender.util import checks
 
 MAX_RANKS = 2**31 - 1
 
 
-class World(NamedTuple):
+class Ranks(NamedTuple):
     """One of ``world_size`` processes that share an epoch; ``0 <= rank < world_size``."""
 
     rank: int
     world_size: int
 
 
-def checked(rank: int | None, world_size: int | None) -> World | None:
-    """The world that a caller names, or ``None`` if it names none.
+def checked(rank: int | None, world_size: int | None) -> Ranks | None:
+    """Return the ranks that a caller names, or ``None`` if it names none.
 
     Raises:
         TypeError, ValueError: one of the two is missing, not an integer or out of range.
@@ -29,11 +31,11 @@ def checked(rank: int | None, world_size: int | None) -> World | None:
             f"world_size={checks.shown(world_size)}"
         )
     size = checks.integer("world_size", world_size, 1, MAX_RANKS)
-    return World(checks.integer("rank", rank, 0, size - 1), size)
+    return Ranks(checks.integer("rank", rank, 0, size - 1), size)
 
 
-def current() -> World:
-    """The world of this moment: torch.distributed's once it is initialised, else the launcher's, else (0, 1).
+def current() -> Ranks:
+    """Return the ranks of this moment: torch.distributed's once it is initialised, else the launcher's, else (0, 1).
 
     torchrun sets RANK and WORLD_SIZE in the environment before any process group exists. Passing over them would
     give every rank the same samples, with no error anywhere.
@@ -44,11 +46,41 @@ def current() -> World:
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return World(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     size = _from_environment("WORLD_SIZE", 1, MAX_RANKS) if "WORLD_SIZE" in os.environ else 1
     if size == 1:
-        return World(0, 1)
-    return World(_from_environment("RANK", 0, size - 1), size)
+        return Ranks(0, 1)
+    return Ranks(_from_environment("RANK", 0, size - 1), size)
+
+
+def steps(length: int, batch_size: int, world_size: int, drop_last: bool) -> int:
+    """Return the batches of an epoch, the same on every rank: a step takes ``world_size * batch_size`` positions."""
+    step = world_size * batch_size
+    return length // step if drop_last else -(-length // step)
+
+
+def rank_slice(position: int, length: int, batch_size: int, ranks: Ranks, drop_last: bool) -> np.ndarray:
+    """Return the positions that one rank draws in the step beginning at global ``position``.
+
+    A full step takes the next ``world_size * batch_size`` positions and gives every rank a contiguous run of
+    ``batch_size`` of them, so the ranks' batches, concatenated in rank order, are the batch of a single process
+    with that batch size. What is left at the end of an epoch is dropped (``drop_last``) or split into contiguous
+    runs whose sizes differ by at most one. When fewer samples are left than there are ranks, the ranks without one
+    take the first positions of the same epoch once more, one each: every rank has the same number of batches and
+    none is empty.
+
+    Returns:
+        int64 ``[b]`` with ``b <= batch_size``; empty when the epoch has no (further) step.
+    """
+    rank, size = ranks
+    left = length - position
+    if left >= size * batch_size:
+        return np.arange(position + rank * batch_size, position + (rank + 1) * batch_size)
+    if drop_last or left <= 0:
+        return np.empty(0, dtype=np.int64)
+    if left >= size:
+        return np.arange(position + left * rank // size, position + left * (rank + 1) // size)
+    return np.array([position + rank if rank < left else (rank - left) % length])
 
 
 def _from_environment(name: str, low: int, high: int) -> int:

@@ -14,16 +14,10 @@ changes, with a line in the CHANGELOG, whenever a pixel, a label or a parameter 
 """
 
 from enum import IntEnum
-from typing import overload
 
-import numpy as np
-import torch
+from gpurender.util import kernel_sources
 
-from gpurender.runtime import kernel_cache
-
-kernel_cache.law()  # of the sources as they are now: kernels inline Stream, and are imported when they are first used
-
-from gpurender.kernels import philox  # noqa: E402
+kernel_sources.fingerprint()  # of the files as they are now: kernels inline Stream, and are imported when first used
 
 LAYOUT = 2
 
@@ -56,60 +50,3 @@ class Stream(IntEnum):
 def halves(value: int) -> tuple[int, int]:
     """Low and high 32 bits of an unsigned 64-bit integer."""
     return value & 0xFFFFFFFF, value >> 32
-
-
-@overload
-def words(seed: int, stream: Stream, numbers: np.ndarray, blocks: int = 1) -> np.ndarray: ...
-
-
-@overload
-def words(seed: int, stream: Stream, numbers: torch.Tensor, blocks: int = 1) -> torch.Tensor: ...
-
-
-def words(seed: int, stream: Stream, numbers: np.ndarray | torch.Tensor, blocks: int = 1) -> np.ndarray | torch.Tensor:
-    """Random words at the addresses ``(seed, stream, number, block)`` for blocks ``0 .. blocks-1``.
-
-    Args:
-        seed: unsigned 64-bit key.
-        numbers: uint64 ``[n]``, or a torch tensor, int64 ``[n]``, on any device.
-        blocks: blocks drawn of every number, four words each.
-
-    Returns:
-        uint32 ``[n, 4 * blocks]``; of a tensor, int64 on its device.
-    """
-    if isinstance(numbers, torch.Tensor):
-        return philox.words(numbers, seed, int(stream), blocks)
-    numbers = np.asarray(numbers, dtype=np.uint64)
-    drawn = philox.philox(philox.counters(numbers, int(stream), blocks), halves(seed))
-    return drawn.reshape(len(numbers), 4 * blocks)
-
-
-@overload
-def uniform(u: np.ndarray) -> np.ndarray: ...
-
-
-@overload
-def uniform(u: torch.Tensor) -> torch.Tensor: ...
-
-
-def uniform(u: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
-    """Uniforms in [0, 1) from words: ``(u >> 8) * 2**-24``, exact in float32 and held here in float64."""
-    if isinstance(u, torch.Tensor):
-        return (u >> 8).to(torch.float64) * 2.0**-24
-    return (np.asarray(u, dtype=np.uint32) >> np.uint32(8)).astype(np.float64) * 2.0**-24
-
-
-@overload
-def bounded(u: np.ndarray, n: np.ndarray | int) -> np.ndarray: ...
-
-
-@overload
-def bounded(u: torch.Tensor, n: torch.Tensor | int) -> torch.Tensor: ...
-
-
-def bounded(u: np.ndarray | torch.Tensor, n: np.ndarray | torch.Tensor | int) -> np.ndarray | torch.Tensor:
-    """Integers in [0, n) from words by multiply-high, ``(u * n) >> 32``, as int64; n at most 2**32 (tensors: 2**31)."""
-    if isinstance(u, torch.Tensor):
-        return u * n >> 32  # below 2**63
-    wide = np.asarray(u, dtype=np.uint64) * np.asarray(n, dtype=np.uint64)
-    return (wide >> np.uint64(32)).astype(np.int64)

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gpurender.numerics.streams import LAYOUT
 from gpurender.recipes import labels
-from gpurender.runtime import forks
+from gpurender.recipes.order import EpochOrder, PermutedOrder
 from gpurender.util import checks
 from gpurender.util.lazy import cached_property
 from gpurender.util.texts import MARK, read_text
@@ -46,9 +48,10 @@ class Recipe:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
+    families: ClassVar[dict[str, type["Recipe"]]] = {}  # by name: every family announces itself
     family: ClassVar[str] = ""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by name: what differs from the family's defaults
     channels: ClassVar[int] = 1
-    shares: ClassVar[Any] = None  # of a mixture: in which order its recipes come
 
     classes: int = 1000
     instances: int = 1
@@ -58,9 +61,14 @@ class Recipe:
     class_prior: Any = None  # once made: float | tuple[float, ...] | None
     label_noise: Any = None  # once made: float | tuple[tuple[float, ...], ...] | None
 
+    def __init_subclass__(cls) -> None:
+        if cls.family:
+            Recipe.families[cls.family] = cls
+
     def __post_init__(self) -> None:
         if type(self) is Recipe:
-            raise TypeError("Recipe is the base of gr.OnePFrac, gr.FractalDB and gr.VisualAtom: use one of these")
+            names = ", ".join(f"gr.{family.__name__}" for family in Recipe.families.values())
+            raise TypeError(f"Recipe is the base of {names}: use one of these")
         self._set("classes", checks.integer("classes", self.classes, 1, MAX_CLASSES))
         self._set("instances", checks.integer("instances", self.instances, 1, MAX_INSTANCES))
         self._set("image_size", checks.integer("image_size", self.image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE))
@@ -95,8 +103,13 @@ class Recipe:
         """Images of each class, int64 ``[classes]``; samples are numbered class by class."""
         return labels.class_counts(self.class_prior, self.classes, self.instances)
 
+    @property
+    def label_width(self) -> int:
+        """Integers per label: 1, or 2 for a mixture with separate labels."""
+        return 1
+
     def joint(self, labels: Any) -> Any:
-        """Labels as numbers of classes: they are, but for a mixture with separate labels."""
+        """Return labels as numbers of classes: they are, but for a mixture with separate labels."""
         return labels
 
     def class_name(self, label: int) -> str:
@@ -123,15 +136,39 @@ class Recipe:
         """
         raise TypeError(f"{type(self).__name__} draws nothing")
 
-    def label_tables(self, device: Any) -> labels.Labels:
-        """What says on a device which class and which label a sample has."""
-        return labels.Labels(self, device)
+    def order(self) -> EpochOrder:
+        """Return which sample stands at a position of an epoch."""
+        return PermutedOrder(len(self))
 
-    def canvases(self, catalog: Any, samples: Any, numbers: Any, fresh: bool) -> Any:
-        """uint8 ``[N, C, S, S]`` of samples whose randomness has the draw numbers, int64 ``[N]`` both; on their device,
-        which is the catalog's. On a GPU nothing here waits for the host.
+    def label_map(self, device: Any) -> Any:
+        """Return the tables on a device that say which class and which label a sample has."""
+        return labels.LabelMap(self.classes, self.instances, self.seed, self.class_prior, self.label_noise, device)
+
+    def render(self, catalog: Any, label_map: Any, indices: Any, draw_ids: Any, fresh: bool) -> Any:
+        """Render canvases of samples: those of a long tail by their indices in the untrimmed dataset.
+
+        Args:
+            catalog, label_map: of this recipe, on the device.
+            indices, draw_ids: int64 ``[N]`` there.
+            fresh: whether everything is drawn again, also what the released dataset shares between images.
+
+        Returns:
+            uint8 ``[N, C, S, S]`` on the device. On a GPU nothing here waits for the host.
+        """
+        if not fresh:
+            draw_ids = label_map.dense_draw_ids(indices, draw_ids)
+        return self.canvases(catalog, label_map.dense_indices(indices), draw_ids, fresh)
+
+    def canvases(self, catalog: Any, indices: Any, draw_ids: Any, fresh: bool) -> Any:
+        """Render the canvases of a family, uint8 ``[N, C, S, S]``, of indices in the untrimmed dataset and draw ids,
+        int64 ``[N]`` both, on their device, which is the catalog's.
         """
         raise TypeError(f"{type(self).__name__} draws nothing")
+
+    @classmethod
+    def smallest(cls) -> "Recipe":
+        """Return a recipe of the family with small, cheap canvases and at least 32 samples: for trials of kernels."""
+        raise TypeError(f"{cls.__name__} has no smallest recipe")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -184,7 +221,7 @@ class Recipe:
                 f"not a recipe: 'gpurender' must be {FORMAT} (the format's version), got {checks.shown(version)}"
             )
         try:
-            return made(data)
+            return from_data(data)
         except (TypeError, ValueError) as error:  # a wrong type inside a text is a wrong text
             raise ValueError(f"not a recipe: {error}") from None
 
@@ -196,17 +233,14 @@ def _in_short(value: Any) -> str:
     return repr(value)
 
 
-def made(data: Any) -> Recipe:
-    """The recipe of a JSON object without its version."""
-    with forks.IMPORTS:
-        from gpurender.recipes import FAMILIES
-
+def from_data(data: Any) -> Recipe:
+    """Return the recipe of a JSON object without its version."""
     if not isinstance(data, dict):
         raise ValueError(f"expected a JSON object, got {type(data).__name__}")
     family = data.pop("family", None)
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"'family' must be one of {sorted(FAMILIES)}, got {checks.shown(family)}")
-    return FAMILIES[family]._from_data(data)
+    if not isinstance(family, str) or family not in Recipe.families:
+        raise ValueError(f"'family' must be one of {sorted(Recipe.families)}, got {checks.shown(family)}")
+    return Recipe.families[family]._from_data(data)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -217,29 +251,33 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def presets() -> dict[str, Callable[[], Recipe]]:
+    """Return what makes the recipe of each preset, by name."""
+    families = Recipe.families.values()
+    return {name: partial(family, **values) for family in families for name, values in family.presets.items()}
+
+
 def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
-    """A recipe from whatever names one: a preset's name, the path of a JSON file, or a recipe itself.
+    """Return the recipe that a preset's name, the path of a JSON file or a recipe itself stands for.
 
     Raises:
         ValueError: neither a preset nor a readable JSON file, or the file holds no recipe.
     """
-    with forks.IMPORTS:
-        from gpurender.recipes import PRESETS
-
     if isinstance(x, Recipe):
         return x
     if not isinstance(x, (str, os.PathLike)):
         raise TypeError(f"recipe must be a preset's name, the path of a JSON file or a recipe, got {checks.shown(x)}")
     path = os.fspath(x)
-    if path in PRESETS:
-        return PRESETS[path]()
+    known = presets()
+    if path in known:
+        return known[path]()
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        presets = ", ".join(sorted(PRESETS))
         raise ValueError(
-            f"recipe {checks.shown_path(path)} is neither a preset ({presets}) nor a readable JSON file: {reason}"
+            f"recipe {checks.shown_path(path)} is neither a preset ({', '.join(sorted(known))}) nor a readable JSON "
+            f"file: {reason}"
         ) from None
     try:
         return Recipe.from_json(text)

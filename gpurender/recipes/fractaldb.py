@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from gpurender.kernels.chaos_game import MAX_POINTS, Systems, covered_pixels
-from gpurender.numerics.streams import LAYOUT, Stream, bounded, uniform, words
+from gpurender.kernels.philox import bounded, uniform, words
+from gpurender.numerics.streams import LAYOUT, Stream
 from gpurender.recipes import ifs, published
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import devices
@@ -101,6 +102,7 @@ class FractalDB(Recipe):
     """
 
     family: ClassVar[str] = "fractaldb"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"fractaldb-1k": {}}
 
     classes: int = None  # type: ignore[assignment]
     instances: int = None  # type: ignore[assignment]
@@ -185,6 +187,10 @@ class FractalDB(Recipe):
                 raise TypeError(f"weights must be a table, a name or the path of a file, got {checks.shown(weights)}")
             weights = _read_table(Path(weights), 6)
         return cls(categories=published.categories(folder, _read_category), weights=weights, **parameters)
+
+    @classmethod
+    def smallest(cls) -> "FractalDB":
+        return cls(categories=[ifs.TRIANGLE], points=1000, image_size=32, draw_type="patch_color")
 
     @property
     def channels(self) -> int:  # type: ignore[override]

@@ -17,6 +17,8 @@ from gpurender.util import checks
 
 DRAW_TYPES = ("patch_gray", "patch_color", "point_gray", "point_color")
 MASK_MODES = ("random", "fill")
+# Sierpinski's triangle, for trials
+TRIANGLE = tuple((0.5, 0.0, 0.0, 0.5, x, y) for x, y in ((0.0, 0.0), (0.5, 0.0), (0.25, 0.5)))
 MAX_PARAMETER = 1e6  # of a map; the kernel's range check keeps every orbit finite below it
 
 # The released programs store every image upside down (row 0 at the top, y upwards); codes as in kernels.chaos_game.

@@ -17,17 +17,15 @@ unless every epoch draws new images.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from gpurender.kernels.philox import bounded, words
 from gpurender.numerics import portable_math
-from gpurender.numerics.streams import Stream, bounded, words
+from gpurender.numerics.streams import Stream
 from gpurender.util import checks
-
-if TYPE_CHECKING:
-    from gpurender.recipes.base import Recipe
 
 MAX_RATIO = 1e9  # of the largest class to the smallest
 MAX_WEIGHT = 1e9
@@ -138,45 +136,65 @@ def noise_table(noise: Any, classes: int) -> np.ndarray | None:
     return None if (cumulative == never).all() else cumulative
 
 
-class Labels:
-    """The tables of one recipe on a device; all methods take and give int64 ``[N]`` there and wait for nothing."""
+class LabelMap:
+    """Class and label of each sample of one recipe, by tables on a device.
 
-    def __init__(self, recipe: "Recipe", device: torch.device) -> None:
-        self._classes, self._instances, self._seed = recipe.classes, recipe.instances, recipe.seed
+    All methods take and return int64 ``[N]`` there and wait for nothing.
+
+    Args:
+        classes, instances, seed: of the recipe.
+        prior, noise: its ``class_prior`` and ``label_noise``, checked.
+        device: where the tables are.
+
+    Attributes:
+        is_default: whether every label is ``index // instances``.
+    """
+
+    def __init__(self, classes: int, instances: int, seed: int, prior: Any, noise: Any, device: torch.device) -> None:
+        self._classes, self._instances, self._seed = classes, instances, seed
         self._begins: torch.Tensor | None = None
-        if recipe.class_prior is not None:
-            counts = class_counts(recipe.class_prior, recipe.classes, recipe.instances)
-            self._begins = torch.from_numpy(np.cumsum(counts) - counts).to(device)  # [classes]: first sample of each
+        self._length = classes * instances
+        if prior is not None:
+            counts = class_counts(prior, classes, instances)
+            self._length = int(counts.sum())
+            self._begins = torch.from_numpy(np.cumsum(counts) - counts).to(device)  # [classes]: first index of each
             self._ends = torch.from_numpy(np.cumsum(counts)).to(device)
-        table = noise_table(recipe.label_noise, recipe.classes)
+        table = noise_table(noise, classes)
         self._noise = None if table is None else torch.from_numpy(table).to(device)
-        self.plain = self._begins is None and self._noise is None
+        self.is_default = self._begins is None and self._noise is None
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """What is read from the device."""
+        """The tables."""
         made = () if self._begins is None else (self._begins, self._ends)
         return [*made, *(() if self._noise is None else (self._noise,))]
 
-    def classes(self, samples: torch.Tensor) -> torch.Tensor:
-        """The class of each sample."""
+    def classes(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the class of each sample."""
         if self._begins is None:
-            return samples // self._instances
-        return torch.searchsorted(self._ends, samples, right=True).clamp_(max=self._classes - 1)
+            return indices // self._instances
+        return torch.searchsorted(self._ends, indices, right=True).clamp_(max=self._classes - 1)
 
-    def whole(self, samples: torch.Tensor) -> torch.Tensor:
-        """Each sample's number in the dataset that has all instances of all classes."""
+    def dense_indices(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the index of each sample in the untrimmed dataset (classes x instances)."""
         if self._begins is None:
-            return samples
-        classes = self.classes(samples)
-        return classes * self._instances + (samples - self._begins[classes])
+            return indices
+        classes = self.classes(indices)
+        return classes * self._instances + (indices - self._begins[classes])
 
-    def given(self, samples: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """The label that each sample is given; ``numbers``: the address of its noise."""
-        classes = self.classes(samples)
+    def dense_draw_ids(self, indices: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:
+        """Return the draw ids, ``index + epoch * length``, as those of the untrimmed dataset."""
+        if self._begins is None:
+            return draw_ids
+        epoch = (draw_ids - indices) // self._length
+        return self.dense_indices(indices) + epoch * (self._classes * self._instances)
+
+    def labels(self, indices: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:
+        """Return the labels with noise applied; ``draw_ids``: the addresses of the noise."""
+        classes = self.classes(indices)
         if self._noise is None:
             return classes
-        drawn = words(self._seed, Stream.LABEL, numbers)  # [N, 4]
+        drawn = words(self._seed, Stream.LABEL, draw_ids)  # [N, 4]
         if self._noise.dim() == 1:
             other = bounded(drawn[:, 1], self._classes - 1)
             wrong = other + (other >= classes)

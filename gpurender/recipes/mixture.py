@@ -22,13 +22,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender.kernels.shuffle.order import permuted
-from gpurender.recipes import labels
-from gpurender.recipes.base import Recipe, made
+from gpurender.kernels.resized_crop import BICUBIC, crop_resize
+from gpurender.kernels.shuffle import permute
+from gpurender.recipes.base import Recipe, from_data
 from gpurender.recipes.base import recipe as as_recipe
-from gpurender.runtime import cuda_streams, forks
+from gpurender.runtime import cuda_streams
 from gpurender.util import checks
-from gpurender.util.lazy import cached_property
 
 __all__ = ["Mixture"]
 
@@ -103,10 +102,14 @@ class Mixture(Recipe):
         """Channels of a canvas: 3 if some recipe has colour, else 1."""
         return max(part.channels for part in self.recipes)
 
-    @cached_property
-    def shares(self) -> "Shares":
-        """In which order the recipes' samples come."""
-        return Shares(self.weights, [len(part) for part in self.recipes])
+    def order(self) -> "Interleaving":
+        """Return the order in which the recipes' samples come."""
+        return Interleaving(self.weights, [len(part) for part in self.recipes])
+
+    @property
+    def label_width(self) -> int:
+        """Integers per label: 1, or 2 (recipe and its label) if labels are separate."""
+        return 2 if self.labels == "separate" else 1
 
     def class_counts(self) -> np.ndarray:
         """Images of each class of the joint label space, int64 ``[classes]``."""
@@ -148,7 +151,7 @@ class Mixture(Recipe):
         mixed = {}
         for i, part in enumerate(parts):
             try:
-                mixed[made(part)] = weights[i]
+                mixed[from_data(part)] = weights[i]
             except (TypeError, ValueError) as error:
                 raise ValueError(f"recipes[{i}]: {error}") from None
         if len(mixed) < len(parts):
@@ -156,50 +159,54 @@ class Mixture(Recipe):
         return cls(mixed, labels=data.get("labels", "joint"))
 
     def catalog(self, device: Any, cache_bytes: int = 0) -> list[Any]:
-        """A renderer of each recipe."""
-        with forks.IMPORTS:
-            from gpurender.renderer import Renderer
+        """Return the catalog of each recipe."""
+        return [part.catalog(device, cache_bytes // len(self.recipes)) for part in self.recipes]
 
-        return [Renderer(part, device, cache_bytes=cache_bytes // len(self.recipes)) for part in self.recipes]
+    def label_map(self, device: Any) -> "MixtureLabelMap":
+        return MixtureLabelMap(self, device)
 
-    def label_tables(self, device: Any) -> "JointLabels":  # type: ignore[override]
-        return JointLabels(self, device)
+    def render(
+        self,
+        catalog: list[Any],
+        label_map: "MixtureLabelMap",
+        indices: torch.Tensor,
+        draw_ids: torch.Tensor,
+        fresh: bool,
+    ) -> torch.Tensor:
+        """Render canvases, uint8 ``[N, channels, image_size, image_size]``, on the device of the draw ids.
 
-    def canvases(self, catalog: list[Any], samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """uint8 ``[N, channels, image_size, image_size]``; the host must know the samples: they had better lie there.
-
-        ``numbers``: int64 ``[N]`` on the device.
+        The indices are read on the host: pass a CPU tensor to avoid a device synchronisation.
         """
-        host = samples.cpu().numpy()
+        host = indices.cpu().numpy()
         ends = np.cumsum([len(part) for part in self.recipes])
         sources = np.searchsorted(ends, host, side="right")
-        side = self.image_size
-        canvases = torch.empty((len(host), self.channels, side, side), dtype=torch.uint8, device=numbers.device)
-        for i, renderer in enumerate(catalog):
+        side, device = self.image_size, draw_ids.device
+        canvases = torch.empty((len(host), self.channels, side, side), dtype=torch.uint8, device=device)
+        for i, part in enumerate(self.recipes):
             rows = np.flatnonzero(sources == i)
             if not len(rows):
                 continue
-            begin = int(ends[i]) - len(self.recipes[i])
+            begin = int(ends[i]) - len(part)
             there, local = (
-                cuda_streams.pinned(torch.from_numpy(x), numbers.device).to(numbers.device, non_blocking=True)
+                cuda_streams.pinned(torch.from_numpy(x), device).to(device, non_blocking=True)
                 for x in (rows, host[rows] - begin)
             )
-            drawn = renderer.draw(local, numbers[there] if fresh else numbers[there] - begin, fresh)
-            canvases.index_copy_(0, there, resized(drawn, side).expand(-1, self.channels, -1, -1))
+            ids = draw_ids[there] if fresh else draw_ids[there] - begin
+            rendered = part.render(catalog[i], label_map.parts[i], local, ids, fresh)
+            canvases.index_copy_(0, there, resized(rendered, side).expand(-1, self.channels, -1, -1))
         return canvases
 
 
 def resized(canvases: torch.Tensor, side: int) -> torch.Tensor:
-    """Canvases uint8 ``[N, C, S, S]`` resized to ``[N, C, side, side]``."""
+    """Return canvases uint8 ``[N, C, S, S]`` resized to ``[N, C, side, side]``, bicubic, as Pillow does it."""
     if canvases.shape[-1] == side:
         return canvases
-    with forks.IMPORTS:
-        from gpurender.augment import Resize
-        from gpurender.kernels.resized_crop import crop_resize
-
-    numbers = torch.zeros(len(canvases), dtype=torch.int64, device=canvases.device)
-    whole = Resize(interpolation="bicubic").draw(numbers, canvas_size=canvases.shape[-1], image_size=side)
-    return crop_resize(canvases, whole["boxes"], whole["flips"], whole["interpolations"], (side, side))
+    n, device = len(canvases), canvases.device
+    boxes = torch.zeros((n, 4), dtype=torch.int32, device=device)
+    boxes[:, 2:] = canvases.shape[-1]  # filled there: a tensor made of a list would be copied to the device
+    flips = torch.zeros((n, 2), dtype=torch.bool, device=device)
+    filters = torch.full((n,), BICUBIC, dtype=torch.uint8, device=device)
+    return crop_resize(canvases, boxes, flips, filters, (side, side))
 
 
 def integers(weights: list[Any]) -> tuple[int, ...]:
@@ -230,32 +237,34 @@ def integers(weights: list[Any]) -> tuple[int, ...]:
     return tuple(whole)
 
 
-class Shares:
-    """Which sample stands at a position of a mixture's epoch.
+class Interleaving:
+    """The order of a mixture's epoch, as :class:`gpurender.recipes.order.EpochOrder`; the host computes it.
 
     Args:
         weights: of the recipes, integers.
         lengths: of the recipes.
     """
 
+    on_device = False
+
     def __init__(self, weights: tuple[int, ...], lengths: list[int]) -> None:
         self._weights, self._lengths = weights, lengths
         self._begins = np.cumsum([0, *lengths])
         scale = lcm(*weights)
         due = sorted(((2 * k + 1) * (scale // w), i) for i, w in enumerate(weights) for k in range(w))
-        self._sources = np.array([i for _, i in due], np.int64)  # [W]: whose a slot is
+        self._sources = np.array([i for _, i in due], np.int64)  # [W]: the recipe of each slot
         ones = self._sources[:, None] == np.arange(len(weights))
         self._before = np.concatenate([np.zeros((1, len(weights)), np.int64), np.cumsum(ones, axis=0)])  # [W + 1, P]
 
     def counts(self, positions: int) -> list[int]:
-        """How many samples each recipe has in the first so many positions."""
+        """Return how many samples each recipe has in the first so many positions."""
         blocks, rest = divmod(positions, len(self._sources))
         return [blocks * w + int(self._before[rest, i]) for i, w in enumerate(self._weights)]
 
-    def samples(self, places: np.ndarray, length: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
-        """Sample numbers at places of an epoch of ``length`` places; int64 ``[n]`` both."""
-        blocks, slots = np.divmod(places, len(self._sources))
-        sources, found = self._sources[slots], np.empty(len(places), np.int64)
+    def indices(self, positions: np.ndarray, length: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
+        """Return the indices at positions of an epoch of ``length`` positions; int64 ``[n]`` both."""
+        blocks, slots = np.divmod(positions, len(self._sources))
+        sources, found = self._sources[slots], np.empty(len(positions), np.int64)
         for i, count in enumerate(self.counts(length)):
             rows = np.flatnonzero(sources == i)
             since = epoch * count + blocks[rows] * self._weights[i] + self._before[slots[rows], i]
@@ -263,42 +272,42 @@ class Shares:
         return found
 
     def _own(self, i: int, since: np.ndarray, seed: int, shuffle: bool) -> np.ndarray:
-        """Samples of recipe i, by how many of it came before since the beginning."""
-        turns, places = np.divmod(since, self._lengths[i])
+        """Return indices of recipe i; ``since``: how many of its samples came before, in all epochs."""
+        turns, positions = np.divmod(since, self._lengths[i])
         if not shuffle:
-            return places
-        # An order of its own for every turn of every recipe.
-        return permuted(places, self._lengths[i], seed, turns * len(self._weights) + i)
+            return positions
+        # Every turn of every recipe has an order of its own.
+        return permute(positions, self._lengths[i], seed, turns * len(self._weights) + i)
 
 
-class JointLabels:
-    """The label tables of a mixture's recipes; as :class:`gpurender.recipes.labels.Labels`."""
+class MixtureLabelMap:
+    """Label maps of a mixture's recipes; labels as :class:`gpurender.recipes.labels.LabelMap` has them."""
 
-    plain = False
+    is_default = False
 
     def __init__(self, mixture: Mixture, device: torch.device) -> None:
-        self._parts = [labels.Labels(part, device) for part in mixture.recipes]
+        self.parts = [part.label_map(device) for part in mixture.recipes]
         self._lengths = [len(part) for part in mixture.recipes]
         self._classes = [part.classes for part in mixture.recipes]
         self._separate = mixture.labels == "separate"
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """What is read from the device."""
-        return [tensor for part in self._parts for tensor in part.tensors]
+        """The tables."""
+        return [tensor for part in self.parts for tensor in part.tensors]
 
-    def whole(self, samples: torch.Tensor) -> torch.Tensor:
-        """The samples themselves."""
-        return samples
+    def dense_indices(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the indices: each recipe has an untrimmed dataset of its own."""
+        return indices
 
-    def given(self, samples: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """int64 ``[N]``, or ``[N, 2]`` if they are separate."""
-        found, source = torch.zeros_like(samples), torch.zeros_like(samples)
+    def labels(self, indices: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:
+        """Return labels int64 ``[N]``, or ``[N, 2]`` if they are separate."""
+        found, source = torch.zeros_like(indices), torch.zeros_like(indices)
         begin = classes = 0
-        for i, part in enumerate(self._parts):
-            inside = (samples >= begin) & (samples < begin + self._lengths[i])
-            local = (samples - begin).clamp(0, self._lengths[i] - 1)
-            own = part.given(local, part.whole(local) + (numbers - samples))
+        for i, part in enumerate(self.parts):
+            inside = (indices >= begin) & (indices < begin + self._lengths[i])
+            local = (indices - begin).clamp(0, self._lengths[i] - 1)
+            own = part.labels(local, part.dense_indices(local) + (draw_ids - indices))
             found = torch.where(inside, own if self._separate else own + classes, found)
             source = torch.where(inside, i, source)
             begin, classes = begin + self._lengths[i], classes + self._classes[i]

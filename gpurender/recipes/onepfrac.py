@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, chaos_game
-from gpurender.numerics.streams import Stream, uniform, words
+from gpurender.kernels.philox import uniform, words
+from gpurender.numerics.streams import Stream
 from gpurender.recipes import ifs
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import devices
@@ -74,6 +75,7 @@ class OnePFrac(Recipe):
     """
 
     family: ClassVar[str] = "onepfrac"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"onepfrac-1k": {}, "onepfrac-21k": {"classes": 21_000}}
 
     sigma: float | None = None
     maps: int | None = None
@@ -103,6 +105,10 @@ class OnePFrac(Recipe):
         self._set("fill_rate", checks.real("fill_rate", self.fill_rate, 0.0, 1.0))
         self._set("draw_type", checks.choice("draw_type", self.draw_type, ifs.DRAW_TYPES))
         self._set("mask_mode", checks.choice("mask_mode", self.mask_mode, ifs.MASK_MODES))
+
+    @classmethod
+    def smallest(cls) -> "OnePFrac":
+        return cls(classes=64, base=ifs.TRIANGLE, points=1000, image_size=32, fill_rate=0.0)
 
     @property
     def channels(self) -> int:  # type: ignore[override]

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, polyline
-from gpurender.numerics.streams import Stream, bounded, uniform, words
+from gpurender.numerics.streams import Stream
 from gpurender.numerics.tables import turn_parts
 from gpurender.recipes import published
 from gpurender.recipes.base import VARIANTS, Recipe
@@ -115,6 +116,7 @@ class VisualAtom(Recipe):
     """
 
     family: ClassVar[str] = "visualatom"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"visualatom-1k": {}, "visualatom-21k": {"classes": 21_000}}
 
     classes: int = None  # type: ignore[assignment]
     instances: int = 1000
@@ -223,6 +225,10 @@ class VisualAtom(Recipe):
                         f"{name} must be left out (None) with variant={self.variant!r}, got {checks.shown(value)}: "
                         f"it belongs to variant={variant!r}"
                     )
+
+    @classmethod
+    def smallest(cls) -> "VisualAtom":
+        return cls(classes=64, instances=1, image_size=32, orbits=(4, 4), radius=(4, 8))  # inside the canvas
 
     @property
     def greys(self) -> tuple[int, int]:

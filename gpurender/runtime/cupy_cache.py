@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 
 from gpurender.runtime import kernel_cache
-from gpurender.runtime.triton_cache import writable_folder
 
 log = logging.getLogger("gpurender")
 
@@ -22,7 +21,7 @@ def make_usable() -> None:
     if own.is_absolute() and kernel_cache.writable(own):
         return
     try:
-        place = writable_folder("cupy")
+        place = kernel_cache.writable_folder("cupy")
     except OSError as error:
         log.info("CuPy has no folder that can be written: %s", error)
         return

@@ -18,6 +18,7 @@ from typing import Any
 from numba.core import compiler, config, serialize, sigutils
 
 from gpurender.runtime import kernel_cache
+from gpurender.util import kernel_sources
 
 log = logging.getLogger("gpurender")
 
@@ -47,7 +48,7 @@ class Versions:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._enabled = True
-        kernel_cache.law()  # the sources as they are now, when they are being imported
+        kernel_sources.fingerprint()  # the sources as they are now, when they are being imported
 
     @property
     def cache_path(self) -> str | None:

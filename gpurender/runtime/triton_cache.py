@@ -6,17 +6,13 @@ some kernels only. So its folder is left alone where it can be written. Where it
 yet would end in an error.
 """
 
-import atexit
 import contextlib
 import functools
 import logging
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from gpurender.runtime import kernel_cache
-from gpurender.util import disk_cache
 
 log = logging.getLogger("gpurender")
 
@@ -28,7 +24,7 @@ def make_usable() -> None:
     if own.is_absolute() and kernel_cache.writable(own):
         return
     try:
-        place = writable_folder("triton")
+        place = kernel_cache.writable_folder("triton")
     except OSError as error:
         log.info("Triton has no folder that can be written: %s", error)
         return
@@ -44,19 +40,3 @@ def _own() -> Path:
     """Return the folder of Triton's choice."""
     home = os.environ.get("TRITON_HOME") or os.path.expanduser("~")
     return Path(os.environ.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton", "cache"))
-
-
-def writable_folder(name: str) -> Path:
-    """Return a folder beside our kernels or, where that cannot be written, one of this process."""
-    root = disk_cache.directory()
-    if root is not None and kernel_cache.writable(root / name):
-        return root / name
-    place = Path(tempfile.mkdtemp(prefix=f"gpurender-{name}-"))
-    atexit.register(_remove, place, os.getpid())
-    return place
-
-
-def _remove(place: Path, maker: int) -> None:
-    """Remove the folder of a process, unless this is another that was forked from it."""
-    if os.getpid() == maker:
-        shutil.rmtree(place, ignore_errors=True)

@@ -34,7 +34,7 @@ def environment(device: Any = None) -> dict[str, Any]:
     """The ``environment`` of a bench result (DESIGN, section 3); ``device``: the GPU, if it is not the current one."""
     import torch
 
-    from gpurender import __version__
+    from gpurender.util.version import __version__
 
     gpu = torch.cuda.is_available()
     if device is not None and device.type == "cpu":

@@ -1,11 +1,14 @@
-"""Philox4x32-10 as an array function: counters or draw numbers in, random words out."""
+"""Philox4x32-10 as array functions: random words of counters or draw numbers, and uniform numbers made of them."""
+
+from typing import overload
 
 import numpy as np
 import torch
 
+from gpurender.numerics.streams import Stream, halves
 from gpurender.runtime import devices, forks
 
-__all__ = ["counters", "philox", "words"]
+__all__ = ["bounded", "counters", "philox", "uniform", "words"]
 
 
 def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
@@ -28,26 +31,73 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def words(numbers: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
+@overload
+def words(seed: int, stream: Stream, numbers: np.ndarray, blocks: int = 1) -> np.ndarray: ...
+
+
+@overload
+def words(seed: int, stream: Stream, numbers: torch.Tensor, blocks: int = 1) -> torch.Tensor: ...
+
+
+def words(seed: int, stream: Stream, numbers: np.ndarray | torch.Tensor, blocks: int = 1) -> np.ndarray | torch.Tensor:
     """Random words at the addresses ``(seed, stream, number, block)`` for blocks ``0 .. blocks-1``.
 
     Args:
-        numbers: int64 ``[n]``, 0 or more (their bits are the unsigned number's).
         seed: unsigned 64-bit key.
-        stream: unsigned 32-bit purpose.
+        numbers: uint64 ``[n]``, or a torch tensor, int64 ``[n]``, on any device.
         blocks: blocks drawn of every number, four words each.
 
     Returns:
-        int64 ``[n, 4 * blocks]`` in ``[0, 2**32)``, on the numbers' device.
+        uint32 ``[n, 4 * blocks]``; of a tensor, int64 on its device.
     """
+    if isinstance(numbers, torch.Tensor):
+        return _words_of_tensor(seed, int(stream), numbers, blocks)
+    numbers = np.asarray(numbers, dtype=np.uint64)
+    drawn = philox(counters(numbers, int(stream), blocks), halves(seed))
+    return drawn.reshape(len(numbers), 4 * blocks)
+
+
+def _words_of_tensor(seed: int, stream: int, numbers: torch.Tensor, blocks: int) -> torch.Tensor:
+    """Return :func:`words` of int64 ``[n]`` (the bits are the unsigned number's) on the tensor's device."""
     if numbers.dtype != torch.int64 or numbers.dim() != 1:
         raise ValueError(f"numbers must be int64 [n], got {numbers.dtype} {list(numbers.shape)}")
     if devices.on_gpu(numbers.device):
         from gpurender.kernels.philox import gpu
 
         return gpu.words(numbers.contiguous(), seed, stream, blocks)
-    drawn = philox(counters(numbers.numpy().view(np.uint64), stream, blocks), (seed & 0xFFFFFFFF, seed >> 32))
+    drawn = philox(counters(numbers.numpy().view(np.uint64), stream, blocks), halves(seed))
     return torch.from_numpy(drawn.astype(np.int64)).reshape(len(numbers), 4 * blocks)
+
+
+@overload
+def uniform(u: np.ndarray) -> np.ndarray: ...
+
+
+@overload
+def uniform(u: torch.Tensor) -> torch.Tensor: ...
+
+
+def uniform(u: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    """Uniforms in [0, 1) from words: ``(u >> 8) * 2**-24``, exact in float32 and held here in float64."""
+    if isinstance(u, torch.Tensor):
+        return (u >> 8).to(torch.float64) * 2.0**-24
+    return (np.asarray(u, dtype=np.uint32) >> np.uint32(8)).astype(np.float64) * 2.0**-24
+
+
+@overload
+def bounded(u: np.ndarray, n: np.ndarray | int) -> np.ndarray: ...
+
+
+@overload
+def bounded(u: torch.Tensor, n: torch.Tensor | int) -> torch.Tensor: ...
+
+
+def bounded(u: np.ndarray | torch.Tensor, n: np.ndarray | torch.Tensor | int) -> np.ndarray | torch.Tensor:
+    """Integers in [0, n) from words by multiply-high, ``(u * n) >> 32``, as int64; n at most 2**32 (tensors: 2**31)."""
+    if isinstance(u, torch.Tensor):
+        return u * n >> 32  # below 2**63
+    wide = np.asarray(u, dtype=np.uint64) * np.asarray(n, dtype=np.uint64)
+    return (wide >> np.uint64(32)).astype(np.int64)
 
 
 def counters(numbers: np.ndarray, stream: int, blocks: int) -> np.ndarray:

@@ -38,13 +38,13 @@ def words_at(seed, stream: tl.constexpr, number, block):
 
 @triton.jit
 def uniform(word):
-    """``streams.uniform``: float64 in [0, 1)."""
+    """``philox.uniform``: float64 in [0, 1)."""
     return (word >> 8).to(tl.float64) * UNIT
 
 
 @triton.jit
 def bounded(word, n):
-    """``streams.bounded``: int64 in [0, n)."""
+    """``philox.bounded``: int64 in [0, n)."""
     return ((word.to(tl.uint64) * n.to(tl.uint64)) >> 32).to(tl.int64)
 
 

@@ -2,11 +2,12 @@
 
 import torch
 
-from gpurender.kernels.shuffle.order import MAX_LENGTH
+from gpurender.kernels.shuffle.cpu import permute
+from gpurender.kernels.shuffle.params import MAX_LENGTH, last_epoch
 from gpurender.runtime import devices, forks
 from gpurender.util import checks
 
-__all__ = ["addresses"]
+__all__ = ["MAX_LENGTH", "addresses", "last_epoch", "permute"]
 
 MAX_COUNT = 2**31 - 1
 
@@ -20,13 +21,13 @@ def addresses(
     runs: replayed in a CUDA graph, it follows a cursor that is moved on the device.
 
     Args:
-        cursor: int64 ``[2]``: epoch (0 to ``order.last_epoch(length)``) and first position (0 to ``length - 1``). On a
+        cursor: int64 ``[2]``: epoch (0 to ``last_epoch(length)``) and first position (0 to ``length - 1``). On a
             GPU its values are not looked at; outside these ranges the result is arbitrary.
         count: positions, 0 or more.
         length: samples of an epoch, 1 to 2**62.
         seed: unsigned 64-bit key of the order.
         instances: samples of a class, 1 to 2**62.
-        shuffle: whether the epoch is permuted (:func:`gpurender.kernels.shuffle.order.permuted`) or in order.
+        shuffle: whether the epoch is permuted (:func:`permute`) or in order.
         repeats: positions in a row that have one sample, 1 or more.
 
     Returns:

@@ -1,25 +1,102 @@
-"""The addresses of a batch in NumPy, the reference; the shuffle is ``gpurender.kernels.shuffle.order.permuted``.
+"""The addresses of a batch in NumPy, the reference: which sample stands at a position, its draw id and its class.
 
 Formula::
 
     place_i    = floor(((position + i) mod length) / repeats)
-    sample_i   = permuted(place_i), or place_i
-    number_i   = sample_i + epoch length               label_i  = floor(sample_i / instances)
+    index_i    = permute(place_i), or place_i
+    draw_id_i  = index_i + epoch length               label_i  = floor(index_i / instances)
+
+Nothing of the dataset's size is in memory. The shuffle is a keyed bijection. Write a position as a cell of a table of
+``a`` columns and ``b`` rows, the smallest nearly square one that holds the epoch::
+
+    a = max(4, ceil(sqrt(length)))      b = max(4, ceil(length / a))
+    x = row * a + column
+
+    even rounds:  column <- (column + F(row)) mod a
+    odd rounds:   row    <- (row + F(column)) mod b
+    F(half)     = (Philox word at (seed, Stream.ORDER, number = epoch * ROUNDS + round, block = half) * side) >> 32
+
+Every round adds to one coordinate what depends only on the other, which it leaves as it is; so it can be undone,
+and the rounds together permute the ``a * b`` cells whatever ``F`` is. (A Feistel network over a mixed radix: Black
+and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, their generalised Feistel cipher.)
+
+Cells at or beyond ``length`` are walked over: apply the rounds again until the result is below ``length``. Walking
+along the cycles of a permutation from inside a set to the next element inside it is a permutation of that set (same
+paper), and it ends, because a cycle comes back to where it began. Since ``a * b < length + a`` from 16 on, walking
+is rare.
+
+Sides are at least 4 and rounds are 10 so that tiny epochs are shuffled well, too: in simulations of epochs of 4, 5 and
+6 samples the chi-square distance of the frequencies of all orders from uniform ones was below 1e-5 (with exclusive-or
+in the place of the sum, as in the usual balanced network, it was 1e-2).
 """
 
 import numpy as np
 import torch
 
-from gpurender.kernels.shuffle.order import last_epoch, permuted
+from gpurender.kernels.philox import bounded, philox
+from gpurender.kernels.shuffle.params import MAX_LENGTH, ROUNDS, grid_shape, last_epoch
+from gpurender.numerics.streams import Stream, halves
 from gpurender.util import checks
 
 
 def addresses(cursor, count, length, seed, instances, shuffle, repeats):
-    """Samples, numbers and labels, int64 [count] each."""
+    """Return indices, draw ids and labels, int64 ``[count]`` each."""
     epoch, position = cursor.tolist()
     checks.integer("cursor[0]", epoch, 0, last_epoch(length))
     checks.integer("cursor[1]", position, 0, length - 1)
     samples = (position + np.arange(count, dtype=np.int64)) % length // repeats
     if shuffle:
-        samples = permuted(samples, length, seed, epoch)
+        samples = permute(samples, length, seed, epoch)
     return tuple(torch.from_numpy(x) for x in (samples, samples + epoch * length, samples // instances))
+
+
+def permute(positions: np.ndarray, length: int, seed: int, epoch: int | np.ndarray) -> np.ndarray:
+    """Return the indices at positions of a shuffled epoch: a bijection on ``[0, length)`` for every seed and epoch.
+
+    Args:
+        positions: integers ``[n]`` in ``[0, length)``, in any order.
+        length: samples of an epoch, 1 to 2**62.
+        seed: unsigned 64-bit key.
+        epoch: 0 to ``last_epoch(length)``: one, or one for each position, int64 ``[n]``.
+
+    Returns:
+        int64 ``[n]``.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    length = checks.integer("length", length, 1, MAX_LENGTH)
+    seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
+    if isinstance(epoch, np.ndarray):
+        epochs = checks.integers("epoch", epoch, last_epoch(length)).astype(np.int64)
+    else:
+        epochs = np.array([checks.integer("epoch", epoch, 0, last_epoch(length))])
+    cells = np.array(positions, dtype=np.int64)  # [n], a copy: the walk below writes into it
+    if cells.size and (cells.min() < 0 or cells.max() >= length):
+        raise ValueError(f"positions must lie in [0, {length - 1}], got [{cells.min()}, {cells.max()}]")
+
+    columns, rows = grid_shape(length)
+    outside, epochs = np.arange(len(cells)), np.broadcast_to(epochs, len(cells))
+    while outside.size:
+        cells[outside] = _rounds(cells[outside], columns, rows, seed, epochs[outside])
+        outside = outside[cells[outside] >= length]
+    return cells
+
+
+def _rounds(cells: np.ndarray, columns: int, rows: int, seed: int, epochs: np.ndarray) -> np.ndarray:
+    """Run the network on cells of the table; int64 ``[n]`` in and out, both in ``[0, columns * rows)``."""
+    row, column = np.divmod(cells, columns)
+    for i in range(0, ROUNDS, 2):
+        number = epochs * ROUNDS + i
+        column = (column + bounded(_words(row, number, seed), columns)) % columns
+        row = (row + bounded(_words(column, number + 1, seed), rows)) % rows
+    return row * columns + column
+
+
+def _words(half: np.ndarray, number: np.ndarray, seed: int) -> np.ndarray:
+    """Return one word at each address (seed, ORDER, number, block = half); uint32 ``[n]``."""
+    counters = np.empty((len(half), 4), dtype=np.uint32)
+    counters[:, 0] = half
+    counters[:, 1] = Stream.ORDER
+    counters[:, 2], counters[:, 3] = number & 0xFFFFFFFF, number >> 32
+    return philox(counters, halves(seed))[:, 0]

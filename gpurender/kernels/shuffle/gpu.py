@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""The addresses of a batch in Triton; the formulas are in ``cpu.py`` and ``order.py``.
+"""The addresses of a batch in Triton; the formulas are in ``cpu.py``.
 
 Coordinates are below 2^31 and words below 2^32, so all products fit 63 bits.
 """
@@ -10,10 +10,10 @@ import triton
 import triton.language as tl
 
 from gpurender.kernels.philox.gpu import bounded, words_at
-from gpurender.kernels.shuffle import order
+from gpurender.kernels.shuffle import params
 from gpurender.numerics.streams import Stream
 
-ROUNDS = tl.constexpr(order.ROUNDS)
+ROUNDS = tl.constexpr(params.ROUNDS)
 STREAM = tl.constexpr(int(Stream.ORDER))
 BLOCK = 32  # one warp: lanes wait for the longest walk of their program only, and small batches use many processors
 
@@ -75,7 +75,7 @@ def addresses(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Samples, numbers and labels, int64 [count] each, on the cursor's device."""
     samples, numbers, labels = (torch.empty(count, dtype=torch.int64, device=cursor.device) for _ in range(3))
-    columns, rows = order.sides(length)
+    columns, rows = params.grid_shape(length)
     if count:
         with torch.cuda.device_of(cursor):
             place[(triton.cdiv(count, BLOCK),)](
