@@ -26,7 +26,7 @@ setup(
     package_data={
         "gpurender": ["py.typed"],
         "gpurender.recipes": ["*.json"],
-        "gpurender.kernels.*": ["*.cu", "*.cuh"],
+        "": ["*.cu", "*.cuh"],
     },
     include_package_data=False,
     install_requires=["numba", "numpy", "pillow", "torch", "tqdm"],  # torch brings the triton that fits it

@@ -22,6 +22,7 @@ from test_graphs import Replayed  # noqa: E402
 import gpurender as gr  # noqa: E402
 from gpurender.loading import cuda_graphs  # noqa: E402
 from gpurender.loading.data_loader import DataLoader  # noqa: E402
+from gpurender.loading.prefetch import Prefetching  # noqa: E402
 
 RECIPES = {
     "onepfrac": gr.OnePFrac(classes=30, base=TRIANGLE, points=500, image_size=48),
@@ -188,7 +189,7 @@ def main():
     """Compare the two paths, two jobs at a time."""
     cuda_graphs.capture = captured
     torch.cuda.graph_pool_handle = lambda: None
-    DataLoader._producer = lambda self: None
+    DataLoader._prefetching = lambda self: Prefetching(None, 0, 0)
     for operation in ("chaos_game", "visual_atom"):
         library(operation)  # built before there are two processes
     with ProcessPoolExecutor(2) as pool:

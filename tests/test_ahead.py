@@ -66,23 +66,23 @@ def streams(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", Entered)
     monkeypatch.setattr(torch.cuda, "device", lambda device: Entered(Entered.current))
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: LOG.append(f"used by {stream.name}"))
-    monkeypatch.setattr(data_loader.DataLoader, "_producer", producer)
-    draw = data_loader.DataLoader._draw
+    monkeypatch.setattr(data_loader.DataLoader, "_prefetching", prefetching)
+    draw = data_loader.DataLoader._render
 
-    def logged(self, epoch, positions, *more):
-        LOG.append(f"{Entered.current.name} draws {positions[0]}")
-        return draw(self, epoch, positions, *more)
+    def logged(self, step, mixes):
+        LOG.append(f"{Entered.current.name} draws {step.first}")
+        return draw(self, step, mixes)
 
-    monkeypatch.setattr(data_loader.DataLoader, "_draw", logged)
+    monkeypatch.setattr(data_loader.DataLoader, "_render", logged)
     yield made
     LOG.clear()
 
 
-def producer(self):
-    """The loader's, wherever its kernels run."""
-    if self._ahead is None:
-        self._ahead = prefetch.Ahead(self._renderer.device)
-    return self._ahead
+def prefetching(self):
+    """The loader's on a GPU, wherever its kernels run."""
+    if self._prefetcher is None:
+        self._prefetcher = prefetch.StreamPrefetcher(self._renderer.device)
+    return prefetch.Prefetching(self._prefetcher, self.prefetch_factor, self.timeout)
 
 
 def tiny(**keywords):
@@ -127,23 +127,23 @@ def test_the_batches_are_the_same(streams):
     plain = gr.DataLoader(
         feed._recipe, batch_size=2, image_size=16, device="cpu", shuffle=True, augment=gr.augment.Crop()
     )
-    plain._producer = lambda: None
+    plain._prefetching = lambda: prefetch.Prefetching(None, 0, 0)
     for (images, targets), (others, labels) in zip(drawn, plain, strict=True):
         assert torch.equal(images, others)
         assert torch.equal(targets, labels)
-    assert copy.deepcopy(feed)._ahead is None
+    assert copy.deepcopy(feed)._prefetcher is None
 
 
 def test_a_batch_that_cannot_be_drawn_ahead_raises_in_its_turn(streams, monkeypatch):
     feed = tiny()
-    draw, failing = data_loader.DataLoader._draw, [True]
+    draw, failing = data_loader.DataLoader._render, [True]
 
-    def sometimes(self, epoch, positions, *more):
-        if positions[0] == 2 and failing:
+    def sometimes(self, step, mixes):
+        if step.first == 2 and failing:
             raise RuntimeError("no memory")
-        return draw(self, epoch, positions, *more)
+        return draw(self, step, mixes)
 
-    monkeypatch.setattr(data_loader.DataLoader, "_draw", sometimes)
+    monkeypatch.setattr(data_loader.DataLoader, "_render", sometimes)
     batches = iter(feed)
     first = next(batches)
     assert feed.state_dict()["position"] == 2

@@ -152,7 +152,7 @@ def test_it_is_said_once_how_a_policy_is_captured(monkeypatch, caplog):
     assert not caplog.records  # a CPU captures nothing
     monkeypatch.setattr(devices, "on_gpu", lambda device: True)
     recorder = cuda_graphs.Recorder(torch.device("cpu"))
-    drawer = object.__new__(pipeline.Batches)
+    drawer = object.__new__(pipeline.BatchPipeline)
     drawer._policy, drawer._recorder = Silent(), recorder
     with caplog.at_level("INFO", logger="gpurender"):
         for _ in range(3):

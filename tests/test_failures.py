@@ -18,7 +18,7 @@ import torch
 from said import said
 
 import gpurender as gr
-from gpurender.loading.prefetch import Ahead
+from gpurender.loading.prefetch import StreamPrefetcher
 from gpurender.runtime import threads
 
 RECIPE = gr.VisualAtom(
@@ -241,7 +241,7 @@ def test_threads_may_share_a_loader(ahead):
     wanted, feed = list(loader()), loader(prefetch_factor=ahead)
     passes, found = [iter(feed) for _ in range(4)], [[] for _ in range(4)]
     for batches in passes:
-        batches._begin()  # all of them in epoch 0
+        batches._begun()  # all of them in epoch 0
     workers = [threading.Thread(target=lambda i=i: found[i].extend(passes[i])) for i in range(4)]
     [worker.start() for worker in workers]
     [worker.join(60) for worker in workers]
@@ -271,9 +271,11 @@ def test_del_frees_at_once(ahead):
     feed = loader(prefetch_factor=ahead)
     batches = iter(feed)
     batch = next(batches)
-    watched = [weakref.ref(x) for x in (feed, batches, feed._batches, feed._renderer, feed._renderer.catalog, batch[0])]
+    watched = [
+        weakref.ref(x) for x in (feed, batches, feed._pipeline, feed._renderer, feed._renderer.catalog, batch[0])
+    ]
     if ahead:
-        watched.append(weakref.ref(feed._ahead))
+        watched.append(weakref.ref(feed._prefetcher))
     gc.disable()
     try:
         del feed, batches, batch
@@ -303,17 +305,17 @@ def test_a_process_ends_although_iterators_live(root):
     code = """
 import atexit, threading, time
 import gpurender as gr
-drawn, draw, ending = [], gr.DataLoader._draw, threading.Event()
+drawn, draw, ending = [], gr.DataLoader._render, threading.Event()
 threading._register_atexit(ending.set)  # called before those that were registered earlier
 
-def counted(self, epoch, positions, *more):
-    drawn.append(positions[0])
-    if positions[0] > 0:  # drawn ahead: it lasts beyond the main thread's end
+def counted(self, step, mixes):
+    drawn.append(step.first)
+    if step.first > 0:  # drawn ahead: it lasts beyond the main thread's end
         ending.wait()
         time.sleep(0.2)
-    return draw(self, epoch, positions, *more)
+    return draw(self, step, mixes)
 
-gr.DataLoader._draw = counted
+gr.DataLoader._render = counted
 recipe = gr.VisualAtom(classes=500, instances=1000, image_size=64)
 feeds = [gr.DataLoader(recipe, batch_size=50, image_size=32, prefetch_factor=64) for _ in range(3)]
 passes = [iter(feed) for feed in feeds]
@@ -407,9 +409,11 @@ def test_an_error_with_fewer_threads_is_the_first_ranges(threads_left, count):
 def test_batches_are_the_same_with_fewer_threads(threads_left, monkeypatch, ahead, count):
     wanted = [*loader(), *loader(seed=1)]
     feed, other = loader(prefetch_factor=ahead), loader(prefetch_factor=ahead, seed=1)
-    names, draw = [], gr.DataLoader._draw
+    names, draw = [], gr.DataLoader._render
     monkeypatch.setattr(
-        gr.DataLoader, "_draw", lambda *given: names.append(threading.current_thread().name) or draw(*given)
+        gr.DataLoader,
+        "_render",
+        lambda *given, **more: names.append(threading.current_thread().name) or draw(*given, **more),
     )
     threads_left(count)
     assert same([*feed, *other], wanted)
@@ -436,20 +440,20 @@ def test_a_thread_that_the_system_refuses_is_done_without():
 
 
 def test_a_batch_that_is_dropped_is_not_drawn(monkeypatch):
-    drawn, may_end, draw = [], threading.Event(), gr.DataLoader._draw
+    drawn, may_end, draw = [], threading.Event(), gr.DataLoader._render
 
-    def counted(self, epoch, positions, *more):
-        drawn.append(int(positions[0]))
-        assert positions[0] == 0 or may_end.wait(60)
-        return draw(self, epoch, positions, *more)
+    def counted(self, step, mixes):
+        drawn.append(step.first)
+        assert step.first == 0 or may_end.wait(60)
+        return draw(self, step, mixes)
 
-    monkeypatch.setattr(gr.DataLoader, "_draw", counted)
+    monkeypatch.setattr(gr.DataLoader, "_render", counted)
     feed = loader(batch_size=2, prefetch_factor=8)
     batches = iter(feed)
     next(batches)
     del batches
     may_end.set()
-    feed._ahead.hand_over(feed._ahead.start(lambda: None))  # behind all that was given to the thread
+    feed._prefetcher.hand_over(feed._prefetcher.start(lambda: None))  # behind all that was given to the thread
     assert drawn in ([0], [0, 2])  # the second one may have begun
 
 
@@ -475,7 +479,7 @@ def test_del_frees_the_gpus_memory():
         list(feed)
     batches = iter(feed)
     next(batches)
-    assert isinstance(feed._ahead, Ahead)
+    assert isinstance(feed._prefetcher, StreamPrefetcher)
     assert used() > before
     del feed, batches
     tables = 1 << 20  # of quantiles and coefficients, shared by all loaders and kept

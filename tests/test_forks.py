@@ -36,7 +36,7 @@ FORK = """
     from gpurender.kernels import philox
     from gpurender.numerics.streams import Stream
     from gpurender.runtime import threads
-    from gpurender.loading.background import Background
+    from gpurender.loading.prefetch import ThreadPrefetcher
 
     where, who = sys.argv[1:]
     if where == "import after Numba":
@@ -91,7 +91,7 @@ FORK = """
             threads.parallel_ranges(2, lambda a, b: (both.wait(), draw(drawn)))
         thread = threading.Thread(target=in_workers)
     else:
-        producer = Background()
+        producer = ThreadPrefetcher()
         def ask():
             producer.hand_over(producer.start(lambda: draw(drawn)))
         thread = threading.Thread(target=ask)

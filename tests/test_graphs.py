@@ -113,7 +113,7 @@ def test_the_gpu_captures_and_draws_the_same(family, fresh):
     for (images, targets), (others, labels), _ in zip(feed, slow, range(9), strict=False):
         assert torch.equal(images.cpu(), others)
         assert torch.equal(targets.cpu(), labels)
-    assert feed._batches._recorder._graphs, "nothing was captured"
+    assert feed._pipeline._recorder._graphs, "nothing was captured"
 
 
 def test_there_are_not_too_many_graphs_and_forgotten_ones_take_their_pool_along(counter):
@@ -146,6 +146,6 @@ def test_graphs_of_a_users_sampler_whose_batches_grow_on_the_gpu():
     for (images, targets), (others, labels) in zip(feed, gr.DataLoader(recipe, device="cpu", **keywords), strict=True):
         assert torch.equal(images.cpu(), others)
         assert torch.equal(targets.cpu(), labels)
-    recorder = feed._batches._recorder
+    recorder = feed._pipeline._recorder
     assert not recorder._off, "a capture failed"
     assert len(recorder._graphs) <= cuda_graphs.MAX_GRAPHS

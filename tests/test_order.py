@@ -58,6 +58,12 @@ def test_huge_epochs_are_injective_where_looked_at(length):
     assert stats.chisquare(counts).pvalue > 1e-4
 
 
+def positions(*arguments):
+    """What a rank is given in a step, int64 [b]."""
+    first, count = rank_slice(*arguments)
+    return np.arange(first, first + count)
+
+
 @settings(max_examples=50, deadline=None)
 @given(length=st.integers(1, BIG), seed=SEEDS, data=st.data())
 def test_a_position_means_the_same_alone_and_in_any_batch(length, seed, data):
@@ -183,7 +189,7 @@ def test_the_ranks_share_every_step(length, batch, size, drop, start):
     position, count = start % length, 0
     first = position
     drawn: list[int] = []
-    while len((shares := [rank_slice(position, length, batch, Ranks(rank, size), drop) for rank in range(size)])[0]):
+    while len((shares := [positions(position, length, batch, Ranks(rank, size), drop) for rank in range(size)])[0]):
         joined = np.concatenate(shares).tolist()
         left, step = length - position, size * batch
         sizes = [len(part) for part in shares]

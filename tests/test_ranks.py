@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DistributedSampler
 
 import gpurender as gr
-from gpurender.loading import ranks as world
+from gpurender.loading import ranks
 
 TRIANGLE = [[0.5, 0, 0, 0.5, 0, 0], [0.5, 0, 0, 0.5, 0.5, 0], [0.5, 0, 0, 0.5, 0.25, 0.5]]
 LENGTH = 26
@@ -109,16 +109,16 @@ def test_the_number_of_ranks_changes_within_an_epoch(teams):
 def test_a_lone_process_is_rank_0_of_1(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv("RANK", "7")  # means nothing alone
-    assert world.current() == (0, 1)
+    assert ranks.current() == (0, 1)
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert world.current() == (0, 1)
+    assert ranks.current() == (0, 1)
 
 
 def test_torchruns_environment_counts_before_a_process_group_exists(monkeypatch):
     everywhere = loader()
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert world.current() == (1, 2)
+    assert ranks.current() == (1, 2)
     assert len(everywhere) == 7
     assert equal(next(iter(everywhere)), next(iter(team(2)[1])))
     assert equal(next(iter(loader(rank=0, world_size=3))), next(iter(team(3)[0])))  # arguments come first
@@ -129,10 +129,10 @@ def test_the_process_group_comes_before_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
-        assert world.current() == (0, 1)
+        assert ranks.current() == (0, 1)
     finally:
         torch.distributed.destroy_process_group()
-    assert world.current() == (1, 2)
+    assert ranks.current() == (1, 2)
 
 
 @pytest.mark.parametrize(

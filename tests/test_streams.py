@@ -9,6 +9,8 @@ from golden import DIVERGENT, SMALL, TRIANGLE
 
 import gpurender as gr
 from gpurender.loading import pipeline
+from gpurender.loading.cursor import Place
+from gpurender.loading.plan import IndexBatch
 from gpurender.recipes import ifs
 from gpurender.runtime import cuda_streams
 
@@ -177,7 +179,8 @@ def loader(**keywords):
 def test_a_batch_that_failed_midway_does_not_leave_the_place_unknown():
     """All has been launched, so the cursor has moved on, and then something fails: the same batch is drawn again."""
     feed, failing = loader(batch_size=4, shuffle=True), []
-    drawer = feed._drawer()
+    next(iter(feed))  # makes the pipeline
+    drawer = feed._pipeline
     run = drawer._recorder.run
 
     def once(key, launches, restart):
@@ -187,12 +190,12 @@ def test_a_batch_that_failed_midway_does_not_leave_the_place_unknown():
         return tensors
 
     drawer._recorder.run = once
-    wanted = [drawer.draw(0, first, 4, 4, True) for first in (0, 4, 8)]
-    again = [drawer.draw(0, 0, 4, 4, True)]
+    wanted = [drawer.render(IndexBatch(0, first, 4, 4, None, Place()), True) for first in (0, 4, 8)]
+    again = [drawer.render(IndexBatch(0, 0, 4, 4, None, Place()), True)]
     failing.append(RuntimeError("no memory"))
     with pytest.raises(RuntimeError, match="no memory"):
-        drawer.draw(0, 4, 4, 4, True)
-    again += [drawer.draw(0, first, 4, 4, True) for first in (4, 8)]
+        drawer.render(IndexBatch(0, 4, 4, 4, None, Place()), True)
+    again += [drawer.render(IndexBatch(0, first, 4, 4, None, Place()), True) for first in (4, 8)]
     for (images, labels), (others, targets) in zip(wanted, again, strict=True):
         assert torch.equal(images, others)
         assert torch.equal(labels, targets)
@@ -202,18 +205,19 @@ def test_graphs_are_forgotten_when_the_memory_that_they_read_moves():
     sizes = [2, 2, 1, 5, 3, 5, 6]
     feed = loader(batch_sampler=[list(range(size)) for size in sizes])
     forgotten, places = [], []
-    recorder = feed._drawer()._recorder
+    next(iter(feed))  # makes the pipeline
+    recorder = feed._pipeline._recorder
     recorder.forget = lambda: forgotten.append(len(places))
-    launch = pipeline.Batches._launch_given
+    launch = pipeline.BatchPipeline._launch_given
 
     def launched(self, policy, given, host):
         places.append(given.data_ptr())
         return launch(self, policy, given, host)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.Batches, "_launch_given", launched)
+        patch.setattr(pipeline.BatchPipeline, "_launch_given", launched)
         assert len(list(feed)) == len(sizes)
-    assert forgotten == [0, 3, 6]  # the first batch, and those larger than all before
+    assert forgotten == [3, 6]  # the batches that are larger than all before
     assert [len({*places[a:b]}) for a, b in ((0, 3), (3, 6), (6, 7))] == [1, 1, 1]  # elsewhere it stays where it is
 
 
@@ -346,7 +350,7 @@ def test_a_policy_that_cannot_be_captured_costs_no_memory_and_no_random_numbers(
             torch.cuda.synchronize()
             used += [torch.cuda.memory_allocated(), torch.cuda.memory_reserved()]
         del images
-    assert feed._batches._recorder._off
+    assert feed._pipeline._recorder._off
     assert used[2] < used[0] + (64 << 20)  # 250 batches would be 2.4 GB
     assert used[3] < used[1] + (64 << 20)
     assert torch.rand(3, device="cuda").shape == (3,)
@@ -370,7 +374,7 @@ def test_two_loaders_and_a_captured_step_at_once():
         assert torch.equal(total, a.sum())
         for found, wanted in ((a, c), (x, z), (b, d), (y, w)):
             assert torch.equal(found.cpu(), wanted)
-    assert all(feed._batches._recorder._graphs for feed in feeds)
+    assert all(feed._pipeline._recorder._graphs for feed in feeds)
 
 
 @pytest.mark.gpu
@@ -388,4 +392,4 @@ def test_a_graph_s_tables_stay_whatever_other_policies_ask_for(monkeypatch):
             for i in range(4):
                 normalise.lookup_table((i / 8, 0.0, 0.0), (0.5, 0.5, 0.5), torch.float32, images.device)
         assert torch.equal(images.cpu(), others)
-    assert feed._batches._recorder._graphs
+    assert feed._pipeline._recorder._graphs

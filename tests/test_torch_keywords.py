@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler, default_collate
 
 import gpurender as gr
-from gpurender.loading.data_loader import PLACES
+from gpurender.loading import sampler_plan
+from gpurender.loading.cursor import Place
 from gpurender.loading.ranks import Ranks
 
 RECIPE = gr.VisualAtom(
@@ -262,13 +263,14 @@ def test_ctrl_c_in_a_sampler_loses_no_batch(ahead, at):
     assert (feed.state_dict()["epoch"], feed.state_dict()["position"]) == (1, 0)
 
 
-def test_more_places_than_an_epoch_has_are_refused():
-    """No sampler of a test is that long: the numbers of draws would be those of the next epoch."""
-    feed, world = loader(sampler=[1, 2], batch_size=2), Ranks(0, 2)
-    last = PLACES // 2  # of each of two ranks
-    assert len(feed._draw_given(0, np.array([1, 2]), last - 2, world, True)[1]) == 2
-    with pytest.raises(ValueError, match=f"sampler must give fewer than {PLACES} numbers an epoch"):
-        feed._draw_given(0, np.array([1, 2]), last - 1, world, True)
+def test_more_places_than_an_epoch_has_are_refused(monkeypatch):
+    """An index too many would have the address of one of the next epoch."""
+    monkeypatch.setattr(sampler_plan, "MAX_PLACES", 8)
+    plan = sampler_plan.SamplerPlan(range(5), None, 2, False, 5)
+    batches = plan.batches(Place(), Ranks(0, 2))
+    assert [next(batches).host.draw_ids.tolist() for _ in range(2)] == [[0, 2], [4, 6]]
+    with pytest.raises(ValueError, match="sampler must give fewer than 8 numbers an epoch"):
+        next(batches)
 
 
 def test_states_of_samplers_and_of_the_own_order_are_told_apart():
@@ -342,14 +344,14 @@ def test_batches_drawn_ahead_are_the_same(ahead):
 
 def test_a_thread_draws_so_many_batches_and_no_more(monkeypatch):
     names, gate = [], threading.Semaphore(0)
-    draw = gr.DataLoader._draw
+    draw = gr.DataLoader._render
 
-    def counted(self, epoch, positions, *more):
-        names.append((int(positions[0]), threading.current_thread().name))
+    def counted(self, step, mixes):
+        names.append((step.first, threading.current_thread().name))
         gate.release()
-        return draw(self, epoch, positions, *more)
+        return draw(self, step, mixes)
 
-    monkeypatch.setattr(gr.DataLoader, "_draw", counted)
+    monkeypatch.setattr(gr.DataLoader, "_render", counted)
     batches = iter(loader(batch_size=2, prefetch_factor=3))
     next(batches)
     for _ in range(4):
@@ -364,15 +366,15 @@ def test_a_thread_draws_so_many_batches_and_no_more(monkeypatch):
 def test_a_batch_that_takes_too_long_is_a_timeout(monkeypatch):
     next(iter(loader(batch_size=2)))  # kernels are compiled without a time-out
     stuck, drawn_at = threading.Event(), []
-    draw = gr.DataLoader._draw
+    draw = gr.DataLoader._render
 
-    def slow(self, epoch, positions, *more):
-        drawn_at.append(int(positions[0]))
-        if positions[0] == 2:
+    def slow(self, step, mixes):
+        drawn_at.append(step.first)
+        if step.first == 2:
             stuck.wait(60)
-        return draw(self, epoch, positions, *more)
+        return draw(self, step, mixes)
 
-    monkeypatch.setattr(gr.DataLoader, "_draw", slow)
+    monkeypatch.setattr(gr.DataLoader, "_render", slow)
     feed = loader(batch_size=2, timeout=60)
     batches = iter(feed)
     first = next(batches)

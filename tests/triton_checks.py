@@ -25,7 +25,6 @@ from triton_paths import CPU, few_programs, gpu_path, refused
 
 import gpurender as gr
 from gpurender.kernels.philox import bounded, uniform, words
-from gpurender.kernels.philox import words as philox_words
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses, params, permute
 from gpurender.numerics.portable_math import exp
@@ -78,7 +77,7 @@ def words_of_tensors(device):
         for n in (1, 7, 2**31):
             assert (bounded(found, n).cpu().numpy() == bounded(expected, n)).all()
     with gpu_path(device):
-        assert philox_words(torch.empty(0, dtype=torch.int64, device=device), 1, 2, 3).shape == (0, 12)
+        assert words(1, 2, torch.empty(0, dtype=torch.int64, device=device), 3).shape == (0, 12)
 
 
 def placed(device, epoch, position, count, **keywords):

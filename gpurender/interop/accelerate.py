@@ -20,7 +20,9 @@ It needs the extra ``accelerate``. Written for accelerate 1.15 (``accelerate/dat
 from collections.abc import Iterator
 from typing import Any
 
-import gpurender.loading.data_loader
+from gpurender.loading import data_loader
+from gpurender.loading.iterator import EpochIterator
+from gpurender.loading.plan import OrderedPlan
 from gpurender.util import checks
 
 try:
@@ -35,7 +37,7 @@ except ImportError as error:
 __all__ = ["DataLoader"]
 
 
-class DataLoader(gpurender.loading.data_loader.DataLoader, DataLoaderStateMixin):
+class DataLoader(data_loader.DataLoader, DataLoaderStateMixin):
     """``gr.DataLoader`` for Accelerate.
 
     The loader is registered for checkpointing: ``accelerator.save_state`` and ``load_state`` include its place. Loaders
@@ -58,11 +60,11 @@ class DataLoader(gpurender.loading.data_loader.DataLoader, DataLoaderStateMixin)
         if not isinstance(accelerator, Accelerator):
             raise TypeError(f"accelerator must be an accelerate.Accelerator, got {checks.shown(accelerator)}")
         super().__init__(*arguments, **{"device": accelerator.device, **keywords})
-        ranks = self._world().world_size
-        if self._given is None and self._ragged(0) % ranks:
+        size, ragged = self._ranks().world_size, self._ragged(0)
+        if ragged > 0 and ragged % size:
             raise ValueError(
-                f"drop_last must be True: the last step has {self._ragged(0)} samples, which {ranks} ranks cannot "
-                "share evenly, as gather_for_metrics needs it"
+                f"drop_last must be True: the last step has {ragged} samples, which {size} ranks cannot share evenly, "
+                "as gather_for_metrics needs it"
             )
         accelerator.register_for_checkpointing(self)
 
@@ -72,36 +74,37 @@ class DataLoader(gpurender.loading.data_loader.DataLoader, DataLoaderStateMixin)
         return GradientState()
 
     def __iter__(self) -> Iterator[Any]:
-        return _Pass(self, super().__iter__())
+        return _Pass(self, self._epoch_iterator())
+
+    def begin_pass(self) -> None:
+        """Be the loader that Accelerate asks, for a pass that begins where the cursor is."""
+        remainder = self._ragged(self._cursor.start().position)
+        self.begin()
+        self.remainder = remainder
 
     def _ragged(self, position: int) -> int:
-        """Samples in the incomplete last step of a pass that begins at a position."""
-        if self._given is not None:
-            return -1
-        left = len(self.dataset) - position
-        return 0 if self.drop_last else left % (self._batch_size * self._world().world_size)
+        """Return the samples in the incomplete last step of a pass that begins at a position; -1: not known."""
+        return self._plan.ragged(position, self._ranks()) if isinstance(self._plan, OrderedPlan) else -1
 
 
 class _Pass(Iterator[Any]):
     """A pass, during which its loader is the one that Accelerate asks."""
 
-    def __init__(self, loader: DataLoader, batches: Iterator[Any]) -> None:
+    def __init__(self, loader: DataLoader, batches: EpochIterator) -> None:
         self._loader, self._batches = loader, batches
         self._under_way = False
 
     def __next__(self) -> Any:
         loader = self._loader
         if not self._under_way:
-            remainder = loader._ragged(loader._start()[1])
-            loader.begin()
-            loader.remainder = remainder
+            loader.begin_pass()
             self._under_way = True
         try:
             batch = next(self._batches)
         except StopIteration:
             self._leave()
             raise
-        loader.end_of_dataloader = self._batches._over  # type: ignore[attr-defined]
+        loader.end_of_dataloader = self._batches.ended
         return batch
 
     def _leave(self) -> None:

@@ -22,9 +22,24 @@ The extra is ``transformers``. Written for transformers 5.23 (``Trainer._run_epo
 from collections.abc import Iterator
 from typing import Any
 
-import gpurender.loading.data_loader
+from gpurender.loading import data_loader
+from gpurender.loading.plan import OrderedPlan
 
 __all__ = ["DataLoader"]
+
+
+class Loader(data_loader.DataLoader):
+    """``gr.DataLoader`` with its own order, whose place can be set to a step."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        if self._follows is not None:
+            raise ValueError(f"{self._follows} must be left out: a Trainer's place is a number of steps")
+
+    def seek(self, step: int) -> None:
+        """Let the next pass begin with a step of the current epoch."""
+        assert isinstance(self._plan, OrderedPlan)
+        self.load_state_dict({**self.state_dict(), "position": step * self._plan.step(self._ranks())})
 
 
 class DataLoader:
@@ -43,9 +58,7 @@ class DataLoader:
     prefetch_factor = None
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        self.loader = gpurender.loading.data_loader.DataLoader(*arguments, **keywords)
-        if self.loader._given is not None:
-            raise ValueError(f"{self.loader._given.name} must be left out: a Trainer's place is a number of steps")
+        self.loader = Loader(*arguments, **keywords)
         self._dataset = Batches(self.loader)
         self._batch_sampler = Places(self._dataset)
 
@@ -117,7 +130,7 @@ class Places:
 class Batches:
     """The batches of the loader's epoch as items; those that are asked for in a row are drawn in one pass."""
 
-    def __init__(self, loader: gpurender.loading.data_loader.DataLoader) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
         self.leave()
 
@@ -139,10 +152,8 @@ class Batches:
         return as_keywords(batch)
 
     def _seek(self, place: int) -> None:
-        loader = self.loader
-        position = place * loader._batch_size * loader._world().world_size
-        loader.load_state_dict({**loader.state_dict(), "position": position})
-        self._pass = iter(loader)
+        self.loader.seek(place)
+        self._pass = iter(self.loader)
 
 
 def as_keywords(batch: Any) -> Any:

@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from gpurender.augment import Policy, Resize
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
-from gpurender.kernels.shuffle import last_epoch
 from gpurender.loading import arguments, ranks
-from gpurender.loading import state as states
-from gpurender.loading.background import Background
-from gpurender.loading.iterator import Pass, Step
-from gpurender.loading.pipeline import Batch, Batches
-from gpurender.loading.prefetch import Ahead, Producer
-from gpurender.loading.ranks import Ranks, rank_slice, steps
-from gpurender.loading.samplers import NOTHING, BatchSampler, Given, InOrder, Sampler, Shuffled
+from gpurender.loading.cursor import EMPTY_DIGEST, Cursor, Place
+from gpurender.loading.iterator import EpochIterator, Pass
+from gpurender.loading.pipeline import Batch, BatchPipeline
+from gpurender.loading.plan import IndexBatch, OrderedPlan
+from gpurender.loading.prefetch import Prefetcher, Prefetching, StreamPrefetcher, ThreadPrefetcher
+from gpurender.loading.ranks import Ranks
+from gpurender.loading.sampler_plan import MAX_PLACES, SamplerPlan
+from gpurender.loading.samplers import BatchSampler, InOrder, Sampler, Shuffled
+from gpurender.loading.state import VERSION, checked_digest, checked_state
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -30,7 +30,6 @@ __all__ = ["DataLoader"]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_BATCH_SIZE = 2**31 - 1
-PLACES = 2**40  # of an epoch of a user's sampler: its draw numbers are epoch * PLACES + place
 
 
 class DataLoader:
@@ -142,7 +141,6 @@ class DataLoader:
         world_size: int | None = None,
     ) -> None:
         self._recipe = _recipe(recipe)
-        self._order = self._recipe.order()
         self._shuffle = False if shuffle is None else checks.boolean("shuffle", shuffle)
         self._drop_last = checks.boolean("drop_last", drop_last)
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
@@ -155,36 +153,38 @@ class DataLoader:
         self.generator = generator
         self._seed = arguments.seed_of(seed, generator)
         self._fresh = checks.boolean("fresh", fresh)
-        self._fixed_world = ranks.checked(rank, world_size)
+        self._fixed_ranks = ranks.checked(rank, world_size)
         self._memory_format = _memory_format(memory_format)
         self.collate_fn = arguments.checked_collate(collate_fn)
         self.prefetch_factor, self.timeout = arguments.checked_ahead(prefetch_factor, timeout)
         self._repeats = max(1, getattr(self._policy, "num_aug_repeats", 1))
-        self._given: Given | None = None  # a user's sampler, instead of the order of ours
-        if sampler is not None or batch_sampler is not None:
-            self._given = Given(sampler, batch_sampler, self._batch_size, self._drop_last, len(self._recipe))
-            if self._repeats > 1:
-                raise ValueError(f"{self._given.name} must be left out: augment repeats samples (num_aug_repeats)")
         if self._recipe.label_width > 1 and getattr(self._policy, "soft", False):
             raise ValueError(
                 "augment must not mix samples or smooth labels: the recipe is a mixture of separate labels"
             )
+        self._plan = self._make_plan(sampler, batch_sampler)
+        self._cursor = Cursor()
         self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device))
         self._dataset = Dataset(self._recipe)
-        self._batches: Batches | None = None  # both made when the first batch is asked for
-        self._ahead: Producer | None = None
+        self._pipeline: BatchPipeline | None = None  # both made when the first batch is asked for
+        self._prefetcher: Prefetcher | None = None
         self._process = os.getpid()  # whose they are
-
-        self._epoch = 0  # the place: (epoch, position) of the sample after the last one handed out, over all ranks
-        self._position = 0
-        self._mark: str | None = NOTHING  # of a user's sampler there
-        self._resumes = False  # the place was loaded and no batch has been handed out since
-        self._moves = 0  # how often the place was set by a call, not by an iteration
         arguments.note_neutral(
             num_workers, pin_memory, worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device,
             in_order,
         )  # fmt: skip
+
+    def _make_plan(self, sampler: Any, batch_sampler: Any) -> OrderedPlan | SamplerPlan:
+        if sampler is None and batch_sampler is None:
+            return OrderedPlan(
+                self._recipe.order(), len(self._recipe), self._batch_size, self._seed, self._shuffle, self._drop_last,
+                self._repeats,
+            )  # fmt: skip
+        plan = SamplerPlan(sampler, batch_sampler, self._batch_size, self._drop_last, len(self._recipe))
+        if self._repeats > 1:
+            raise ValueError(f"{plan.name} must be left out: augment repeats samples (num_aug_repeats)")
+        return plan
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -195,8 +195,8 @@ class DataLoader:
 
     @property
     def batch_size(self) -> int | None:
-        """Samples of a batch on each rank; ``None`` where a ``batch_sampler`` decides."""
-        return self._batch_size if self._given is None or self._given.name == "sampler" else None
+        """Samples per batch on each rank; ``None`` where a ``batch_sampler`` decides."""
+        return None if self._follows == "batch_sampler" else self._batch_size
 
     @property
     def drop_last(self) -> bool:
@@ -205,22 +205,32 @@ class DataLoader:
 
     @property
     def sampler(self) -> Any:
-        """The sampler that was given; else this rank's sample numbers of the coming pass, as one of torch's
+        """The sampler that was given; else this rank's indices of the coming pass, as one of torch's
         ``SequentialSampler`` or ``RandomSampler``, by ``shuffle`` (of a mixture neither), whose ``set_epoch`` is the
         loader's.
         """
-        if self._given is None:
-            if not self._order.on_device:  # its order is not the same in every epoch, shuffled or not
-                return Sampler(self)
-            return Shuffled(self) if self._shuffle else InOrder(self)
-        return self._given.source if self._given.name == "sampler" else getattr(self._given.source, "sampler", None)
+        if isinstance(self._plan, SamplerPlan):
+            source = self._plan.source
+            return source if self._follows == "sampler" else getattr(source, "sampler", None)
+        view: type[Sampler] = Shuffled if self._shuffle else InOrder
+        if not self._recipe.order().on_device:  # a mixture's order is not the same in every epoch, shuffled or not
+            view = Sampler
+        return view(self._plan, self._cursor, self._ranks, self.dataset, self.set_epoch)
 
     @property
     def batch_sampler(self) -> Any:
-        """The batch sampler that was given; else the numbers in the lists that make the batches."""
-        if self._given is not None and self._given.name == "batch_sampler":
-            return self._given.source
-        return BatchSampler(self)
+        """The batch sampler that was given; else the indices in the lists that make the batches."""
+        if isinstance(self._plan, SamplerPlan) and self._follows == "batch_sampler":
+            return self._plan.source
+        return BatchSampler(
+            self._plan, self._cursor, self._ranks, sampler=self.sampler, batch_size=self._batch_size,
+            drop_last=self._drop_last, set_epoch=self.set_epoch,
+        )  # fmt: skip
+
+    @property
+    def _follows(self) -> str | None:
+        """``"sampler"`` or ``"batch_sampler"``, whichever was given."""
+        return self._plan.name if isinstance(self._plan, SamplerPlan) else None
 
     @property
     def mixup_enabled(self) -> bool:
@@ -233,12 +243,13 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Batches of a whole epoch, equal on all ranks; of a user's sampler, as many as its own length makes."""
-        if self._given is not None:
-            return len(self._given)
-        return steps(len(self._recipe), self._batch_size, self._world().world_size, self._drop_last)
+        return self._plan.steps(self._ranks())
 
     def __iter__(self) -> Iterator[Any]:
-        return Pass(self)
+        return self._epoch_iterator()
+
+    def _epoch_iterator(self) -> EpochIterator:
+        return EpochIterator(self._plan, self._cursor, self._begin, self._prefetching, self._collated)
 
     # --------------------------------------------------------------------------------------------------------- state
 
@@ -247,23 +258,24 @@ class DataLoader:
 
         A user's sampler is told as well.
         """
-        epoch = checks.integer("epoch", epoch, 0, self._last_epoch())
-        if self._given is not None:
-            self._given.set_epoch(epoch)
-        if epoch != self._epoch:
-            self._move(epoch, 0, NOTHING, resumes=False)
+        epoch = checks.integer("epoch", epoch, 0, self._plan.last_epoch())
+        if isinstance(self._plan, SamplerPlan):
+            self._plan.set_epoch(epoch)
+        if epoch != self._cursor.place.epoch:
+            self._cursor.seek(Place(epoch), resumes=False)
 
     def state_dict(self) -> dict[str, int | str]:
-        """The place after the last batch handed out and what the order depends on.
+        """Return the place after the last batch handed out and what the order depends on.
 
         ``epoch``, and ``position``: how many samples of it all ranks together have been given. The last batch of an
         epoch already makes it position 0 of the next. With a user's sampler, ``position`` is this rank's, and there
-        are also its ``rank``, ``world_size`` and ``mark``, a digest of the numbers that the sampler gave.
+        are also its ``rank``, ``world_size`` and ``mark``, a digest of the indices that the sampler gave.
         """
-        place: dict[str, int | str] = {"epoch": self._epoch, "position": self._position}
-        if self._given is not None:
-            place |= {**self._world()._asdict(), "mark": self._mark or NOTHING}
-        return {**self._identity(), **place}
+        place = self._cursor.place
+        state = {**self._identity(), "epoch": place.epoch, "position": place.position}
+        if isinstance(self._plan, SamplerPlan):
+            state |= {**self._ranks()._asdict(), "mark": place.digest or EMPTY_DIGEST}
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue at a place: the next pass begins with the batch that would have come.
@@ -272,19 +284,18 @@ class DataLoader:
             TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle and fresh (and,
                 with a user's sampler, number of ranks). The loader then stays as it was.
         """
-        state, ours = states.checked(state_dict, self.state_dict(), tuple(self._identity()))
-        length = len(self._recipe) if self._given is None else PLACES
-        epoch = checks.integer("state['epoch']", state["epoch"], 0, self._last_epoch())
+        follows = isinstance(self._plan, SamplerPlan)
+        state, ours = checked_state(state_dict, self.state_dict(), tuple(self._identity()))
+        length = MAX_PLACES if follows else len(self._recipe)
+        epoch = checks.integer("state['epoch']", state["epoch"], 0, self._plan.last_epoch())
         position = checks.integer("state['position']", state["position"], 0, length - 1)
-        mark: str | None = NOTHING
-        if self._given is not None:
-            mark = states.checked_mark(state, ours)
-        self._move(epoch, position, mark, resumes=True)
+        digest = checked_digest(state, ours) if follows else EMPTY_DIGEST
+        self._cursor.seek(Place(epoch, position, digest), resumes=True)
 
     def _identity(self) -> dict[str, int | str]:
-        """What decides which samples come when and what they show, apart from the augmentation, which may change."""
+        """Return what decides which samples come when and what they show; the augmentation may change."""
         return {
-            "version": states.VERSION,
+            "version": VERSION,
             "recipe": self._recipe.fingerprint,
             "length": len(self._recipe),
             "seed": self._seed,
@@ -293,99 +304,42 @@ class DataLoader:
             "repeats": self._repeats,
         }
 
-    def _last_epoch(self) -> int:
-        return last_epoch(len(self._recipe) if self._given is None else PLACES)
+    # ----------------------------------------------------------------------------------------------------- rendering
 
-    def _move(self, epoch: int, position: int, mark: str | None, *, resumes: bool) -> None:
-        self._epoch, self._position, self._mark, self._resumes = epoch, position, mark, resumes
-        self._moves += 1
+    def _ranks(self) -> Ranks:
+        return self._fixed_ranks or ranks.current()
 
-    def _handed_out(self, epoch: int, position: int, mark: str | None, moves: int) -> None:
-        """Move on after a batch, unless the place was set while the pass that drew it was already under way."""
-        if moves == self._moves:
-            self._epoch, self._position, self._mark, self._resumes = epoch, position, mark, False
+    def _begin(self) -> Pass:
+        return Pass(self._ranks(), partial(self._render, mixes=self._mixes))
 
-    def _start(self) -> tuple[int, int, str | None]:
-        """Epoch, position and mark at which a pass begins."""
-        return (self._epoch, self._position, self._mark) if self._resumes else (self._epoch, 0, NOTHING)
-
-    # ------------------------------------------------------------------------------------------------------- drawing
-
-    def _world(self) -> Ranks:
-        return self._fixed_world or ranks.current()
-
-    def _share(self, position: int, world: Ranks) -> np.ndarray:
-        return rank_slice(position, len(self._recipe), self._batch_size, world, self._drop_last)
-
-    def _samples(self, epoch: int, positions: np.ndarray) -> np.ndarray:
-        """Sample numbers at positions of an epoch; int64 ``[b]``."""
-        length = -(-len(self._recipe) // self._repeats)
-        return self._order.indices(positions // self._repeats, length, epoch, self._seed, self._shuffle)
-
-    def _steps(self, epoch: int, position: int, mark: str | None, world: Ranks) -> Iterator[Step]:
-        """The batches that are left of an epoch."""
-        mixes = self._mixes
-        if self._given is not None:
-            for samples, behind, after in self._given.batches(epoch, position, mark):
-                first = behind - len(samples)
-                yield Step(partial(self._draw_given, epoch, samples, first, world, mixes), behind, after)
-            return
-        step = self._batch_size * world.world_size
-        while len(positions := self._share(position, world)):
-            position += step
-            yield Step(partial(self._draw, epoch, positions, world, mixes), position, NOTHING)
-
-    def _draw(self, epoch: int, positions: np.ndarray, world: Ranks, mixes: bool) -> Batch:
-        """The batch of consecutive positions of an epoch."""
-        if not self._order.on_device:
-            begin = epoch * len(self._recipe)
-            samples, numbers = self._samples(epoch, positions), begin + positions // self._repeats
-            return self._drawer().draw_samples(epoch, samples, numbers, begin + positions, mixes)
-        step = self._batch_size * world.world_size
-        return self._drawer().draw(epoch, int(positions[0]), len(positions), step, mixes)
-
-    def _draw_given(self, epoch: int, samples: np.ndarray, first: int, world: Ranks, mixes: bool) -> Batch:
-        """The batch of numbers that a user's sampler gave this rank at places ``first`` and behind.
-
-        A sampler may give a number twice. So that no two images are augmented alike (nor, if fresh, drawn alike), their
-        randomness is that of the place, among all ranks.
-        """
-        if (first + len(samples)) * world.world_size > PLACES:
-            raise ValueError(f"{self._given.name} must give fewer than {PLACES} numbers an epoch")  # type: ignore[union-attr]
-        places = np.arange(first, first + len(samples), dtype=np.int64) * world.world_size + world.rank
-        numbers = epoch * PLACES + places
-        return self._drawer().draw_samples(epoch, samples, numbers, numbers, mixes)
-
-    def _drawer(self) -> Batches:
-        """What draws, made at the first batch, and by a forked process for itself."""
+    def _render(self, step: IndexBatch, mixes: bool) -> Batch:
+        """Render a batch, with a pipeline that is made at the first one, and by a forked process for itself."""
         self._after_fork()
-        if self._batches is None:
-            self._batches = Batches(
+        if self._pipeline is None:
+            self._pipeline = BatchPipeline(
                 self._renderer, self._policy, image_size=self._image_size, dtype=self._dtype,
                 memory_format=self._memory_format, seed=self._seed, shuffle=self._shuffle, fresh=self._fresh,
                 repeats=self._repeats,
             )  # fmt: skip
-        return self._batches
+        return self._pipeline.render(step, mixes)
 
-    def _depth(self) -> int:
-        """How many batches are drawn ahead of the one handed out."""
-        if self.prefetch_factor is not None:
-            return self.prefetch_factor
-        return 1 if self.timeout or devices.on_gpu(self._renderer.device) else 0
-
-    def _producer(self) -> Producer | None:
-        """What draws ahead: a stream on a GPU, a thread on a CPU where that is asked for."""
+    def _prefetching(self) -> Prefetching:
+        """Return how this process renders ahead: in a stream on a GPU, in a thread on a CPU where that is asked for."""
         self._after_fork()
-        if self._ahead is None and devices.on_gpu(self._renderer.device):
-            self._ahead = Ahead(self._renderer.device)
-        if self._ahead is None and (self._depth() or self.timeout):
-            self._ahead = Background()
-        return self._ahead
+        gpu = devices.on_gpu(self._renderer.device)
+        depth = self.prefetch_factor
+        if depth is None:
+            depth = 1 if gpu or self.timeout else 0
+        if self._prefetcher is None and gpu:
+            self._prefetcher = StreamPrefetcher(self._renderer.device)
+        if self._prefetcher is None and (depth or self.timeout):
+            self._prefetcher = ThreadPrefetcher()
+        return Prefetching(self._prefetcher, depth, self.timeout)
 
     def _after_fork(self) -> None:
-        """Threads, streams and locks are the parent's; a forked process makes its own."""
+        """Let go of the parent's threads, streams and locks; a forked process makes its own."""
         if self._process != os.getpid():
-            self._process, self._batches, self._ahead = os.getpid(), None, None
+            self._process, self._pipeline, self._prefetcher = os.getpid(), None, None
 
     def _collated(self, batch: Batch) -> Any:
         """The batch, or what a user's ``collate_fn`` makes of its samples."""
@@ -396,8 +350,8 @@ class DataLoader:
         return self.collate_fn(list(zip(seen, targets, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy makes its own stream and cursor."""
-        return self.__dict__ | {"_batches": None, "_ahead": None}
+        """Leave out the stream and the device cursor: a copy makes its own."""
+        return self.__dict__ | {"_pipeline": None, "_prefetcher": None}
 
 
 def _recipe(recipe: Any) -> Recipe:

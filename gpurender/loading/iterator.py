@@ -1,131 +1,150 @@
-"""One pass over a loader: the rest of one epoch, batch by batch."""
+"""Iteration over the rest of an epoch, batch by batch."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from gpurender.loading.cursor import EMPTY_DIGEST, Cursor, Place
 from gpurender.loading.pipeline import Batch
-from gpurender.loading.prefetch import BatchTimeoutError, Producer
+from gpurender.loading.plan import IndexBatch, Plan
+from gpurender.loading.prefetch import BatchTimeoutError, Prefetcher, Prefetching
 from gpurender.loading.ranks import Ranks
-from gpurender.loading.samplers import NOTHING
-
-if TYPE_CHECKING:
-    from gpurender.loading.data_loader import DataLoader
 
 
-class Step(NamedTuple):
-    """A batch that can be drawn, as often as one likes, and the place behind it.
+class Pass(NamedTuple):
+    """What a pass needs that is not known before its first batch is asked for.
 
     Attributes:
-        draw: draws it.
-        position: of the epoch, behind it.
-        mark: of the user's sampler there.
+        ranks: who shares the epoch; the process group may not exist before.
+        render: renders a batch, as often as it is called.
     """
 
-    draw: Callable[[], Batch]
-    position: int
-    mark: str
+    ranks: Ranks
+    render: Callable[[IndexBatch], Batch]
 
 
-class Pass(Iterator[Any]):
-    """It holds a place and what was drawn ahead, so leaving it midway costs nothing.
+class EpochIterator(Iterator[Any]):
+    """Iterator over the rest of an epoch. It owns its place and the prefetched batches, so abandoning it is free.
 
-    The loader's state moves on when a batch is handed out, the last one included: Lightning never asks for one more.
-    If a batch raises, nothing has moved: asking again draws the same one.
+    The cursor moves on when a batch is handed out, the last one included: Lightning never asks for one more. If a batch
+    raises, nothing has moved: asking again renders the same one.
+
+    Args:
+        plan: which batches come next.
+        cursor: where the pass begins, and what moves on with it.
+        begin: what the pass needs, called at its first batch.
+        prefetching: how batches are rendered ahead, called at every batch: the process may have forked.
+        collate: makes of a batch what is handed out.
+
+    Attributes:
+        ended: whether the batch handed out is the last one.
     """
 
-    def __init__(self, loader: "DataLoader") -> None:
-        self._loader = loader
-        self._moves = loader._moves
-        self._place = loader._start()  # epoch, position, mark
-        self._world: Ranks | None = None  # looked up at the first batch; the process group may not exist before
-        self._steps: Iterator[Step] = iter(())
-        self._coming: deque[Step] = deque()  # not handed out yet
-        self._under_way: deque[Any] = deque()  # of these the first, being drawn
-        self._producer: Producer | None = None  # which draws them
-        self._failure: Exception | None = None  # of a user's sampler, asked for steps behind those
-        self._over = False
+    def __init__(
+        self,
+        plan: Plan,
+        cursor: Cursor,
+        begin: Callable[[], Pass],
+        prefetching: Callable[[], Prefetching],
+        collate: Callable[[Batch], Any],
+    ) -> None:
+        self._plan, self._cursor, self._begin = plan, cursor, begin
+        self._prefetching, self._collate = prefetching, collate
+        self._version, self._place = cursor.version, cursor.start()
+        self._pass: Pass | None = None
+        self._steps: Iterator[IndexBatch] = iter(())
+        self._pending: deque[IndexBatch] = deque()  # known, not handed out yet
+        self._in_flight: deque[Any] = deque()  # handles of the first of these
+        self._prefetcher: Prefetcher | None = None  # whose handles these are
+        self._failure: Exception | None = None  # of the plan, asked for batches behind those
+        self.ended = False
 
     def __next__(self) -> Any:
-        if self._over:
+        if self.ended:
             raise StopIteration
-        loader = self._loader
-        self._begin()
-        producer, depth = loader._producer(), loader._depth()
-        if producer is not self._producer:  # the first batch, or a process forked midway, which has no threads yet
-            self._under_way.clear()
-            self._producer = producer
-        self._look(depth + 1)
-        if not self._coming:
+        begun = self._begun()
+        ahead = self._prefetching()
+        if ahead.prefetcher is not self._prefetcher:  # the first batch, or a process forked midway, without threads yet
+            self._in_flight.clear()
+            self._prefetcher = ahead.prefetcher
+        self._fetch_steps(ahead.depth + 1)
+        if not self._pending:
             self._end()
         try:
-            batch = self._coming[0].draw() if producer is None else self._drawn(producer, depth)
-            batch = loader._collated(batch)
-            self._look(2)
-        except BatchTimeoutError:  # it is still under way: whoever asks again waits for the same batch
+            first = self._pending[0]
+            batch = (
+                begun.render(first) if ahead.prefetcher is None else self._prefetched(ahead.prefetcher, ahead, begun)
+            )
+            collated = self._collate(batch)
+            self._fetch_steps(2)
+        except BatchTimeoutError:  # it is still under way: asking again waits for the same batch
             raise
         except BaseException:
             self._drop()
             raise
-        epoch, step = self._place[0], self._coming[0]
-        self._over = len(self._coming) == 1 and self._failure is None
-        self._place = (epoch + 1, 0, step.mark) if self._over else (epoch, step.position, step.mark)
-        self._coming.popleft()
-        loader._handed_out(*self._place, self._moves)
-        return batch
+        self.ended = len(self._pending) == 1 and self._failure is None
+        self._place = Place(first.epoch + 1, 0, first.after.digest) if self.ended else first.after
+        self._pending.popleft()
+        self._cursor.advance(self._place, self._version)
+        return collated
 
-    def _begin(self) -> None:
-        """Find out where and among whom, once."""
-        if self._world is None:
-            world = self._loader._world()
-            if self._moves != self._loader._moves:  # a state was loaded, or an epoch set, after iter()
-                self._place, self._moves = self._loader._start(), self._loader._moves
-            self._steps = self._loader._steps(*self._place, world)
-            self._world = world
+    def _begun(self) -> Pass:
+        """Return what the pass needs; where it begins is decided once."""
+        if self._pass is None:
+            begun = self._begin()
+            if self._version != self._cursor.version:  # a state was loaded, or an epoch set, after iter()
+                self._place, self._version = self._cursor.start(), self._cursor.version
+            self._steps = self._plan.batches(self._place, begun.ranks)
+            self._pass = begun
+        return self._pass
 
-    def _look(self, count: int) -> None:
-        """Know the next ``count`` steps, or all that are left."""
-        while self._failure is None and len(self._coming) < count:
+    def _fetch_steps(self, count: int) -> None:
+        """Know the next ``count`` batches, or all that are left."""
+        while self._failure is None and len(self._pending) < count:
             try:
-                self._coming.append(next(self._steps))
+                self._pending.append(next(self._steps))
             except StopIteration:
                 return
-            except Exception as error:  # when its turn has come: the batches before it are whole
+            except Exception as error:  # raised in its turn: the batches before it are whole
                 self._failure = error
-            except BaseException:  # Ctrl-C: at once; asked again, the pass begins anew at its place
+            except BaseException:  # Ctrl-C: at once; asked again, the pass begins again at its place
                 self._drop()
-                self._coming.clear()
-                self._world = None
+                self._pending.clear()
+                self._pass = None
                 raise
 
     def _end(self) -> None:
-        """There is no (further) step, or it cannot be known."""
+        """End the pass, or raise the sampler's error."""
         failure, self._failure = self._failure, None
         if failure is None:
-            self._over = True
-            self._loader._handed_out(self._place[0] + 1, 0, NOTHING, self._moves)
+            self.ended = True
+            self._cursor.advance(Place(self._place.epoch + 1, 0, EMPTY_DIGEST), self._version)
             raise StopIteration
-        self._world = None  # asked again, the pass begins anew at its place
+        self._pass = None  # asked again, the pass begins again at its place
         raise failure
 
-    def _drawn(self, producer: Producer, depth: int) -> Batch:
-        """The first batch; when this returns, as many as ``depth`` of those behind it are under way."""
-        if not self._under_way:
-            self._under_way.append(producer.start(self._coming[0].draw))
-        for step in list(self._coming)[len(self._under_way) : depth + 1]:
+    def _prefetched(self, prefetcher: Prefetcher, ahead: Prefetching, begun: Pass) -> Batch:
+        """Return the first batch; as many as ``depth`` of those behind it are under way then."""
+        if not self._in_flight:
+            self._in_flight.append(self._start(prefetcher, begun, self._pending[0]))
+        for step in list(self._pending)[len(self._in_flight) : ahead.depth + 1]:
             try:
-                self._under_way.append(producer.start(step.draw))
-            except Exception:  # then it is drawn, and raises, when its turn has come
+                self._in_flight.append(self._start(prefetcher, begun, step))
+            except Exception:  # then it is rendered, and raises, in its turn
                 break
-        batch = producer.hand_over(self._under_way[0], self._loader.timeout)
-        self._under_way.popleft()
+        batch = prefetcher.hand_over(self._in_flight[0], ahead.timeout)
+        self._in_flight.popleft()
         return batch
 
+    @staticmethod
+    def _start(prefetcher: Prefetcher, begun: Pass, step: IndexBatch) -> Any:
+        return prefetcher.start(lambda: begun.render(step))
+
     def _drop(self) -> None:
-        """Let go what was drawn ahead."""
-        while self._under_way and self._producer is not None:
-            self._producer.drop(self._under_way.popleft())
+        """Discard what was rendered ahead."""
+        while self._in_flight and self._prefetcher is not None:
+            self._prefetcher.drop(self._in_flight.popleft())
 
     def __del__(self) -> None:
-        if getattr(self, "_under_way", None):
+        if getattr(self, "_in_flight", None):
             self._drop()

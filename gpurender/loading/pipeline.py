@@ -1,7 +1,7 @@
-"""Batches: order, canvases and augmentation of one batch after another, wholly on the device.
+"""The pipeline of a batch: indices, canvases, images and targets, wholly on the device.
 
 A batch is a pure function of its place (epoch, position). On a GPU nothing in it waits for the host, and the host reads
-nothing back: the place stands in a cell of device memory, the *cursor*, which every batch moves on by itself. So the
+nothing back: the place is stored in device memory, the *device cursor*, which every batch moves on by itself. So the
 launches of one batch are those of the next, and they can be captured in a CUDA graph
 (:mod:`gpurender.loading.cuda_graphs`).
 
@@ -21,6 +21,7 @@ from gpurender.augment import Policy
 from gpurender.augment.policy import capturable
 from gpurender.kernels.shuffle import addresses
 from gpurender.loading import cuda_graphs
+from gpurender.loading.plan import HostIndices, IndexBatch
 from gpurender.renderer import Renderer
 from gpurender.runtime import cuda_streams
 
@@ -35,8 +36,8 @@ def policy_views(policy: Policy) -> int:
     return getattr(policy, "views", 0)
 
 
-class Batches:
-    """Draws batches of a recipe on the renderer's device.
+class BatchPipeline:
+    """Renders and augments batches of a recipe on the renderer's device.
 
     Args:
         renderer: of the recipe.
@@ -62,21 +63,22 @@ class Batches:
         repeats: int,
     ) -> None:
         self._renderer, self._policy = renderer, policy
+        self._on_device = renderer.recipe.order().on_device
         self._seed, self._shuffle, self._fresh, self._repeats = seed, shuffle, fresh, repeats
         self._finish: dict[str, Any] = {"image_size": image_size, "dtype": dtype}
         if memory_format != torch.contiguous_format:
             self._finish["memory_format"] = memory_format
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
-        self._place = UNKNOWN  # of the cursor
+        self._place = UNKNOWN  # of that cursor
         self._given: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
         self._recorder = cuda_graphs.Recorder(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
-    def draw(self, epoch: int, first: int, count: int, step: int, mixes: bool) -> Batch:
-        """The samples at positions ``first`` to ``first + count - 1`` of an epoch.
+    def render(self, step: IndexBatch, mixes: bool) -> Batch:
+        """Render a batch.
 
         Args:
-            step: where the next batch will begin, from ``first`` on.
+            step: which one.
             mixes: whether the policy may mix samples.
 
         Returns:
@@ -86,47 +88,39 @@ class Batches:
         Raises:
             torch.OutOfMemoryError: naming batch and canvas.
         """
-        policy = self._policy_of(epoch, mixes)
-        with self._alone():
-            self._move(epoch, first)
-            self._place = UNKNOWN  # until all has been launched
-            tensors = self._recorder.run(
-                self._key(policy, count, step),
-                lambda: self._launch(policy, count, step),
-                lambda: self._set(epoch, first),
-            )
-            self._place = (epoch, first + step)
+        policy = self._policy_of(step.epoch, mixes)
+        tensors = self._ordered(policy, step) if step.host is None else self._chosen(policy, step.host)
         return _batch(policy, tensors)
 
-    def draw_samples(
-        self, epoch: int, samples: np.ndarray, numbers: np.ndarray, places: np.ndarray, mixes: bool
-    ) -> Batch:
-        """Samples that the host has chosen.
+    def _ordered(self, policy: Policy, step: IndexBatch) -> tuple[torch.Tensor, ...]:
+        """Return views and targets of a batch whose indices the device computes."""
+        with self._exclusive():
+            self._move(step.epoch, step.first)
+            self._place = UNKNOWN  # until all has been launched
+            tensors = self._recorder.run(
+                self._key(policy, step.size, step.step),
+                lambda: self._launch(policy, step.size, step.step),
+                lambda: self._set(step.epoch, step.first),
+            )
+            self._place = (step.epoch, step.first + step.step)
+        return tensors
 
-        Args:
-            epoch: decides which policy is in force.
-            samples: int64 ``[count]``, in range.
-            numbers, places: the draw numbers of images and of their augmentation, int64 ``[count]``, not negative.
-            mixes: whether the policy may mix samples.
-
-        Returns:
-            as :meth:`draw`.
-        """
-        policy, count = self._policy_of(epoch, mixes), len(samples)
-        chosen = torch.from_numpy(np.stack([samples, numbers, places]))  # [3, count] int64
-        with self._alone():
+    def _chosen(self, policy: Policy, host: HostIndices) -> tuple[torch.Tensor, ...]:
+        """Return views and targets of samples that the host has chosen."""
+        count = len(host.indices)
+        chosen = torch.from_numpy(np.stack(host))  # int64 [3, count]
+        with self._exclusive():
             if self._given is None or len(self._given) < 3 * count:
                 self._given = torch.zeros(3 * count, dtype=torch.int64, device=self._renderer.device)
                 self._recorder.forget()  # graphs read from the memory that was there before
             given = self._given[: 3 * count].view(3, count)
             given.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
             # A mixture's launches depend on which samples these are, so there is no graph of them.
-            key = self._key(policy, "given", count) if self._renderer.recipe.order().on_device else None
-            tensors = self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
-        return _batch(policy, tensors)
+            key = self._key(policy, "given", count) if self._on_device else None
+            return self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         """One batch at a time; and, where it is asked for in inference mode, as tensors that serve outside as well."""
         with self._lock, torch.inference_mode(False):
             yield
@@ -170,8 +164,8 @@ class Batches:
     def _launch_given(self, policy: Policy, given: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Everything of a batch whose samples and numbers are given, int64 ``[3, B]``; ``host``: the samples there."""
         samples, numbers, places = given
-        drawn = samples if self._renderer.recipe.order().on_device else host
-        canvases = self._renderer.render(drawn, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
+        known = samples if self._on_device else host
+        canvases = self._renderer.render(known, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
         return self._augmented(policy, canvases, places, self._renderer.labels_of(samples, numbers, self._fresh))
 
     def _augmented(

@@ -3,8 +3,6 @@
 import os
 from typing import NamedTuple
 
-import numpy as np
-
 from gpurender.util import checks
 
 MAX_RANKS = 2**31 - 1
@@ -59,8 +57,8 @@ def steps(length: int, batch_size: int, world_size: int, drop_last: bool) -> int
     return length // step if drop_last else -(-length // step)
 
 
-def rank_slice(position: int, length: int, batch_size: int, ranks: Ranks, drop_last: bool) -> np.ndarray:
-    """Return the positions that one rank draws in the step beginning at global ``position``.
+def rank_slice(position: int, length: int, batch_size: int, ranks: Ranks, drop_last: bool) -> tuple[int, int]:
+    """Return the first position and the count of what one rank is given in the step that begins at ``position``.
 
     A full step takes the next ``world_size * batch_size`` positions and gives every rank a contiguous run of
     ``batch_size`` of them, so the ranks' batches, concatenated in rank order, are the batch of a single process
@@ -69,18 +67,18 @@ def rank_slice(position: int, length: int, batch_size: int, ranks: Ranks, drop_l
     take the first positions of the same epoch once more, one each: every rank has the same number of batches and
     none is empty.
 
-    Returns:
-        int64 ``[b]`` with ``b <= batch_size``; empty when the epoch has no (further) step.
+    The count is at most ``batch_size``, and 0 when the epoch has no (further) step.
     """
     rank, size = ranks
     left = length - position
     if left >= size * batch_size:
-        return np.arange(position + rank * batch_size, position + (rank + 1) * batch_size)
+        return position + rank * batch_size, batch_size
     if drop_last or left <= 0:
-        return np.empty(0, dtype=np.int64)
+        return position, 0
     if left >= size:
-        return np.arange(position + left * rank // size, position + left * (rank + 1) // size)
-    return np.array([position + rank if rank < left else (rank - left) % length])
+        first, end = left * rank // size, left * (rank + 1) // size
+        return position + first, end - first
+    return (position + rank if rank < left else (rank - left) % length), 1
 
 
 def _from_environment(name: str, low: int, high: int) -> int:

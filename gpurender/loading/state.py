@@ -1,4 +1,4 @@
-"""A loader's state: which ones are taken, which are migrated, which are refused."""
+"""Validate and migrate a loader's ``state_dict``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,10 @@ VERSION = 2
 SAMPLED = {"rank", "world_size", "mark"}  # keys of a loader that follows a user's sampler
 
 
-def checked(
+def checked_state(
     state: Any, ours: Mapping[str, Any], identity: tuple[str, ...]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """A state to load, as one of this version, and the loader's own.
+    """Return a state to load, as one of this version, and the loader's own.
 
     Args:
         state: what is to be loaded.
@@ -39,8 +39,8 @@ def checked(
     return state, ours
 
 
-def checked_mark(state: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-    """The digest of what a user's sampler gave, or ``None``: that of another rank says nothing about this one.
+def checked_digest(state: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """Return the digest of what a user's sampler gave, or ``None``: another rank's digest says nothing about this one.
 
     Raises:
         ValueError: the state is of another number of ranks; their shares are the sampler's, not the loader's.

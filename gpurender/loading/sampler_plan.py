@@ -1,0 +1,151 @@
+"""A user's sampler as a plan: its indices are followed, checked, and their digest is kept for the state."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from gpurender.kernels.shuffle import last_epoch
+from gpurender.loading.cursor import Place
+from gpurender.loading.plan import HostIndices, IndexBatch
+from gpurender.loading.ranks import Ranks
+from gpurender.util import checks
+
+CHUNK = 1 << 16  # indices passed over at a time
+MAX_PLACES = 2**40  # of an epoch of all ranks: its draw ids are epoch * MAX_PLACES + place
+
+
+def _digest() -> Any:
+    return hashlib.blake2b(digest_size=8)
+
+
+class SamplerPlan:
+    """The order of a user's ``sampler`` or ``batch_sampler``: any iterable of indices, or of lists of them.
+
+    As in torch the iterable is asked again for every epoch, and this rank renders all that it gives: nothing is shared
+    out among ranks. It is asked for one batch more than has been handed out, to know which batch is the last.
+
+    Args:
+        sampler, batch_sampler: one of them.
+        batch_size, drop_last: of the loader; with a ``batch_sampler`` they have no meaning.
+        length: samples of the recipe.
+
+    Attributes:
+        name: ``"sampler"`` or ``"batch_sampler"``.
+        source: that iterable.
+    """
+
+    def __init__(self, sampler: Any, batch_sampler: Any, batch_size: int, drop_last: bool, length: int) -> None:
+        name, source = ("sampler", sampler) if batch_sampler is None else ("batch_sampler", batch_sampler)
+        if not isinstance(source, Iterable) or getattr(source, "ndim", 1) == 0:
+            of = "sample numbers" if batch_sampler is None else "lists of sample numbers"
+            raise TypeError(f"{name} must be an iterable of {of}, got {checks.shown(source)}")
+        self.name = name
+        self.source: Any = source
+        self._lists = batch_sampler is not None
+        self._batch_size, self._drop_last, self._length = batch_size, drop_last, length
+
+    def last_epoch(self) -> int:
+        return last_epoch(MAX_PLACES)
+
+    def steps(self, ranks: Ranks) -> int:
+        """Return the batches of a whole epoch, as many as the sampler's own length makes."""
+        given = len(self.source)
+        if self._lists:
+            return given
+        return given // self._batch_size if self._drop_last else -(-given // self._batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the sampler, if it has ``set_epoch``."""
+        for sampler in (self.source, getattr(self.source, "sampler", None)):
+            told = getattr(sampler, "set_epoch", None)
+            if told is not None:
+                told(epoch)
+
+    def batches(self, start: Place, ranks: Ranks) -> Iterator[IndexBatch]:
+        """Yield the batches after a place. The indices before it are consumed but not rendered.
+
+        A sampler may give an index twice. So that no two images are augmented alike (nor, if fresh, rendered alike),
+        their randomness has the addresses of the place, among all ranks.
+
+        Raises:
+            TypeError, ValueError: an index is no sample's, or there are too many in the epoch.
+            RuntimeError: the sampler has other indices than it had when the state was saved.
+        """
+        epoch = start.epoch
+        for indices, position, digest in self._given(start):
+            first = position - len(indices)
+            if position * ranks.world_size > MAX_PLACES:
+                raise ValueError(f"{self.name} must give fewer than {MAX_PLACES} numbers an epoch")
+            ids = np.arange(first, position, dtype=np.int64) * ranks.world_size + ranks.rank + epoch * MAX_PLACES
+            host = HostIndices(indices, ids, ids)
+            yield IndexBatch(epoch, first, len(indices), len(indices), host, Place(epoch, position, digest))
+
+    def index_lists(self, start: Place, ranks: Ranks) -> Iterator[np.ndarray]:
+        return (indices for indices, _, _ in self._given(start))
+
+    def _given(self, start: Place) -> Iterator[tuple[np.ndarray, int, str]]:
+        """Yield the indices of each batch after a place, how many the sampler has given then, and their digest."""
+        epoch, position, mark = start
+        if mark:
+            source, digest = self._found(epoch, position, mark)
+        else:
+            source, digest = iter(self.source), _digest()
+            self._pass_over(source, position, digest)
+        for numbers in source if self._lists else self._cut(source):
+            indices = self._checked(numbers)
+            digest.update(indices.tobytes())
+            position += len(indices)
+            yield indices, position, digest.hexdigest()
+
+    def _cut(self, source: Iterator[Any]) -> Iterator[list[Any]]:
+        while numbers := list(islice(source, self._batch_size)):
+            if len(numbers) == self._batch_size or not self._drop_last:
+                yield numbers
+
+    def _found(self, epoch: int, position: int, mark: str) -> tuple[Iterator[Any], Any]:
+        """Return what the sampler gives after a position whose digest is known, and the digest up to there.
+
+        A sampler that has ``set_epoch`` gives the same for the same epoch. Another may give something else every
+        time, drawn from a seeded generator, for example: it is asked as often as before the state was saved. At
+        position 0 the digest is that of the epoch before.
+        """
+        told = any(hasattr(x, "set_epoch") for x in (self.source, getattr(self.source, "sampler", None)))
+        if told and not position:
+            return iter(self.source), _digest()
+        for _ in range(1 if told else epoch + (position > 0)):
+            source, digest = iter(self.source), _digest()
+            self._pass_over(source, position, digest)
+            if not position:
+                for numbers in source if self._lists else self._cut(source):
+                    digest.update(self._checked(numbers).tobytes())
+            if digest.hexdigest() == mark:
+                return (source, digest) if position else (iter(self.source), _digest())
+            deque(source, maxlen=0)  # its generator has then moved on by a whole epoch
+        raise RuntimeError(
+            f"{self.name} gives other numbers than before the state was saved: none of its passes has the digest "
+            f"{mark} that is in the state; what it gives must depend on its seed and epoch alone"
+        )
+
+    def _pass_over(self, source: Iterator[Any], count: int, digest: Any) -> None:
+        """Consume the first ``count`` indices."""
+        while count > 0:
+            taken = next(source, None) if self._lists else list(islice(source, min(count, CHUNK))) or None
+            numbers = np.empty(0, np.int64) if taken is None else self._checked(taken)
+            count -= len(numbers)
+            if not len(numbers) or count < 0:
+                raise RuntimeError(
+                    f"{self.name} gives other batches than before the state was saved: too few, or cut elsewhere"
+                )
+            digest.update(numbers.tobytes())
+
+    def _checked(self, numbers: Any) -> np.ndarray:
+        if isinstance(numbers, (str, bytes)) or not isinstance(numbers, Iterable):
+            raise TypeError(f"{self.name} must give lists of sample numbers, got {checks.shown(numbers)}")
+        numbers = numbers if isinstance(numbers, np.ndarray) else list(numbers)
+        if not len(numbers):
+            raise ValueError(f"{self.name} must give lists of at least one sample number, got an empty one")
+        return checks.integers(f"{self.name}'s numbers", numbers, self._length - 1).astype(np.int64)
