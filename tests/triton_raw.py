@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from gpurender.kernels.augment_params.gpu_crop import exp
+from gpurender.kernels.device.triton_math import exp
 from gpurender.kernels.philox.gpu import philox4x32
 
 

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from gpurender.kernels.augment_params.gpu_crop import rint
+from gpurender.kernels.device.triton_math import rint
 from gpurender.kernels.device.triton_quantiles import log_uniform
 from gpurender.kernels.philox.gpu import bounded, uniform, words_at
 from gpurender.kernels.resized_crop import ErasingLaw
