@@ -22,7 +22,7 @@ import torch  # noqa: E402
 
 import gpurender as gr  # noqa: E402
 from gpurender.benchmark.timing import spread, time_batches  # noqa: E402
-from gpurender.kernels.image_ops import Operation, operate  # noqa: E402
+from gpurender.kernels.image_ops import Kind, Operation, operate  # noqa: E402
 from gpurender.runtime import devices  # noqa: E402
 from gpurender.util.atomic_files import check_writable, replacing  # noqa: E402
 from gpurender.util.environment import environment  # noqa: E402
@@ -53,7 +53,8 @@ def operation_rows(device: torch.device, batch_size: int, seconds: float) -> Ite
         boxes = torch.tensor([[100, 100, 300, 300]]).repeat(batch_size, 1)
         images = gr.augment.resized_crop(canvases_of(kind, device, batch_size), boxes, SIZE)
         for operation in Operation:
-            for interpolation in (1, 2) if operation >= Operation.ROTATE else (1,):
+            moves = operation.spec.kind is Kind.AFFINE
+            for interpolation in (1, 2) if moves else (1,):
                 shape = (batch_size, 1)
                 chain = (
                     torch.full(shape, operation, dtype=torch.int32, device=device),
@@ -64,7 +65,7 @@ def operation_rows(device: torch.device, batch_size: int, seconds: float) -> Ite
                     lambda images=images, chain=chain: operate(images, *chain, (128, 128, 128)), seconds, device,
                     operation.name.lower(),
                 )  # fmt: skip
-                name = operation.name + (f" {('', 'bilinear', 'bicubic')[interpolation]}" if operation >= 14 else "")
+                name = operation.name + (f" {('', 'bilinear', 'bicubic')[interpolation]}" if moves else "")
                 micros = [1e6 / rate for rate in timing.rates]
                 yield {"operation": name.lower(), "canvases": kind, "us_per_image": spread(micros, 2)}
 

@@ -21,9 +21,9 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpurender as gr
-from gpurender.augment.image_op import BY_NAME, PARAMETERLESS
 from gpurender.commands.export import export
 from gpurender.commands.preview import contact_sheet
+from gpurender.kernels.image_ops import BY_NAME
 from gpurender.util import disk_cache
 
 augment = gr.augment
@@ -241,7 +241,9 @@ def policies(device, _):
 def operations(device, _):
     images = gr.Renderer(RECIPES["onepfrac in colour"], device)(range(3))
     for name, code in BY_NAME.items():
-        arguments = [None] if code in PARAMETERLESS else [1, np.array([0.0, 1.0, 1.0]), [0, 1, 0]]
+        if name == "GaussianBlurRand":  # draws its argument itself
+            continue
+        arguments = [None] if code.spec.limits is None else [1, np.array([0.0, 1.0, 1.0]), [0, 1, 0]]
         yield name, [augment.op(name, images, argument, fill=(9, 99, 200)) for argument in arguments]
     boxes = [[0, 0, 24, 24], [3, 4, 9, 20], [1, 1, 1, 1]]
     for given in (boxes, np.array(boxes, np.int32), torch.tensor(boxes, dtype=torch.int64, device=CPU)):

@@ -1,6 +1,8 @@
 """Image operations against Pillow's, timm's and torchvision's: every byte."""
 
+import copy
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -11,9 +13,8 @@ from optional import optional
 from PIL import Image
 
 import gpurender as gr
-from gpurender.augment.image_op import BY_NAME
-from gpurender.kernels.image_ops import AFFINE, RANGES, Operation, operate
-from gpurender.kernels.image_ops.matrices import rounded, turned
+from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, operate
+from gpurender.kernels.image_ops.cpu_matrices import rounded, turned
 
 timm = optional("timm.data.auto_augment")
 functional = optional("torchvision.transforms.functional")
@@ -72,13 +73,24 @@ def theirs(name, photograph, argument, interpolation, fill=FILL):
     return np.array(timm.NAME_TO_OP[name](image, *arguments, **keywords)).transpose(2, 0, 1)
 
 
+def test_codes_are_those_that_drawn_parameters_hold():
+    """A new operation goes to the end. The plan has five bits for a code, a mask one per code but the last."""
+    names = """
+        IDENTITY AUTO_CONTRAST EQUALIZE INVERT POSTERIZE SOLARIZE SOLARIZE_ADD BRIGHTNESS CONTRAST COLOR HUE SHARPNESS
+        GAUSSIAN_BLUR GAUSSIAN_KERNEL ROTATE SHEAR_X SHEAR_Y TRANSLATE_X TRANSLATE_Y TRANSLATE_X_REL TRANSLATE_Y_REL
+    """
+    assert [(each.name, int(each)) for each in Operation] == [(name, i) for i, name in enumerate(names.split())]
+    assert len(Operation) <= 31
+    assert pickle.loads(pickle.dumps(Operation.HUE)) is copy.deepcopy(Operation.HUE) is Operation.HUE
+
+
 def test_every_name_of_timm_is_known():
-    assert set(BY_NAME) == set(timm.NAME_TO_OP) - {"GaussianBlurRand"} == set(ARGUMENTS)
+    assert set(BY_NAME) == set(timm.NAME_TO_OP) == {*ARGUMENTS, "GaussianBlurRand"}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_operations_are_timms(name):
-    moves = BY_NAME[name] in AFFINE
+    moves = BY_NAME[name].spec.kind is Kind.AFFINE
     for which, photograph in photographs().items():
         for argument in ARGUMENTS[name]:
             for interpolation in FILTERS if moves else ("bilinear",):
@@ -163,7 +175,7 @@ def random_chains(rng, n, layers):
     codes = rng.integers(0, len(Operation), (n, layers))
     arguments = np.zeros((n, layers))
     for place, code in np.ndenumerate(codes):
-        low, high = RANGES.get(Operation(code), (0.0, 0.0))
+        low, high = Operation(code).spec.limits or (0.0, 0.0)
         span = {Operation.ROTATE: 90.0, Operation.GAUSSIAN_BLUR: 3.0, Operation.SOLARIZE: 256.0}.get(code, 2.0)
         arguments[place] = rng.uniform(max(low, -span), min(high, span))
     return (

@@ -10,8 +10,7 @@ from triton_paths import few_programs, gpu_path
 import gpurender as gr
 from gpurender.augment import erasing, mixup
 from gpurender.augment.rand_augment import parsed
-from gpurender.kernels.image_ops import Operation
-from gpurender.kernels.image_ops.matrices import coefficients
+from gpurender.kernels.image_ops import Operation, cpu_matrices
 
 SEEDS = (0, 2**64 - 1)
 
@@ -98,6 +97,8 @@ def mixing(device):
 
 def affine_coefficients(device):
     """Of every operation; angles of all sizes."""
+    from gpurender.kernels.image_ops import gpu_matrices
+
     rng = np.random.default_rng(2)
     degrees = [
         *rng.uniform(-30, 30, 500),
@@ -115,9 +116,9 @@ def affine_coefficients(device):
         (codes, others),
     ):
         for height, width in ((224, 224), (37, 51)):
-            wanted = coefficients(operations, arguments, height, width)
+            wanted = cpu_matrices.coefficients(operations, arguments, height, width)
             with wide(device):
-                found = coefficients(operations.to(device), arguments.to(device), height, width)
+                found = gpu_matrices.coefficients(operations.to(device), arguments.to(device), height, width)
             agree([found], [wanted], device)
 
 

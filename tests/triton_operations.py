@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from timm.data import auto_augment
 from torchvision.transforms import functional
 
-from gpurender.kernels.image_ops import AFFINE, Operation, matrices, operate
+from gpurender.kernels.image_ops import Kind, Operation, cpu_matrices, operate
 from gpurender.numerics.portable_math import exp
 
 FILL = (124, 116, 104)
@@ -140,11 +140,10 @@ def operations_by_table(device):
     for height, width in [(20, 32), (1, 1), (1, 7), (2, 5), (91, 47)]:
         images, few = pictures(rng, height, width), height != 20
         cases = [(images[0], Operation.IDENTITY, 0, 0)]
-        for code in (*range(Operation.AUTO_CONTRAST, Operation.HUE), Operation.SHARPNESS):
+        tables = [operation for operation in Operation if operation.spec.kind is Kind.LUT]
+        for code in (*tables, Operation.COLOR, Operation.SHARPNESS):
             arguments = ARGUMENTS.get(code, [0] * len(images))
-            cases += [
-                (images[i % 6], Operation(code), x, 0) for i, x in enumerate(arguments[few:4] if few else arguments)
-            ]
+            cases += [(images[i % 6], code, x, 0) for i, x in enumerate(arguments[few:4] if few else arguments)]
         same_as_pillow(device, cases, many=height > 20)
 
 
@@ -228,7 +227,7 @@ def nearest_steps(device):
 
 def argument_at_random(rng, code):
     """A usual argument of an operation."""
-    if code >= Operation.TRANSLATE_X_REL:
+    if code in (Operation.TRANSLATE_X_REL, Operation.TRANSLATE_Y_REL):
         return rng.uniform(-0.45, 0.45)
     ranges = {
         Operation.POSTERIZE: (0, 8.99),
@@ -322,7 +321,7 @@ def operations_out_of_range(device):
     large = operated(device, image[None, :1], [[Operation.GAUSSIAN_BLUR]], [[1e9]], [[0]])
     assert (large == pillow(image[[0, 0, 0]], Operation.GAUSSIAN_BLUR, 64, 0)[:1]).all()
     # Numbers that are none, and coordinates beyond all integers: anything, but nothing else is read or written.
-    wild = [(code, x, mode) for code in AFFINE for x in (nan, far, -1e300) for mode in range(3)]
+    wild = [(code, x, mode) for code in MOVES for x in (nan, far, -1e300) for mode in range(3)]
     wild += [(Operation.GAUSSIAN_KERNEL, x, 0) for x in (nan, far, -1.0)]
     chain = [[[x] for x in row] for row in zip(*wild, strict=True)]
     operated(device, np.stack([image[:1]] * len(wild)), *chain, among={code for code, _, _ in wild})
@@ -362,26 +361,28 @@ def operations_of_nothing(device):
 
 def matrices_of_moves(device):
     """Coefficients, of which bytes show little, bit for bit those that torch computes."""
+    from gpurender.kernels.image_ops import gpu_matrices
+
     rng = np.random.default_rng(30)
     codes = torch.from_numpy(rng.integers(0, len(Operation), (3000, 2)).astype(np.int32))
     codes[:1000] = Operation.ROTATE
     arguments = torch.from_numpy(rng.normal(0, 10.0 ** rng.integers(-2, 5, (3000, 2))))
     arguments[:81, 0] = torch.arange(-40, 41) * 22.5
-    expected = matrices.coefficients(codes, arguments, 224, 131)
-    with gpu_path(device, 1):
-        found = matrices.coefficients(codes.to(device), arguments.to(device), 224, 131)
+    expected = cpu_matrices.coefficients(codes, arguments, 224, 131)
+    found = gpu_matrices.coefficients(codes.to(device), arguments.to(device), 224, 131)
     assert torch.equal(found.cpu(), expected)
 
 
 def weights_of_blurs(device):
     """Weights of the blurs by a kernel, of which bytes show little, bit for bit those of the Numba implementation."""
     from gpurender.kernels.image_ops.cpu_filters import kernel_weights
-    from gpurender.kernels.image_ops.gpu_weights import weigh
+    from gpurender.kernels.image_ops.gpu_filters import weigh
+    from gpurender.kernels.image_ops.gpu_plan import CODE
 
     sigmas = np.linspace(0.1, 2, 200)
-    codes = torch.full((200,), int(Operation.GAUSSIAN_KERNEL), dtype=torch.int32, device=device)
+    words = torch.full((200,), Operation.GAUSSIAN_KERNEL * CODE.value, dtype=torch.int32, device=device)
     found = torch.zeros(200, 16, device=device)
-    weigh[(1,)](codes, torch.from_numpy(sigmas).to(device), found, 200, 256, num_warps=4, enable_fp_fusion=False)
+    weigh[(1,)](words, torch.from_numpy(sigmas).to(device), found, 200, 256, num_warps=4, enable_fp_fusion=False)
     for sigma, weights in zip(sigmas, found.cpu().numpy(), strict=True):
         assert (weights[:12] == kernel_weights(float(exp(-1.0 / (2.0 * sigma * sigma))))).all(), sigma
 

@@ -12,7 +12,7 @@ from gpurender.augment.normalise import CROP, HALVES, Triple, lookup_table
 from gpurender.augment.policy import Parameters, as_numbers, checked_canvases, on_device
 from gpurender.augment.rand_augment import AutoAugment, parsed
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.kernels.image_ops import AFFINE, Operation, operate
+from gpurender.kernels.image_ops import Kind, Operation, operate
 from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, finish
 from gpurender.kernels.resized_crop import MAX_SIDE, crop_resize
 from gpurender.runtime import devices
@@ -278,7 +278,7 @@ class DeiT:
         """Images and fill colour as operations need them: three bands, if a grey image may be filled with a colour."""
         red, green, blue = (min(255, round(255 * value)) for value in self.mean)
         if images.shape[1] == 1 and not red == green == blue:
-            if self._operations.isdisjoint(AFFINE):
+            if all(operation.spec.kind is not Kind.AFFINE for operation in self._operations):
                 return images, (0, 0, 0)  # nothing is filled in
             images = images.expand(-1, 3, -1, -1)
         return images, (red, green, blue)

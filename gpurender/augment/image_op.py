@@ -7,43 +7,12 @@ import numpy as np
 import torch
 
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.kernels.image_ops import AFFINE, RANGES, Operation, checked_fill, operate
+from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, checked_fill, operate
 from gpurender.runtime import devices
 from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks
 
-__all__ = ["BY_NAME", "op"]
-
-BY_NAME = {
-    "AutoContrast": Operation.AUTO_CONTRAST,
-    "Equalize": Operation.EQUALIZE,
-    "Invert": Operation.INVERT,
-    "Rotate": Operation.ROTATE,
-    "Posterize": Operation.POSTERIZE,
-    "PosterizeIncreasing": Operation.POSTERIZE,
-    "PosterizeOriginal": Operation.POSTERIZE,
-    "Solarize": Operation.SOLARIZE,
-    "SolarizeIncreasing": Operation.SOLARIZE,
-    "SolarizeAdd": Operation.SOLARIZE_ADD,
-    "Color": Operation.COLOR,
-    "ColorIncreasing": Operation.COLOR,
-    "Contrast": Operation.CONTRAST,
-    "ContrastIncreasing": Operation.CONTRAST,
-    "Brightness": Operation.BRIGHTNESS,
-    "BrightnessIncreasing": Operation.BRIGHTNESS,
-    "Sharpness": Operation.SHARPNESS,
-    "SharpnessIncreasing": Operation.SHARPNESS,
-    "ShearX": Operation.SHEAR_X,
-    "ShearY": Operation.SHEAR_Y,
-    "TranslateX": Operation.TRANSLATE_X,
-    "TranslateY": Operation.TRANSLATE_Y,
-    "TranslateXRel": Operation.TRANSLATE_X_REL,
-    "TranslateYRel": Operation.TRANSLATE_Y_REL,
-    "Desaturate": Operation.COLOR,
-    "GaussianBlur": Operation.GAUSSIAN_BLUR,
-}
-PARAMETERLESS = (Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT)
-WHOLE = (Operation.POSTERIZE, Operation.SOLARIZE_ADD)  # timm's functions take integers only
+__all__ = ["op"]
 
 
 @ordinary
@@ -98,7 +67,7 @@ def op(
     if images.shape[1] not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels, got shape {list(images.shape)}")
     colour = checked_fill(fill)
-    if images.shape[1] == 1 and code not in AFFINE:
+    if images.shape[1] == 1 and code.spec.kind is not Kind.AFFINE:
         colour = (0, 0, 0)  # nothing is filled in
     arguments = _arguments(name, code, argument, images)
     n, device = len(images), images.device
@@ -108,7 +77,7 @@ def op(
 
 
 def _code(name: str) -> Operation:
-    known = ", ".join(BY_NAME)
+    known = ", ".join(each for each in BY_NAME if each != "GaussianBlurRand")
     if not isinstance(name, str):
         raise TypeError(f"name must be one of {known}, got {checks.shown(name)}")
     if name == "GaussianBlurRand":
@@ -121,12 +90,12 @@ def _code(name: str) -> Operation:
 def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) -> torch.Tensor:
     """The argument of each image, float64 ``[N, 1]`` on the images' device."""
     n, device = len(images), images.device
-    if code in PARAMETERLESS:
+    if code.spec.limits is None:
         if argument is not None:
             raise ValueError(f"argument must be None, which {name} takes, got {checks.shown(argument)}")
         return torch.zeros((n, 1), dtype=torch.float64, device=device)
-    least, most = (0.0, 1.0) if name == "Desaturate" else RANGES[code]
-    kind = "integers" if code in WHOLE else "numbers"
+    least, most = (0.0, 1.0) if name == "Desaturate" else code.spec.limits
+    kind = "integers" if code.spec.whole else "numbers"
     allowed = f"{kind} in [{least:g}, {most:g}], one or one for each of the {n} images, for {name}"
     values = _values(argument, allowed)
     if values.dim() > 1 or (values.dim() == 1 and len(values) != n):
@@ -134,7 +103,7 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
     values = values.to(torch.float64)
     if not devices.on_gpu(values.device):
         bad = ~((values >= least) & (values <= most))  # NaN, too
-        if code in WHOLE:
+        if code.spec.whole:
             bad |= values != values.trunc()
         if bad.any():
             raise ValueError(f"argument must be {allowed}, got {checks.shown(values[bad].flatten()[0].item())}")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.image_ops import BY_NAME, Operation
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.resized_crop import BILINEAR, LayerLaw, draw_layers
 from gpurender.numerics import quantiles
@@ -37,7 +37,6 @@ class Level(NamedTuple):
     argument = max(offset + v, least)           (offset - v if falling)
     """
 
-    operation: Operation
     gain: float = 0.0
     whole: bool = False
     signed: bool = False
@@ -48,41 +47,36 @@ class Level(NamedTuple):
     random_radius: bool = False
 
 
-def _enhanced(operation: Operation) -> Level:
-    return Level(operation, gain=1.8, offset=0.1)
-
-
-def _increasing(operation: Operation) -> Level:
-    return Level(operation, gain=0.9, signed=True, offset=1.0, least=0.1)
-
+_ENHANCED_LEVEL = Level(gain=1.8, offset=0.1)
+_INCREASING_LEVEL = Level(gain=0.9, signed=True, offset=1.0, least=0.1)
 
 LEVELS = {
-    "AutoContrast": Level(Operation.AUTO_CONTRAST),
-    "Equalize": Level(Operation.EQUALIZE),
-    "Invert": Level(Operation.INVERT),
-    "Rotate": Level(Operation.ROTATE, gain=30.0, signed=True),
-    "Posterize": Level(Operation.POSTERIZE, gain=4.0, whole=True, cap=8.0),
-    "PosterizeIncreasing": Level(Operation.POSTERIZE, gain=4.0, whole=True, falling=True, offset=4.0, least=0.0),
-    "PosterizeOriginal": Level(Operation.POSTERIZE, gain=4.0, whole=True, offset=4.0, cap=4.0),
-    "Solarize": Level(Operation.SOLARIZE, gain=256.0, whole=True, cap=256.0),
-    "SolarizeIncreasing": Level(Operation.SOLARIZE, gain=256.0, whole=True, cap=256.0, falling=True, offset=256.0),
-    "SolarizeAdd": Level(Operation.SOLARIZE_ADD, gain=110.0, whole=True, cap=128.0),
-    "Color": _enhanced(Operation.COLOR),
-    "ColorIncreasing": _increasing(Operation.COLOR),
-    "Contrast": _enhanced(Operation.CONTRAST),
-    "ContrastIncreasing": _increasing(Operation.CONTRAST),
-    "Brightness": _enhanced(Operation.BRIGHTNESS),
-    "BrightnessIncreasing": _increasing(Operation.BRIGHTNESS),
-    "Sharpness": _enhanced(Operation.SHARPNESS),
-    "SharpnessIncreasing": _increasing(Operation.SHARPNESS),
-    "ShearX": Level(Operation.SHEAR_X, gain=0.3, signed=True),
-    "ShearY": Level(Operation.SHEAR_Y, gain=0.3, signed=True),
-    "TranslateXRel": Level(Operation.TRANSLATE_X_REL, gain=0.45, signed=True),
-    "TranslateYRel": Level(Operation.TRANSLATE_Y_REL, gain=0.45, signed=True),
+    "AutoContrast": Level(),
+    "Equalize": Level(),
+    "Invert": Level(),
+    "Rotate": Level(gain=30.0, signed=True),
+    "Posterize": Level(gain=4.0, whole=True, cap=8.0),
+    "PosterizeIncreasing": Level(gain=4.0, whole=True, falling=True, offset=4.0, least=0.0),
+    "PosterizeOriginal": Level(gain=4.0, whole=True, offset=4.0, cap=4.0),
+    "Solarize": Level(gain=256.0, whole=True, cap=256.0),
+    "SolarizeIncreasing": Level(gain=256.0, whole=True, cap=256.0, falling=True, offset=256.0),
+    "SolarizeAdd": Level(gain=110.0, whole=True, cap=128.0),
+    "Color": _ENHANCED_LEVEL,
+    "ColorIncreasing": _INCREASING_LEVEL,
+    "Contrast": _ENHANCED_LEVEL,
+    "ContrastIncreasing": _INCREASING_LEVEL,
+    "Brightness": _ENHANCED_LEVEL,
+    "BrightnessIncreasing": _INCREASING_LEVEL,
+    "Sharpness": _ENHANCED_LEVEL,
+    "SharpnessIncreasing": _INCREASING_LEVEL,
+    "ShearX": Level(gain=0.3, signed=True),
+    "ShearY": Level(gain=0.3, signed=True),
+    "TranslateXRel": Level(gain=0.45, signed=True),
+    "TranslateYRel": Level(gain=0.45, signed=True),
     # timm's factor of Desaturate is 1/2 at level 0 and 1 at level 10: how much colour is lost
-    "Desaturate": Level(Operation.COLOR, gain=0.5, cap=0.5, falling=True, offset=0.5),
-    "GaussianBlur": Level(Operation.GAUSSIAN_BLUR, gain=1.9, cap=1.9, offset=0.1),
-    "GaussianBlurRand": Level(Operation.GAUSSIAN_BLUR, gain=1.0, cap=1.0, random_radius=True),
+    "Desaturate": Level(gain=0.5, cap=0.5, falling=True, offset=0.5),
+    "GaussianBlur": Level(gain=1.9, cap=1.9, offset=0.1),
+    "GaussianBlurRand": Level(gain=1.0, cap=1.0, random_radius=True),
 }
 
 _BOTH = ("AutoContrast", "Equalize", "Invert", "Rotate")
@@ -191,7 +185,7 @@ class AutoAugment:
     @property
     def operations(self) -> frozenset[Operation]:
         """All that may be drawn."""
-        return frozenset(LEVELS[name].operation for choice in self.alternatives for name, _, _ in choice)
+        return frozenset(BY_NAME[name] for choice in self.alternatives for name, _, _ in choice)
 
     def draw(
         self, numbers: torch.Tensor, seed: int, interpolation: int | None
@@ -275,11 +269,8 @@ def _laws(policy: AutoAugment, device: torch.device) -> tuple[torch.Tensor, torc
     """Probability, level and the level's law, float64 [A, D, 10], and the codes, int64 [A, D], on the device."""
     rows, codes = [], []
     for alternative in policy.alternatives:
-        levels = [LEVELS[name] for name, _, _ in alternative]
-        codes.append([int(law.operation) for law in levels])
-        rows.append(
-            [[p, level, *(float(x) for x in law[1:])] for (_, p, level), law in zip(alternative, levels, strict=True)]
-        )
+        codes.append([int(BY_NAME[name]) for name, _, _ in alternative])
+        rows.append([[p, level, *map(float, LEVELS[name])] for name, p, level in alternative])
     return (
         torch.tensor(rows, dtype=torch.float64, device=device),
         torch.tensor(codes, dtype=torch.int64, device=device),

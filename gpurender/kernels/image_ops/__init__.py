@@ -1,69 +1,16 @@
 """Image operations of augmentation policies, one chain of them a sample: as Pillow does them, byte for byte."""
 
 from collections.abc import Collection, Sequence
-from enum import IntEnum
 
 import torch
 
+from gpurender.kernels.image_ops.ops import BY_NAME, Kind, Operation, Spec
 from gpurender.kernels.resized_crop import BICUBIC, MAX_SIDE
 from gpurender.runtime import devices, forks
 from gpurender.runtime.tensors import checked_tensor
 from gpurender.util import checks
 
-__all__ = ["AFFINE", "MAX_RADIUS", "POINT", "RANGES", "Operation", "checked_fill", "operate"]
-
-MAX_RADIUS = 64.0  # of a blur, in pixels
-MAX_SIGMA = 2.0  # of the blur by a kernel of 23 pixels
-MAX_ARGUMENT = 1e6  # of any operation
-
-
-class Operation(IntEnum):
-    """What may be done to an image. The comment names the argument; the formulas are in ``cpu.py``."""
-
-    IDENTITY = 0  # none
-    # A table of 256 bytes a band
-    AUTO_CONTRAST = 1  # none
-    EQUALIZE = 2  # none
-    INVERT = 3  # none
-    POSTERIZE = 4  # bits that are kept, 0 to 8
-    SOLARIZE = 5  # threshold: bytes from there on are inverted
-    SOLARIZE_ADD = 6  # what is added to bytes below 128, 0 or more
-    BRIGHTNESS = 7  # factor, 0 or more: 0 black, 1 the image
-    CONTRAST = 8  # factor, 0 or more: 0 the mean grey, 1 the image
-    # Every pixel by itself, its bands together
-    COLOR = 9  # factor, 0 or more: 0 the grey image, 1 the image
-    HUE = 10  # by how many turns, -0.5 to 0.5
-    # Every pixel with its neighbours
-    SHARPNESS = 11  # factor, 0 or more: 0 smoothed, 1 the image
-    GAUSSIAN_BLUR = 12  # radius (standard deviation) in pixels, 0 to 64: Pillow's, three box blurs an axis
-    GAUSSIAN_KERNEL = 13  # standard deviation in pixels, 0.1 to 2: torchvision's, a kernel of 23 x 23 pixels
-    # Pixels from elsewhere, interpolated
-    ROTATE = 14  # degrees, counter-clockwise
-    SHEAR_X = 15  # pixels to the left for each pixel down
-    SHEAR_Y = 16  # pixels up for each pixel to the right
-    TRANSLATE_X = 17  # pixels to the left
-    TRANSLATE_Y = 18  # pixels up
-    TRANSLATE_X_REL = 19  # widths to the left
-    TRANSLATE_Y_REL = 20  # heights up
-
-
-POINT = range(Operation.AUTO_CONTRAST, Operation.CONTRAST + 1)
-AFFINE = range(Operation.ROTATE, Operation.TRANSLATE_Y_REL + 1)
-
-_PARAMETERLESS = (Operation.IDENTITY, Operation.AUTO_CONTRAST, Operation.EQUALIZE, Operation.INVERT)
-
-# The arguments that each operation takes: lowest and highest.
-RANGES = {operation: (-MAX_ARGUMENT, MAX_ARGUMENT) for operation in Operation if operation not in _PARAMETERLESS} | {
-    Operation.POSTERIZE: (0.0, 8.0),
-    Operation.SOLARIZE_ADD: (0.0, MAX_ARGUMENT),
-    Operation.BRIGHTNESS: (0.0, MAX_ARGUMENT),
-    Operation.CONTRAST: (0.0, MAX_ARGUMENT),
-    Operation.COLOR: (0.0, MAX_ARGUMENT),
-    Operation.HUE: (-0.5, 0.5),
-    Operation.SHARPNESS: (0.0, MAX_ARGUMENT),
-    Operation.GAUSSIAN_BLUR: (0.0, MAX_RADIUS),
-    Operation.GAUSSIAN_KERNEL: (0.1, MAX_SIGMA),
-}
+__all__ = ["BY_NAME", "Kind", "Operation", "Spec", "checked_fill", "operate"]
 
 
 def operate(
@@ -153,9 +100,10 @@ def _check_values(
     for code in torch.unique(operations).tolist():
         if code and code not in among:
             raise ValueError(f"operations must be of {[int(one) for one in among]}, as among says, got {code}")
-        if code in _PARAMETERLESS:
+        limits = Operation(code).spec.limits
+        if limits is None:
             continue
-        least, most = RANGES[Operation(code)]
+        least, most = limits
         given = arguments[operations == code]
         bad = ~((given >= least) & (given <= most))  # NaN, too
         if bad.any():

@@ -13,12 +13,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from gpurender.kernels.image_ops import AFFINE, POINT, Operation, cpu_affine, cpu_filters, cpu_pointwise
-from gpurender.kernels.image_ops.matrices import coefficients
+from gpurender.kernels.image_ops import cpu_affine, cpu_filters, cpu_pointwise
+from gpurender.kernels.image_ops.cpu_matrices import coefficients
+from gpurender.kernels.image_ops.ops import Kind, Operation
 from gpurender.kernels.resized_crop import BICUBIC, NEAREST
-from gpurender.numerics.portable_math import exp
 from gpurender.runtime.threads import parallel_ranges
 
+FILES = {Kind.PIXEL: cpu_pointwise, Kind.STENCIL: cpu_filters, Kind.BLUR: cpu_filters}
 Change = Callable[[np.ndarray, np.ndarray], None]  # from an image uint8 [C, H, W] to another
 
 
@@ -51,7 +52,7 @@ def operate(
 
 
 def run(steps: list[Change], image: np.ndarray, scratch: np.ndarray, out: np.ndarray) -> None:
-    """The steps one after the other, to and fro between two scratch images, the last one into out."""
+    """Make the steps one after the other, to and fro between two scratch images, the last one into out."""
     if not steps:
         out[...] = image
     for i, step in enumerate(steps):
@@ -61,31 +62,21 @@ def run(steps: list[Change], image: np.ndarray, scratch: np.ndarray, out: np.nda
 
 
 def change_of(code: int, argument: float, interpolation: int, matrix: np.ndarray, fill: np.ndarray) -> Change:
-    """The kernel of an operation, with its arguments."""
-    if code in POINT:
+    """Return an operation with its arguments. Its function has its name, in small letters, in the file of its kind."""
+    operation = Operation(code)
+    kind = operation.spec.kind
+    if kind == Kind.LUT:
         return lambda image, out: cpu_pointwise.look_up(image, code, argument, out)
-    if code in AFFINE:
+    if kind == Kind.AFFINE:
         if interpolation == NEAREST:
             return lambda image, out: cpu_affine.nearest(image, matrix, fill, out)
         return lambda image, out: cpu_affine.interpolate(image, matrix, interpolation == BICUBIC, fill, out)
-    if code in (Operation.COLOR, Operation.HUE):
-        return _across_bands(code, argument)
-    if code == Operation.SHARPNESS:
-        return lambda image, out: cpu_filters.sharpness(image, argument, out)
-    if code == Operation.GAUSSIAN_BLUR:
-        return lambda image, out: cpu_filters.gaussian_blur(image, argument, out)
-    base = float(exp(-1.0 / (2.0 * argument * argument)))
-    return lambda image, out: cpu_filters.gaussian_kernel(image, base, out)
+    function = getattr(FILES[kind], operation.name.lower())
 
-
-def _across_bands(code: int, argument: float) -> Change:
-    """COLOR or HUE, which leave an image of one band as it is."""
-    change = cpu_pointwise.color if code == Operation.COLOR else cpu_pointwise.hue
-
-    def of_bands(image: np.ndarray, out: np.ndarray) -> None:
-        if len(image) == 1:
+    def change(image: np.ndarray, out: np.ndarray) -> None:
+        if kind == Kind.PIXEL and len(image) == 1:
             out[...] = image
         else:
-            change(image, argument, out)
+            function(image, argument, out)
 
-    return of_bands
+    return change

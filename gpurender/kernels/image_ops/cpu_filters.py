@@ -19,6 +19,7 @@ import numpy as np
 from numba import float32, int32, int64, njit, uint8, uint32
 
 from gpurender.kernels.image_ops.cpu_pointwise import blended
+from gpurender.numerics.portable_math import exp
 from gpurender.runtime.numba_jit import kernel
 
 REACH = 11  # of the kernel of 23 pixels
@@ -133,9 +134,14 @@ def kernel_weights(base):
     return weights
 
 
+def gaussian_kernel(image, argument, out):
+    """Do GAUSSIAN_KERNEL of an image uint8 [C, H, W]."""
+    weigh(image, float(exp(-1.0 / (2.0 * argument * argument))), out)
+
+
 @kernel
-def gaussian_kernel(image, base, out):
-    """GAUSSIAN_KERNEL of an image uint8 [C, H, W], with E for the base."""
+def weigh(image, base, out):
+    """Do the blur by a kernel of an image uint8 [C, H, W], with E for the base."""
     channels, height, width = image.shape
     weights = kernel_weights(base)
     sums, total = np.empty((height, width), np.float32), np.empty(width, np.float32)

@@ -20,7 +20,7 @@ Formulas (v a byte; counts the histogram of a band; every division of integers i
 import numpy as np
 from numba import float32, int32, int64, njit, uint8
 
-from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.image_ops.ops import Operation
 from gpurender.runtime.numba_jit import kernel
 
 AUTO_CONTRAST, EQUALIZE, INVERT = (

@@ -1,4 +1,4 @@
-"""Chains of operations in Triton; the formulas are in ``cpu.py``, and so are the bytes.
+"""Chains of operations in Triton: the bytes of ``cpu.py``. A file has the formulas of the ``cpu_*.py`` of its name.
 
 A batch goes step by step: at step k every sample has the k-th of its operations other than IDENTITY. The step's kernels
 go over all samples, and a program whose sample has an operation of another kernel, or none any more, leaves at once. A
@@ -6,7 +6,8 @@ sample's last operation writes the result, those before it go to and fro between
 any is copied at the first step. So operations that are not drawn cost nothing but these programs.
 
 A step has up to five launches: the tables of the operations by table, which may have to look at their images; the
-operations on bytes where they are; those that move pixels; and the blurs, along rows and along columns.
+operations on bytes where they are, and SHARPNESS; those that move pixels; and the blurs, along rows and along columns.
+Which of them does an operation is its kind, in the table of ``ops.py``.
 """
 
 import itertools
@@ -16,13 +17,13 @@ import torch
 import triton
 import triton.language as tl
 
-from gpurender.kernels.image_ops import AFFINE, POINT, Operation
 from gpurender.kernels.image_ops.gpu_affine import move
-from gpurender.kernels.image_ops.gpu_filters import COLUMNS, ROWS, blur
+from gpurender.kernels.image_ops.gpu_filters import COLUMNS, ROWS, WEIGHTS, blur, weigh
+from gpurender.kernels.image_ops.gpu_matrices import coefficients
 from gpurender.kernels.image_ops.gpu_plan import plan_steps
 from gpurender.kernels.image_ops.gpu_pointwise import change, tabulate
-from gpurender.kernels.image_ops.gpu_weights import WEIGHTS, weigh
-from gpurender.kernels.image_ops.matrices import coefficients
+from gpurender.kernels.image_ops.ops import Kind, Operation
+from gpurender.kernels.image_ops.tables import specs
 
 EVERY = tuple(Operation)
 PLANNED = 128  # samples, or operations, of a program that only looks at chains
@@ -73,15 +74,15 @@ class _Batch:
         self.index = tl.int64 if self.area > 2**29 else tl.int32
         self.result = torch.empty_like(images)
         self.scratch = [torch.empty_like(images) for _ in range(min(self.layers - 1, 2))] or [self.result]
-        self.points, self.moves = not among.isdisjoint(POINT), not among.isdisjoint(AFFINE)
+        kinds = {Operation(code).spec.kind for code in among}
+        self.points, self.blurs, self.moves = (kind in kinds for kind in (Kind.LUT, Kind.BLUR, Kind.AFFINE))
         self.kernels = Operation.GAUSSIAN_KERNEL in among
-        self.blurs = self.kernels or Operation.GAUSSIAN_BLUR in among
         self.make_room(operations.numel())
 
     def make_room(self, count: int) -> None:
         """The plan, tables and weights; an image between the axes of blurs, float32 if a kernel may be among them."""
         of = self.images.new_empty
-        self.plan = of(count, dtype=torch.int32)
+        self.plan, self.values = of(count, dtype=torch.int32), of(count, dtype=torch.float64)
         self.tables = of((self.n, self.channels, 256) if self.points else 0)
         self.weights = of((count, WEIGHTS.value) if self.kernels else 0, dtype=torch.float32)
         self.pitch = self.area * (4 if self.kernels else 1)
@@ -91,14 +92,15 @@ class _Batch:
     def run(self) -> torch.Tensor:
         """The result, after the launches of all steps."""
         plan_steps[(triton.cdiv(self.n, PLANNED),)](
-            self.chain[0], self.plan, self.n, self.layers, self.codes, PLANNED, num_warps=4, enable_fp_fusion=False
-        )
+            *self.chain, specs(self.images.device), self.plan, self.values, self.n, self.layers, self.codes, PLANNED,
+            num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
         if self.moves:
             self.coefficients = coefficients(*self.chain, self.height, self.width)
         if self.kernels:
             count = self.n * self.layers
             weigh[(triton.cdiv(count, PLANNED),)](
-                *self.chain, self.weights, count, PLANNED, num_warps=4, enable_fp_fusion=False
+                self.plan, self.values, self.weights, count, PLANNED, num_warps=4, enable_fp_fusion=False
             )
         source = self.images
         for step, scratch in zip(range(self.layers), itertools.cycle(self.scratch), strict=False):
@@ -108,20 +110,16 @@ class _Batch:
 
     def launch(self, step: int, ways: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
         """One step of all samples: from source to scratch or result."""
-        when, size, plan, arguments = (
-            (self.layers, step),
-            (self.height, self.width, self.area),
-            self.plan,
-            self.chain[1],
-        )
+        when, size = (self.layers, step), (self.height, self.width, self.area)
+        plan, values = self.plan, self.values
         if self.points:
             tabulate[(self.n * self.channels,)](
-                ways[0], plan, arguments, self.tables, *when, self.area, self.channels, self.index, SCANNED,
+                ways[0], plan, values, self.tables, *when, self.area, self.channels, self.index, SCANNED,
                 num_warps=8, enable_fp_fusion=False,
             )  # fmt: skip
         blocks = triton.cdiv(self.area, CHANGED_SPAN)
         change[(self.n * blocks,)](
-            *ways, plan, arguments, self.tables, *when, blocks, *size, self.channels, self.index,
+            *ways, plan, values, self.tables, *when, blocks, *size, self.channels, self.index,
             CHANGED, CHANGED_SPAN, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
         if self.moves:
@@ -134,6 +132,6 @@ class _Batch:
             for lines, each, vertical in ((self.height, ROWS.value, False), (self.width, COLUMNS.value, True)):
                 blocks = triton.cdiv(lines, each)
                 blur[(self.n * self.channels * blocks,)](
-                    *ways, self.between, self.sums, plan, arguments, self.weights, *when, blocks, *size, self.channels,
+                    *ways, self.between, self.sums, plan, values, self.weights, *when, blocks, *size, self.channels,
                     self.pitch, vertical, self.index, BLURRED, num_warps=4, maxnreg=REGISTERS, enable_fp_fusion=False,
                 )  # fmt: skip

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""The operations that move pixels, in Triton: Pillow's affine transforms; the formulas are in cpu.py.
+"""The operations that move pixels, in Triton: Pillow's affine transforms; the formulas are in cpu_affine.py.
 
 Coordinates and interpolation are float64 as in Pillow. A program has a stretch of pixels in all bands: their
 coordinates are the same.
@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from gpurender.kernels import resized_crop
-from gpurender.kernels.image_ops.gpu_plan import HIGHEST, ROTATE, operation_at
+from gpurender.kernels.image_ops.gpu_plan import AFFINE, is_last, kind_of, layer_of
 
 NEAREST = tl.constexpr(resized_crop.NEAREST)
 BICUBIC = tl.constexpr(resized_crop.BICUBIC)
@@ -19,13 +19,13 @@ FIXED_LIMIT = tl.constexpr(32768.0)  # of coordinates that 32 bits hold, 16 of t
 
 @triton.jit
 def small_at(a, b, c, x, y):
-    """Whether the coordinate at a corner fits the fixed point."""
+    """Return whether the coordinate at a corner fits the fixed point."""
     return tl.abs(x * a + y * b + c) < FIXED_LIMIT
 
 
 @triton.jit
 def fixed(v):
-    """v in 16.16 bits; the least number where that is too few."""
+    """Return v in 16.16 bits; the least number where that is too few."""
     scaled = tl.floor(v * 65536.0 + 0.5)
     fits = (scaled >= -2147483648.0) & (scaled < 2147483648.0)
     return tl.where(fits, scaled, -2147483648.0).to(tl.int32)
@@ -33,7 +33,7 @@ def fixed(v):
 
 @triton.jit
 def stepped(start, first, y, second, x):
-    """start + y times first + x times second, one addition after the other, each rounded."""
+    """Return start + y times first + x times second, one addition after the other, each rounded."""
     position = start + y * 0.0
     for i in range(tl.max(y, 0)):
         position = tl.where(i < y, position + first, position)
@@ -44,14 +44,14 @@ def stepped(start, first, y, second, x):
 
 @triton.jit
 def whole(position, size):
-    """A float64 coordinate as a pixel's; -1 outside the image."""
+    """Return a float64 coordinate as a pixel's; -1 outside the image."""
     inside = (position >= 0.0) & (position < size.to(tl.float64))
     return tl.where(inside, position, -1.0).to(tl.int32)
 
 
 @triton.jit
 def nearest_source(matrix, y, x, height, width):
-    """Row and column of the pixel that is shown; negative or too large where there is none.
+    """Return row and column of the pixel that is shown; negative or too large where there is none.
 
     Pillow goes in steps from pixel to pixel: in fixed point, or in float64 where that is too small or nothing turns.
     """
@@ -72,13 +72,13 @@ def nearest_source(matrix, y, x, height, width):
 
 @triton.jit
 def cubic(p1, p2, p3, p4, d):
-    """The cubic through four pixels, at d behind the second."""
+    """Return the cubic through four pixels, at d behind the second."""
     return p1 + d * (p2 + d * (p3 + d * p4))
 
 
 @triton.jit
 def bilinear_row(pixels, x0, x1, dx, used):
-    """Between two pixels of a row: float64."""
+    """Return what lies between two pixels of a row: float64."""
     left = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
     right = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
     return left.to(tl.float64) + (right - left).to(tl.float64) * dx
@@ -86,7 +86,7 @@ def bilinear_row(pixels, x0, x1, dx, used):
 
 @triton.jit
 def bicubic_row(pixels, x0, x1, x2, x3, dx, used):
-    """Between the middle two of four pixels of a row: float64. The polynomial's coefficients are integers."""
+    """Return what lies between the middle two of four pixels of a row: float64. Its coefficients are integers."""
     v1 = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
     v2 = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
     v3 = tl.load(pixels + x2, mask=used, other=0).to(tl.int32)
@@ -97,13 +97,13 @@ def bicubic_row(pixels, x0, x1, x2, x3, dx, used):
 
 @triton.jit
 def clipped(i, size):
-    """A row or column, that of the edge where it lies beyond."""
+    """Return a row or column, that of the edge where it lies beyond."""
     return tl.minimum(tl.maximum(i, 0), size - 1)
 
 
 @triton.jit
 def bicubic_at(image, row, column, dy, dx, height, width, used, INDEX: tl.constexpr):
-    """A byte between 4 x 4 pixels, as int32."""
+    """Return a byte between 4 x 4 pixels, as int32."""
     x0, x1 = clipped(column - 1, width), clipped(column, width)
     x2, x3 = clipped(column + 1, width), clipped(column + 2, width)
     y0, y1 = clipped(row - 1, height).to(INDEX) * width, clipped(row, height).to(INDEX) * width
@@ -119,7 +119,7 @@ def bicubic_at(image, row, column, dy, dx, height, width, used, INDEX: tl.conste
 
 @triton.jit
 def bilinear_at(image, row, column, dy, dx, height, width, used, INDEX: tl.constexpr):
-    """A byte between 2 x 2 pixels, as int32."""
+    """Return a byte between 2 x 2 pixels, as int32."""
     x0, x1 = clipped(column, width), clipped(column + 1, width)
     y0, y1 = clipped(row, height).to(INDEX) * width, clipped(row + 1, height).to(INDEX) * width
     upper = bilinear_row(image, y0 + x0, y0 + x1, dx, used)
@@ -131,7 +131,7 @@ def bilinear_at(image, row, column, dy, dx, height, width, used, INDEX: tl.const
 def nearest_pixels(
     image, target, matrix, i, y, x, used, fill, height, width, area, CHANNELS: tl.constexpr, INDEX: tl.constexpr
 ):
-    """Pixels i of the target, at (y, x): those of the image, or the fill."""
+    """Write pixels i of the target, at (y, x): those of the image, or the fill."""
     row, column = nearest_source(matrix, y, x, height, width)
     shown = used & (row >= 0) & (row < height) & (column >= 0) & (column < width)
     place = tl.where(shown, row, 0).to(INDEX) * width + tl.where(shown, column, 0)
@@ -159,7 +159,7 @@ def interpolated_pixels(
     CHANNELS: tl.constexpr,
     INDEX: tl.constexpr,
 ):
-    """Pixels i of the target, at (y, x): between those of the image, or the fill."""
+    """Write pixels i of the target, at (y, x): between those of the image, or the fill."""
     a, b, c, d, e, f = matrix
     across, down = x.to(tl.float64) + 0.5, y.to(tl.float64) + 0.5
     x_in, y_in = a * across + b * down + c, d * across + e * down + f
@@ -201,18 +201,18 @@ def move(
     SIZE: tl.constexpr,
     SPAN: tl.constexpr,
 ):
-    """The step of the samples whose operation moves pixels, by coefficients float64 [N, L, 6].
+    """Do the step of the samples whose operation moves pixels, by coefficients float64 [N, L, 6].
 
     A program has SPAN pixels in all bands, SIZE at a time.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks
-    code, layer, last = operation_at(plan, n, layers, step)
-    if (code >= ROTATE) & (code <= HIGHEST):
+    word = tl.load(plan + n * layers + step)
+    if kind_of(word) == AFFINE:
         image, target = source + n * CHANNELS * area, scratch + n * CHANNELS * area
-        if last:
+        if is_last(word):
             target = result + n * CHANNELS * area
-        place = n * layers + layer
+        place = n * layers + layer_of(word)
         interpolation = tl.load(interpolations + place)
         coefficients += 6 * place
         a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)

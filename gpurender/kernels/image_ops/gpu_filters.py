@@ -1,25 +1,78 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""The two Gaussian blurs in Triton; the formulas are in cpu.py.
+"""The operations on a pixel and its neighbours, in Triton: SHARPNESS, the blurs; the formulas are in cpu_filters.py.
 
-One launch sums along the rows, another along the columns. GAUSSIAN_BLUR has three passes an axis with bytes between: a
-program owns whole lines, so it makes all three, to and fro between two images, with a barrier between them.
-GAUSSIAN_KERNEL has one pass an axis, with float32 between them, in the same space as the bytes.
+SHARPNESS is a branch of ``gpu_pointwise.change``, which says why. Of the blurs, one launch sums along the rows, another
+along the columns. GAUSSIAN_BLUR has three passes per axis with bytes between: a program owns whole lines, so it makes
+all three, to and fro between two images, with a barrier between them. GAUSSIAN_KERNEL has one pass per axis, with
+float32 between them, in the same space as the bytes; its weights are computed once per batch.
 """
 
 import triton
 import triton.language as tl
 
-from gpurender.kernels.image_ops.gpu_plan import GAUSSIAN_BLUR, GAUSSIAN_KERNEL, argument_of, operation_at
-from gpurender.kernels.image_ops.gpu_weights import REACH, WEIGHTS
+from gpurender.kernels.device.triton_math import exp
+from gpurender.kernels.image_ops.gpu_plan import BLUR, blended, code_of, is_last, kind_of
+from gpurender.kernels.image_ops.ops import Operation
 
-ROWS = tl.constexpr(32)  # of a program that sums along rows
-COLUMNS = tl.constexpr(32)  # of one that sums along columns
+GAUSSIAN_BLUR = tl.constexpr(int(Operation.GAUSSIAN_BLUR))
+GAUSSIAN_KERNEL = tl.constexpr(int(Operation.GAUSSIAN_KERNEL))
+REACH = tl.constexpr(11)  # of the kernel of 23 pixels, to either side
+WEIGHTS = tl.constexpr(16)  # of a blur, 12 of them used
+ROWS = tl.constexpr(32)  # per program that sums along rows
+COLUMNS = tl.constexpr(32)  # per program that sums along columns
+
+
+@triton.jit
+def sharpened(pixels, used, inner, width, factor):
+    """Return SHARPNESS: away from or towards the mean of 3 x 3 pixels, the middle one five times; the edge stays."""
+    byte = tl.load(pixels, mask=used, other=0).to(tl.int32)
+    total = 4 * byte
+    for dy in tl.static_range(-1, 2):
+        for dx in tl.static_range(-1, 2):
+            total += tl.load(pixels + (dy * width + dx), mask=inner, other=0).to(tl.int32)
+    smooth = tl.where(inner, (2 * total + 13) // 26, byte)
+    return blended(smooth, byte, factor)
+
+
+@triton.jit
+def sharpen(image, target, area, i, used, height, width, factor, CHANNELS: tl.constexpr):
+    """Do SHARPNESS of pixels i in all bands."""
+    y, x = (i // width).to(tl.int32), (i % width).to(tl.int32)
+    inner = used & (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
+    for _ in tl.static_range(CHANNELS):
+        byte = sharpened(image + i, used, inner, width, factor)
+        tl.store(target + i, byte.to(tl.uint8), mask=used)
+        image += area
+        target += area
+
+
+@triton.jit(do_not_specialize=["count"])
+def weigh(plan, values, weights, count: tl.int32, SIZE: tl.constexpr):
+    """Write weights float32 [N L, 16], from the middle outwards, of the steps that are GAUSSIAN_KERNEL."""
+    i = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    used = i < count
+    used = used & (code_of(tl.load(plan + i, mask=used, other=0)) == GAUSSIAN_KERNEL)
+    sigma = tl.load(values + i, mask=used, other=1.0)
+    base = exp(-1.0 / (2.0 * sigma * sigma))
+    square = base * base
+    weight, factor = tl.full(i.shape, 1.0, tl.float64), base
+    total = weight
+    for _ in tl.static_range(REACH):
+        weight = weight * factor
+        factor = factor * square
+        total += 2.0 * weight
+    weight, factor = tl.full(i.shape, 1.0, tl.float64), base
+    place = weights + i.to(tl.int64) * WEIGHTS
+    for k in tl.static_range(REACH + 1):
+        tl.store(place + k, (weight / total).to(tl.float32), mask=used)
+        weight = weight * factor
+        factor = factor * square
 
 
 @triton.jit
 def box_of(radius):
-    """Of a Gaussian's standard deviation (float32): the box's whole radius, and the weights of its pixels in 2^-24."""
+    """Return, of a standard deviation (float32), the box's whole radius, and the weights of its pixels in 2^-24."""
     variance = tl.div_rn(radius * radius, 3.0)
     length = tl.sqrt(12.0 * variance.to(tl.float64) + 1.0).to(tl.float32)
     reach = tl.floor((length.to(tl.float64) - 1.0) / 2.0).to(tl.float32)
@@ -34,13 +87,13 @@ def box_of(radius):
 
 @triton.jit
 def inside(place, length):
-    """A place on a line, that of its end where it lies beyond."""
+    """Return a place on a line, that of its end where it lies beyond."""
     return tl.minimum(tl.maximum(place, 0), length - 1)
 
 
 @triton.jit
 def boxed(line, place, length, stride, used, reach, inner, outer):
-    """Means around places of lines of ``length`` pixels ``stride`` apart: uint8."""
+    """Return means around places of lines of ``length`` pixels ``stride`` apart: uint8."""
     total = tl.zeros(place.shape, tl.int32)
     for k in range(-reach, reach + 1):
         total += tl.load(line + inside(place + k, length) * stride, mask=used, other=0).to(tl.int32)
@@ -51,7 +104,7 @@ def boxed(line, place, length, stride, used, reach, inner, outer):
 
 @triton.jit
 def weighted(line, place, length, stride, used, weights):
-    """Sums by the kernel of 23 weights, float32; beyond its ends a line is seen as in a mirror there."""
+    """Return sums by the kernel of 23 weights, float32; beyond its ends a line is seen as in a mirror there."""
     total = tl.zeros(place.shape, tl.float32)
     for tap in range(2 * REACH + 1):
         weight = tl.load(weights + tl.abs(tap - REACH))
@@ -63,7 +116,7 @@ def weighted(line, place, length, stride, used, weights):
 
 @triton.jit
 def nearest_byte(total):
-    """A float32 rounded, halves to even, and clipped."""
+    """Return a float32 rounded, halves to even, and clipped."""
     total = tl.where(total > 0.0, total, 0.0)
     total = tl.where(total < 255.0, total, 255.0)
     return ((total + 8388608.0) - 8388608.0).to(tl.int32).to(tl.uint8)
@@ -71,7 +124,7 @@ def nearest_byte(total):
 
 @triton.jit
 def pixels_of(q, block, height, width, VERTICAL: tl.constexpr, INDEX: tl.constexpr):
-    """Of the q-th pixels of a block of lines: where their lines begin, their places there, and if they are there."""
+    """Return where the lines of a block's q-th pixels begin, their places there, and if they are there."""
     if VERTICAL:
         y, x = q // COLUMNS, block * COLUMNS + q % COLUMNS
         line, place = x.to(INDEX), y.to(INDEX)
@@ -85,7 +138,7 @@ def pixels_of(q, block, height, width, VERTICAL: tl.constexpr, INDEX: tl.constex
 def box_pass(
     source, target, block, height, width, box, VERTICAL: tl.constexpr, INDEX: tl.constexpr, SIZE: tl.constexpr
 ):
-    """One pass over a program's lines, for all of its threads to see."""
+    """Make one pass over a program's lines, for all of its threads to see."""
     reach, inner, outer = box
     count = height * COLUMNS if VERTICAL else width * ROWS
     for start in range(0, count, SIZE):
@@ -103,7 +156,7 @@ def box_pass(
 def kernel_pass(
     source, target, block, height, width, weights, VERTICAL: tl.constexpr, INDEX: tl.constexpr, SIZE: tl.constexpr
 ):
-    """The pass over a program's lines: from bytes to sums along rows, from sums to bytes along columns."""
+    """Make the pass over a program's lines: from bytes to sums along rows, from sums to bytes along columns."""
     count = height * COLUMNS if VERTICAL else width * ROWS
     for start in range(0, count, SIZE):
         line, place, used = pixels_of(start + tl.arange(0, SIZE), block, height, width, VERTICAL, INDEX)
@@ -122,7 +175,7 @@ def blur(
     between,
     sums,
     plan,
-    arguments,
+    values,
     weights,
     layers: tl.int32,
     step: tl.int32,
@@ -136,24 +189,23 @@ def blur(
     INDEX: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """One axis of the step of the samples whose operation is a blur, SIZE pixels at a time.
+    """Do one axis of the step of the samples whose operation is a blur, SIZE pixels at a time.
 
     From the source through ``between`` (bytes, ``pitch`` an image apart) or ``sums`` (float32, the same memory) to the
     scratch image or the result.
     """
     program = tl.program_id(0)
     image, block = (program // blocks).to(tl.int64), program % blocks
-    n = image // channels
-    code, layer, last = operation_at(plan, n, layers, step)
-    if (code == GAUSSIAN_BLUR) | (code == GAUSSIAN_KERNEL):
+    place = (image // channels) * layers + step
+    word = tl.load(plan + place)
+    if kind_of(word) == BLUR:
         target = scratch + image * area
-        if last:
+        if is_last(word):
             target = result + image * area
         source += image * area
-        place = n * layers + layer
-        if code == GAUSSIAN_BLUR:
+        if code_of(word) == GAUSSIAN_BLUR:
             between += image * pitch
-            box = box_of(argument_of(arguments, code, place).to(tl.float32))
+            box = box_of(tl.load(values + place).to(tl.float32))
             if VERTICAL:
                 box_pass(between, target, block, height, width, box, VERTICAL, INDEX, SIZE)
                 box_pass(target, between, block, height, width, box, VERTICAL, INDEX, SIZE)

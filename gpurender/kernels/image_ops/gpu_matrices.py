@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""The coefficients of the operations that move pixels, in Triton: what ``affine.py`` computes in torch, bit for bit.
+"""The coefficients of the operations that move pixels, in Triton: what ``cpu_matrices.py`` computes, bit for bit.
 
 One launch in the place of a hundred; float64 from + − × ÷ alone, each rounded by itself, in the same order.
 """
@@ -9,22 +9,23 @@ import torch
 import triton
 import triton.language as tl
 
-from gpurender.kernels.augment_params.gpu_crop import rint
-from gpurender.kernels.image_ops import Operation, matrices
+from gpurender.kernels.device.triton_math import rint
+from gpurender.kernels.image_ops import cpu_matrices, tables
+from gpurender.kernels.image_ops.ops import Operation
 
 ROTATE = tl.constexpr(int(Operation.ROTATE))
 SHEAR_X, SHEAR_Y = tl.constexpr(int(Operation.SHEAR_X)), tl.constexpr(int(Operation.SHEAR_Y))
 TRANSLATE_X, TRANSLATE_Y = tl.constexpr(int(Operation.TRANSLATE_X)), tl.constexpr(int(Operation.TRANSLATE_Y))
 TRANSLATE_X_REL = tl.constexpr(int(Operation.TRANSLATE_X_REL))
 TRANSLATE_Y_REL = tl.constexpr(int(Operation.TRANSLATE_Y_REL))
-RADIANS = tl.constexpr(matrices.RADIANS)
-PARTS = tl.constexpr(matrices.PARTS)
-PARTS_A_RADIAN = tl.constexpr(matrices.PARTS_A_RADIAN)
-STEP_HIGH, STEP_LOW = (tl.constexpr(part) for part in matrices.step())
-DECIMALS = tl.constexpr(matrices.DECIMALS)
-SPLITTER = tl.constexpr(matrices.SPLITTER)
-SIXTH, TWENTIETH, TWENTYFOURTH = tl.constexpr(1.0 / 6.0), tl.constexpr(1.0 / 120.0), tl.constexpr(1.0 / 24.0)
-BLOCK = 64  # operations a program
+RADIANS = tl.constexpr(cpu_matrices.RADIANS)
+PARTS = tl.constexpr(tables.PARTS)
+PARTS_PER_RADIAN = tl.constexpr(cpu_matrices.PARTS_PER_RADIAN)
+STEP_HIGH, STEP_LOW = (tl.constexpr(part) for part in tables.step())
+DECIMALS = tl.constexpr(cpu_matrices.DECIMALS)
+SPLITTER = tl.constexpr(cpu_matrices.SPLITTER)
+PER_6, PER_24, PER_120 = (tl.constexpr(1.0 / factorial) for factorial in (6.0, 24.0, 120.0))
+BLOCK = 64  # operations per program
 
 
 @triton.jit
@@ -55,11 +56,11 @@ def turned(degrees, table):
     angle = degrees - 360.0 * tl.floor(degrees / 360.0)
     angle = tl.where(angle < 0.0, angle + 360.0, angle)
     angle = -(angle * RADIANS)
-    part = rint(angle * PARTS_A_RADIAN)
+    part = rint(angle * PARTS_PER_RADIAN)
     rest = (angle - part * STEP_HIGH) - part * STEP_LOW
     square = rest * rest
-    sine = rest - rest * square * (SIXTH - square * TWENTIETH)
-    lost = square * (0.5 - square * TWENTYFOURTH)
+    sine = rest - rest * square * (PER_6 - square * PER_120)
+    lost = square * (0.5 - square * PER_24)
     row = table + 4 * ((part.to(tl.int64) % PARTS + PARTS) % PARTS)
     cos_high, cos_low, sin_high, sin_low = tl.load(row), tl.load(row + 1), tl.load(row + 2), tl.load(row + 3)
     cosines = cos_high + ((cos_low - cos_high * lost) - sin_high * sine)
@@ -110,7 +111,7 @@ def coefficients(operations: torch.Tensor, arguments: torch.Tensor, height: int,
     if count:
         with torch.cuda.device_of(operations):
             fill[(triton.cdiv(count, BLOCK),)](
-                operations.contiguous(), arguments.contiguous(), matrices.table(operations.device), out, count,
+                operations.contiguous(), arguments.contiguous(), tables.turns(operations.device), out, count,
                 float(height), float(width), BLOCK, num_warps=2, enable_fp_fusion=False,
             )  # fmt: skip
     return out

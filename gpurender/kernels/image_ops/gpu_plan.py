@@ -1,41 +1,32 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Which operation is a sample's at a step, which all kernels ask first; and what several of them compute, in Triton."""
+"""Which operation is a sample's at a step, which all kernels ask first; and what several of them compute, in Triton.
+
+A step is a word and an argument. The word, from its lowest bit: three bits of the kind, which every program of every
+launch compares; five of the code, which those that work look at; one for the last step; the layer.
+"""
 
 import triton
 import triton.language as tl
 
-from gpurender.kernels import image_ops as operations
-from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.image_ops.ops import Kind, Operation
 
-AUTO_CONTRAST = tl.constexpr(int(Operation.AUTO_CONTRAST))
-EQUALIZE = tl.constexpr(int(Operation.EQUALIZE))
-INVERT = tl.constexpr(int(Operation.INVERT))
-POSTERIZE = tl.constexpr(int(Operation.POSTERIZE))
-SOLARIZE = tl.constexpr(int(Operation.SOLARIZE))
-SOLARIZE_ADD = tl.constexpr(int(Operation.SOLARIZE_ADD))
-BRIGHTNESS = tl.constexpr(int(Operation.BRIGHTNESS))
-CONTRAST = tl.constexpr(int(Operation.CONTRAST))
-COLOR = tl.constexpr(int(Operation.COLOR))
-HUE = tl.constexpr(int(Operation.HUE))
-SHARPNESS = tl.constexpr(int(Operation.SHARPNESS))
-GAUSSIAN_BLUR = tl.constexpr(int(Operation.GAUSSIAN_BLUR))
-GAUSSIAN_KERNEL = tl.constexpr(int(Operation.GAUSSIAN_KERNEL))
-ROTATE = tl.constexpr(int(Operation.ROTATE))
-HIGHEST = tl.constexpr(int(max(Operation)))
-NONE = tl.constexpr(31)  # no operation any more
-CODE, LAST, LAYER = tl.constexpr(31), tl.constexpr(32), tl.constexpr(64)
-MAX_ARGUMENT = tl.constexpr(operations.MAX_ARGUMENT)
-MAX_RADIUS = tl.constexpr(operations.MAX_RADIUS)
-MAX_SIGMA = tl.constexpr(operations.MAX_SIGMA)
+COPY, LUT, PIXEL, STENCIL, BLUR, AFFINE = (tl.constexpr(int(kind)) for kind in Kind)
+DONE = tl.constexpr(7)  # the kind of no operation any more
+CODE, LAST, LAYER = tl.constexpr(8), tl.constexpr(256), tl.constexpr(512)  # units of a word's fields
+OPERATIONS = tl.constexpr(len(Operation))
+COLUMNS = tl.constexpr(3)  # of the table of operations: kind, lowest and highest argument
 
 
 @triton.jit(do_not_specialize=["count", "layers", "among"])
-def plan_steps(operations, plan, count: tl.int32, layers: tl.int32, among: tl.int32, SIZE: tl.constexpr):
-    """plan int32 [count, layers]: of each sample's step its code, 32 if it is the last, and 64 times its layer.
+def plan_steps(
+    operations, arguments, specs, plan, values, count: tl.int32, layers: tl.int32, among: tl.int32, SIZE: tl.constexpr
+):
+    """Write the steps of each sample: plan int32 and values float64 [count, layers], its words and their arguments.
 
     Operations come before those that are IDENTITY; a sample of these alone has one of them as its last. Behind the last
-    is NONE. ``among`` has a bit for each code; others, and what is no code, are taken for IDENTITY.
+    all are DONE. Arguments are forced into the range of the operation, NaN to its least. ``among`` has a bit for each
+    code; others, and what is no code, are taken for IDENTITY.
     """
     n = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used, row = n < count, n.to(tl.int64) * layers
@@ -45,51 +36,56 @@ def plan_steps(operations, plan, count: tl.int32, layers: tl.int32, among: tl.in
     step = tl.zeros((SIZE,), tl.int32)
     for layer in range(layers):
         code = code_at(operations + row + layer, used, among)
-        found = code > 0
-        word = code + tl.where(step == total - 1, LAST, 0) + LAYER * layer
-        tl.store(plan + row + step, word, mask=used & found)
+        found, spec = used & (code > 0), specs + COLUMNS * code
+        kind, low, high = tl.load(spec).to(tl.int32), tl.load(spec + 1), tl.load(spec + 2)
+        argument = tl.load(arguments + row + layer, mask=used, other=0.0)
+        argument = tl.where(argument >= low, argument, low)
+        argument = tl.where(argument <= high, argument, high)
+        word = kind + CODE * code + tl.where(step == total - 1, LAST, 0) + LAYER * layer
+        tl.store(plan + row + step, word, mask=found)
+        tl.store(values + row + step, argument, mask=found)
         step += found.to(tl.int32)
     for behind in range(layers):
-        word = tl.where((behind == 0) & (total == 0), LAST, NONE)
+        word = tl.where((behind == 0) & (total == 0), COPY + LAST, DONE)
         tl.store(plan + row + behind, word, mask=used & (behind >= total))
+        tl.store(values + row + behind, tl.zeros((SIZE,), tl.float64), mask=used & (behind >= total))
 
 
 @triton.jit
 def code_at(place, used, among):
-    """The code at a place, IDENTITY for what is none of those expected."""
+    """Return the code at a place, IDENTITY for what is none of those expected."""
     code = tl.load(place, mask=used, other=0)
-    code = tl.where((code >= 0) & (code <= HIGHEST), code, 0)
+    code = tl.where((code >= 0) & (code < OPERATIONS), code, 0)
     return tl.where(((among >> code) & 1) != 0, code, 0)
 
 
 @triton.jit
-def operation_at(plan, n, layers, step):
-    """What a sample does at a step: its code, its layer, and whether it is the last."""
-    word = tl.load(plan + n * layers + step)
-    return word & CODE, word // LAYER, (word & LAST) != 0
+def kind_of(word):
+    """Return which kernel does a step."""
+    return word & 7
 
 
 @triton.jit
-def argument_of(arguments, code, place, used=None):
-    """The argument at a place, float64, forced into the range of the operation; its least where it is NaN."""
-    zero = (code * 0).to(tl.float64)  # a plain number in tl.where would be rounded to float32
-    high = tl.where(code == POSTERIZE, zero + 8.0, zero + MAX_ARGUMENT)
-    high = tl.where(code == HUE, zero + 0.5, high)
-    high = tl.where(code == GAUSSIAN_BLUR, zero + MAX_RADIUS, high)
-    high = tl.where(code == GAUSSIAN_KERNEL, zero + MAX_SIGMA, high)
-    positive = (code == POSTERIZE) | ((code >= SOLARIZE_ADD) & (code <= COLOR))
-    positive = positive | (code == SHARPNESS) | (code == GAUSSIAN_BLUR)
-    low = tl.where(positive, zero, zero - MAX_ARGUMENT)
-    low = tl.where(code == HUE, zero - 0.5, low)
-    low = tl.where(code == GAUSSIAN_KERNEL, zero + 0.1, low)
-    argument = tl.load(arguments + place, mask=used)
-    argument = tl.where(argument >= low, argument, low)
-    return tl.where(argument <= high, argument, high)
+def code_of(word):
+    """Return the operation of a step."""
+    return (word >> 3) & 31
+
+
+@triton.jit
+def layer_of(word):
+    """Return where the operation of a step stands in the chain."""
+    return word >> 9
+
+
+@triton.jit
+def is_last(word):
+    """Return whether a step writes the result."""
+    return (word & LAST) != 0
 
 
 @triton.jit
 def blended(degenerate, image, factor):
-    """Byte degenerate + factor (image - degenerate), in float32 as Pillow's Image.blend; operands int32."""
+    """Return byte degenerate + factor (image - degenerate), in float32 as Pillow's Image.blend; operands int32."""
     mixed = degenerate.to(tl.float32) + factor * (image - degenerate).to(tl.float32)
     mixed = tl.where(mixed > 0.0, mixed, 0.0)
     return tl.where(mixed < 255.0, mixed, 255.0).to(tl.int32)
@@ -97,5 +93,5 @@ def blended(degenerate, image, factor):
 
 @triton.jit
 def grey_of(red, green, blue):
-    """Pillow's luma of int32 bytes."""
+    """Return Pillow's luma of int32 bytes."""
     return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16

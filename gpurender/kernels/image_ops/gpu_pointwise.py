@@ -1,37 +1,32 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""The operations on bytes where they are, in Triton: tables of 256, COLOR, HUE, SHARPNESS; the formulas are in cpu.py.
+"""The operations on bytes where they are, in Triton: tables of 256, COLOR, HUE; the formulas are in cpu_pointwise.py.
 
-A launch of one program a band writes the tables of a step. Only three of the operations have to read their image for
+A launch of one program per band writes the tables of a step. Only three of the operations have to read their image for
 that: two need its histogram and one its mean. A second launch has a program for each stretch of pixels, in all bands.
+It also does SHARPNESS (``gpu_filters.py``) and copies, which go through the same pixels in the same order: a launch of
+their own would cost every step the programs of all samples that have another kind of operation.
 """
 
 import triton
 import triton.language as tl
 
-from gpurender.kernels.image_ops.gpu_plan import (
-    AUTO_CONTRAST,
-    BRIGHTNESS,
-    COLOR,
-    CONTRAST,
-    EQUALIZE,
-    INVERT,
-    POSTERIZE,
-    SHARPNESS,
-    SOLARIZE,
-    SOLARIZE_ADD,
-    argument_of,
-    blended,
-    grey_of,
-    operation_at,
-)
+from gpurender.kernels.image_ops.gpu_filters import sharpen
+from gpurender.kernels.image_ops.gpu_plan import LUT, PIXEL, STENCIL, blended, code_of, grey_of, is_last, kind_of
+from gpurender.kernels.image_ops.ops import Operation
 
+AUTO_CONTRAST, EQUALIZE = tl.constexpr(int(Operation.AUTO_CONTRAST)), tl.constexpr(int(Operation.EQUALIZE))
+INVERT = tl.constexpr(int(Operation.INVERT))
+POSTERIZE = tl.constexpr(int(Operation.POSTERIZE))
+SOLARIZE, SOLARIZE_ADD = tl.constexpr(int(Operation.SOLARIZE)), tl.constexpr(int(Operation.SOLARIZE_ADD))
+BRIGHTNESS, CONTRAST = tl.constexpr(int(Operation.BRIGHTNESS)), tl.constexpr(int(Operation.CONTRAST))
+HUE = tl.constexpr(int(Operation.HUE))
 SIXTH = tl.constexpr(1.0 / 6.0)
 
 
 @triton.jit
 def histogram(image, area, first, SIZE: tl.constexpr):
-    """How many of ``area`` bytes have each value: int64 [256]. first: a zero of the indices' type."""
+    """Return how many of ``area`` bytes have each value: int64 [256]. first: a zero of the indices' type."""
     total = tl.zeros((256,), tl.int64)
     for start in range(first, area, SIZE):
         i = start + tl.arange(0, SIZE)
@@ -43,7 +38,7 @@ def histogram(image, area, first, SIZE: tl.constexpr):
 
 @triton.jit
 def mean_grey(image, area, first, CHANNELS: tl.constexpr, SIZE: tl.constexpr):
-    """The mean luma of an image, rounded (a half upwards): int32."""
+    """Return the mean luma of an image, rounded (a half upwards): int32."""
     total = tl.zeros((SIZE,), tl.int32)  # of at most 255 x 2^20 a lane
     for start in range(first, area, SIZE):
         i = start + tl.arange(0, SIZE)
@@ -59,7 +54,7 @@ def mean_grey(image, area, first, CHANNELS: tl.constexpr, SIZE: tl.constexpr):
 
 @triton.jit
 def stretched(counts, v):
-    """AUTO_CONTRAST's table: the least byte becomes 0, the largest 255."""
+    """Return AUTO_CONTRAST's table: the least byte becomes 0, the largest 255."""
     low = tl.min(tl.where(counts > 0, v, 255))
     high = tl.max(tl.where(counts > 0, v, 0))
     scale = 255.0 / tl.maximum(high - low, 1).to(tl.float64)
@@ -70,7 +65,7 @@ def stretched(counts, v):
 
 @triton.jit
 def equalized(counts, v, area):
-    """EQUALIZE's table."""
+    """Return EQUALIZE's table."""
     high = tl.max(tl.where(counts > 0, v, 0))
     step = (area - tl.sum(tl.where(v == high, counts, 0))) // 255
     below = tl.cumsum(counts, 0) - counts
@@ -81,7 +76,7 @@ def equalized(counts, v, area):
 
 @triton.jit
 def table_of(code, argument, v):
-    """The table of an operation that need not look at its image."""
+    """Return the table of an operation that need not look at its image."""
     whole = argument.to(tl.int32)
     byte = v
     if code == INVERT:
@@ -101,7 +96,7 @@ def table_of(code, argument, v):
 def tabulate(
     source,
     plan,
-    arguments,
+    values,
     tables,
     layers: tl.int32,
     step: tl.int32,
@@ -110,15 +105,16 @@ def tabulate(
     INDEX: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """tables uint8 [N, C, 256] of the samples whose operation at this step is one by table."""
+    """Write tables uint8 [N, C, 256] of the samples whose operation at this step is one by table."""
     image = tl.program_id(0).to(tl.int64)
     n = image // CHANNELS
-    code, layer, _ = operation_at(plan, n, layers, step)
-    if (code >= AUTO_CONTRAST) & (code <= CONTRAST):
+    place = n * layers + step
+    word = tl.load(plan + place)
+    if kind_of(word) == LUT:
         v = tl.arange(0, 256)
-        argument = argument_of(arguments, code, n * layers + layer)
+        code, argument = code_of(word), tl.load(values + place)
         first = (step * 0).to(INDEX)
-        if code <= EQUALIZE:
+        if (code == AUTO_CONTRAST) | (code == EQUALIZE):
             counts = histogram(source + image * area, area, first, SIZE)
             byte = stretched(counts, v) if code == AUTO_CONTRAST else equalized(counts, v, area)
         elif code == CONTRAST:
@@ -131,7 +127,7 @@ def tabulate(
 
 @triton.jit
 def hue_of(red, green, blue):
-    """Pillow's hue and saturation of int32 bytes; the value is the largest of them.
+    """Return Pillow's hue and saturation of int32 bytes; the value is the largest of them.
 
     Pillow's float32 and float64 mixture decides bytes where the quotient is a whole number; what is here gives the same
     bytes for all colours. The saturation is as exact as in integers.
@@ -153,7 +149,7 @@ def hue_of(red, green, blue):
 
 @triton.jit
 def colour_of(hue, saturation, value):
-    """Red, green, blue of Pillow's hue, saturation and value: its rounded floats are these rounded fractions."""
+    """Return red, green, blue of Pillow's hue, saturation and value: its rounded floats are these rounded fractions."""
     sector = 6 * hue // 255
     rest = 6 * hue - 255 * sector
     p = (value * (255 - saturation) + 127) // 255
@@ -168,36 +164,24 @@ def colour_of(hue, saturation, value):
 
 @triton.jit
 def recoloured(image, target, area, i, used, code, argument):
-    """COLOR or HUE of three bands."""
+    """Do COLOR or HUE of three bands."""
     red = tl.load(image + i, mask=used, other=0).to(tl.int32)
     image += area
     green = tl.load(image + i, mask=used, other=0).to(tl.int32)
     image += area
     blue = tl.load(image + i, mask=used, other=0).to(tl.int32)
-    if code == COLOR:
-        grey, factor = grey_of(red, green, blue), argument.to(tl.float32)
-        red, green, blue = blended(grey, red, factor), blended(grey, green, factor), blended(grey, blue, factor)
-    else:
+    if code == HUE:
         hue, saturation, value = hue_of(red, green, blue)
         hue = (hue + (argument * 255.0).to(tl.int32)) & 255
         red, green, blue = colour_of(hue, saturation, value)
+    else:
+        grey, factor = grey_of(red, green, blue), argument.to(tl.float32)
+        red, green, blue = blended(grey, red, factor), blended(grey, green, factor), blended(grey, blue, factor)
     tl.store(target + i, red.to(tl.uint8), mask=used)
     target += area
     tl.store(target + i, green.to(tl.uint8), mask=used)
     target += area
     tl.store(target + i, blue.to(tl.uint8), mask=used)
-
-
-@triton.jit
-def sharpened(pixels, used, inner, width, factor):
-    """SHARPNESS: away from or towards the mean of 3 x 3 pixels, the middle one five times; the edge stays."""
-    byte = tl.load(pixels, mask=used, other=0).to(tl.int32)
-    total = 4 * byte
-    for dy in tl.static_range(-1, 2):
-        for dx in tl.static_range(-1, 2):
-            total += tl.load(pixels + (dy * width + dx), mask=inner, other=0).to(tl.int32)
-    smooth = tl.where(inner, (2 * total + 13) // 26, byte)
-    return blended(smooth, byte, factor)
 
 
 @triton.jit(do_not_specialize=["layers", "step", "blocks", "height"])
@@ -206,7 +190,7 @@ def change(
     scratch,
     result,
     plan,
-    arguments,
+    values,
     tables,
     layers: tl.int32,
     step: tl.int32,
@@ -219,39 +203,34 @@ def change(
     SIZE: tl.constexpr,
     SPAN: tl.constexpr,
 ):
-    """The step of the samples whose operation is none of a blur or a move; copies where it is IDENTITY.
+    """Do the step of the samples whose operation reads no more than the pixels next to each; copy where it is IDENTITY.
 
     A program has SPAN pixels in all bands, SIZE at a time.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks
-    code, layer, last = operation_at(plan, n, layers, step)
-    if code <= SHARPNESS:
+    place = n * layers + step
+    word = tl.load(plan + place)
+    kind = kind_of(word)
+    if kind <= STENCIL:
         image, target = source + n * CHANNELS * area, scratch + n * CHANNELS * area
-        if last:
+        if is_last(word):
             target = result + n * CHANNELS * area
-        argument = argument_of(arguments, code, n * layers + layer)
-        factor = argument.to(tl.float32)
+        code, argument = code_of(word), tl.load(values + place)
         begin = block.to(INDEX) * SPAN
         for start in range(begin, tl.minimum(begin + SPAN, area), SIZE):
             i = start + tl.arange(0, SIZE)
             used = i < area
-            if (code >= AUTO_CONTRAST) & (code <= CONTRAST):
+            if kind == LUT:
                 from_band, to_band = image, target
                 for c in tl.static_range(CHANNELS):
                     byte = tl.load(from_band + i, mask=used, other=0)
                     byte = tl.load(tables + (n * CHANNELS + c) * 256 + byte)
                     tl.store(to_band + i, byte, mask=used)
                     from_band, to_band = from_band + area, to_band + area
-            elif code == SHARPNESS:
-                x, y = (i % width).to(tl.int32), (i // width).to(tl.int32)
-                inner = used & (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
-                from_band, to_band = image, target
-                for _ in tl.static_range(CHANNELS):
-                    byte = sharpened(from_band + i, used, inner, width, factor)
-                    tl.store(to_band + i, byte.to(tl.uint8), mask=used)
-                    from_band, to_band = from_band + area, to_band + area
-            elif (code >= COLOR) & (CHANNELS == 3):
+            elif kind == STENCIL:
+                sharpen(image, target, area, i, used, height, width, argument.to(tl.float32), CHANNELS)
+            elif (kind == PIXEL) & (CHANNELS == 3):
                 recoloured(image, target, area, i, used, code, argument)
             else:
                 from_band, to_band = image, target
