@@ -62,6 +62,7 @@ def test_a_gpu_is_timed_by_events_and_waited_for_between_windows(clock):
     found = timing.time_batches(lambda: np.zeros(6), 0.0, torch.device("cpu"), "raster")
     assert found.rates == [pytest.approx(6 / 2e-3)] * timing.LEAST
     assert found.device_ms == 2.0
+    assert 0 < found.host_ms < 1e3
     assert found.batches == timing.LEAST * (timing.WINDOW - 1)
     assert found.peak_mib == 5
     assert clock.log == ["wait", *(["event"] * timing.WINDOW + ["wait"]) * timing.LEAST]

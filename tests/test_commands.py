@@ -17,7 +17,7 @@ from PIL import Image
 from said import said
 
 import gpurender as gr
-from gpurender.commands import cli, export
+from gpurender.commands import cli, export, preview
 
 
 @pytest.fixture
@@ -201,6 +201,15 @@ def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
         rate = row["images_per_second"]
         assert 0 < rate["p5"] <= rate["median"] <= rate["p95"]
         assert row["batch_size"] == 8
+        assert "cached" not in row  # a CPU keeps no bitmaps
+
+
+@pytest.mark.parametrize("name", ["rows", "cols"])
+@pytest.mark.parametrize("value", [0, 65])
+def test_a_sheet_has_1_to_64_rows_and_columns(recipe_file, name, value):
+    size = {"rows": 1, "cols": 1, name: value}
+    with pytest.raises(ValueError, match=rf"^{name} must be an integer in \[1, 64\], got {value}"):
+        preview.contact_sheet(gr.recipe(recipe_file), **size)
 
 
 def test_export_is_an_image_folder(recipe_file, tmp_path, capsys):

@@ -72,6 +72,13 @@ def test_the_temporary_file_lies_beside_the_target(tmp_path):
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "a.bin"):
+        (tmp_path / "missing.csv").read_bytes()
+    assert str(caught.value.filename) == str(tmp_path / "missing.csv")
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space"), KeyboardInterrupt(), RuntimeError("no")])
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "a.bin"

@@ -57,3 +57,10 @@ def test_fields_are_given_by_name(cls):
     """A new field may then stand anywhere."""
     with pytest.raises(TypeError, match="positional argument"):
         cls(dataclasses.fields(cls)[0].default)
+
+
+@pytest.mark.parametrize("policy", [gr.augment.Crop, gr.augment.DeiT, gr.augment.Resize])
+def test_parameters_of_policies_have_names(policy):
+    """By position they would change their meaning with every new one."""
+    with pytest.raises(TypeError, match="positional"):
+        policy("bicubic")

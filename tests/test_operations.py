@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from optional import optional
 from PIL import Image
 
 import gpurender as gr
-from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, operate
+from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, operate, tables
 from gpurender.kernels.image_ops.cpu_matrices import rounded, turned
 
 timm = optional("timm.data.auto_augment")
@@ -353,3 +354,11 @@ def test_the_launcher_refuses_what_a_kernel_relies_on(changes, error, message):
     assert operate(IMAGES, **given).shape == IMAGES.shape
     with pytest.raises(error, match=message):
         operate(IMAGES, **given | changes)
+
+
+def test_the_step_of_the_sines_is_exact_to_twice_float64():
+    high, low = tables.step()
+    assert (high * 2**39).is_integer()
+    assert high * 2**39 < 2**30
+    assert 0 <= low < 2**-39
+    assert abs(Decimal(high) + Decimal(low) - 2 * tables.PI / 4096) < Decimal(2) ** -90

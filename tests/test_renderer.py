@@ -1,5 +1,6 @@
 """Same number, same picture: batches, orders, threads, processes; and what a renderer refuses."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -200,3 +201,10 @@ def test_perturbations_have_the_stated_law(variant):
 def test_golden(kind):
     """Hashes of recipes and bytes. If one changes, so must ``LAYOUT``, and the CHANGELOG says what changed."""
     assert current(kind) == recorded()[kind]
+
+
+@pytest.mark.parametrize("family", [gr.OnePFrac, gr.FractalDB])
+@pytest.mark.parametrize(("draw_type", "channels"), [("patch_gray", 1), ("patch_color", 3), ("point_color", 3)])
+def test_a_recipe_knows_how_many_channels_its_canvases_have(family, draw_type, channels):
+    recipe = dataclasses.replace(family.smallest(), draw_type=draw_type)
+    assert recipe.channels == channels == gr.Renderer(recipe)(0).shape[1]
