@@ -31,7 +31,7 @@ def version(package: str) -> str | None:
 
 
 def environment(device: Any = None) -> dict[str, Any]:
-    """The ``environment`` of a bench result (DESIGN, section 3); ``device``: the GPU, if it is not the current one."""
+    """Return the ``environment`` of a bench result (bench/README.md); ``device``: the GPU, if not the current one."""
     import torch
 
     from gpurender.util.version import __version__
