@@ -1,5 +1,4 @@
-"""The released rules written down once more, sequential and in float64, for the tests to compare with.
-"""
+"""The released rules written down once more, sequential and in float64, for the tests to compare with."""
 
 import numpy as np
 from numba import njit
