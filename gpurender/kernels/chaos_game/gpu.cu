@@ -399,8 +399,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
                 int newest = newest_at(last, size, y, x, patch);
                 bool lit = newest > 0 && bits[row * words + (x >> 5)] >> (x & 31) & 1;
                 int along = newest > 0 ? (newest - 1) % game.walkers * steps + (newest - 1) / game.walkers : 0;
-                int to_y = orientation.code & 1 ? size - 1 - y : y, to_x = orientation.code & 2 ? size - 1 - x : x;
-                int64 place = orientation.code & 4 ? (int64)to_x * size + to_y : (int64)to_y * size + to_x;
+                int64 place = orientation.target(y, x);
                 for (int c = 0; c < 3; ++c)
                     images[(3 * n + c) * plane + place] = lit ? palette[along % hues * 3 + c] : 0;
             }

@@ -105,6 +105,11 @@ struct Orientation {
         y = code & 4 ? column : row, x = code & 4 ? row : column;
         y = code & 1 ? size - 1 - y : y, x = code & 2 ? size - 1 - x : x;
     }
+    // The reverse: where the pixel (y, x) of the canvas goes, as an offset into the image.
+    __device__ __forceinline__ int64 target(int y, int x) const {
+        int row = code & 1 ? size - 1 - y : y, column = code & 2 ? size - 1 - x : x;
+        return code & 4 ? (int64)column * size + row : (int64)row * size + column;
+    }
 };
 
 __device__ __forceinline__ uint32 bytes_of(uint32 nibble) {  // four bits to four bytes of 0 or GREY
@@ -131,18 +136,20 @@ __device__ __forceinline__ uint32 lit_at(const Bitmap& bitmap, const Orientation
     return y >= bitmap.first && y < bitmap.first + bitmap.rows ? bitmap.row(y)[x >> 5] >> (x & 31) & 1 : 0;
 }
 
-// Which four pixels, one after the other, an item of work is, and in which order it reads their bits.
+// The four neighbouring pixels of an item of work, and the order in which it reads their bits.
 //
 // A canvas that is not transposed is read along its rows, and 32 threads read neighbouring words. A transposed one is
 // read down its columns, by steps of 4 rows of the bitmap from thread to thread. If 32 threads of a warp went on like
-// that, they would all hit one bank of shared memory at 256 and 512 pixels (16 words per row, 64 per step), and wait for
-// each other 32 times; at 362 pixels 16 times. So eight of them go down a column (32 bytes of the image, the least that
+// that, they would all hit one bank of shared memory at 256 and 512 pixels (16 words per row, 64 per step), and wait
+// for each other 32 times; at 362 pixels 16 times. So eight of them go down a column (32 bytes of the image, the least that
 // is written at once), the next eight go down the column 32 pixels further on, which is another word, and so on; and
 // every second thread begins with another of its four rows. Then 2 of them meet at most at 362 pixels, 4 at 512.
 struct Fours {
     int size, transposed;
 
-    __device__ __forceinline__ int items() const { return transposed ? (size + 127) / 128 * 32 * size : size * size / 4; }
+    __device__ __forceinline__ int items() const {
+        return transposed ? (size + 127) / 128 * 32 * size : size * size / 4;
+    }
     __device__ __forceinline__ int four(int item) const {
         if (!transposed) return item;
         int eights = item >> 5, column = item >> 3 & 3;  // 32 columns are 8 size fours, in size eights
@@ -173,9 +180,7 @@ __device__ void write_bytes(const Bitmap& bitmap, const Orientation& orientation
     int size = orientation.size;
     for (int p = threadIdx.x; p < bitmap.rows * size; p += blockDim.x) {
         int y = bitmap.first + p / size, x = p % size;
-        int row = orientation.code & 1 ? size - 1 - y : y, column = orientation.code & 2 ? size - 1 - x : x;
-        uint8 value = bitmap.row(y)[x >> 5] >> (x & 31) & 1 ? GREY : 0;
-        image[orientation.code & 4 ? (int64)column * size + row : (int64)row * size + column] = value;
+        image[orientation.target(y, x)] = bitmap.row(y)[x >> 5] >> (x & 31) & 1 ? GREY : 0;
     }
 }
 
