@@ -30,7 +30,7 @@ log = logging.getLogger("gpurender")
 
 KERNELS = Path(__file__).parent.parent / "kernels"
 OPERATIONS = tuple(sorted(path.parent.name for path in KERNELS.glob("*/gpu.cu")))
-INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"(.*)"')
+INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"([^"]*)"')
 OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--ftz=false")
 FREE_SHARED = 32 << 10  # bytes of dynamic shared memory a block may have without asking, beside 16 KB of static
 
@@ -72,7 +72,7 @@ def _expanded(name: str, included: set[str]) -> str:
 
 
 def _includable(name: str, where: str) -> str:
-    """Return an included file's path below the kernels' folder; links are not followed, as an installer may make some."""
+    """Return an included file's path below the kernels' folder. A link counts as a file: some installers make links."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f'{where}: #include must name a file in gpurender/kernels, got "{name}", which is outside')

@@ -53,7 +53,7 @@ def render_systems(
 
 
 def occupancy(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
-    """The pixels that the points of each system fall on, without patches: :func:`render_bitmaps` makes images of them.
+    """Find the pixels that the points of each system fall on, which :func:`render_bitmaps` makes images of.
 
     Returns:
         int32 ``[N, size, ceil(size / 32)]``, bitmaps: bit k of word j is column 32 j + k.
@@ -71,7 +71,7 @@ def render_bitmaps(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """Render grey images from bitmaps that :func:`occupancy` made; :func:`render_systems` makes the same bytes from points.
+    """Render grey images from bitmaps of :func:`occupancy`, the same bytes that :func:`render_systems` makes of points.
 
     Args:
         bitmaps: int32 ``[K, size, ceil(size / 32)]``.
@@ -86,8 +86,8 @@ def render_bitmaps(
 
 
 def covered_pixels(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
-    """Pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
-    :func:`render_systems`.
+    """Count the pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
+    for :func:`render_systems`.
     """
     return _implementation(systems.maps.device).covered_pixels(systems, numbers, seed, points, size)
 

@@ -147,7 +147,7 @@ def walk(maps, thresholds, key, number, xs, ys):
 
 @kernel
 def render_color(xs, ys, frame, patch, mask, survival, palette, key, number, image):
-    """Render the coloured image: a pixel takes the colour of the last point (or patch) on it. image  # [3, size, size] uint8.
+    """Render a coloured image, uint8 [3, size, size]: a pixel takes the colour of the last point (or patch) on it.
 
     The hue advances by one along a walk, as along the released sequential one: point i is step i // W of walker i % W,
     and the walkers' paths count one after the other.

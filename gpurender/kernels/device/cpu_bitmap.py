@@ -11,9 +11,7 @@ MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is one point: keeps denormal
 
 @njit(forceinline=True)
 def pixels_per_unit(low, high, size):
-    """Return the scale that takes the span of an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last of
-    them.
-    """
+    """Return the scale that takes an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last."""
     span = high - low
     if not span >= MIN_SPAN:
         return float32(0)

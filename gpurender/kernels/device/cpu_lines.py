@@ -7,8 +7,8 @@ counts::
     m(i) = floor((2 short i + long) / (2 long))
 
 A segment within the canvas is rendered by m in fixed point (:func:`plan`), without its last pixel, which is the first
-of the next segment. One that crosses the edge goes by Bresenham's remainder from its first visible pixel to its last, both
-in closed form (:func:`render_crossing`).
+of the next segment. One that crosses the edge goes by Bresenham's remainder from its first visible pixel to its last,
+both in closed form (:func:`render_crossing`).
 """
 
 import numpy as np
@@ -114,7 +114,10 @@ def reach(m, long, short):
 
 @kernel
 def render_polygons(x, y, greys, canvas):
-    """Render closed polygons, each over those before; x, y float32 [K, q], greys uint8 [K], canvas uint8 [size, size]."""
+    """Render closed polygons, each over those before.
+
+    x, y  # [K, q] float32; greys  # [K] uint8; canvas  # [size, size] uint8
+    """
     lines = np.empty((7, x.shape[1]), np.int32)
     for k in range(x.shape[0]):
         render_polygon(x[k], y[k], greys[k], canvas.shape[0], canvas.ravel(), lines)

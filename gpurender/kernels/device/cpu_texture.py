@@ -18,8 +18,8 @@ MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
 
 @kernel
 def widen(cover, wide):
-    """Set wide to cover moved by one, two and three columns: the columns of the 3 x 3 patches, pasted at (x + 1, y + 1) as
-    released.
+    """Set wide to cover moved by one, two and three columns: those of the 3 x 3 patches, which are pasted at
+    (x + 1, y + 1) as released.
     """
     for y in range(cover.shape[0]):
         carry = uint32(0)

@@ -8,8 +8,9 @@ import torch
 
 @cache
 def survival_table(size: int, device: torch.device) -> torch.Tensor:
-    """Return int32 ``[size + 1]``, the bits of uint32: floor(2^32 (510/511)^g), the chance that g pixels in a row are all
-    spared by an event of chance 1/511.
+    """Return floor(2^32 (510/511)^g), the chance that g pixels in a row are all spared by an event of chance 1/511.
+
+    int32 ``[size + 1]``, the bits of uint32
     """
     chance, table = 1.0, np.zeros(size + 1, np.uint32)
     for gap in range(1, size + 1):

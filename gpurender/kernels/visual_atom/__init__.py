@@ -22,7 +22,7 @@ def render_atoms(
     size: int,
     rule: str,
 ) -> torch.Tensor:
-    """Render one image of each of some atoms, on the atoms' device: grey rings over black, every ring over those before.
+    """Render images of atoms, on the atoms' device: grey rings over black, every ring over those before.
 
     Args:
         atoms: the table.

@@ -84,7 +84,9 @@ _LAYOUT: dict[str, tuple[torch.dtype, tuple[str | int, ...]]] = {
 }
 
 
-def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
+def check_tensor(
+    name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device
+) -> None:
     """Refuse a tensor of another device, type or shape."""
     if tensor.device != device:  # a kernel would take the address for one of its own memory
         raise ValueError(f"{name} must be on {device}, as the atoms are, got {tensor.device}")
