@@ -629,11 +629,11 @@ printed by the program
 {head}
 "0","7","chaos_game_grey","Occupancy","Achieved Occupancy","%","36.1"
 "0","7","chaos_game_grey","LaunchStats","Registers Per Thread","register/thread","79"
-"1","7","visual_atom_draw","Command line profiler metrics","smsp__inst_executed.max","inst","4,800"
+"1","7","visual_atom_render","Command line profiler metrics","smsp__inst_executed.max","inst","4,800"
 ==PROF== Disconnected"""
     assert ncu.profiled(text) == [
         {"kernel": "chaos_game_grey", "Achieved Occupancy": "36.1 %", "Registers Per Thread": "79 register/thread"},
-        {"kernel": "visual_atom_draw", "smsp__inst_executed.max": "4,800 inst"},
+        {"kernel": "visual_atom_render", "smsp__inst_executed.max": "4,800 inst"},
     ]
     assert ncu.profiled("==ERROR== no permission") == []
 
@@ -647,7 +647,7 @@ def test_the_profiled_kernels_exist():
     names = {name for pair in defined for name in pair if name}
     chosen = [expression.removeprefix("regex:") for _, expression, _ in ncu.PROGRAMS.values()]
     for kernel in (
-        "chaos_game_grey", "chaos_game_paint", "visual_atom_draw", "resample", "tabulate", "change", "move",
+        "chaos_game_grey", "chaos_game_paint", "visual_atom_render", "resample", "tabulate", "change", "move",
         "finish_pixels",
     ):  # fmt: skip
         assert kernel in names
@@ -662,11 +662,11 @@ def test_races_that_are_meant_are_told_from_others():
 ========= Error: Race reported between Write access at 0x1a60 in chaos_game_grey
 =========     and Write access at 0x1a60 in chaos_game_grey [1 hazards]
 =========
-========= Error: Race reported between Write access at visual_atom_draw+0x2b0 in gpu.cu:180
-=========     and Write access at visual_atom_draw+0x2b0 in gpu.cu:180 [16 hazards]
+========= Error: Race reported between Write access at visual_atom_render+0x2b0 in gpu.cu:180
+=========     and Write access at visual_atom_render+0x2b0 in gpu.cu:180 [16 hazards]
 =========
-========= Error: Race reported between Write access at 0x10 in visual_atom_draw
-=========     and Read access at 0x90 in visual_atom_draw [4 hazards]
+========= Error: Race reported between Write access at 0x10 in visual_atom_render
+=========     and Read access at 0x90 in visual_atom_render [4 hazards]
 ========= Error: Race reported between Read access at 0x10 in resample
 =========     and Write access at 0x90 in resample [4 hazards]
 ========= RACECHECK SUMMARY: 4 hazards displayed (4 errors, 0 warnings)
@@ -676,7 +676,7 @@ def test_races_that_are_meant_are_told_from_others():
     assert set(known) == set(sanitizer.KNOWN)
     assert len(other) == 3
     assert other[0].count("chaos_game_grey") == 2
-    assert "Read access at 0x90 in visual_atom_draw [4 hazards]" in other[1]
+    assert "Read access at 0x90 in visual_atom_render [4 hazards]" in other[1]
     assert "resample" in other[2]
     assert sanitizer.races("========= RACECHECK SUMMARY: 0 hazards displayed") == ({}, [])
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 from emulation import ADA, HOPPER, TINY, emulated_gpu, require_compiler
 
-from gpurender.kernels.chaos_game import Systems, chaos_game, covered_pixels, occupancy, paint
-from gpurender.kernels.chaos_game import gpu as cupy_kernel
+from gpurender.kernels.chaos_game import Systems, covered_pixels, gpu, occupancy, render_bitmaps, render_systems
 from gpurender.recipes import ifs
 
 STYLES = {
@@ -50,9 +49,9 @@ def compare(gpu, rng, n, most, size, points):
             for color in (False, True):
                 yield (
                     f"{name}, color={color}",
-                    chaos_game(systems, numbers, masks, orientations, color=color, **common, **style),
+                    render_systems(systems, numbers, masks, orientations, color=color, **common, **style),
                 )
-            yield f"{name}, kept", paint(bitmaps, which, later, turned, seed=seed, **style)
+            yield f"{name}, kept", render_bitmaps(bitmaps, which, later, turned, seed=seed, **style)
 
     inputs = (systems, numbers, masks, orientations, which, later, turned)
     expected = list(everything(*inputs))
@@ -118,7 +117,7 @@ def test_no_images_are_none():
     none = Systems(systems.maps[:0], systems.thresholds[:0], systems.counts[:0])
     arguments = {"seed": 0, "points": 100, "size": 32, "color": False, "patch": True, "mask": True}
     with emulated_gpu():
-        images = chaos_game(none, numbers, numbers, numbers.to(torch.uint8), **arguments)
+        images = render_systems(none, numbers, numbers, numbers.to(torch.uint8), **arguments)
     assert images.shape == (0, 1, 32, 32)
 
 
@@ -128,9 +127,9 @@ def test_bands_cover_the_canvas_and_fit(size, limits):
     words = (size + 31) // 32
     if limits is TINY and size > 2048:
         pytest.skip("no GPU has so little")
-    rows, count, shared = cupy_kernel.bands(size, limits)
+    rows, count, shared = gpu.bands(size, limits)
     assert rows * (count - 1) < size <= rows * count
-    assert 4 * words * (rows + 3) <= shared <= limits.shared_a_block - cupy_kernel.STATIC_SHARED
+    assert 4 * words * (rows + 3) <= shared <= limits.shared_a_block - gpu.STATIC_SHARED
     if size <= 864:
         assert limits is TINY or count == 1
 

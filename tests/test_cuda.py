@@ -4,9 +4,11 @@ import contextlib
 import errno
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,8 +35,83 @@ def test_a_source_is_whole(operation):
     text = cuda.source(operation)
     assert all(f"#define STREAM_{stream.name} {int(stream)}u\n" in text for stream in Stream)
     assert "philox4x32" in text
-    assert "#include" not in text
+    assert not any(line.lstrip().startswith("#include") for line in text.splitlines())
     assert f"{operation}_" in text
+
+
+def test_operations_are_found():
+    assert cuda.OPERATIONS == ("chaos_game", "visual_atom")
+
+
+@pytest.fixture
+def kernels(tmp_path, monkeypatch):
+    """A folder of kernels with a family that includes two headers, one of which includes the other."""
+    folder = tmp_path / "kernels"
+    for name in ("device", "family"):
+        (folder / name).mkdir(parents=True)
+    (folder / "device/inner.cuh").write_text("int inner;\n")
+    (folder / "device/outer.cuh").write_text('#include "device/inner.cuh"\nint outer;\n')
+    includes = '  # include "device/outer.cuh"\n#include "device/./inner.cuh"\n// #include "x"\n'
+    (folder / "family/gpu.cu").write_text(f"// a kernel\n{includes}int own;\n")
+    monkeypatch.setattr(cuda, "KERNELS", folder)
+    return folder
+
+
+def test_a_file_is_included_once_where_it_is_first_named(kernels):
+    """What the compiler says of a line names the file and the line as they are on disk."""
+    found, line = {}, ("", 0)
+    for text in cuda.source("family").splitlines():
+        if text.startswith("#line"):
+            line = (text.split('"')[1], int(text.split()[1]) - 1)
+        else:
+            line = (line[0], line[1] + 1)
+            found |= {text: line} if text.startswith("int") else {}
+    assert list(found) == ["int inner;", "int outer;", "int own;"]
+    places = [("device/inner.cuh", 1), ("device/outer.cuh", 2), ("family/gpu.cu", 5)]
+    assert list(found.values()) == places
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("device/gone.cuh", "does not exist"),
+        ("device", "does not exist"),
+        ("", "does not exist"),
+        ("inner.cuh", "does not exist"),
+        ("../outside.cuh", "is outside"),
+        ("device/../device/inner.cuh", "is outside"),
+        ("/etc/passwd", "is outside"),
+    ],
+)
+def test_other_includes_are_refused(kernels, name, why):
+    (kernels / "../outside.cuh").write_text("int outside;\n")
+    (kernels / "device/outer.cuh").write_text(f'int outer;\n#include "{name}"\n')
+    said = f'device/outer.cuh:2: #include must name a file in gpurender/kernels, got "{name}", which {why}'
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        cuda.source("family")
+
+
+@needs_cupy
+def test_a_header_is_part_of_the_name_of_machine_code(own, kernels):
+    first = cuda.place("family", "sm_90")
+    (kernels / "device/inner.cuh").write_text("int changed;\n")
+    assert cuda.place("family", "sm_90") != first
+
+
+@needs_cupy
+def test_all_headers_can_be_included_by_one_kernel(kernels, monkeypatch):
+    """A new family may take points and lines."""
+    home = Path(cuda.__file__).parent.parent / "kernels"
+    headers = sorted(str(path.relative_to(home)) for path in home.rglob("*.cuh"))
+    assert len(headers) == 5
+    for name in headers:
+        (kernels / name).parent.mkdir(exist_ok=True)
+        (kernels / name).write_text((home / name).read_text())
+    for name in headers:
+        (kernels / "family/gpu.cu").write_text(f'#include "{name}"\n')  # alone
+        assert cuda.compiled("family", "compute_90")
+    (kernels / "family/gpu.cu").write_text("".join(f'#include "{name}"\n' for name in headers))
+    assert cuda.compiled("family", "compute_90")
 
 
 @needs_cupy

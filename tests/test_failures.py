@@ -101,7 +101,7 @@ recipe = gr.OnePFrac(classes=4000, image_size=256, points=1_000_000, base=base, 
 feed = gr.DataLoader(recipe, batch_size=4000, image_size=32, prefetch_factor=int(sys.argv[2]))
 next(iter(gr.DataLoader(recipe, batch_size=1, image_size=32)))  # compiled
 from gpurender.kernels.chaos_game import cpu
-lines, drawn, draw = iter(["in the batch"]), [], cpu.draw_cover
+lines, drawn, draw = iter(["in the batch"]), [], cpu.render_cover
 
 def counted(*arguments):
     for line in lines:
@@ -113,7 +113,7 @@ def counted(*arguments):
     draw(*arguments)
     drawn.append(1)
 
-cpu.draw_cover = counted
+cpu.render_cover = counted
 atexit.register(lambda: print(len(drawn)))  # after all threads have ended
 next(iter(feed))
 """

@@ -135,7 +135,7 @@ def test_masks_are_distributed_as_patches_pasted_one_by_one():
 
 def test_given_the_same_points_the_frame_is_the_released_one():
     """Our own float32 points, framed by the released float64 rule: the same but for rounding at borders."""
-    from gpurender.kernels.chaos_game import cpu
+    from gpurender.kernels.device import cpu_bitmap
 
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -143,7 +143,7 @@ def test_given_the_same_points_the_frame_is_the_released_one():
         size = int(rng.integers(16, 1000))
         found = np.empty(len(xs), np.int32)
         frame = np.array([xs.min(), xs.max(), ys.min(), ys.max()], np.float32)
-        cpu.locate(xs, ys, frame, size, size, found)
+        cpu_bitmap.locate(xs, ys, frame, size, size, found)
         columns, rows = pixels(xs, ys, size)
         assert np.mean((found % size == columns) & (found // size == rows)) > 0.999
         assert found.max() // size == size - 6 == (found % size).max()

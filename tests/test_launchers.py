@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpurender.kernels.chaos_game import MAX_MAPS, Systems
-from gpurender.kernels.chaos_game.tables import survival
+from gpurender.kernels.device.tables import survival_table
 from gpurender.kernels.mix_erase import Mixing, finish
 from gpurender.kernels.resized_crop import check_boxes, crop_resize
 
@@ -93,7 +93,7 @@ def test_systems_of_another_shape_or_type_are_refused(name, value):
 @pytest.mark.parametrize("size", [1, 32, 1024])
 def test_gaps_survive_as_often_as_their_formula_says(size):
     """floor(2^32 (510/511)^g), in integers; the table's float64 may be one off, as each of its steps is rounded."""
-    table = [int(value) & 0xFFFFFFFF for value in survival(size, torch.device("cpu"))]
+    table = [int(value) & 0xFFFFFFFF for value in survival_table(size, torch.device("cpu"))]
     exact = [2**32 * 510**gap // 511**gap for gap in range(1, size + 1)]
     assert len(table) == size + 1
     assert table[0] == 0

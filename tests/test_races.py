@@ -1,7 +1,7 @@
 """That every barrier of the chaos game's CUDA C is there: its threads run as threads under ThreadSanitizer.
 
 A missing barrier shows in an image only if the threads meet badly. ThreadSanitizer reports two accesses of which
-nothing says which comes first, however they meet. (The polylines' threads write equal bytes to one place without an
+nothing says which comes first, however they meet. (A visual atom's threads write equal bytes to one place without an
 order, which their source explains; it would report that.)
 """
 
@@ -15,7 +15,7 @@ import torch
 from emulation import HEADER, HOPPER, TINY, Emulator, emulated_gpu, require_compiler
 from golden import DIVERGENT, TRIANGLE
 
-from gpurender.kernels.chaos_game import chaos_game, occupancy, paint
+from gpurender.kernels.chaos_game import occupancy, render_bitmaps, render_systems
 from gpurender.recipes import ifs
 from gpurender.runtime import cuda
 
@@ -102,9 +102,9 @@ def launches(folder):
                 patch.setattr(cuda, "launch", written.launch)
                 common = {"seed": seed, "points": 2000, "size": 96}
                 kept = occupancy(systems, numbers, **common)
-                paint(kept, torch.tensor([1, 0]), numbers, turned, seed=seed, patch=True, mask=True)
+                render_bitmaps(kept, torch.tensor([1, 0]), numbers, turned, seed=seed, patch=True, mask=True)
                 for color in (False, True):
-                    chaos_game(systems, numbers, numbers, turned, color=color, patch=True, mask=True, **common)
+                    render_systems(systems, numbers, numbers, turned, color=color, patch=True, mask=True, **common)
     names = {call.partition("chaos_game_")[2].partition(")")[0] for call in written.calls}
     assert names == {"cover", "paint", "grey", "color"}
     return MAIN.replace("CALLS", "\n".join(written.calls)), data

@@ -289,7 +289,7 @@ def released_atom(rng, size, lines, vertices, eta, width, radius, oval, n1, n2):
 
 
 def perlin(x):
-    """pnoise1 in float64 (the kernel's gradients, checked against the package in test_polyline)."""
+    """pnoise1 in float64 (the kernel's gradients, checked against the package in test_visual_atom_cpu)."""
     cell, t = int(x), x - int(x)
     left, right = float(cpu.GRADIENTS[cell & 255]) * t, float(cpu.GRADIENTS[(cell + 1) & 255]) * (t - 1)
     return 0.4 * (left + t**3 * (t * (6 * t - 15) + 10) * (right - left))

@@ -39,7 +39,7 @@ if device != "cpu":
 """
 )
 PROGRAMS = {
-    "drawing": (DRAWING, "regex:^(chaos_game_(grey|paint)|visual_atom_draw)", 512),
+    "drawing": (DRAWING, "regex:^(chaos_game_(grey|paint)|visual_atom_render)", 512),
     "augmenting": (AUGMENTING, "regex:^(resample|tabulate|change|move|finish_pixels)", 1024),
 }
 SECTIONS = (

@@ -46,7 +46,7 @@ KNOWN = {
     "a bit is looked at before it is set by an atomic; whoever sees an old word sets it once more": (
         "chaos_game", ({"Read", "Write"}, {"Read", "Atomic"}),
     ),
-    "segments of a ring write the same grey into a pixel that they share": ("visual_atom_draw", ({"Write"},)),
+    "segments of a ring write the same grey into a pixel that they share": ("visual_atom_render", ({"Write"},)),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from gpurender.kernels.chaos_game import MAX_MAPS, Systems, chaos_game, occupancy, paint
+from gpurender.kernels.chaos_game import MAX_MAPS, Systems, occupancy, render_bitmaps, render_systems
 from gpurender.runtime import cuda_streams
 from gpurender.util import checks
 
@@ -139,10 +139,10 @@ def draw(
         if bitmaps.kept is None:
             bitmaps.kept = _cover(recipe, systems_of, count, keys.device)
         finish = {name: how[name] for name in ("patch", "mask")}
-        return paint(bitmaps.kept, keys, mask_numbers, orientations, seed=recipe.seed, **finish)
+        return render_bitmaps(bitmaps.kept, keys, mask_numbers, orientations, seed=recipe.seed, **finish)
     if point_numbers is None:
         point_numbers = torch.zeros_like(mask_numbers)
-    return chaos_game(
+    return render_systems(
         systems_of(keys), point_numbers, mask_numbers, orientations,
         seed=recipe.seed, points=recipe.points, size=recipe.image_size, **how,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, chaos_game
+from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, render_systems
 from gpurender.kernels.philox import uniform, words
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import ifs
@@ -160,7 +160,7 @@ class OnePFrac(Recipe):
     def _filled(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
         """Whether the classes' first images are filled, bool [N]."""
         numbers = torch.from_numpy(classes.astype(np.int64) * self.instances).to(device)
-        images = chaos_game(
+        images = render_systems(
             systems.to(device),
             numbers if self.variant == "paper" else torch.zeros_like(numbers),
             numbers,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gpurender.kernels.philox import bounded, uniform, words
-from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, polyline
+from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, render_atoms
 from gpurender.numerics.streams import Stream
 from gpurender.numerics.tables import turn_parts
 from gpurender.recipes import published
@@ -314,7 +314,7 @@ class VisualAtom(Recipe):
 
         ``fresh`` changes nothing: whatever an image does not share with its class depends on its draw number already.
         """
-        images = polyline(
+        images = render_atoms(
             catalog,
             samples // self.instances,
             centres=self._centres(numbers),

@@ -1,8 +1,8 @@
-"""CUDA kernels: joined, compiled once, kept on disk, launched on torch's current stream.
+"""CUDA kernels: compiled once, kept on disk, launched on torch's current stream.
 
-A kernel's source is ``kernels/<operation>/gpu.cu`` behind ``kernels/device/common.cuh``,
-``kernels/philox/philox.cuh`` and the numbers of ``numerics/streams.py``. NVRTC makes machine code of it for one
-architecture (it needs no GPU for that, so a login node can prepare a cluster's), and
+A kernel's source is ``kernels/<operation>/gpu.cu`` with everything that it includes, behind the numbers of
+``numerics/streams.py``. NVRTC makes machine code of it for one architecture (it needs no GPU for that, so a login node
+can prepare a cluster's), and
 :mod:`gpurender.runtime.kernel_cache` keeps the result, named by the hash of everything it depends on and moved into
 place whole: many processes may compile the same kernel at once, and each ends up with a good file.
 
@@ -14,9 +14,10 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +28,10 @@ from gpurender.runtime import compiling, cupy_cache, kernel_cache
 
 log = logging.getLogger("gpurender")
 
-OPERATIONS = ("chaos_game", "visual_atom")
-OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--ftz=false")
 KERNELS = Path(__file__).parent.parent / "kernels"
+OPERATIONS = tuple(sorted(path.parent.name for path in KERNELS.glob("*/gpu.cu")))
+INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"([^"]*)"')
+OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--ftz=false")
 FREE_SHARED = 32 << 10  # bytes of dynamic shared memory a block may have without asking, beside 16 KB of static
 
 Argument = torch.Tensor | np.generic | None
@@ -44,10 +46,39 @@ class Limits(NamedTuple):
 
 
 def source(operation: str) -> str:
-    """The whole source of an operation's kernels."""
+    """Return the whole source of an operation's kernels; NVRTC needs no include path for it.
+
+    ``#include "device/common.cuh"`` is replaced by that file of ``gpurender/kernels``, the second time by nothing.
+
+    Raises:
+        ValueError: an ``#include`` of a file that is not there, or not in ``gpurender/kernels``.
+    """
     streams = "".join(f"#define STREAM_{stream.name} {stream.value}u\n" for stream in Stream)
-    parts = (KERNELS / "device" / "common.cuh", KERNELS / "philox" / "philox.cuh", KERNELS / operation / "gpu.cu")
-    return streams + "\n".join(part.read_text(encoding="utf-8") for part in parts)
+    return streams + _expanded(f"{operation}/gpu.cu", set())
+
+
+def _expanded(name: str, included: set[str]) -> str:
+    """Return a file of the kernels' folder with what it includes, less the files ``included`` before."""
+    included.add(name)
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate((KERNELS / name).read_text(encoding="utf-8").splitlines(), 1):
+        if found := INCLUDE.match(line):
+            other = _includable(found[1], f"{name}:{number}")
+            lines += [] if other in included else [_expanded(other, included)]
+            lines.append(f'#line {number + 1} "{name}"')  # the compiler names files and lines as they are
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _includable(name: str, where: str) -> str:
+    """Return an included file's path below the kernels' folder. A link counts as a file: some installers make links."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f'{where}: #include must name a file in gpurender/kernels, got "{name}", which is outside')
+    if not (KERNELS / path).is_file():
+        raise ValueError(f'{where}: #include must name a file in gpurender/kernels, got "{name}", which does not exist')
+    return str(path)
 
 
 def compiled(operation: str, architecture: str) -> bytes:

@@ -1,55 +1,16 @@
 """The chaos game of iterated function systems: affine maps in, uint8 canvases out."""
 
-from dataclasses import dataclass
 from types import ModuleType
 
 import torch
 
+from gpurender.kernels.chaos_game.params import MAX_MAPS, MAX_POINTS, Systems
 from gpurender.runtime import devices, forks
 
-__all__ = ["MAX_MAPS", "MAX_POINTS", "Systems", "chaos_game", "covered_pixels", "occupancy", "paint"]
-
-MAX_MAPS = 64
-MAX_POINTS = 10_000_000
+__all__ = ["MAX_MAPS", "MAX_POINTS", "Systems", "covered_pixels", "occupancy", "render_bitmaps", "render_systems"]
 
 
-@dataclass(frozen=True)
-class Systems:
-    """A batch of iterated function systems on one device, padded to the widest of them.
-
-    Attributes:
-        maps: float32 ``[N, M, 6]``: a, b, c, d, e, f of x' = a x + b y + e, y' = c x + d y + f.
-        thresholds: int32 ``[N, M]``: cumulative probabilities in units of 2^-16.
-        counts: int32 ``[N]``: maps of each system, 1 to M.
-    """
-
-    maps: torch.Tensor
-    thresholds: torch.Tensor
-    counts: torch.Tensor
-
-    def __post_init__(self) -> None:
-        n, m = self.counts.shape[0], self.maps.shape[1]
-        shapes = {"maps": (n, m, 6), "thresholds": (n, m), "counts": (n,)}
-        dtypes = {"maps": torch.float32, "thresholds": torch.int32, "counts": torch.int32}
-        for name, shape in shapes.items():
-            found = getattr(self, name)
-            if found.shape != shape or found.dtype != dtypes[name]:
-                raise ValueError(f"{name} must be {dtypes[name]} {shape}, got {found.dtype} {tuple(found.shape)}")
-        if not 1 <= m <= MAX_MAPS:
-            raise ValueError(f"maps must be 1 to {MAX_MAPS} a system, got {m}")
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def __getitem__(self, which: torch.Tensor | slice) -> "Systems":
-        return Systems(self.maps[which], self.thresholds[which], self.counts[which])
-
-    def to(self, device: torch.device) -> "Systems":
-        """The same systems on a device."""
-        return Systems(self.maps.to(device), self.thresholds.to(device), self.counts.to(device))
-
-
-def chaos_game(
+def render_systems(
     systems: Systems,
     point_numbers: torch.Tensor,
     mask_numbers: torch.Tensor,
@@ -62,7 +23,7 @@ def chaos_game(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """Draw one image of each system, on the systems' device.
+    """Render one image of each system, on the systems' device.
 
     Args:
         systems: the N systems.
@@ -85,14 +46,14 @@ def chaos_game(
     different patches are independent (by the same patch, up to the missing all-zero mask). So: dilate the occupancy by
     the patch, AND it with independent bits of probability 256/511.
     """
-    drawer = _implementation(systems.maps.device)
-    return drawer.draw_images(
+    implementation = _implementation(systems.maps.device)
+    return implementation.render_systems(
         systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask
     )
 
 
 def occupancy(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
-    """The pixels that the points of each system fall on, without patches: what :func:`paint` makes images of.
+    """Find the pixels that the points of each system fall on, which :func:`render_bitmaps` makes images of.
 
     Returns:
         int32 ``[N, size, ceil(size / 32)]``, bitmaps: bit k of word j is column 32 j + k.
@@ -100,7 +61,7 @@ def occupancy(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int
     return _implementation(systems.maps.device).occupancy(systems, numbers, seed, points, size)
 
 
-def paint(
+def render_bitmaps(
     bitmaps: torch.Tensor,
     which: torch.Tensor,
     mask_numbers: torch.Tensor,
@@ -110,31 +71,31 @@ def paint(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """Draw grey images from bitmaps that :func:`occupancy` made; :func:`chaos_game` draws the same bytes from points.
+    """Render grey images from bitmaps of :func:`occupancy`, the same bytes that :func:`render_systems` makes of points.
 
     Args:
         bitmaps: int32 ``[K, size, ceil(size / 32)]``.
         which: int64 ``[N]`` in ``[0, K)``, the bitmap of each image.
-        mask_numbers, orientations, seed, patch, mask: as for :func:`chaos_game`.
+        mask_numbers, orientations, seed, patch, mask: as for :func:`render_systems`.
 
     Returns:
         uint8 ``[N, 1, size, size]`` on the bitmaps' device.
     """
-    drawer = _implementation(bitmaps.device)
-    return drawer.paint_images(bitmaps, which, mask_numbers, orientations, seed, patch, mask)
+    implementation = _implementation(bitmaps.device)
+    return implementation.render_bitmaps(bitmaps, which, mask_numbers, orientations, seed, patch, mask)
 
 
 def covered_pixels(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
-    """Pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
-    :func:`chaos_game`.
+    """Count the pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
+    for :func:`render_systems`.
     """
     return _implementation(systems.maps.device).covered_pixels(systems, numbers, seed, points, size)
 
 
 def _implementation(device: torch.device) -> ModuleType:
     if devices.on_gpu(device):
-        from gpurender.kernels.chaos_game import gpu as drawer
+        from gpurender.kernels.chaos_game import gpu as implementation
     else:
         with forks.IMPORTS:
-            from gpurender.kernels.chaos_game import cpu as drawer  # type: ignore[no-redef]
-    return drawer
+            from gpurender.kernels.chaos_game import cpu as implementation  # type: ignore[no-redef]
+    return implementation

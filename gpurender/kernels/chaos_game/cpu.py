@@ -6,8 +6,9 @@ An iterated function system is a set of affine maps chosen with given probabilit
     y' = c x + d y + f          (a, b, c, d, e, f) = map i with probability p_i
 
 and lights the pixel under every point it visits. One image, top to bottom: :func:`walk` the points and frame them,
-:func:`splat` them into a bitmap of one bit a pixel, then :func:`paint`: widen every point into a 3 x 3 patch, mask it
-at random, write bytes. Coloured images keep the number of the last point on a pixel instead of one bit.
+splat them into a bitmap of one bit per pixel (``device/cpu_bitmap.py``), then paint (``device/cpu_texture.py``): widen
+every point into a 3 x 3 patch, mask it at random, write bytes. Coloured images keep the number of the last point on a
+pixel instead of one bit.
 
 **Many walkers, one image.** A sequential game is one long dependency; here ``W`` walkers play at once, and point ``i``
 is step ``i // W`` of walker ``i % W``. They start along one sequential game, the *pilot*: it begins at the origin as
@@ -33,25 +34,23 @@ import torch
 from numba import float32, int32, njit, uint32
 
 from gpurender.kernels.chaos_game import tables
+from gpurender.kernels.device.cpu_bitmap import count_bits, locate, splat
+from gpurender.kernels.device.cpu_texture import mask_row, orient, paint
+from gpurender.kernels.device.tables import survival_table
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.numerics.streams import Stream, halves
 from gpurender.runtime.numba_jit import kernel
 from gpurender.runtime.threads import parallel_ranges
 
-PAD = 6  # pixels between the extreme points and the edge, as released
-GREY = 127  # as released
 MAX_WALKERS = 128
 STEPS_A_WALKER = 64  # at least; fewer would leave the measure unmixed
 PILOT_STEPS = 16  # of the pilot from one walker's start to the next one's
 PILOT_BLOCKS = 1 << 31  # the pilot's Philox blocks begin here, behind all of the walkers'
 PICKS_A_CALL = 8  # sixteen bits each, from the four words of one Philox call
 LIMIT = np.float32(2.0**62)  # squares stay finite in float32
-MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is one point: keeps denormals away from any pixel
 
 CPU = torch.device("cpu")
 POINTS = np.uint32(Stream.POINTS)
-MASK = np.uint32(Stream.MASK)
-MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
 
 
 @njit(forceinline=True)
@@ -146,127 +145,9 @@ def walk(maps, thresholds, key, number, xs, ys):
     return frame
 
 
-@njit(forceinline=True)
-def pixels_a_unit(low, high, size):
-    """Scale that takes the span of an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last of
-    them.
-    """
-    span = high - low
-    if not span >= MIN_SPAN:
-        return float32(0)
-    room = float32(size - 2 * PAD)
-    scale = room / span
-    if span * scale < room:  # the quotient was rounded down: one unit in the last place up
-        scale = scale * float32(1.0 + 2.0**-23)
-    return scale
-
-
 @kernel
-def locate(xs, ys, frame, size, stride, pixels):
-    """pixels[i] = stride * row + column of point i, in [PAD, size - PAD] both, truncated as released."""
-    scale_x = pixels_a_unit(frame[0], frame[1], size)
-    scale_y = pixels_a_unit(frame[2], frame[3], size)
-    for i in range(xs.shape[0]):
-        column = int32((xs[i] - frame[0]) * scale_x + float32(PAD))
-        row = int32((ys[i] - frame[2]) * scale_y + float32(PAD))
-        pixels[i] = row * stride + column
-
-
-@kernel
-def splat(xs, ys, frame, size, cover):
-    """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k."""
-    flat = cover.ravel()
-    stride = 32 * cover.shape[1]
-    pixels = np.empty(1024, np.int32)  # a block that stays in the first cache: places first, then scattered writes
-    for first in range(0, xs.shape[0], 1024):
-        last = min(first + 1024, xs.shape[0])
-        locate(xs[first:last], ys[first:last], frame, size, stride, pixels)
-        for i in range(last - first):
-            flat[pixels[i] >> 5] |= uint32(uint32(1) << uint32(pixels[i] & 31))
-
-
-@kernel
-def widen(cover, wide):
-    """wide = cover moved by one, two and three columns: the columns of the 3 x 3 patches, pasted at (x + 1, y + 1) as
-    released.
-    """
-    for y in range(cover.shape[0]):
-        carry = uint32(0)
-        for j in range(cover.shape[1]):
-            word = cover[y, j]
-            wide[y, j] = (
-                (word << uint32(1)) | (word << uint32(2)) | (word << uint32(3))
-                | (carry >> uint32(31)) | (carry >> uint32(30)) | (carry >> uint32(29))
-            )  # fmt: skip
-            carry = word
-
-
-@kernel
-def mask_row(y, size, survival, key, number, mask):
-    """A row of mask bits, each lit with probability 256/511: a fair bit, OR one lit with probability 1/511.
-
-    1 - (1 - 1/2)(1 - 1/511) = 256/511. The second kind is rare, so it is drawn by the gaps between its pixels:
-    survival[g] = 2^32 (510/511)^g is the chance that a gap is at least g, and the gap of a word u is the largest g with
-    u < survival[g]. mask  # [words] uint32
-    """
-    calls = (mask.shape[0] + 3) // 4
-    for q in range(calls):
-        four = philox4x32(uint32(y * calls + q), MASK, number[0], number[1], key[0], key[1])
-        for k in range(min(4, mask.shape[0] - 4 * q)):
-            mask[4 * q + k] = four[k]
-    x, drawn = -1, 0
-    while True:
-        if drawn % 4 == 0:
-            block = uint32((y << 16) | (drawn // 4))
-            four = philox4x32(block, MASK_EXCESS, number[0], number[1], key[0], key[1])
-        low, high = 0, size  # the gap lies in [low, high]
-        while low < high:
-            middle = (low + high + 1) // 2
-            if four[drawn % 4] < survival[middle]:
-                low = middle
-            else:
-                high = middle - 1
-        x += low + 1
-        if x >= size:
-            return
-        mask[x >> 5] |= uint32(uint32(1) << uint32(x & 31))
-        drawn += 1
-
-
-@kernel
-def write_row(words, row):
-    """row[x] = GREY where bit x of the words is set, else 0; row  # [size] uint8."""
-    size = row.shape[0]
-    for j in range(size // 32):
-        word = words[j]
-        for k in range(32):
-            row[32 * j + k] = np.uint8(GREY) * np.uint8((word >> uint32(k)) & uint32(1))
-    for x in range(size // 32 * 32, size):
-        row[x] = np.uint8(GREY) * np.uint8((words[x >> 5] >> uint32(x & 31)) & uint32(1))
-
-
-@kernel
-def paint(cover, patch, mask, survival, key, number, image):
-    """The grey image of a bitmap; cover  # [size, words] uint32, image  # [size, size] uint8, row = y."""
-    size, words = cover.shape
-    if not patch:
-        for y in range(size):
-            write_row(cover[y], image[y])
-        return
-    wide = np.zeros((size + 3, words), np.uint32)  # three empty rows stand above the first
-    widen(cover, wide[3:])
-    lit, bits = np.empty(words, np.uint32), np.full(words, uint32(0xFFFFFFFF))
-    for y in range(size):
-        if mask:
-            mask_row(y, size, survival, key, number, bits)
-        for j in range(words):
-            lit[j] = (wide[y, j] | wide[y + 1, j] | wide[y + 2, j]) & bits[j]
-        write_row(lit, image[y])
-
-
-@kernel
-def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image):
-    """The coloured image: a pixel takes the colour of the last point (or patch) on it. image  # [3, size, size] uint8.
+def render_color(xs, ys, frame, patch, mask, survival, palette, key, number, image):
+    """Render a coloured image, uint8 [3, size, size]: a pixel takes the colour of the last point (or patch) on it.
 
     The hue advances by one along a walk, as along the released sequential one: point i is step i // W of walker i % W,
     and the walkers' paths count one after the other.
@@ -274,9 +155,8 @@ def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image
     size = image.shape[1]
     walkers = walker_count(xs.shape[0])
     steps = (xs.shape[0] + walkers - 1) // walkers
-    last = np.zeros(
-        (size + 3, size + 3), np.int32
-    )  # number of the last point on a pixel, counted from 1; three empty rows, columns
+    # the number of the last point on a pixel, counted from 1; three empty rows and columns come first
+    last = np.zeros((size + 3, size + 3), np.int32)
     pixels = np.empty(xs.shape[0], np.int32)
     locate(xs, ys, frame, size, size, pixels)
     for i in range(xs.shape[0]):  # in order, so a later point overwrites an earlier one
@@ -298,60 +178,43 @@ def draw_color(xs, ys, frame, patch, mask, survival, palette, key, number, image
                 image[c, y, x] = palette[along % palette.shape[0], c] if lit else np.uint8(0)
 
 
-@kernel
-def count_bits(cover):
-    """Bits set in a bitmap of uint32 words."""
-    total = 0
-    for word in cover.ravel():
-        while word:  # clears the lowest set bit
-            word &= uint32(word - uint32(1))
-            total += 1
-    return total
-
-
 # What follows is ordinary Python around the loops above: compiled into one function they would be optimised twice, and
 # the first image would come two seconds later.
 
 
-def orient(plane, orientation):
-    """Flip top-bottom (bit 0), left-right (bit 1), then transpose (bit 2), in place. plane  # [size, size] uint8."""
-    turned = plane[:: -1 if orientation & 1 else 1, :: -1 if orientation & 2 else 1]
-    plane[...] = turned.T if orientation & 4 else turned
-
-
-def draw_cover(maps, thresholds, key, number, points, cover):
-    """The bitmap of an image's points; cover  # [size, words] uint32."""
+def render_cover(maps, thresholds, key, number, points, cover):
+    """Render the bitmap of an image's points; cover  # [size, words] uint32."""
     xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
     frame = walk(maps, thresholds, key, number, xs, ys)
     cover[...] = 0
     splat(xs, ys, frame, len(cover), cover)
 
 
-def draw_image(maps, thresholds, key, point_number, mask_number, points, patch, mask, survival, palette, image):
-    """One image; image  # [C, size, size] uint8, coloured if C is 3."""
+def render_system(maps, thresholds, key, point_number, mask_number, points, patch, mask, survival, palette, image):
+    """Render one image; image  # [C, size, size] uint8, coloured if C is 3."""
     if len(image) == 3:
         xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
         frame = walk(maps, thresholds, key, point_number, xs, ys)
-        draw_color(xs, ys, frame, patch, mask, survival, palette, key, mask_number, image)
+        render_color(xs, ys, frame, patch, mask, survival, palette, key, mask_number, image)
     else:
         cover = np.empty((image.shape[1], (image.shape[1] + 31) // 32), np.uint32)
-        draw_cover(maps, thresholds, key, point_number, points, cover)
+        render_cover(maps, thresholds, key, point_number, points, cover)
         paint(cover, patch, mask, survival, key, mask_number, image[0])
 
 
-# The launchers' implementations: batches of tensors, an image a turn of the loop, on all threads.
+# The launchers' implementations: batches of tensors, one image per turn of the loop, on all threads.
 
 
-def draw_images(systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask):
-    """uint8 [N, C, size, size]; arguments as :func:`gpurender.kernels.chaos_game.chaos_game`."""
+def render_systems(systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask):
+    """uint8 [N, C, size, size]; arguments as :func:`gpurender.kernels.chaos_game.render_systems`."""
     images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy asks for huge pages
     own, key = unpadded(systems), key_of(seed)
     point_words, mask_words, codes = split(point_numbers), split(mask_numbers), orientations.numpy()
-    gaps, hues = tables.survival(size, CPU).numpy().view(np.uint32), tables.palette(CPU).numpy()
+    gaps, hues = survival_table(size, CPU).numpy().view(np.uint32), tables.palette(CPU).numpy()
 
     def work(first, last):
         for n in range(first, last):
-            draw_image(*own(n), key, point_words[n], mask_words[n], points, patch, mask, gaps, hues, images[n])
+            render_system(*own(n), key, point_words[n], mask_words[n], points, patch, mask, gaps, hues, images[n])
             for plane in images[n]:
                 orient(plane, codes[n])
 
@@ -366,7 +229,7 @@ def occupancy(systems, numbers, seed, points, size):
 
     def work(first, last):
         for n in range(first, last):
-            draw_cover(*own(n), key, words[n], points, covers[n])
+            render_cover(*own(n), key, words[n], points, covers[n])
 
     parallel_ranges(len(covers), work)
     return torch.from_numpy(covers.view(np.int32))
@@ -380,19 +243,19 @@ def covered_pixels(systems, numbers, seed, points, size):
     def work(first, last):
         cover = np.empty((size, (size + 31) // 32), np.uint32)
         for n in range(first, last):
-            draw_cover(*own(n), key, words[n], points, cover)
+            render_cover(*own(n), key, words[n], points, cover)
             covered[n] = count_bits(cover)
 
     parallel_ranges(len(covered), work)
     return torch.from_numpy(covered)
 
 
-def paint_images(bitmaps, which, mask_numbers, orientations, seed, patch, mask):
-    """uint8 [N, 1, size, size]; arguments as :func:`gpurender.kernels.chaos_game.paint`."""
+def render_bitmaps(bitmaps, which, mask_numbers, orientations, seed, patch, mask):
+    """uint8 [N, 1, size, size]; arguments as :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
     size = bitmaps.shape[1]
     images = np.empty((len(which), 1, size, size), np.uint8)
     covers, places, codes = bitmaps.numpy().view(np.uint32), which.numpy(), orientations.numpy()
-    gaps, key, words = tables.survival(size, CPU).numpy().view(np.uint32), key_of(seed), split(mask_numbers)
+    gaps, key, words = survival_table(size, CPU).numpy().view(np.uint32), key_of(seed), split(mask_numbers)
 
     def work(first, last):
         for n in range(first, last):

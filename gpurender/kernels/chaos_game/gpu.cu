@@ -1,35 +1,36 @@
-// The chaos game in CUDA C: a block an image, its bitmap of one bit a pixel in shared memory.
+// The chaos game in CUDA C: one block per image, its bitmap of one bit per pixel in shared memory.
 //
 // The formulas, the addresses of the randomness and the reasons stand in cpu.py; every byte equals its bytes. Top to
-// bottom: the game (pilot, walk), what a visit does (frame, splat, number), the finish (dilate, mask, orient, write),
-// and the kernels, which put these together.
+// bottom: the system, the pilot, the walk, the frame, and the kernels, which put these together. A visit of a point
+// (Widen, Splat, Number) is in device/bitmap.cuh; patches, mask, orientation and bytes are in device/texture.cuh.
 //
 // **Two walks.** Where a pixel lies depends on the extreme points, so the points are walked through twice: once for
-// the frame, once to be drawn. Storing them would cost 800 KB an image, and drawing them again is cheaper than reading
-// that. (Folding the frame into the maps would save six instructions a point and change its rounding, so pixels.)
+// the frame, once for the pixels. Storing them would cost 800 KB per image, and walking again is cheaper than reading
+// that. (Folding the frame into the maps would save six instructions per point and change its rounding, so pixels.)
 //
 // **What makes it deterministic.** float32 with no contraction (--fmad=false); min, max, OR and "latest point" do not
 // care for order; barriers separate what does.
 //
 // **Why 128 threads.** One for each walker. A walk is a chain of dependent operations, so an image takes its latency
 // whatever the block size, and a multiprocessor is filled by several images: 36 KB at 512 x 512 lets six of them share
-// one of Hopper's. Few images leave the chip idle; more blocks an image would not shorten the chain.
+// one of Hopper's. Few images leave the chip idle; more blocks per image would not shorten the chain.
 //
-// **Large canvases** are drawn in bands of rows, a block a band, each of which plays the whole game and keeps its rows.
+// **Large canvases** are rendered in bands of rows, one block per band, which plays the whole game and keeps its rows.
 //
-// One thread a block is a correct program: every loop strides by blockDim.x, every barrier is reached by all threads.
+// One thread per block is a correct program: every loop strides by blockDim.x, every barrier is reached by all threads.
+
+#include "device/bitmap.cuh"
+#include "device/common.cuh"
+#include "device/texture.cuh"
+#include "philox/philox.cuh"
 
 constexpr int MAX_MAPS = 64;
 constexpr int MAX_WALKERS = 128;
 constexpr int STEPS_A_WALKER = 64;
 constexpr int PILOT_STEPS = 16;
 constexpr uint32 PILOT_BLOCKS = 1u << 31;
-constexpr int PICKS = 8;                   // of one Philox call, sixteen bits each
-constexpr int ROWS_ABOVE = 3;              // a patch reaches that many rows below its point
-constexpr float PAD = 6.0f;                // pixels between the extreme points and the edge
-constexpr float LIMIT = 4.611686018e18f;   // 2^62
-constexpr float MIN_SPAN = 8.673617380e-19f;  // 2^-60
-constexpr uint8 GREY = 127;
+constexpr int PICKS = 8;                  // of one Philox call, sixteen bits each
+constexpr float LIMIT = 4.611686018e18f;  // 2^62
 constexpr uint32 NEVER = 0xFFFFFFFFu;
 
 struct __align__(16) Linear {
@@ -44,8 +45,8 @@ struct __align__(8) Point {
 struct System {
     Linear linear[MAX_MAPS];
     Point shift[MAX_MAPS];
-    uint32 limits[MAX_MAPS + 8];  // a pick in the upper half of a word goes past map k if the word is greater; else NEVER
-    int first;                // maps of probability 0 at the beginning
+    uint32 limits[MAX_MAPS + 8];  // a pick in a word's upper half goes past map k if the word is greater; else NEVER
+    int first;                    // maps of probability 0 at the beginning
     int count;
 };
 
@@ -243,284 +244,24 @@ __device__ void play(const Game& game, bool escapes, const Visit& visit) {
 
 // ------------------------------------------------------------------------------------------------------- the frame
 
-struct Frame {
-    float min_x, max_x, min_y, max_y;
-};
-
-struct Widen {
-    Frame* frame;
-
-    __device__ __forceinline__ void operator()(float x, float y, int) const {
-        frame->min_x = fminf(frame->min_x, x), frame->max_x = fmaxf(frame->max_x, x);
-        frame->min_y = fminf(frame->min_y, y), frame->max_y = fmaxf(frame->max_y, y);
-    }
-};
-
-// Integers in the order of the floats they stand for, so that integer atomics find the extremes.
-__device__ __forceinline__ int ordered(float value) {
-    int bits = __float_as_int(value);
-    return bits >= 0 ? bits : bits ^ 0x7FFFFFFF;
-}
-
-__device__ __forceinline__ float unordered(int bits) {
-    return __int_as_float(bits >= 0 ? bits : bits ^ 0x7FFFFFFF);
-}
-
 // The extreme coordinates of all points; `escapes` tells whether one was out of range (then it is seen here: the first
-// such point is finite, as |map| < 2^31 and the point before it lies within 2^62). extremes  # [4], shared
-__device__ Frame frame_of(const Game& game, bool& escapes, int* extremes) {
+// such point is finite, as |map| < 2^31 and the point before it lies within 2^62).
+__device__ Frame frame_of(const Game& game, bool& escapes, SharedFrame& shared) {
     for (escapes = false;; escapes = true) {
-        if (threadIdx.x == 0) extremes[0] = extremes[2] = 0x7FFFFFFF, extremes[1] = extremes[3] = -0x7FFFFFFF - 1;
+        if (threadIdx.x == 0) shared.reset();
         __syncthreads();
         if (threadIdx.x < game.walkers) {
             Point own = game.starts[threadIdx.x];
             Frame frame = {own.x, own.x, own.y, own.y};
             play(game, escapes, Widen{&frame});
-            atomicMin(&extremes[0], ordered(frame.min_x)), atomicMax(&extremes[1], ordered(frame.max_x));
-            atomicMin(&extremes[2], ordered(frame.min_y)), atomicMax(&extremes[3], ordered(frame.max_y));
+            shared.include(frame);
         }
         __syncthreads();
-        Frame all = {unordered(extremes[0]), unordered(extremes[1]), unordered(extremes[2]), unordered(extremes[3])};
+        Frame all = shared.whole();
         bool inside = all.min_x >= -LIMIT & all.max_x <= LIMIT & all.min_y >= -LIMIT & all.max_y <= LIMIT;
         if (inside || escapes) return all;
         __syncthreads();  // all have read before the first thread starts anew
     }
-}
-
-// Pixels a unit, along one axis: the span becomes size - 12 pixels and `high` lands exactly on the last.
-__device__ __forceinline__ float pixels_a_unit(float low, float high, int size) {
-    float span = high - low;
-    if (!(span >= MIN_SPAN)) return 0.0f;
-    float room = (float)(size - 2 * (int)PAD);
-    float scale = room / span;
-    return span * scale < room ? scale * 1.00000011920928955078125f : scale;  // 1 + 2^-23
-}
-
-// Where a point lies on the canvas.
-struct Viewport {
-    float min_x, scale_x, min_y, scale_y;
-
-    __device__ __forceinline__ int column(float x) const { return (int)((x - min_x) * scale_x + PAD); }
-    __device__ __forceinline__ int row(float y) const { return (int)((y - min_y) * scale_y + PAD); }
-};
-
-__device__ __forceinline__ Viewport viewport_of(const Frame& frame, int size) {
-    return {frame.min_x, pixels_a_unit(frame.min_x, frame.max_x, size),  //
-            frame.min_y, pixels_a_unit(frame.min_y, frame.max_y, size)};
-}
-
-// ------------------------------------------------------------------------------------------------------- the splat
-
-// The rows of a canvas that a block keeps: rows first - 3 to first + rows - 1, the three above for the patches.
-struct Bitmap {
-    uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k
-    int words, first, rows;
-
-    __device__ __forceinline__ uint32* row(int y) const { return bits + (y - first + ROWS_ABOVE) * words; }
-    __device__ __forceinline__ int size() const { return (rows + ROWS_ABOVE) * words; }
-};
-
-// Set the bit of a point's pixel. BANDED: unless it belongs to another band.
-template <bool BANDED>
-struct Splat {
-    Viewport viewport;
-    SharedWord base;  // row 0 of the canvas, or of the band's rows and those above
-    int stride, first;  // pixels of a row of words; the first row kept
-    uint32 slots;
-
-    __device__ __forceinline__ Splat(const Bitmap& bitmap, const Viewport& v)
-        : viewport(v), base(shared_word(BANDED ? bitmap.bits : bitmap.row(0))), stride(32 * bitmap.words),
-          first(bitmap.first - ROWS_ABOVE), slots(bitmap.rows + ROWS_ABOVE) {}
-
-    __device__ __forceinline__ void operator()(float x, float y, int) const {
-        uint32 column = viewport.column(x), row = viewport.row(y) - (BANDED ? first : 0);
-        if (BANDED && row >= slots) return;
-        uint32 pixel = row * stride + column;
-        set_bits(base, pixel >> 5, 1u << (pixel & 31));
-    }
-};
-
-// Keep the number of the last point on a pixel, counted from 1. last  # [size + 3, size + 3], empty rows and columns first
-struct Number {
-    int* last;
-    int size;
-    Viewport viewport;
-
-    __device__ __forceinline__ void operator()(float x, float y, int index) const {
-        int place = (viewport.row(y) + ROWS_ABOVE) * (size + ROWS_ABOVE) + viewport.column(x) + ROWS_ABOVE;
-        atomicMax(&last[place], index + 1);
-    }
-};
-
-// ------------------------------------------------------------------------------------------------------- the finish
-
-// The addresses of an image's mask, and the table of its gaps.
-struct Mask {
-    bool on;
-    uint64 number;
-    uint32 key0, key1;
-    const uint32* survival;  // [size + 1]: 2^32 (510/511)^g
-};
-
-// Mask bits of columns 128 q to 128 q + 127 of row y: fair ones, and the rare ones that are drawn by their gaps from
-// the beginning of the row (one or two draws: far fewer than the words of a second mask).
-__device__ void mask_words(const Mask& mask, int y, int q, int size, uint32* four) {
-    int words = (size + 31) / 32;
-    Four fair = philox4x32(y * ((words + 3) / 4) + q, STREAM_MASK, mask.number, mask.key0, mask.key1);
-    four[0] = fair.x, four[1] = fair.y, four[2] = fair.z, four[3] = fair.w;
-    int last = min(size, 128 * q + 128) - 1;
-    for (int x = -1, call = 0; x < last; ++call) {
-        Four drawn = philox4x32(y << 16 | call, STREAM_MASK_EXCESS, mask.number, mask.key0, mask.key1);
-        const uint32 u[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if (x >= last) break;
-            int low = 0, high = size;  // the gap lies in [low, high]
-            while (low < high) {
-                int middle = (low + high + 1) / 2;
-                if (u[i] < mask.survival[middle])
-                    low = middle;
-                else
-                    high = middle - 1;
-            }
-            x += low + 1;
-            int k = (x >> 5) - 4 * q;
-#pragma unroll
-            for (int j = 0; j < 4; ++j)  // registers cannot be indexed
-                if (j == k && x <= last) four[j] |= 1u << (x & 31);
-        }
-    }
-}
-
-// Four words of row y after the patch: each point lights the 3 x 3 pixels below and to the right of it.
-__device__ void dilated(const Bitmap& bitmap, int y, int q, uint32* four) {
-    for (int k = 0; k < 4; ++k) {
-        int j = 4 * q + k;
-        uint32 own = 0, before = 0;
-        for (int above = 1; above <= 3 && j < bitmap.words; ++above) {
-            own |= bitmap.row(y - above)[j];
-            before |= j ? bitmap.row(y - above)[j - 1] : 0;
-        }
-        four[k] = own << 1 | own << 2 | own << 3 | before >> 31 | before >> 30 | before >> 29;
-    }
-}
-
-// Patches and mask, in place. A row depends on rows above it alone, so the rows go bottom up: all threads read what
-// they need for as many pieces of 128 pixels as there are threads, then all write.
-__device__ void texture(const Bitmap& bitmap, int size, const Mask& mask) {
-    int quads = (bitmap.words + 3) / 4, pieces = bitmap.rows * quads;
-    for (int begin = 0; begin < pieces; begin += blockDim.x) {
-        int piece = begin + threadIdx.x;
-        int y = bitmap.first + bitmap.rows - 1 - piece / quads, q = piece % quads;
-        uint32 lit[4], four[4];
-        if (piece < pieces) {
-            dilated(bitmap, y, q, lit);
-            if (mask.on) {
-                mask_words(mask, y, q, size, four);
-                for (int k = 0; k < 4; ++k) lit[k] &= four[k];
-            }
-        }
-        __syncthreads();
-        for (int k = 0; k < 4; ++k)
-            if (piece < pieces && 4 * q + k < bitmap.words) bitmap.row(y)[4 * q + k] = lit[k];
-        __syncthreads();
-    }
-}
-
-// Which pixel of the drawn canvas stands at (row, column) of the turned one: flips first, then the transposition.
-struct Orientation {
-    int code, size;
-
-    __device__ __forceinline__ void source(int row, int column, int& y, int& x) const {
-        y = code & 4 ? column : row, x = code & 4 ? row : column;
-        y = code & 1 ? size - 1 - y : y, x = code & 2 ? size - 1 - x : x;
-    }
-};
-
-__device__ __forceinline__ uint32 bytes_of(uint32 nibble) {  // four bits to four bytes of 0 or GREY
-    return (nibble * 0x00204081u & 0x01010101u) * GREY;
-}
-
-struct __align__(16) Sixteen {
-    uint32 x, y, z, w;
-};
-
-// A whole canvas whose side is a multiple of 16 and which is not transposed: sixteen pixels a store.
-__device__ void write_sixteens(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
-    int size = orientation.size;
-    for (int p = threadIdx.x; p < size / 16 * size; p += blockDim.x) {
-        int row = p / (size / 16), column = p % (size / 16) * 16;
-        int y = orientation.code & 1 ? size - 1 - row : row;
-        int x = orientation.code & 2 ? size - 16 - column : column;
-        uint32 bits = bitmap.row(y)[x >> 5] >> (x & 16) & 0xFFFFu;
-        if (orientation.code & 2) bits = __brev(bits) >> 16;
-        ((Sixteen*)image)[p] = {bytes_of(bits & 15), bytes_of(bits >> 4 & 15), bytes_of(bits >> 8 & 15), bytes_of(bits >> 12)};
-    }
-}
-
-__device__ __forceinline__ uint32 lit_at(const Bitmap& bitmap, const Orientation& orientation, int row, int column) {
-    int y, x;
-    orientation.source(row, column, y, x);
-    return y >= bitmap.first && y < bitmap.first + bitmap.rows ? bitmap.row(y)[x >> 5] >> (x & 31) & 1 : 0;
-}
-
-// Which four pixels, one after the other, an item of work is, and in which order it reads their bits.
-//
-// A canvas that is not transposed is read along its rows, and 32 threads read neighbouring words. A transposed one is
-// read down its columns, by steps of 4 rows of the bitmap from thread to thread. If 32 threads of a warp went on like
-// that, they would all hit one bank of shared memory at 256 and 512 pixels (16 words a row, 64 a step), and wait for
-// each other 32 times; at 362 pixels 16 times. So eight of them go down a column (32 bytes of the image, the least that
-// is written at once), the next eight go down the column 32 pixels further on, which is another word, and so on; and
-// every second thread begins with another of its four rows. Then 2 of them meet at most at 362 pixels, 4 at 512.
-struct Fours {
-    int size, transposed;
-
-    __device__ __forceinline__ int items() const { return transposed ? (size + 127) / 128 * 32 * size : size * size / 4; }
-    __device__ __forceinline__ int four(int item) const {
-        if (!transposed) return item;
-        int eights = item >> 5, column = item >> 3 & 3;  // 32 columns are 8 size fours, in size eights
-        return ((eights / size * 4 + column) * size + eights % size) * 8 + (item & 7);
-    }
-    __device__ __forceinline__ int place(int item, int k) const { return transposed ? (k + (item >> 1)) & 3 : k; }
-};
-
-// Any whole canvas of a multiple of four pixels: four a store, across the ends of rows.
-__device__ void write_fours(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
-    int size = orientation.size;
-    const Fours fours = {size, orientation.code & 4};
-    for (int item = threadIdx.x; item < fours.items(); item += blockDim.x) {
-        int p = fours.four(item);
-        if (p >= size * size / 4) continue;  // beyond the last column
-        int row = 4 * p / size, column = 4 * p % size;
-        uint32 nibble = 0;
-        for (int k = 0; k < 4; ++k) {
-            int place = fours.place(item, k), x = column + place;
-            nibble |= lit_at(bitmap, orientation, row + (x >= size), x >= size ? x - size : x) << place;
-        }
-        ((uint32*)image)[p] = bytes_of(nibble);
-    }
-}
-
-// Any band of any canvas: a pixel a store.
-__device__ void write_bytes(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
-    int size = orientation.size;
-    for (int p = threadIdx.x; p < bitmap.rows * size; p += blockDim.x) {
-        int y = bitmap.first + p / size, x = p % size;
-        int row = orientation.code & 1 ? size - 1 - y : y, column = orientation.code & 2 ? size - 1 - x : x;
-        uint8 value = bitmap.row(y)[x >> 5] >> (x & 31) & 1 ? GREY : 0;
-        image[orientation.code & 4 ? (int64)column * size + row : (int64)row * size + column] = value;
-    }
-}
-
-__device__ void write(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
-    int size = orientation.size;
-    bool whole = bitmap.rows == size;
-    if (whole && size % 16 == 0 && !(orientation.code & 4))
-        write_sixteens(bitmap, orientation, image);
-    else if (whole && size % 2 == 0)
-        write_fours(bitmap, orientation, image);
-    else
-        write_bytes(bitmap, orientation, image);
 }
 
 // --------------------------------------------------------------------------------------------------------- kernels
@@ -528,7 +269,7 @@ __device__ void write(const Bitmap& bitmap, const Orientation& orientation, uint
 struct Shared {
     System system;
     Point starts[MAX_WALKERS];
-    int extremes[4];
+    SharedFrame frame;
 };
 
 // Everything up to the viewport; `scratch` holds MAX_WALKERS * 16 bytes.
@@ -540,15 +281,10 @@ __device__ Game begin(const float* maps, const int* thresholds, const int* count
     return game;
 }
 
-__device__ Bitmap band_of(uint32* bits, int size, int band_rows, int band) {
-    int first = band * band_rows;
-    return {bits, (size + 31) / 32, first, min(band_rows, size - first)};
-}
-
 // The bitmap of an image's points, in this block's band.
 __device__ void cover(const Game& game, int size, const Bitmap& bitmap, Shared& shared) {
     bool escapes;
-    Frame frame = frame_of(game, escapes, shared.extremes);
+    Frame frame = frame_of(game, escapes, shared.frame);
     for (int i = threadIdx.x; i < bitmap.size(); i += blockDim.x) bitmap.bits[i] = 0;
     __syncthreads();
     const Viewport viewport = viewport_of(frame, size);
@@ -622,19 +358,9 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     write(bitmap, {orientations[n], size}, images + n * size * size);
 }
 
-// The number of the newest point on a pixel, or on the patches over it; 0 without.
-__device__ __forceinline__ int newest_at(const int* last, int size, int y, int x, bool patch) {
-    const int* own = last + (int64)(y + ROWS_ABOVE) * (size + ROWS_ABOVE) + x + ROWS_ABOVE;
-    if (!patch) return *own;
-    int newest = 0;
-    for (int dy = 1; dy <= 3; ++dy)
-        for (int dx = 1; dx <= 3; ++dx) newest = max(newest, own[-dy * (size + ROWS_ABOVE) - dx]);
-    return newest;
-}
-
-// Coloured images: a pixel takes the colour of the last point on it. The numbers of the points take four bytes a pixel,
-// too much for shared memory: they stay in global memory, one canvas for each block, and a block draws image after
-// image. Shared memory holds the masks of `mask_rows` rows at a time.
+// Coloured images: a pixel takes the colour of the last point on it. The numbers of the points take four bytes per
+// pixel, too much for shared memory: they stay in global memory, one canvas for each block, and a block renders image
+// after image. Shared memory holds the masks of `mask_rows` rows at a time.
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_color(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_numbers,
                      const int64* mask_numbers, const uint8* orientations, uint32 key0, uint32 key1, int points,
@@ -652,7 +378,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
         for (int64 i = threadIdx.x; i < cells; i += blockDim.x) last[i] = 0;
         Game game = begin(maps, thresholds, counts, most, n, point_numbers[n], key0, key1, points, shared, bits);
         bool escapes;
-        Frame frame = frame_of(game, escapes, shared.extremes);
+        Frame frame = frame_of(game, escapes, shared.frame);
         play(game, escapes, Number{last, size, viewport_of(frame, size)});
         __syncthreads();
         const Mask mask = {patch && masked, (uint64)mask_numbers[n], key0, key1, survival};
@@ -673,8 +399,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
                 int newest = newest_at(last, size, y, x, patch);
                 bool lit = newest > 0 && bits[row * words + (x >> 5)] >> (x & 31) & 1;
                 int along = newest > 0 ? (newest - 1) % game.walkers * steps + (newest - 1) / game.walkers : 0;
-                int to_y = orientation.code & 1 ? size - 1 - y : y, to_x = orientation.code & 2 ? size - 1 - x : x;
-                int64 place = orientation.code & 4 ? (int64)to_x * size + to_y : (int64)to_y * size + to_x;
+                int64 place = orientation.target(y, x);
                 for (int c = 0; c < 3; ++c)
                     images[(3 * n + c) * plane + place] = lit ? palette[along % hues * 3 + c] : 0;
             }

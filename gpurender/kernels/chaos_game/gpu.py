@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 
-from gpurender.kernels.chaos_game import MAX_MAPS, Systems, tables
+from gpurender.kernels.chaos_game import tables
+from gpurender.kernels.chaos_game.params import MAX_MAPS, Systems
+from gpurender.kernels.device.tables import survival_table
 from gpurender.numerics.streams import halves
 from gpurender.runtime import cuda
 
@@ -27,7 +29,7 @@ def bands(size: int, limits: cuda.Limits) -> tuple[int, int, int]:
     return rows, -(-size // rows), max(4 * words * (rows + ROWS_ABOVE), LEAST_SHARED)
 
 
-def draw_images(
+def render_systems(
     systems: Systems,
     point_numbers: torch.Tensor,
     mask_numbers: torch.Tensor,
@@ -39,7 +41,7 @@ def draw_images(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """uint8 ``[N, C, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.chaos_game`."""
+    """uint8 ``[N, C, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.render_systems`."""
     device, count = systems.maps.device, len(systems)
     images = torch.empty((count, 3 if color else 1, size, size), dtype=torch.uint8, device=device)
     common = (
@@ -49,7 +51,7 @@ def draw_images(
         *_scalars(seed, points, size),
         np.int32(patch),
         np.int32(mask),
-        tables.survival(size, device),
+        survival_table(size, device),
     )
     if color:
         _color(common, count, size, images)
@@ -111,7 +113,7 @@ def _cover(
     )  # fmt: skip
 
 
-def paint_images(
+def render_bitmaps(
     bitmaps: torch.Tensor,
     which: torch.Tensor,
     mask_numbers: torch.Tensor,
@@ -120,7 +122,7 @@ def paint_images(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """uint8 ``[N, 1, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.paint`."""
+    """uint8 ``[N, 1, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
     device, count, size = bitmaps.device, len(which), bitmaps.shape[1]
     images = torch.empty((count, 1, size, size), dtype=torch.uint8, device=device)
     rows, parts, shared = bands(size, cuda.limits(device))
@@ -129,7 +131,7 @@ def paint_images(
         "chaos_game", "chaos_game_paint", device=device, blocks=count * parts, threads=THREADS, shared=shared,
         arguments=(
             bitmaps, which, mask_numbers, orientations, np.uint32(low), np.uint32(high), np.int32(size),
-            np.int32(patch), np.int32(mask), tables.survival(size, device), np.int32(rows), np.int32(parts), images,
+            np.int32(patch), np.int32(mask), survival_table(size, device), np.int32(rows), np.int32(parts), images,
         ),
     )  # fmt: skip
     return images

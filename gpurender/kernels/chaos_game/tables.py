@@ -1,4 +1,4 @@
-"""Tables that the kernels look up, made once for each device."""
+"""The colours of the points, made once for each device."""
 
 from functools import cache
 
@@ -7,18 +7,6 @@ import torch
 
 HUES = 128
 SATURATION = INTENSITY = 0.75
-
-
-@cache
-def survival(size: int, device: torch.device) -> torch.Tensor:
-    """int32 ``[size + 1]``, the bits of uint32: floor(2^32 (510/511)^g), the chance that g pixels in a row are all
-    spared by an event of chance 1/511.
-    """
-    chance, table = 1.0, np.zeros(size + 1, np.uint32)
-    for gap in range(1, size + 1):
-        chance = chance * 510.0 / 511.0
-        table[gap] = int(chance * 2.0**32)
-    return torch.from_numpy(table.view(np.int32)).to(device)
 
 
 @cache

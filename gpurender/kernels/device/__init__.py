@@ -1,1 +1,1 @@
-"""Device code that several kernels share: CUDA headers, Triton functions."""
+"""Device code that several operations share: CUDA headers and their references in Numba, Triton functions."""

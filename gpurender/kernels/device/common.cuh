@@ -1,12 +1,18 @@
-// What every gpu.cu begins with. gpurender/runtime/cuda.py joins this file, philox/philox.cuh and the kernel's own (NVRTC then
-// needs no include path) behind a STREAM_... for every purpose of numerics/streams.py.
+// Types and shared memory of every kernel.
+//
+// gpurender/runtime/cuda.py puts a STREAM_... for every purpose of numerics/streams.py in front of a gpu.cu, and reads
+// what it includes: `#include "..."` names a file below gpurender/kernels, which comes in once.
 
 typedef unsigned char uint8;
 typedef unsigned int uint32;
 typedef unsigned long long uint64;
 typedef long long int64;
 
-// What the host header of the tests has its own versions of.
+struct __align__(16) Sixteen {  // bytes, moved by one load or store
+    uint32 x, y, z, w;
+};
+
+// The host header of the tests has its own versions of these.
 #ifndef HOST
 
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
@@ -15,8 +21,8 @@ typedef uint32 SharedWord;  // the address of a word in shared memory
 
 __device__ __forceinline__ SharedWord shared_word(uint32* word) { return (uint32)__cvta_generic_to_shared(word); }
 
-// Set bits of a word of shared memory, `index` words behind another, unless they are set. Most are, and reading is cheaper than
-// the atomic. In PTX, because the compiler would compute the window's address again for every word.
+// Set bits of a word of shared memory, `index` words behind another, unless they are set. Most are, and reading is
+// cheaper than the atomic. In PTX, because the compiler would compute the window's address again for every word.
 __device__ __forceinline__ void set_bits(SharedWord base, uint32 index, uint32 bits) {
     asm volatile(
         "{\n\t"

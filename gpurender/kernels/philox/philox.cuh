@@ -1,5 +1,7 @@
 // Philox4x32-10, the one generator of the library, in CUDA C; kernels/philox/cpu.py has the formula.
 
+#include "device/common.cuh"
+
 struct Four {
     uint32 x, y, z, w;
 };

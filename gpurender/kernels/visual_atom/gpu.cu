@@ -1,32 +1,31 @@
-// Visual atoms in CUDA C: a block a band of rows of an image, one byte a pixel in shared memory.
+// Visual atoms in CUDA C: one block per band of rows of an image, one byte per pixel in shared memory.
 //
-// The formulas, the addresses of the randomness and the rules of the lines stand in cpu.py; every byte equals its
-// bytes. Top to bottom: noise, where the vertices go, how a segment is drawn, and the kernel.
+// The formulas and the addresses of the randomness stand in cpu.py; every byte equals its bytes. Top to bottom: the
+// noise, the vertices, and the kernel. The lines between vertices are in device/lines.cuh.
 //
-// **Rings in order, a barrier each.** A thread moves its vertices, writes them down whole-numbered, waits for the
-// others, and draws the segments that end there. All segments of a ring have one grey, so threads may write the same
-// pixel; what an earlier ring wrote lies behind a barrier. The written-down vertices have two places in turn: a thread
-// that is still drawing ring k reads one, a thread ahead of it writes the other for ring k + 1, and nobody can begin
-// ring k + 2 before all have passed the barrier of ring k + 1, that is, have drawn ring k. So one barrier is enough.
+// **Rings in order, one barrier each.** A thread moves its vertices, writes them down whole-numbered, waits for the
+// others, and renders the segments that end there. All segments of a ring have one grey, so threads may write the same
+// pixel; the pixels of earlier rings lie behind a barrier. The written-down vertices have two places in turn: a thread
+// that still renders ring k reads one, a thread ahead of it writes the other for ring k + 1, and no thread can begin
+// ring k + 2 before all have passed the barrier of ring k + 1, that is, have rendered ring k. So one barrier is enough.
 //
 // **Why bands.** 512 x 512 bytes are more than a block may have (227 KB on Hopper, 163 on A100, 99 on Ada). A band
-// plays the whole walk and draws what it sees. That repeats the vertices, about 95 instructions each, but needs nothing
-// between blocks; the fewest bands that fit are the cheapest.
+// plays the whole walk and renders the rows it has. That repeats the vertices, about 95 instructions each, but needs
+// nothing between blocks; the fewest bands that fit are the cheapest.
 //
-// **Why a thread a vertex, up to 1024.** A ring is a few hundred vertices: fewer threads would take turns at the long
-// chain of the noise, and one block a multiprocessor has no other to hide it.
+// **Why one thread per vertex, up to 1024.** A ring is a few hundred vertices: fewer threads would take turns at the
+// long chain of the noise, and one block per multiprocessor has no other to hide it.
 //
-// One thread a block is a correct program: every loop strides by blockDim.x, every barrier is reached by all threads.
+// One thread per block is a correct program: every loop strides by blockDim.x, every barrier is reached by all threads.
+
+#include "device/common.cuh"
+#include "device/lines.cuh"
+#include "philox/philox.cuh"
 
 constexpr int VERTEX_BITS = 12;
 constexpr uint32 PERIOD = 10000;
-constexpr float LIMIT = 1048576.0f;  // 2^20
 
-struct __align__(8) Pixel {
-    int x, y;
-};
-
-// The atom of an image, and where it is drawn.
+// The atom of an image, and its place.
 struct Atom {
     int rings, vertices, n1, n2;
     float axis_x, axis_y, growth, lambda1, lambda2, eta, centre_x, centre_y;
@@ -125,96 +124,17 @@ __device__ __forceinline__ Vertex place_orbit(const Atom& atom, const Cell* cell
     return at;
 }
 
-__device__ __forceinline__ int truncate(float coordinate) { return (int)fminf(fmaxf(coordinate, -LIMIT), LIMIT); }
-
 __device__ __forceinline__ uint8 ring_grey(const Atom& atom, int ring, int darkest, int greys, Four& four) {
     if (ring % 4 == 0) four = philox4x32(ring / 4, STREAM_LINE_COLOR, atom.number, atom.key0, atom.key1);
     uint32 word = ring % 4 == 0 ? four.x : ring % 4 == 1 ? four.y : ring % 4 == 2 ? four.z : four.w;
     return (uint8)(darkest + (uint32)((uint64)word * greys >> 32));
 }
 
-// -------------------------------------------------------------------------------------------------------- the lines
-
-// The rows that a block draws, as bytes [rows, size].
-struct Band {
-    uint8* bytes;
-    int size, first, rows;
-};
-
-constexpr int FAR = 1 << 14;  // a shorter segment is clipped in 32 bits: no product below exceeds 2 FAR^2 + 2 FAR
-
-// The first i with floor((2 short i + long) / (2 long)) >= m, for 0 <= m <= short.
-template <class Integer>
-__device__ __forceinline__ Integer reach(Integer m, Integer length, Integer across) {
-    return m > 0 ? (length * (2 * m - 1) + 2 * across - 1) / (2 * across) : 0;
-}
-
-// A one-pixel line between two points in the band's own rows. One that leaves the band goes from its first visible
-// pixel to its last, both in closed form. Integer is unsigned: distances along the line, from its start.
-template <class Integer>
-__device__ __forceinline__ void draw_line(const Band& band, Pixel from, Pixel to, bool leaves, uint8 grey) {
-    int dx = abs(to.x - from.x), dy = abs(to.y - from.y);
-    bool flat = dx > dy, forth = to.x >= from.x, down = to.y >= from.y;
-    int step_x = forth ? 1 : -1, step_y = down ? band.size : -band.size;
-    int along = flat ? step_x : step_y, sideways = flat ? step_y : step_x;
-    Integer full = max(dx, dy), length = max(dx, dy) > 0 ? max(dx, dy) : 1, across = min(dx, dy);
-    Integer first = 0, last = full, m = 0, rest = length;
-    if (leaves) {
-        int before_x = forth ? -from.x : from.x - band.size + 1, before_y = down ? -from.y : from.y - band.rows + 1;
-        int after_x = forth ? band.size - 1 - from.x : from.x, after_y = down ? band.rows - 1 - from.y : from.y;
-        int high = flat ? after_y : after_x;  // not negative, nor is the other: the line's box meets the band
-        Integer low = max(flat ? before_y : before_x, 0), end = flat ? after_x : after_y;
-        first = max(max(flat ? before_x : before_y, 0), 0);
-        Integer enters = reach(low, length, across);
-        first = first > enters ? first : enters;
-        last = last < end ? last : end;
-        if ((Integer)high < across) {
-            Integer leaving = reach((Integer)high + 1, length, across) - 1;
-            last = last < leaving ? last : leaving;
-        }
-        if (first > last) return;
-        Integer height = 2 * across * first + length;
-        m = height / (2 * length), rest = height - 2 * length * m;
-    }
-    int x = from.x + (forth ? 1 : -1) * (int)(flat ? first : m), y = from.y + (down ? 1 : -1) * (int)(flat ? m : first);
-    uint8* pixel = band.bytes + (y * band.size + x);
-    // Bresenham's remainder, less what it may not reach: a sign tells when to go across
-    int straight = 2 * (int)across, diagonal = straight - 2 * (int)length, error = (int)rest + diagonal;
-    for (int left = (int)(last - first); left >= 0; --left) {
-        *pixel = grey;
-        pixel += error >= 0 ? along + sideways : along;
-        error += error >= 0 ? diagonal : straight;
-    }
-}
-
-__device__ __forceinline__ void draw_segment(const Band& band, Pixel from, Pixel to, uint8 grey) {
-    from.y -= band.first, to.y -= band.first;
-    if (max(from.y, to.y) < 0 || min(from.y, to.y) >= band.rows) return;
-    if (max(from.x, to.x) < 0 || min(from.x, to.x) >= band.size) return;
-    int last_x = band.size - 1, last_y = band.rows - 1;
-    bool leaves = (from.x | to.x | from.y | to.y | (last_x - from.x) | (last_x - to.x) | (last_y - from.y) |
-                   (last_y - to.y)) < 0;
-    if (leaves && max(abs(to.x - from.x), abs(to.y - from.y)) >= FAR)
-        draw_line<uint64>(band, from, to, true, grey);
-    else
-        draw_line<uint32>(band, from, to, leaves, grey);
-}
-
 // ------------------------------------------------------------------------------------------------------- the kernel
 
-struct __align__(16) Sixteen {
-    uint32 x, y, z, w;
-};
-
-// Copy bytes from shared to global memory, in words as wide as both ends allow.
-template <class Word>
-__device__ __forceinline__ void copy(const uint8* from, uint8* to, int bytes) {
-    for (int i = threadIdx.x; i < bytes / (int)sizeof(Word); i += blockDim.x) ((Word*)to)[i] = ((const Word*)from)[i];
-}
-
 template <bool WALK>
-__device__ __forceinline__ void draw_rings(const Atom& atom, const Cell* cells, const Vertices& v, const Band& band,
-                                           int darkest, int greys) {
+__device__ __forceinline__ void render_rings(const Atom& atom, const Cell* cells, const Vertices& v, const Band& band,
+                                             int darkest, int greys) {
     Four four = {0, 0, 0, 0};
     const int q = atom.vertices;
     for (int ring = 0; ring < atom.rings; ++ring) {
@@ -225,68 +145,62 @@ __device__ __forceinline__ void draw_rings(const Atom& atom, const Cell* cells, 
         }
         uint8 grey = ring_grey(atom, ring, darkest, greys, four);
         __syncthreads();
-        for (int j = threadIdx.x; j < q; j += blockDim.x) draw_segment(band, now[j ? j - 1 : q - 1], now[j], grey);
+        for (int j = threadIdx.x; j < q; j += blockDim.x) render_segment(band, now[j ? j - 1 : q - 1], now[j], grey);
     }
 }
 
 // The rings of an atom from the first to the last, by either rule. Inlined once for vertices in shared and once for
 // vertices in global memory: only where the compiler sees which does it address them directly.
-__device__ __forceinline__ void draw_atom(const Atom& atom, const float* cosines, const float* sines, const Cell* cells,
-                                          const Vertices& v, const Band& band, int darkest, int greys, bool walk) {
+__device__ __forceinline__ void render_atom(const Atom& atom, const float* cosines, const float* sines,
+                                            const Cell* cells, const Vertices& v, const Band& band, int darkest,
+                                            int greys, bool walk) {
     start(atom, cosines, sines, v);
     __syncthreads();
     if (walk)
-        draw_rings<true>(atom, cells, v, band, darkest, greys);
+        render_rings<true>(atom, cells, v, band, darkest, greys);
     else
-        draw_rings<false>(atom, cells, v, band, darkest, greys);
+        render_rings<false>(atom, cells, v, band, darkest, greys);
 }
 
 // blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(1024)
-    visual_atom_draw(const int* rings,           // [K], as all that follows up to offsets: the atoms
-                  const int* vertices,        //
-                  const int* frequencies,     // [K, 2]
-                  const float* axes,          // [K, 2]
-                  const float* growth,        //
-                  const float* amplitudes,    // [K, 2]
-                  const float* noise_levels,  //
-                  const int64* offsets,       // of an atom's table in the two that follow
-                  const float* cosines, const float* sines,
-                  const float* gradients,  // [256]
-                  int64 atoms,             // K
-                  const int64* which,      // [N], the atom of each image
-                  const float* centres,    // [N, 2]
-                  const int64* numbers,    // [N]
-                  uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int band_rows, int bands,
-                  int most,         // vertices of any atom
-                  uint8* scratch,   // [blocks, state_bytes(most)], or null: in shared memory, behind the band
-                  uint8* images) {  // [N, size, size]
+    visual_atom_render(const int* rings,           // [K], as all that follows up to offsets: the atoms
+                       const int* vertices,        //
+                       const int* frequencies,     // [K, 2]
+                       const float* axes,          // [K, 2]
+                       const float* growth,        //
+                       const float* amplitudes,    // [K, 2]
+                       const float* noise_levels,  //
+                       const int64* offsets,       // of an atom's table in the two that follow
+                       const float* cosines, const float* sines,
+                       const float* gradients,  // [256]
+                       int64 atoms,             // K
+                       const int64* which,      // [N], the atom of each image
+                       const float* centres,    // [N, 2]
+                       const int64* numbers,    // [N]
+                       uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int band_rows, int bands,
+                       int most,         // vertices of any atom
+                       uint8* scratch,   // [blocks, state_bytes(most)], or null: in shared memory, behind the band
+                       uint8* images) {  // [N, size, size]
     DYNAMIC_SHARED(uint8, memory);
     __shared__ Cell cells[256];
     const int64 n = blockIdx.x / bands;
-    const int first = blockIdx.x % bands * band_rows, rows = min(band_rows, size - first);
-    const int bytes = rows * size, padded = (band_rows * size + 15) / 16 * 16;
+    const Band band = band_of(memory, size, band_rows, blockIdx.x % bands);
+    const int padded = (band_rows * size + 15) / 16 * 16;
     const int64 k = min(max(which[n], (int64)0), atoms - 1);  // a number that is none reads nothing beyond the table
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
                        axes[2 * k], axes[2 * k + 1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
                        noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)numbers[n], key0, key1};
-    const Band band = {memory, size, first, rows};
     for (int i = threadIdx.x; i < padded / 16; i += blockDim.x) ((Sixteen*)memory)[i] = {0, 0, 0, 0};
     for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
     const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];
     if (scratch) {
         const Vertices v = lay_out(scratch + blockIdx.x * state_bytes(most), most);
-        draw_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
+        render_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
     } else {
         const Vertices v = lay_out(memory + padded, most);
-        draw_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
+        render_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
     }
     __syncthreads();
-    uint8* image = images + (n * size + first) * size;
-    if (size % 4 == 0 && bytes % 16 == 0)
-        copy<Sixteen>(memory, image, bytes);
-    else if (size % 2 == 0 && bytes % 4 == 0)
-        copy<uint32>(memory, image, bytes);
-    else
-        copy<uint8>(memory, image, bytes);
+    write(band, images + (n * size + band.first) * size);
 }

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from gpurender.kernels.visual_atom import Atoms, tables
+from gpurender.kernels.visual_atom import tables
+from gpurender.kernels.visual_atom.params import Atoms
 from gpurender.numerics.streams import halves
 from gpurender.runtime import cuda
 
@@ -38,7 +39,7 @@ def bands(size: int, vertices: int, limits: cuda.Limits) -> tuple[int, int, int,
     return rows, -(-size // rows), -(-rows * size // 16) * 16 + (state if inside else 0), inside
 
 
-def draw_images(
+def render_atoms(
     atoms: Atoms,
     which: torch.Tensor,
     centres: torch.Tensor,
@@ -48,7 +49,7 @@ def draw_images(
     size: int,
     walk: bool,
 ) -> torch.Tensor:
-    """uint8 ``[N, size, size]``; arguments as :func:`gpurender.kernels.visual_atom.polyline`."""
+    """uint8 ``[N, size, size]``; arguments as :func:`gpurender.kernels.visual_atom.render_atoms`."""
     device, n = atoms.rings.device, len(which)
     rows, parts, shared, inside = bands(size, atoms.most_vertices, cuda.limits(device))
     images = torch.empty((n, size, size), dtype=torch.uint8, device=device)
@@ -57,7 +58,7 @@ def draw_images(
         scratch = torch.empty((n * parts, state_bytes(atoms.most_vertices)), dtype=torch.uint8, device=device)
     low, high = halves(seed)
     cuda.launch(
-        "visual_atom", "visual_atom_draw", device=device, blocks=n * parts, shared=shared,
+        "visual_atom", "visual_atom_render", device=device, blocks=n * parts, shared=shared,
         threads=min(-(-atoms.most_vertices // 32) * 32, MAX_THREADS),
         arguments=(
             *(tensor.contiguous() for tensor in atoms.tensors()), tables.gradients(device), np.int64(len(atoms)),

@@ -1,4 +1,4 @@
-"""The polyline kernel against Pillow's lines, the `noise` package's Perlin noise and arbitrary-precision sines."""
+"""Visual atoms against Pillow's lines, the `noise` package's Perlin noise and arbitrary-precision sines."""
 
 from types import SimpleNamespace
 
@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from gpurender.kernels.device import cpu_lines
 from gpurender.kernels.philox import bounded, words
-from gpurender.kernels.visual_atom import Atoms, cpu, polyline
+from gpurender.kernels.visual_atom import Atoms, cpu, render_atoms
 from gpurender.numerics.streams import Stream
 from gpurender.numerics.tables import turn_parts
 
@@ -55,7 +56,7 @@ def pillow(polygons, greys, size):
 def ours(polygons, greys, size):
     canvas = np.zeros((size, size), np.uint8)
     x, y = np.array(polygons, np.float32).transpose(2, 0, 1)
-    cpu.draw_polygons(np.ascontiguousarray(x), np.ascontiguousarray(y), np.array(greys, np.uint8), canvas)
+    cpu_lines.render_polygons(np.ascontiguousarray(x), np.ascontiguousarray(y), np.array(greys, np.uint8), canvas)
     return canvas
 
 
@@ -100,7 +101,7 @@ def test_a_single_crossing_segment_has_its_last_pixel():
         size = int(rng.integers(16, 64))
         x0, y0, x1, y1 = (int(v) for v in rng.integers(-2 * size, 3 * size, 4))
         canvas, image = np.zeros((size, size), np.uint8), Image.new("L", (size, size))
-        cpu.draw_crossing(*np.array([x0, y0, x1, y1], np.int32), np.uint8(9), size, canvas.ravel())
+        cpu_lines.render_crossing(*np.array([x0, y0, x1, y1], np.int32), np.uint8(9), size, canvas.ravel())
         ImageDraw.Draw(image).line((x0, y0, x1, y1), fill=9, width=1)
         np.testing.assert_array_equal(canvas, np.asarray(image))
 
@@ -245,7 +246,7 @@ def rings_by_numpy(atom, n, rule, centre, number, seed):
 @pytest.mark.parametrize("rule", ["walk", "orbits"])
 def test_whole_atoms_are_pillows_given_the_formulas(rule):
     many, arguments = atoms(), batch()
-    images = polyline(many, rule=rule, **arguments).numpy()
+    images = render_atoms(many, rule=rule, **arguments).numpy()
     for n, number in enumerate(arguments["numbers"].numpy().view(np.uint64)):
         rings = rings_by_numpy(many, n, rule, arguments["centres"][n].numpy(), number, arguments["seed"])
         drawn = words(arguments["seed"], Stream.LINE_COLOR, np.array([number]), blocks=6)[0, : len(rings)]
@@ -257,23 +258,23 @@ def test_whole_atoms_are_pillows_given_the_formulas(rule):
 @pytest.mark.parametrize("rule", ["walk", "orbits"])
 def test_images_do_not_depend_on_their_batch(rule):
     many, arguments = atoms(), batch()
-    images = polyline(many, rule=rule, **arguments)
+    images = render_atoms(many, rule=rule, **arguments)
     order = torch.tensor([4, 0, 5, 4])
     picked = arguments | {name: arguments[name][order] for name in ("which", "centres", "numbers")}
-    assert torch.equal(polyline(many, rule=rule, **picked), images[order])
+    assert torch.equal(render_atoms(many, rule=rule, **picked), images[order])
     none = arguments | {name: arguments[name][:0] for name in ("which", "centres", "numbers")}
-    assert polyline(many, rule=rule, **none).shape == (0, 101, 101)
+    assert render_atoms(many, rule=rule, **none).shape == (0, 101, 101)
 
 
 def test_seed_and_number_are_used_in_full():
     one, arguments = atoms(1), batch(1)
-    image = polyline(one, rule="walk", **arguments)
+    image = render_atoms(one, rule="walk", **arguments)
     for bit in (0, 31, 32, 63):
         other = arguments | {"seed": arguments["seed"] ^ (1 << bit)}
-        assert not torch.equal(polyline(one, rule="walk", **other), image)
+        assert not torch.equal(render_atoms(one, rule="walk", **other), image)
         flipped = torch.from_numpy(arguments["numbers"].numpy() ^ np.array(1 << bit, np.uint64).view(np.int64))
         other = arguments | {"numbers": flipped}
-        assert not torch.equal(polyline(one, rule="walk", **other), image)
+        assert not torch.equal(render_atoms(one, rule="walk", **other), image)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_seed_and_number_are_used_in_full():
 )
 def test_wrong_arguments_are_named(changes, name):
     with pytest.raises(ValueError, match=f"^{name} must "):
-        polyline(atoms(), **({"rule": "walk"} | batch() | changes))
+        render_atoms(atoms(), **({"rule": "walk"} | batch() | changes))
 
 
 @pytest.mark.parametrize("name", ["which", "centres", "numbers"])
@@ -301,7 +302,7 @@ def test_a_tensor_on_another_device_is_refused(name):
     """A GPU would take the address for one of its own memory."""
     elsewhere = batch() | {name: batch()[name].to("meta")}
     with pytest.raises(ValueError, match=f"^{name} must be on cpu, as the atoms are, got meta"):
-        polyline(atoms(), rule="walk", **elsewhere)
+        render_atoms(atoms(), rule="walk", **elsewhere)
 
 
 @pytest.mark.parametrize("name", ["vertices", "axes", "offsets", "cosines", "sines"])

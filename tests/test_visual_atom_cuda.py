@@ -1,11 +1,11 @@
-"""The polylines' CUDA C against Numba, byte for byte: built by g++ everywhere, on the GPU where there is one."""
+"""The visual atoms' CUDA C against Numba, byte for byte: built by g++ everywhere, on the GPU where there is one."""
 
 import numpy as np
 import pytest
 import torch
 from emulation import ADA, HOPPER, TINY, emulated_gpu, require_compiler
 
-from gpurender.kernels.visual_atom import MAX_VERTICES, Atoms, gpu, polyline
+from gpurender.kernels.visual_atom import MAX_VERTICES, Atoms, gpu, render_atoms
 from gpurender.numerics.tables import turn_parts
 
 
@@ -45,10 +45,10 @@ def compare(rng, count, size, most, move, context):
             atoms = random_atoms(rng, max(count // 2, 1), most, scale)
             images = random_images(rng, atoms, count, size)
             common = {"greys": (0, 255), "seed": int(rng.integers(2**63)), "size": size, "rule": rule}
-            wanted = polyline(atoms, **images, **common)
+            wanted = render_atoms(atoms, **images, **common)
             with context():
                 moved = {name: move(tensor) for name, tensor in images.items()}
-                found = polyline(move(atoms), **moved, **common)
+                found = render_atoms(move(atoms), **moved, **common)
             assert torch.equal(found.cpu(), wanted), f"{rule}, scale {scale}, {size} pixels, {most} vertices"
             yield wanted
 
@@ -102,11 +102,11 @@ def test_long_segments_are_clipped_exactly(reach, size, count):
     }
     for rule in ("walk", "orbits"):
         common = {"greys": (1, 255), "seed": 5, "size": size, "rule": rule}
-        wanted = polyline(atoms, **images, **common)
+        wanted = render_atoms(atoms, **images, **common)
         assert wanted.flatten(1).any(1).all()
         for limits in (HOPPER, ADA):
             with emulated_gpu(limits):
-                assert torch.equal(polyline(atoms, **images, **common), wanted)
+                assert torch.equal(render_atoms(atoms, **images, **common), wanted)
 
 
 def test_inputs_need_not_be_contiguous():
@@ -115,12 +115,12 @@ def test_inputs_need_not_be_contiguous():
     atoms = random_atoms(rng, 4, 30, 20.0)
     images = random_images(rng, atoms, 3, 64)
     common = {"greys": (0, 255), "seed": 6, "size": 64, "rule": "walk"}
-    wanted = polyline(atoms, **images, **common)
+    wanted = render_atoms(atoms, **images, **common)
     spread = {name: tensor.repeat_interleave(2, 0)[::2] for name, tensor in images.items()}
     table = vars(atoms) | {"axes": atoms.axes.T.contiguous().T}
     assert not any(tensor.is_contiguous() for tensor in (*spread.values(), table["axes"]))
     with emulated_gpu():
-        assert torch.equal(polyline(Atoms(**table), **spread, **common), wanted)
+        assert torch.equal(render_atoms(Atoms(**table), **spread, **common), wanted)
 
 
 @pytest.mark.parametrize("threads", [2, 5, 32])
@@ -138,12 +138,12 @@ def test_a_number_that_is_no_atom_reads_the_nearest():
     atoms = random_atoms(rng, 4, 30, 50.0)
     images = random_images(rng, atoms, 3, 64) | {"which": torch.tensor([0, 3, 2])}
     common = {"greys": (9, 200), "seed": 4, "size": 64, "rule": "walk"}
-    wanted = polyline(atoms, **images, **common)
+    wanted = render_atoms(atoms, **images, **common)
     with emulated_gpu():
-        from gpurender.kernels.visual_atom.gpu import draw_images
+        from gpurender.kernels.visual_atom.gpu import render_atoms as render_on_gpu
 
         wild = torch.tensor([-(2**40), 2**40, 2])
-        found = draw_images(atoms, wild, images["centres"], images["numbers"], (9, 200), 4, 64, walk=True)
+        found = render_on_gpu(atoms, wild, images["centres"], images["numbers"], (9, 200), 4, 64, walk=True)
     assert torch.equal(found, wanted)
 
 

@@ -1,0 +1,44 @@
+"""Iterated function systems: the parameters of both implementations, and their limits."""
+
+from dataclasses import dataclass
+
+import torch
+
+MAX_MAPS = 64
+MAX_POINTS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Systems:
+    """A batch of iterated function systems on one device, padded to the widest of them.
+
+    Attributes:
+        maps: float32 ``[N, M, 6]``: a, b, c, d, e, f of x' = a x + b y + e, y' = c x + d y + f.
+        thresholds: int32 ``[N, M]``: cumulative probabilities in units of 2^-16.
+        counts: int32 ``[N]``: maps of each system, 1 to M.
+    """
+
+    maps: torch.Tensor
+    thresholds: torch.Tensor
+    counts: torch.Tensor
+
+    def __post_init__(self) -> None:
+        n, m = self.counts.shape[0], self.maps.shape[1]
+        shapes = {"maps": (n, m, 6), "thresholds": (n, m), "counts": (n,)}
+        dtypes = {"maps": torch.float32, "thresholds": torch.int32, "counts": torch.int32}
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found.shape != shape or found.dtype != dtypes[name]:
+                raise ValueError(f"{name} must be {dtypes[name]} {shape}, got {found.dtype} {tuple(found.shape)}")
+        if not 1 <= m <= MAX_MAPS:
+            raise ValueError(f"maps must be 1 to {MAX_MAPS} a system, got {m}")
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, which: torch.Tensor | slice) -> "Systems":
+        return Systems(self.maps[which], self.thresholds[which], self.counts[which])
+
+    def to(self, device: torch.device) -> "Systems":
+        """The same systems on a device."""
+        return Systems(self.maps.to(device), self.thresholds.to(device), self.counts.to(device))

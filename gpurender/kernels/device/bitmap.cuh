@@ -1,0 +1,122 @@
+// Points on a canvas of one bit per pixel: the frame of all points, where a point lies, and the bits in shared memory.
+//
+// A kernel visits its points twice: with Widen for the frame, then with Splat (a bit per pixel) or Number (the last
+// point on each pixel). device/cpu_bitmap.py is the reference.
+
+#include "device/common.cuh"
+
+constexpr float PAD = 6.0f;                   // pixels between the extreme points and the edge
+constexpr float MIN_SPAN = 8.673617380e-19f;  // 2^-60
+constexpr int ROWS_ABOVE = 3;                 // a patch reaches that many rows below its point
+
+// ---------------------------------------------------------------------------------------------------------- the frame
+
+// The extreme coordinates of some points.
+struct Frame {
+    float min_x, max_x, min_y, max_y;
+};
+
+// Visit a point: widen the frame of a thread's points.
+struct Widen {
+    Frame* frame;
+
+    __device__ __forceinline__ void operator()(float x, float y, int) const {
+        frame->min_x = fminf(frame->min_x, x), frame->max_x = fmaxf(frame->max_x, x);
+        frame->min_y = fminf(frame->min_y, y), frame->max_y = fmaxf(frame->max_y, y);
+    }
+};
+
+// Integers in the order of the floats they stand for, so that integer atomics find the extremes.
+__device__ __forceinline__ int ordered(float value) {
+    int bits = __float_as_int(value);
+    return bits >= 0 ? bits : bits ^ 0x7FFFFFFF;
+}
+
+__device__ __forceinline__ float unordered(int bits) {
+    return __int_as_float(bits >= 0 ? bits : bits ^ 0x7FFFFFFF);
+}
+
+// The frame of a block's points, in shared memory; a barrier stands between these functions.
+struct SharedFrame {
+    int min_x, max_x, min_y, max_y;
+
+    __device__ __forceinline__ void reset() { min_x = min_y = 0x7FFFFFFF, max_x = max_y = -0x7FFFFFFF - 1; }
+    __device__ __forceinline__ void include(const Frame& frame) {
+        atomicMin(&min_x, ordered(frame.min_x)), atomicMax(&max_x, ordered(frame.max_x));
+        atomicMin(&min_y, ordered(frame.min_y)), atomicMax(&max_y, ordered(frame.max_y));
+    }
+    __device__ __forceinline__ Frame whole() const {
+        return {unordered(min_x), unordered(max_x), unordered(min_y), unordered(max_y)};
+    }
+};
+
+// Pixels per unit, along one axis: the span becomes size - 12 pixels and `high` lands exactly on the last.
+__device__ __forceinline__ float pixels_per_unit(float low, float high, int size) {
+    float span = high - low;
+    if (!(span >= MIN_SPAN)) return 0.0f;
+    float room = (float)(size - 2 * (int)PAD);
+    float scale = room / span;
+    return span * scale < room ? scale * 1.00000011920928955078125f : scale;  // 1 + 2^-23
+}
+
+// Where a point lies on the canvas.
+struct Viewport {
+    float min_x, scale_x, min_y, scale_y;
+
+    __device__ __forceinline__ int column(float x) const { return (int)((x - min_x) * scale_x + PAD); }
+    __device__ __forceinline__ int row(float y) const { return (int)((y - min_y) * scale_y + PAD); }
+};
+
+__device__ __forceinline__ Viewport viewport_of(const Frame& frame, int size) {
+    return {frame.min_x, pixels_per_unit(frame.min_x, frame.max_x, size),  //
+            frame.min_y, pixels_per_unit(frame.min_y, frame.max_y, size)};
+}
+
+// ----------------------------------------------------------------------------------------------------------- the bits
+
+// The rows of a canvas that a block keeps: rows first - 3 to first + rows - 1, the three above for the patches.
+struct Bitmap {
+    uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k
+    int words, first, rows;
+
+    __device__ __forceinline__ uint32* row(int y) const { return bits + (y - first + ROWS_ABOVE) * words; }
+    __device__ __forceinline__ int size() const { return (rows + ROWS_ABOVE) * words; }
+};
+
+// The rows of a band of a canvas; all bands but the last have `band_rows`.
+__device__ Bitmap band_of(uint32* bits, int size, int band_rows, int band) {
+    int first = band * band_rows;
+    return {bits, (size + 31) / 32, first, min(band_rows, size - first)};
+}
+
+// Visit a point: set the bit of its pixel. BANDED: unless it belongs to another band.
+template <bool BANDED>
+struct Splat {
+    Viewport viewport;
+    SharedWord base;  // row 0 of the canvas, or of the band's rows and those above
+    int stride, first;  // pixels of a row of words; the first row kept
+    uint32 slots;
+
+    __device__ __forceinline__ Splat(const Bitmap& bitmap, const Viewport& v)
+        : viewport(v), base(shared_word(BANDED ? bitmap.bits : bitmap.row(0))), stride(32 * bitmap.words),
+          first(bitmap.first - ROWS_ABOVE), slots(bitmap.rows + ROWS_ABOVE) {}
+
+    __device__ __forceinline__ void operator()(float x, float y, int) const {
+        uint32 column = viewport.column(x), row = viewport.row(y) - (BANDED ? first : 0);
+        if (BANDED && row >= slots) return;
+        uint32 pixel = row * stride + column;
+        set_bits(base, pixel >> 5, 1u << (pixel & 31));
+    }
+};
+
+// Visit a point: keep the number of the last point on a pixel, counted from 1.
+struct Number {
+    int* last;  // [size + 3, size + 3], empty rows and columns first
+    int size;
+    Viewport viewport;
+
+    __device__ __forceinline__ void operator()(float x, float y, int index) const {
+        int place = (viewport.row(y) + ROWS_ABOVE) * (size + ROWS_ABOVE) + viewport.column(x) + ROWS_ABOVE;
+        atomicMax(&last[place], index + 1);
+    }
+};

@@ -1,0 +1,57 @@
+"""Points on a canvas of one bit per pixel, in Numba: the reference of ``bitmap.cuh``."""
+
+import numpy as np
+from numba import float32, int32, njit, uint32
+
+from gpurender.runtime.numba_jit import kernel
+
+PAD = 6  # pixels between the extreme points and the edge, as released
+MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is one point: keeps denormals away from any pixel
+
+
+@njit(forceinline=True)
+def pixels_per_unit(low, high, size):
+    """Return the scale that takes an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last."""
+    span = high - low
+    if not span >= MIN_SPAN:
+        return float32(0)
+    room = float32(size - 2 * PAD)
+    scale = room / span
+    if span * scale < room:  # the quotient was rounded down: one unit in the last place up
+        scale = scale * float32(1.0 + 2.0**-23)
+    return scale
+
+
+@kernel
+def locate(xs, ys, frame, size, stride, pixels):
+    """Set pixels[i] = stride * row + column of point i, in [PAD, size - PAD] both, truncated as released."""
+    scale_x = pixels_per_unit(frame[0], frame[1], size)
+    scale_y = pixels_per_unit(frame[2], frame[3], size)
+    for i in range(xs.shape[0]):
+        column = int32((xs[i] - frame[0]) * scale_x + float32(PAD))
+        row = int32((ys[i] - frame[2]) * scale_y + float32(PAD))
+        pixels[i] = row * stride + column
+
+
+@kernel
+def splat(xs, ys, frame, size, cover):
+    """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k."""
+    flat = cover.ravel()
+    stride = 32 * cover.shape[1]
+    pixels = np.empty(1024, np.int32)  # a block that stays in the first cache: places first, then scattered writes
+    for first in range(0, xs.shape[0], 1024):
+        last = min(first + 1024, xs.shape[0])
+        locate(xs[first:last], ys[first:last], frame, size, stride, pixels)
+        for i in range(last - first):
+            flat[pixels[i] >> 5] |= uint32(uint32(1) << uint32(pixels[i] & 31))
+
+
+@kernel
+def count_bits(cover):
+    """Count the bits set in a bitmap of uint32 words."""
+    total = 0
+    for word in cover.ravel():
+        while word:  # clears the lowest set bit
+            word &= uint32(word - uint32(1))
+            total += 1
+    return total

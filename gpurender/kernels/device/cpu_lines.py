@@ -1,0 +1,123 @@
+"""One-pixel lines in Numba: the reference of ``lines.cuh``.
+
+The lines are Pillow's: end points truncated toward zero, then Bresenham. Of a segment that goes ``long`` pixels along
+its longer axis and ``short`` along the other, pixel i = 0 .. long lies m(i) pixels across, as Bresenham's error term
+counts::
+
+    m(i) = floor((2 short i + long) / (2 long))
+
+A segment within the canvas is rendered by m in fixed point (:func:`plan`), without its last pixel, which is the first
+of the next segment. One that crosses the edge goes by Bresenham's remainder from its first visible pixel to its last,
+both in closed form (:func:`render_crossing`).
+"""
+
+import numpy as np
+from numba import float64, int32, int64, njit
+
+from gpurender.runtime.numba_jit import kernel
+
+MAX_COORDINATE = np.float32(2.0**20)  # in pixels; no valid recipe reaches it
+FRACTION_BITS = 30  # of a slope
+
+
+@njit(inline="always")
+def truncate(coordinate):
+    """Toward zero, as a C cast; a coordinate is kept within +-2^20 first."""
+    return int32(min(max(coordinate, -MAX_COORDINATE), MAX_COORDINATE))
+
+
+@kernel
+def plan(x, y, size, lines):
+    """Prepare the segments of a closed polygon; x, y float32 [q], lines int32 [7, q].
+
+    Rows of lines: x and y of the vertex, then of the segment that ends there: its first pixel, the step along, the
+    step across, the slope, and its number of pixels without the last one (at least 1) or, if it leaves the canvas, 0.
+
+    The slope is short / long in units of 2^-30, rounded up by more than 0 and at most 2. As pixel i < long lies m(i)
+    = floor(short i / long + 1/2) across, and short i / long + 1/2 stays 1 / (2 long) or more below the next integer,
+    the excess, below 2 long 2^-30, never carries as long as 4 long^2 < 2^30: within the canvas long is below 2^13.
+    """
+    xs, ys, start, along, across, slope, count = lines
+    q = x.shape[0]
+    for j in range(q):
+        xs[j], ys[j] = truncate(x[j]), truncate(y[j])
+    for j in range(q):
+        i = j - 1 if j else q - 1
+        x0, y0, x1, y1 = xs[i], ys[i], xs[j], ys[j]
+        dx, dy = abs(x1 - x0), abs(y1 - y0)
+        step_x, step_y = int32(1) if x1 >= x0 else int32(-1), int32(size) if y1 >= y0 else int32(-size)
+        flat = dx > dy
+        long, short = max(dx, dy, 1), min(dx, dy)
+        start[j] = y0 * size + x0
+        along[j] = step_x if flat else step_y
+        across[j] = step_y if flat else step_x
+        slope[j] = int32(float64(short) / float64(long) * float64(1 << FRACTION_BITS)) + 1
+        last = size - 1
+        leaves = (x0 | y0 | x1 | y1 | (last - x0) | (last - y0) | (last - x1) | (last - y1)) < 0
+        count[j] = int32(0) if leaves else int32(long)
+
+
+@kernel
+def render_polygon(x, y, grey, size, pixels, lines):
+    """Render the closed polygon x, y (float32 [q]) into pixels (uint8 [size * size]); lines int32 [7, q] is scratch."""
+    plan(x, y, size, lines)
+    xs, ys, start, along, across, slope, count = lines
+    for j in range(x.shape[0]):
+        if count[j] == 0:
+            render_crossing(xs[j - 1], ys[j - 1], xs[j], ys[j], grey, size, pixels)
+        position, moved = int64(start[j]), int64(1) << (FRACTION_BITS - 1)
+        for _ in range(count[j]):
+            pixels[position + (moved >> FRACTION_BITS) * across[j]] = grey
+            position += along[j]
+            moved += slope[j]
+
+
+@kernel
+def render_crossing(x0, y0, x1, y1, grey, size, pixels):
+    """Render the visible pixels of a segment, its last one included, wherever its ends are (within +-2^20)."""
+    if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= size or min(y0, y1) >= size:
+        return
+    flat = abs(x1 - x0) > abs(y1 - y0)
+    u0, v0, u1, v1 = (x0, y0, x1, y1) if flat else (y0, x0, y1, x1)  # u along, v across
+    along, across = (1, size) if flat else (size, 1)
+    long, short = max(int64(abs(u1 - u0)), 1), int64(abs(v1 - v0))
+    u_step, v_step = 1 if u1 >= u0 else -1, 1 if v1 >= v0 else -1
+    first, last = visible(u0, u_step, size)
+    low, high = visible(v0, v_step, size)
+    # m(i) >= low from some pixel on, m(i) >= high + 1 from another: these two bound what is seen of the shorter axis
+    first, last = max(first, reach(low, long, short)), min(last, abs(u1 - u0))
+    if high < short:
+        last = min(last, reach(high + 1, long, short) - 1)
+    m, rest = divmod(2 * short * first + long, 2 * long)
+    pixel = (u0 + u_step * first) * along + (v0 + v_step * m) * across
+    for _ in range(first, last + 1):
+        pixels[pixel] = grey
+        pixel += u_step * along
+        rest += 2 * short
+        if rest >= 2 * long:
+            rest -= 2 * long
+            pixel += v_step * across
+
+
+@njit(inline="always")
+def visible(start, step, size):
+    """First and last i with 0 <= start + step i < size, step 1 or -1; the first is at least 0."""
+    before, after = (-start, size - 1 - start) if step > 0 else (start - size + 1, start)
+    return max(int64(before), 0), int64(after)
+
+
+@njit(inline="always")
+def reach(m, long, short):
+    """The first i with m(i) >= m, for 0 <= m <= short: 2 short i + long >= 2 long m."""
+    return (long * (2 * m - 1) + 2 * short - 1) // (2 * short) if m > 0 else int64(0)
+
+
+@kernel
+def render_polygons(x, y, greys, canvas):
+    """Render closed polygons, each over those before.
+
+    x, y  # [K, q] float32; greys  # [K] uint8; canvas  # [size, size] uint8
+    """
+    lines = np.empty((7, x.shape[1]), np.int32)
+    for k in range(x.shape[0]):
+        render_polygon(x[k], y[k], greys[k], canvas.shape[0], canvas.ravel(), lines)
