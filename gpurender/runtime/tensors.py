@@ -8,7 +8,7 @@ import torch
 
 from gpurender.runtime import devices
 
-__all__ = ["checked_tensor", "ordinary"]
+__all__ = ["checked_tensor", "ordinary", "readable"]
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -29,6 +29,11 @@ def ordinary(function: Callable[Given, Made]) -> Callable[Given, Made]:
             return function(*arguments, **keywords)
 
     return called
+
+
+def readable(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor's values can be looked at without waiting for a GPU."""
+    return not devices.on_gpu(tensor.device)
 
 
 def checked_tensor(
