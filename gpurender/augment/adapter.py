@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from gpurender.augment.parameters import Parameters
 from gpurender.augment.policy import Policy, capturable
 from gpurender.augment.resize import Resize
@@ -57,20 +55,8 @@ class Adapted(Policy):
 
     views, num_aug_repeats, soft = _foreign("views"), _foreign("num_aug_repeats"), _foreign("soft")
     mean, std = _foreign("mean"), _foreign("std")
-    draw, targets, check_sizes = _foreign("draw"), _foreign("targets"), _foreign("check_sizes")
-
-    def apply(
-        self,
-        canvases: torch.Tensor,
-        parameters: Parameters,
-        *,
-        image_size: int = 224,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> Any:
-        """Apply drawn parameters; the ordinary memory format is not mentioned, so the object need not know of any."""
-        more = {} if memory_format == torch.contiguous_format else {"memory_format": memory_format}
-        return self.policy.apply(canvases, parameters, image_size=image_size, dtype=dtype, **more)
+    draw, apply, targets = _foreign("draw"), _foreign("apply"), _foreign("targets")
+    check_sizes = _foreign("check_sizes")
 
     def at_epoch(self, epoch: int) -> Policy:
         return self._adapted(getattr(self.policy, "at_epoch", lambda _: self.policy)(epoch))

@@ -59,9 +59,7 @@ class _Views(Policy):
         views, given = [], checked_parameters(parameters)
         for v, (policy, size) in enumerate(self._each(image.size)):
             own = {name.removeprefix(f"{v}."): x for name, x in given.items() if name.startswith(f"{v}.")}
-            views.append(
-                policy.apply(canvases, own, image_size=size, dtype=image.dtype, memory_format=image.memory_format)
-            )
+            views.append(policy.apply(canvases, own, **image._replace(size=size).keywords()))
         return views
 
 

@@ -164,10 +164,10 @@ class BatchPipeline:
     ) -> tuple[torch.Tensor, ...]:
         """Views and targets."""
         recipe = self._renderer.recipe
-        size, dtype, memory_format = self._image
+        size, dtype, _ = self._image
         parameters = policy.draw(numbers, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
         try:
-            images = policy.apply(canvases, parameters, image_size=size, dtype=dtype, memory_format=memory_format)
+            images = policy.apply(canvases, parameters, **self._image.keywords())
         except torch.cuda.OutOfMemoryError as error:
             raise torch.cuda.OutOfMemoryError(
                 f"{self._renderer.device} has no memory for a batch of {len(labels)} images of 3 x {size} x {size} "

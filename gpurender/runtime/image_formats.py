@@ -1,6 +1,6 @@
 """Formats of images: the types of their elements, the integers that carry an element's bits, the order in memory."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,6 +17,11 @@ class ImageFormat(NamedTuple):
     size: int
     dtype: torch.dtype
     memory_format: torch.memory_format
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keywords of a policy's ``apply``; a user's policy need not know of an order in memory."""
+        more = {} if self.memory_format == torch.contiguous_format else {"memory_format": self.memory_format}
+        return {"image_size": self.size, "dtype": self.dtype, **more}
 
 
 def check_memory_format(memory_format: torch.memory_format) -> None:
