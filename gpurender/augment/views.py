@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gpurender.augment.adapter import as_policy
+from gpurender.augment.adapter import PolicyLike, as_policy
 from gpurender.augment.parameters import Parameters, checked_parameters
 from gpurender.augment.policy import Policy, capturable
 from gpurender.kernels.philox import words
@@ -88,7 +88,7 @@ class MultiCrop(_Views):
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    crops: tuple[tuple[Policy, int, int | None], ...]
+    crops: tuple[tuple[PolicyLike, int, int | None], ...]
 
     def __init__(self, *each: Any, crops: Sequence[Any] = ()) -> None:  # dataclasses.replace() gives the keyword
         if not isinstance(crops, (list, tuple)):
@@ -124,8 +124,8 @@ class TwoViews(_Views):
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    policy: Policy
-    second: Policy | None = None
+    policy: PolicyLike
+    second: PolicyLike | None = None
 
     def __post_init__(self) -> None:
         _check_policy("policy", self.policy)
@@ -144,7 +144,7 @@ def view_seed(seed: int, view: int) -> int:
     return low | high << 32
 
 
-def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
+def _checked(i: int, crop: Any) -> tuple[PolicyLike, int, int | None]:
     if not isinstance(crop, (tuple, list)) or len(crop) not in (2, 3):
         raise TypeError(f"crops[{i}] must be {CROP}, got {checks.shown(crop)}")
     policy, count, size = (*crop, None)[:3]
