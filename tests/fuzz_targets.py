@@ -537,11 +537,10 @@ def check_drawing(policy: Any, side: int) -> None:
     images = policy.apply(canvases, parameters, image_size=side)
     for view in images if isinstance(images, list) else [images]:
         must(bool(torch.isfinite(view).all()), "images are not finite")
-    if hasattr(policy, "targets"):
-        targets = policy.targets(torch.tensor([0, 1, 2]), parameters, 3)
-        must(bool(torch.isfinite(targets.double()).all()), "targets are not finite")
-        if targets.dim() == 2:
-            must(bool(((targets.sum(1) - 1).abs() < 1e-4).all()), "targets do not sum to 1")
+    targets = policy.targets(torch.tensor([0, 1, 2]), parameters, 3)
+    must(bool(torch.isfinite(targets.double()).all()), "targets are not finite")
+    if targets.dim() == 2:
+        must(bool(((targets.sum(1) - 1).abs() < 1e-4).all()), "targets do not sum to 1")
 
 
 def _policy(cls: Any, kinds: Mapping[str, Kind], *starts: dict[str, Any], share: float = 1.0) -> Target:

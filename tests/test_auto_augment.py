@@ -11,7 +11,8 @@ from optional import optional
 from samples import same_counts, same_law
 
 import gpurender as gr
-from gpurender.augment.rand_augment import LEVELS, POLICIES, parsed
+from gpurender.augment.rand_augment import LEVELS, POLICIES, alternatives, parsed
+from gpurender.kernels.augment_params import LayerParams, draw_layers
 from gpurender.kernels.image_ops import BY_NAME, Operation
 from gpurender.kernels.resized_crop import BICUBIC, BILINEAR
 
@@ -102,15 +103,13 @@ def test_the_law_is_timms(config):
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 2.0, 5.0, 9.0, 9.99, 10.0, 14.0])
-@pytest.mark.parametrize("name", [n for n, law in LEVELS.items() if law.gain])
+@pytest.mark.parametrize("name", [n for n, rule in LEVELS.items() if rule.gain])
 def test_arguments_of_a_level_are_timms(name, level):
     """Without randomness but for the sign: the very numbers."""
     config = {"translate_const": 100, "magnitude_max": 20}
-    from gpurender.augment.rand_augment import AutoAugment
-
-    policy = AutoAugment((((name, 1.0, level),),), highest=20.0)
+    params = LayerParams(alternatives([[(name, 1.0, level)]]), highest=20.0, interpolation=2)
     numbers = torch.arange(64)
-    codes, arguments, _ = policy.draw(numbers, 3, 2)
+    codes, arguments, _ = draw_layers(numbers, 3, params)
     assert (codes == BY_NAME[name]).all()
     values = set()
     for seed in range(64):
@@ -127,13 +126,13 @@ def test_arguments_of_a_level_are_timms(name, level):
 
 def test_old_weights_without_replacement():
     """w0, which timm has dropped: shares of the first operation as in its table, and never the same twice."""
-    policy = parsed("rand-m9-w0-p1")
-    drawn = policy.draw(torch.arange(COUNT), 0, 2)[0]
+    params = parsed("rand-m9-w0-p1")
+    drawn = draw_layers(torch.arange(COUNT), 0, params)[0]
     assert (drawn[:, 0] != drawn[:, 1]).all()
     found = torch.bincount(drawn[:, 0].long(), minlength=len(Operation)).double() / COUNT
     wanted = torch.zeros_like(found)
-    for ((name, _, _),), share in zip(policy.alternatives, policy.shares, strict=True):
-        wanted[BY_NAME[name]] = share / sum(policy.shares)
+    for (each,), weight in zip(params.alternatives, params.weights, strict=True):
+        wanted[each.operation] = weight / sum(params.weights)
     assert ((found - wanted).abs() <= 4 * (wanted * (1 - wanted) / COUNT).sqrt()).all()
 
 
@@ -148,7 +147,7 @@ def test_interpolations():
 @pytest.mark.parametrize("config", ["rand-m9-mstd1-n1-p0.7", "rand-tweights-m9-n1-p0.7", "3a-mstd2"])
 def test_words_of_a_layer_have_one_use_each(config):
     """Choice, application, strength, sign, interpolation and radius of a sample are independent of each other."""
-    codes, arguments, filters = (x[:, 0] for x in parsed(config).draw(torch.arange(COUNT), 8, None))
+    codes, arguments, filters = (x[:, 0] for x in draw_layers(torch.arange(COUNT), 8, parsed(config)))
     bicubic = filters == BICUBIC
     independent(bicubic, codes > 0, "interpolation and application")
     for code in codes[codes > 0].unique().tolist():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import gpurender as gr
+from gpurender.augment.adapter import as_policy
 from gpurender.augment.policy import capturable
 from gpurender.interop import dali
 from gpurender.loading import cuda_graphs, pipeline
@@ -61,16 +62,16 @@ def test_timm_s_policies_say_so():
 
 
 def test_a_user_s_policy_must_say_so_itself():
-    assert capturable(Says()) is True
-    assert capturable(Renamed()) is True
-    assert capturable(Silent()) is False
-    assert capturable(Overrides()) is False
+    assert capturable(as_policy(Says())) is True
+    assert capturable(as_policy(Renamed())) is True
+    assert capturable(as_policy(Silent())) is False
+    assert capturable(as_policy(Overrides())) is False
     own = Overrides()
     own.capturable = True
-    assert capturable(own) is True
+    assert capturable(as_policy(own)) is True
     off = Says()
     off.capturable = False
-    assert capturable(off) is False
+    assert capturable(as_policy(off)) is False
 
 
 @pytest.mark.parametrize("method", ["draw", "apply", "targets"])
@@ -153,7 +154,7 @@ def test_it_is_said_once_how_a_policy_is_captured(monkeypatch, caplog):
     monkeypatch.setattr(devices, "on_gpu", lambda device: True)
     recorder = cuda_graphs.Recorder(torch.device("cpu"))
     drawer = object.__new__(pipeline.BatchPipeline)
-    drawer._policy, drawer._recorder = Silent(), recorder
+    drawer._policy, drawer._recorder = as_policy(Silent()), recorder
     with caplog.at_level("INFO", logger="gpurender"):
         for _ in range(3):
             assert drawer._key(drawer._policy, 4, 4) is None

@@ -15,7 +15,7 @@ from PIL import Image
 from samples import same_counts, same_law
 
 import gpurender as gr
-from gpurender.augment import erasing
+from gpurender.kernels.augment_params.params import ATTEMPTS
 from gpurender.kernels.image_ops import Operation
 from gpurender.kernels.philox import words
 from gpurender.kernels.shuffle import permute
@@ -124,7 +124,7 @@ class Given:
             self.column += 1
             word = self.blocks[self.block][self.column]
             if self.column == LEFT:  # this box is found, and the next one has attempts of its own
-                self.block = -(-self.block // erasing.ATTEMPTS) * erasing.ATTEMPTS
+                self.block = -(-self.block // ATTEMPTS) * ATTEMPTS
         return low + (word * (high - low + 1) >> 32)
 
     def uniform(self, low, high):
@@ -144,7 +144,7 @@ def test_erasing_boxes_are_timms_for_the_same_words(case, size, monkeypatch):
     boxes = policy(**ours).draw(numbers, seed=3, image_size=size)["erasing_boxes"]
     eraser = random_erasing.RandomErasing(device="cpu", **theirs)
     monkeypatch.setattr(random_erasing, "_get_pixels", lambda *_, **__: None)
-    blocks = words(3, Stream.ERASING, numbers, 1 + erasing.ATTEMPTS * boxes.shape[1])
+    blocks = words(3, Stream.ERASING, numbers, 1 + ATTEMPTS * boxes.shape[1])
     for own, drawn in zip(boxes.tolist(), blocks.reshape(len(numbers), -1, 4).tolist(), strict=True):
         image = Erased()
         monkeypatch.setattr(random_erasing, "random", Given(drawn))

@@ -61,7 +61,8 @@ class Fails:
 
 @pytest.mark.parametrize("ahead", [None, 1, 3])
 def test_an_exception_reaches_the_consumer_in_its_turn_with_its_traceback(ahead):
-    feed = loader(augment=Fails(8), shuffle=False, prefetch_factor=ahead)
+    policy = Fails(8)
+    feed = loader(augment=policy, shuffle=False, prefetch_factor=ahead)
     batches = iter(feed)
     assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 0, 0, 0], [0, 1, 1, 1]]
     for _ in range(2):  # nothing has moved: asked again, it is the same batch
@@ -69,7 +70,7 @@ def test_an_exception_reaches_the_consumer_in_its_turn_with_its_traceback(ahead)
             next(batches)
         assert any(frame.name == "deep_inside" for frame in traceback.extract_tb(caught.value.__traceback__))
         assert feed.state_dict()["position"] == 8
-    feed._policy.firsts.clear()
+    policy.firsts.clear()
     assert next(targets.tolist() for _, targets in batches) == [1, 1, 2, 2]
     assert sum(1 for _ in batches) == 4
     assert feed.state_dict()["epoch"] == 1

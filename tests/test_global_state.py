@@ -234,8 +234,7 @@ def policies(device, _):
             yield f"{name} draws", drawn
         for dtype in (torch.float32, torch.bfloat16):
             yield f"{name} applies", policy.apply(grey, drawn, image_size=20, dtype=dtype)
-        if hasattr(policy, "targets"):
-            yield f"{name} makes targets", policy.targets(labels, drawn, 3)
+        yield f"{name} makes targets", policy.targets(labels, drawn, 3)
 
 
 def operations(device, _):

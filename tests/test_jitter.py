@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 
-from gpurender.augment.jitter import Jitter, draw
+from gpurender.kernels.augment_params import JitterParams, draw_jitter
 from gpurender.kernels.image_ops import Operation
 from gpurender.kernels.philox import words
 from gpurender.numerics.streams import Stream
@@ -26,7 +26,7 @@ def fractions():
 @pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.4, 0.1), (0.8, 0.3, 1.5, 0.2), (0.0, 0.7, 0.0, 0.3)])
 @pytest.mark.parametrize("probability", [0.6, 1.0])
 def test_factors_and_their_order(strengths, probability):
-    operations, arguments = draw(Jitter(strengths, probability, 0.0, 0.0), NUMBERS, SEED)
+    operations, arguments = draw_jitter(NUMBERS, SEED, JitterParams(strengths, probability, 0.0, 0.0))
     present = [i for i, strength in enumerate(strengths) if strength]
     orders = list(itertools.permutations(present))
     for (first, row), codes, found in zip(fractions(), operations.tolist(), arguments.tolist(), strict=True):
@@ -37,7 +37,7 @@ def test_factors_and_their_order(strengths, probability):
 
 
 def test_grayscale_and_blur():
-    operations, arguments = draw(Jitter((0.0, 0.0, 0.0, 0.0), 0.8, 0.3, 0.4), NUMBERS, SEED)
+    operations, arguments = draw_jitter(NUMBERS, SEED, JitterParams((0.0, 0.0, 0.0, 0.0), 0.8, 0.3, 0.4))
     for (_, row), codes, found in zip(fractions(), operations.tolist(), arguments.tolist(), strict=True):
         assert codes[0] == (Operation.COLOR if row[2] < 0.3 else Operation.IDENTITY)
         assert codes[1] == (Operation.GAUSSIAN_KERNEL if row[3] < 0.4 else Operation.IDENTITY)
@@ -45,25 +45,25 @@ def test_grayscale_and_blur():
 
 
 @pytest.mark.parametrize(
-    "law",
+    "params",
     [
-        Jitter((0.4, 0.4, 0.4, 0.0), 1.0, 0.0, 0.0),
-        Jitter((0.0, 0.0, 0.0, 0.0), 1.0, 0.2, 0.0),
-        Jitter((0.0, 0.0, 0.0, 0.0), 1.0, 0.0, 0.2),
-        Jitter((0.1, 0.0, 0.0, 0.1), 0.5, 0.2, 0.2),
+        JitterParams((0.4, 0.4, 0.4, 0.0), 1.0, 0.0, 0.0),
+        JitterParams((0.0, 0.0, 0.0, 0.0), 1.0, 0.2, 0.0),
+        JitterParams((0.0, 0.0, 0.0, 0.0), 1.0, 0.0, 0.2),
+        JitterParams((0.1, 0.0, 0.0, 0.1), 0.5, 0.2, 0.2),
     ],
 )
-def test_each_part_alone_has_the_stated_types(law):
-    operations, arguments = draw(law, NUMBERS, SEED)
+def test_each_part_alone_has_the_stated_types(params):
+    operations, arguments = draw_jitter(NUMBERS, SEED, params)
     assert (operations.dtype, arguments.dtype) == (torch.int32, torch.float64)
-    assert operations.shape == arguments.shape == (len(NUMBERS), law.layers)
+    assert operations.shape == arguments.shape == (len(NUMBERS), params.layers)
     drawn = {Operation(code) for code in operations.unique().tolist()}
-    assert drawn - {Operation.IDENTITY} == law.operations
-    assert law.layers == len(law.operations)
+    assert drawn - {Operation.IDENTITY} == params.operations
+    assert params.layers == len(params.operations)
 
 
 def test_a_jitter_that_never_comes_has_no_components():
-    law = Jitter((0.4, 0.4, 0.4, 0.1), 0.0, 0.0, 0.2)
-    assert law.components == []
-    assert law.layers == 1
-    assert law.operations == {Operation.GAUSSIAN_KERNEL}
+    params = JitterParams((0.4, 0.4, 0.4, 0.1), 0.0, 0.0, 0.2)
+    assert params.components == ()
+    assert params.layers == 1
+    assert params.operations == {Operation.GAUSSIAN_KERNEL}

@@ -9,7 +9,8 @@ import torch
 from conftest import ROOT
 from test_graphs import counter, run  # noqa: F401  # a fixture
 
-from gpurender.augment import jitter, normalise, rand_augment
+from gpurender.augment import normalise, rand_augment
+from gpurender.kernels.augment_params import JitterParams, tables
 from gpurender.loading import cuda_graphs
 from gpurender.numerics import quantiles
 from gpurender.util import device_tables
@@ -40,7 +41,7 @@ def few(monkeypatch):
 
 def test_a_table_is_made_once():
     assert table() is table()
-    assert quantiles.on(CPU, "beta", 0.8) is quantiles.on(CPU, "beta", 0.8)
+    assert quantiles.table_on_device(CPU, "beta", 0.8) is quantiles.table_on_device(CPU, "beta", 0.8)
 
 
 def test_tables_are_not_kept_without_end(few):
@@ -87,26 +88,26 @@ def test_only_the_thread_and_the_time_of_a_capture_count():
         with device_tables.in_use() as inner:
             mine = table()
             with ThreadPoolExecutor(1) as pool:
-                pool.submit(quantiles.on, CPU, "normal").result()
-        quantiles.on(CPU, "ratio", 0.5, 2.0)
-    quantiles.on(CPU, "beta", 0.7)
+                pool.submit(quantiles.table_on_device, CPU, "normal").result()
+        quantiles.table_on_device(CPU, "ratio", 0.5, 2.0)
+    quantiles.table_on_device(CPU, "beta", 0.7)
     assert [one is mine for one in inner] == [True]
     assert [one is mine for one in outer] == [True, False]
     assert len(outer) == 2
 
 
 def test_all_tables_of_policies_are_collected():
-    law = jitter.Jitter((0.1, 0.2, 0.3, 0.0), 1.0, 0.0, 0.0)
+    params = JitterParams((0.1, 0.2, 0.3, 0.0), 1.0, 0.0, 0.0)
     parsed = rand_augment.parsed("rand-m9-n2-tweights")
     makes = [
-        table, lambda: quantiles.on(CPU, "normal"), lambda: jitter._tables(law, CPU),
-        lambda: rand_augment._laws(parsed, CPU), lambda: rand_augment._shares(parsed, CPU),
+        table, lambda: quantiles.table_on_device(CPU, "normal"), lambda: tables.jitter(params, CPU),
+        lambda: tables.levels(parsed.alternatives, CPU), lambda: tables.weights(parsed.weights, CPU),
     ]  # fmt: skip
     for make in makes:
-        with device_tables.in_use() as tables:
+        with device_tables.in_use() as used:
             made = make()
-        assert len(tables) == 1
-        assert tables[0] is made
+        assert len(used) == 1
+        assert used[0] is made
 
 
 def test_nothing_else_that_lies_on_a_device_is_ever_let_go():

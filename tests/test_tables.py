@@ -15,12 +15,13 @@ from gpurender.augment.rand_augment import (
     ORIGINAL,
     PLAIN,
     POLICIES,
-    SHARES,
     THREE,
     THREE_AUGMENT,
     V0,
+    WEIGHT_SUM,
     WEIGHTED,
     WEIGHTED_THREE,
+    alternatives,
     parsed,
 )
 from gpurender.recipes.fractaldb import weight_set
@@ -28,6 +29,18 @@ from gpurender.recipes.visualatom import DEFAULTS
 
 timm = optional("timm.data.auto_augment")
 timm_data = optional("timm.data")
+
+# A rule of levels and its operation are one name's alone
+NAMES = {(each.operation, each.rule): name for name in LEVELS for ((each,),) in [alternatives([[(name, 1.0, 0.0)]])]}
+
+
+def names_of(params):
+    """The alternatives as timm writes them: (name, probability, level)."""
+    return [
+        [(NAMES[each.operation, each.rule], each.probability, each.level) for each in choice]
+        for choice in params.alternatives
+    ]
+
 
 # --------------------------------------------------------------------------------------------------------------- timm
 
@@ -39,7 +52,7 @@ def test_policies_are_timms(name, table):
     policy = timm.auto_augment_policy(name, {"translate_const": 100})
     wanted = [[(step.name, step.prob, step.magnitude) for step in choice] for choice in policy]
     assert [list(choice) for choice in table] == wanted
-    assert [list(choice) for choice in parsed(name).alternatives] == wanted
+    assert names_of(parsed(name)) == wanted
 
 
 def test_sets_of_operations_are_timms():
@@ -55,11 +68,11 @@ def test_sets_of_operations_are_timms():
 def test_weights_are_timms(config):
     """As timm gives them to numpy.random.choice, to a millionth."""
     transform, policy = timm.rand_augment_transform(config, {}), parsed(config)
-    assert [name for ((name, _, _),) in policy.alternatives] == [step.name for step in transform.ops]
-    assert np.abs(np.array(policy.shares) / sum(policy.shares) - transform.choice_weights).max() < 1e-6
+    assert [name for ((name, _, _),) in names_of(policy)] == [step.name for step in transform.ops]
+    assert np.abs(np.array(policy.weights) / sum(policy.weights) - transform.choice_weights).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", [name for name, law in LEVELS.items() if law.gain == 0.0])
+@pytest.mark.parametrize("name", [name for name, level in LEVELS.items() if level.gain == 0.0])
 def test_operations_without_a_level_have_none_in_timm(name):
     assert timm.LEVEL_TO_ARG[name] is None
 
@@ -80,10 +93,10 @@ W0 = {
 @pytest.mark.parametrize(("config", "suffix"), [("rand-w0", ""), ("rand-w0-inc1", "Increasing")])
 def test_old_weights(config, suffix):
     policy, grow = parsed(config), ("Color", "Sharpness", "Solarize", "Contrast", "Brightness")
-    names = [name for ((name, _, _),) in policy.alternatives]
+    names = [name for ((name, _, _),) in names_of(policy)]
     wanted = {name + suffix * (name in grow): weight for name, weight in W0.items()}
-    assert dict(zip(names, policy.shares, strict=True)) == {
-        name: round(weight * SHARES) for name, weight in wanted.items()
+    assert dict(zip(names, policy.weights, strict=True)) == {
+        name: round(weight * WEIGHT_SUM) for name, weight in wanted.items()
     }
 
 

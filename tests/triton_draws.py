@@ -1,6 +1,7 @@
 """DeiT's draws on a device: what the reference in torch computes on the CPU, bit for bit."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import torch
@@ -8,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton_paths import few_programs, gpu_path
 
 import gpurender as gr
-from gpurender.augment import erasing, mixup
 from gpurender.augment.rand_augment import parsed
+from gpurender.kernels.augment_params import ErasingParams, MixParams, draw_erasing, draw_layers, draw_mixing
 from gpurender.kernels.image_ops import Operation, cpu_matrices
 
 SEEDS = (0, 2**64 - 1)
@@ -49,50 +50,50 @@ def layers(device):
         "rand-m6-w0-p1.0", "rand-t3aw-n14", "original-mstd0.5", "v0r", "3a-mstd1",
     )  # fmt: skip
     for i, string in enumerate(strings):
-        policy, interpolation = parsed(string), (None, 1, 2)[i % 3]
+        params = dataclasses.replace(parsed(string), interpolation=(None, 1, 2)[i % 3])
         for seed in SEEDS:
-            wanted = policy.draw(numbers, seed, interpolation)
+            wanted = draw_layers(numbers, seed, params)
             with wide(device):
-                agree(policy.draw(numbers.to(device), seed, interpolation), wanted, device)
-                assert policy.draw(numbers[:0].to(device), seed, 1)[0].shape[0] == 0
+                agree(draw_layers(numbers.to(device), seed, params), wanted, device)
+                assert draw_layers(numbers[:0].to(device), seed, params)[0].shape[0] == 0
 
 
 def erased_boxes(device):
     """One box, several, large ones, none; sizes of images."""
     numbers = numbers_of(150)
-    laws = [
-        erasing.RandomErasing(0.25, (1, 1), (0.02, 1 / 3), (0.3, 1 / 0.3)),
-        erasing.RandomErasing(0.9, (1, 5), (0.02, 1 / 3), (0.3, 1 / 0.3)),
-        erasing.RandomErasing(1.0, (2, 2), (0.5, 1.0), (0.05, 9.0)),
+    everything = [
+        ErasingParams(0.25, (1, 1), (0.02, 1 / 3), (0.3, 1 / 0.3)),
+        ErasingParams(0.9, (1, 5), (0.02, 1 / 3), (0.3, 1 / 0.3)),
+        ErasingParams(1.0, (2, 2), (0.5, 1.0), (0.05, 9.0)),
     ]
-    for law in laws:
+    for params in everything:
         for size, seed in zip((224, 7, 1), (*SEEDS, 3), strict=True):
-            wanted = erasing.draw(law, numbers, seed, size)
+            wanted = draw_erasing(numbers, seed, size, params)
             with wide(device):
-                agree(erasing.draw(law, numbers.to(device), seed, size), wanted, device)
+                agree(draw_erasing(numbers.to(device), seed, size, params), wanted, device)
 
 
 def mixing(device):
     """Every mode, with and without each of the two, corrected or not, patches by weight or by range."""
-    laws = [
-        mixup.Mixup(0.8, 1.0, None, 1.0, 0.5, "batch", True),
-        mixup.Mixup(0.2, 0.0, None, 0.7, 0.5, "pair", True),
-        mixup.Mixup(0.0, 2.0, None, 0.9, 0.5, "elem", False),
-        mixup.Mixup(0.4, 0.0, (0.1, 0.9), 1.0, 0.6, "elem", True),
-        mixup.Mixup(1.0, 0.5, None, 1.0, 0.6, "elem", True),
-        mixup.Mixup(1.0, 0.5, None, 1.0, 0.6, "pair", False),
-        mixup.Mixup(0.0, 1.0, (0.2, 0.6), 0.5, 0.6, "batch", True),
-        mixup.Mixup(0.0, 1.0, (0.2, 0.6), 1.0, 0.5, "elem", False),  # a range of sides is always corrected
+    everything = [
+        MixParams(0.8, 1.0, None, 1.0, 0.5, "batch", True),
+        MixParams(0.2, 0.0, None, 0.7, 0.5, "pair", True),
+        MixParams(0.0, 2.0, None, 0.9, 0.5, "elem", False),
+        MixParams(0.4, 0.0, (0.1, 0.9), 1.0, 0.6, "elem", True),
+        MixParams(1.0, 0.5, None, 1.0, 0.6, "elem", True),
+        MixParams(1.0, 0.5, None, 1.0, 0.6, "pair", False),
+        MixParams(0.0, 1.0, (0.2, 0.6), 0.5, 0.6, "batch", True),
+        MixParams(0.0, 1.0, (0.2, 0.6), 1.0, 0.5, "elem", False),  # a range of sides is always corrected
     ]
-    for law in laws:
+    for params in everything:
         for n, size in ((200, 224), (7, 30), (1, 2)):
-            if law.cutmix_minmax and size < 30:
+            if params.cutmix_minmax and size < 30:
                 continue
             for seed in SEEDS:
                 numbers = numbers_of(n)
-                wanted = mixup.draw(law, numbers, seed, size)
+                wanted = draw_mixing(numbers, seed, size, params)
                 with wide(device):
-                    agree(mixup.draw(law, numbers.to(device), seed, size), wanted, device)
+                    agree(draw_mixing(numbers.to(device), seed, size, params), wanted, device)
 
 
 def affine_coefficients(device):
@@ -174,8 +175,7 @@ def nothing_waits(device):
             with wide(device), mode:
                 drawn = policy.draw(numbers, seed=1, canvas_size=20, image_size=9)
                 policy.apply(canvases, drawn, image_size=9)
-                if hasattr(policy, "targets"):
-                    policy.targets(labels, drawn, 3)
+                policy.targets(labels, drawn, 3)
 
 
 CHECKS = (nothing_waits, layers, erased_boxes, mixing, affine_coefficients, whole_policies)

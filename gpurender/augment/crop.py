@@ -1,27 +1,24 @@
 """Crop: a random resized crop, flips and normalisation, the augmentation that every training recipe begins with."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import torch
 
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
+from gpurender.augment.parameters import Parameters, size_stamp
+from gpurender.augment.policy import Policy
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.kernels.philox import bounded, uniform, words
-from gpurender.kernels.resized_crop import BILINEAR, MAX_SIDE, CropLaw, draw_crops
-from gpurender.numerics.portable_math import exp, log
-from gpurender.numerics.streams import Stream
+from gpurender.kernels.augment_params import CropParams, as_draw_ids, draw_crops
+from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks
 
-ATTEMPTS = 10
 MAX_RATIO = 8192.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crop:
+class Crop(Policy):
     """Random resized crop, random flips, normalisation; the crop is timm's (and torchvision's) random resized crop.
 
     Up to ten times, an area is drawn uniformly and an aspect ratio log-uniformly; the first pair that fits into the
@@ -43,7 +40,7 @@ class Crop:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    capturable: ClassVar[bool] = True
+    capturable = True
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -67,18 +64,13 @@ class Crop:
 
     @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """Crops and flips of draw numbers.
-
-        Addresses: of ``(seed, Stream.CROP, number)``, block k = 0 .. 9 is attempt k, its words are area, aspect
-        ratio, top and left; the first word of block 10 chooses the interpolation. Of ``(seed, Stream.FLIP, number)``,
-        the first two words of block 0 are the horizontal and the vertical flip. So no parameter moves another's
-        numbers: with another ``scale``, the same samples are flipped.
+        """Draw the crops and flips of draw ids; :mod:`gpurender.kernels.augment_params.cpu_crop` has the formula.
 
         Args:
             numbers: unsigned 64-bit integers ``[N]``; a tensor on a GPU is drawn from there, its values unread.
             seed: unsigned 64-bit key.
             canvas_size: side of the canvases in pixels.
-            image_size: of no account here; it is written down in ``sizes``.
+            image_size: written down in ``sizes``; nothing else depends on it.
 
         Returns:
             ``boxes`` int32 ``[N, 4]``: top, left, height, width; ``flips`` bool ``[N, 2]``: horizontal, vertical;
@@ -86,87 +78,12 @@ class Crop:
             ``[N, 0, canvas_size, image_size]``: empty, its shape says what the others were drawn for. On the GPU if the
             numbers are.
         """
-        seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
-        side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
-        if (there := gpu_numbers(numbers)) is not None:
-            boxes, flipped, codes = draw_crops(there, seed, side, self._law(side))
-            sizes = drawn_for(len(there), side, image_size, there.device)
-            return {"boxes": boxes, "flips": flipped, "interpolations": codes, "sizes": sizes}
-        numbers = checks.integers("numbers", numbers, checks.UINT64_MAX)
-        blocks = words(seed, Stream.CROP, numbers, ATTEMPTS + 1).reshape(-1, ATTEMPTS + 1, 4)
-        flips = uniform(words(seed, Stream.FLIP, numbers)[:, :2]) < np.array([self.hflip, self.vflip])
-        if self.interpolation == "random":
-            interpolations = BILINEAR + bounded(blocks[:, ATTEMPTS, 0], 2)
-        else:
-            interpolations = np.full(len(numbers), INTERPOLATIONS[self.interpolation])
-        return {
-            "boxes": torch.from_numpy(self._boxes(blocks[:, :ATTEMPTS], side)),
-            "flips": torch.from_numpy(flips),
-            "interpolations": torch.from_numpy(interpolations.astype(np.uint8)),
-            "sizes": drawn_for(len(numbers), side, image_size, torch.device("cpu")),
-        }
+        draw_ids = as_draw_ids(numbers)
+        params = CropParams(self.scale, self.ratio, (self.hflip, self.vflip), INTERPOLATIONS.get(self.interpolation))
+        boxes, flips, interpolations = draw_crops(draw_ids, seed, canvas_size, params)
+        sizes = size_stamp(len(draw_ids), canvas_size, image_size, draw_ids.device)
+        return {"boxes": boxes, "flips": flips, "interpolations": interpolations, "sizes": sizes}
 
-    def _law(self, side: int) -> CropLaw:
-        """The numbers that :meth:`_boxes` begins with."""
-        low, high = self.scale
-        log_low, log_high = float(log(self.ratio[0])), float(log(self.ratio[1]))
-        return CropLaw(
-            central=self._central(side),
-            area=(low, high - low, float(side * side)),
-            log_ratio=(log_low, log_high - log_low),
-            flips=(self.hflip, self.vflip),
-            interpolation=INTERPOLATIONS.get(self.interpolation),
-            attempts=ATTEMPTS,
-        )
-
-    def _boxes(self, attempts: np.ndarray, side: int) -> np.ndarray:
-        """Boxes int32 [N, 4] from words uint32 [N, attempts, 4]."""
-        law = self._law(side)
-        (low, span, whole), (log_low, log_span) = law.area, law.log_ratio
-        area = (low + uniform(attempts[..., 0]) * span) * whole
-        ratio = exp(log_low + uniform(attempts[..., 1]) * log_span)
-        w = np.rint(np.sqrt(area * ratio))  # [N, attempts]; halves to even, as Python's round
-        h = np.rint(np.sqrt(area / ratio))
-        fits = (w > 0) & (w <= side) & (h > 0) & (h <= side)
-
-        row, first = np.arange(len(attempts)), fits.argmax(axis=1)
-        some = fits.any(axis=1)
-        central_h, central_w = law.central
-        h = np.where(some, h[row, first], central_h).astype(np.int64)
-        w = np.where(some, w[row, first], central_w).astype(np.int64)
-        top = np.where(some, bounded(attempts[row, first, 2], side - h + 1), (side - h) // 2)
-        left = np.where(some, bounded(attempts[row, first, 3], side - w + 1), (side - w) // 2)
-        return np.stack([top, left, h, w], axis=1).astype(np.int32)
-
-    def _central(self, side: int) -> tuple[int, int]:
-        """Height and width of the largest crop within the range of ratios, at least one pixel each."""
-        low, high = self.ratio
-        if low > 1.0:
-            return max(round(side / low), 1), side
-        if high < 1.0:
-            return side, max(round(side * high), 1)
-        return side, side
-
-    def apply(
-        self,
-        canvases: torch.Tensor,
-        parameters: Parameters,
-        *,
-        image_size: int = 224,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> torch.Tensor:
-        """Apply drawn parameters: crop, resize, flip, normalise. What they decide is exact, whatever ``dtype``.
-
-        Args:
-            canvases: uint8 ``[N, 1 or 3, S, S]``.
-            parameters: what :meth:`draw` returned for N numbers and canvases of this size.
-            image_size: side of the images in pixels.
-            dtype: float32, float16, bfloat16 or float64; the arithmetic is float32's.
-            memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.
-
-        Returns:
-            ``[N, 3, image_size, image_size]``: the float32 values of Pillow's crop, resize and flips and of
-            torchvision's ToTensor and Normalize, cast to ``dtype``.
-        """
-        return crop_and_normalise(canvases, parameters, image_size, self.mean, self.std, dtype, memory_format)
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
+        """Crop, resize, flip and normalise."""
+        return crop_and_normalise(canvases, parameters, image, self.mean, self.std)

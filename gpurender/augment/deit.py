@@ -2,21 +2,34 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
-from gpurender.augment import erasing, jitter, mixup
 from gpurender.augment.crop import Crop
 from gpurender.augment.normalise import CROP, HALVES, Triple, lookup_table
-from gpurender.augment.policy import Parameters, as_numbers, checked_canvases, on_device
-from gpurender.augment.rand_augment import AutoAugment, parsed
+from gpurender.augment.parameters import Parameters, checked_canvases, on_device
+from gpurender.augment.policy import Policy
+from gpurender.augment.rand_augment import parsed
 from gpurender.augment.resize import INTERPOLATIONS
+from gpurender.augment.soft_targets import soft_targets
+from gpurender.kernels.augment_params import (
+    MIXUP_MODES,
+    ErasingParams,
+    JitterParams,
+    LayerParams,
+    MixParams,
+    as_draw_ids,
+    draw_erasing,
+    draw_jitter,
+    draw_layers,
+    draw_mixing,
+)
 from gpurender.kernels.image_ops import Kind, Operation, operate
 from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, finish
 from gpurender.kernels.resized_crop import MAX_SIDE, crop_resize
-from gpurender.runtime import devices
-from gpurender.runtime.tensors import checked_tensor, ordinary
+from gpurender.runtime.image_formats import ImageFormat
+from gpurender.runtime.tensors import checked_tensor, ordinary, readable
 from gpurender.util import checks
 from gpurender.util.lazy import cached_property
 
@@ -32,7 +45,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeiT:
+class DeiT(Policy):
     """Everything that timm does to a training batch, a sample at a time and on the batch's device.
 
     The order is that of timm's default path (its prefetcher), and so is the rounding. To each sample, in bytes: random
@@ -99,7 +112,7 @@ class DeiT:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    capturable: ClassVar[bool] = True
+    capturable = True
 
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
@@ -177,7 +190,7 @@ class DeiT:
 
     @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """Every parameter of every sample of a batch, a pure function of the seed and the numbers.
+        """Draw every parameter of every sample of a batch: a pure function of the seed and the numbers.
 
         Args:
             numbers: unsigned 64-bit integers ``[N]``, of a whole batch in its order: partners are mixed.
@@ -199,17 +212,17 @@ class DeiT:
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self.check_sizes(canvas_size, size)
-        there = as_numbers(numbers)
+        draw_ids = as_draw_ids(numbers)
         parameters = self._crop.draw(numbers, seed=seed, canvas_size=canvas_size, image_size=size)
-        chains = self._chains(there, seed)
+        chains = self._chains(draw_ids, seed)
         parameters["operations"] = torch.cat([codes for codes, _, _ in chains], 1)
         parameters["arguments"] = torch.cat([arguments for _, arguments, _ in chains], 1)
         parameters["operation_interpolations"] = torch.cat([codes for _, _, codes in chains], 1)
         if self._mixup.active:
-            weights, cut, patches = mixup.draw(self._mixup, there, seed, size)
+            weights, cut, patches = draw_mixing(draw_ids, seed, size, self._mixup)
             parameters |= {"mix_weights": weights, "cutmix": cut, "cutmix_patches": patches}
         if self.re_prob > 0.0:
-            boxes, keys = erasing.draw(self._erasing, there, seed, size)
+            boxes, keys = draw_erasing(draw_ids, seed, size, self._erasing)
             parameters |= {"erasing_boxes": boxes, "noise_keys": keys}
         return parameters
 
@@ -217,49 +230,25 @@ class DeiT:
         """Refuse sizes that :meth:`draw` has no parameters for."""
         checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
         size = checks.integer("image_size", image_size, 1, MAX_SIDE)
-        if self.cutmix_minmax is not None:
-            self._mixup.sides(size)
+        self._mixup.sides(size)
 
-    def _chains(self, numbers: torch.Tensor, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Operations, arguments and interpolations, [N, l] each, of the parts of the chain."""
-        n = len(numbers)
-        none = torch.zeros((n, 0), dtype=torch.int32, device=numbers.device)
+    def _chains(self, draw_ids: torch.Tensor, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return operations, arguments and interpolations, [N, l] each, of the parts of the chain."""
+        none = torch.zeros((len(draw_ids), 0), dtype=torch.int32, device=draw_ids.device)
         chains = [(none, none.to(torch.float64), none.to(torch.uint8))]
         if self._auto_augment is not None:
-            interpolation = INTERPOLATIONS.get(self.interpolation)
-            chains.append(self._auto_augment.draw(numbers, seed, interpolation))
+            chains.append(draw_layers(draw_ids, seed, self._auto_augment))
         if self._jitter.layers:
-            codes, arguments = jitter.draw(self._jitter, numbers, seed)
+            codes, arguments = draw_jitter(draw_ids, seed, self._jitter)
             chains.append((codes, arguments, torch.zeros_like(codes, dtype=torch.uint8)))
         return chains
 
-    @ordinary
-    def apply(
-        self,
-        canvases: torch.Tensor,
-        parameters: Parameters,
-        *,
-        image_size: int = 224,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> torch.Tensor:
-        """Apply drawn parameters. The bytes before normalisation are exact, whatever the device.
-
-        Args:
-            canvases: uint8 ``[N, 1 or 3, S, S]``.
-            parameters: what :meth:`draw` returned for N numbers and the same sizes (of the images only if anything is
-                mixed or erased).
-            image_size: side of the images in pixels.
-            dtype: float32, float16, bfloat16 or float64.
-            memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.
-
-        Returns:
-            ``[N, 3, image_size, image_size]``.
-        """
-        side = checks.integer("image_size", image_size, 1, MAX_SIDE)
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
+        """Crop, change, mix, normalise and erase."""
+        side = image.size
         placed = self._mixup.active or self.re_prob > 0.0  # patches or boxes, in the image's pixels
         canvases = checked_canvases(canvases, parameters, side if placed else None)
-        table = lookup_table(self.mean, self.std, dtype, canvases.device)
+        table = lookup_table(self.mean, self.std, image.dtype, canvases.device)
         boxes, flips, filters = on_device(parameters, CROP, canvases.device)
         images = crop_resize(canvases, boxes, flips, filters, (side, side))
         codes, arguments, filters = on_device(parameters, CHAIN, canvases.device)
@@ -272,7 +261,7 @@ class DeiT:
         if self.re_prob > 0.0:
             boxes, keys = on_device(parameters, ERASED, canvases.device)
             erased = Erasing(boxes, keys, self.re_mode)
-        return finish(images, table, mixing, erased, memory_format)
+        return finish(images, table, mixing, erased, image.memory_format)
 
     def _filled(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
         """Images and fill colour as operations need them: three bands, if a grey image may be filled with a colour."""
@@ -298,7 +287,7 @@ class DeiT:
         """
         classes = checks.integer("classes", classes, 1, 2**63 - 1)
         labels = checked_tensor("labels", labels, (torch.int64,), (None,))
-        seen = not devices.on_gpu(labels.device)
+        seen = readable(labels)
         if seen and not ((labels >= 0) & (labels < classes)).all():
             raise ValueError(f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}")
         if not self.soft:
@@ -309,10 +298,10 @@ class DeiT:
             weights = checked_tensor("mix_weights", weights, (torch.float64,), (len(labels),), labels.device)
             if seen and not ((weights >= 0.0) & (weights <= 1.0)).all():  # NaN, too
                 raise ValueError(f"mix_weights must lie in [0, 1], got {weights.min():g} to {weights.max():g}")
-        return mixup.soft_targets(labels, weights, classes, self.label_smoothing)
+        return soft_targets(labels, weights, classes, self.label_smoothing)
 
     @property
-    def soft(self) -> bool:
+    def soft(self) -> bool:  # type: ignore[override]
         """Whether targets are soft."""
         return self._mixup.active or self.label_smoothing > 0.0
 
@@ -340,8 +329,10 @@ class DeiT:
         return Crop(**{name: getattr(self, name) for name in _OF_THE_CROP})
 
     @cached_property
-    def _auto_augment(self) -> AutoAugment | None:
-        return None if self.auto_augment is None else parsed(self.auto_augment)
+    def _auto_augment(self) -> LayerParams | None:
+        if self.auto_augment is None:
+            return None
+        return dataclasses.replace(parsed(self.auto_augment), interpolation=INTERPOLATIONS.get(self.interpolation))
 
     @cached_property
     def _operations(self) -> frozenset[Operation]:
@@ -350,26 +341,26 @@ class DeiT:
         return drawn | self._jitter.operations
 
     @cached_property
-    def _jitter(self) -> jitter.Jitter:
+    def _jitter(self) -> JitterParams:
         strength, name = self.color_jitter, self.auto_augment
         if strength is None or (name is not None and "3a" not in name and not self.force_color_jitter):
             strength = 0.0
         strengths = strength if isinstance(strength, tuple) else (strength,) * 3
         probability = 1.0 if self.color_jitter_prob is None else self.color_jitter_prob
         b, c, s, h = (*strengths, 0.0)[:4]
-        return jitter.Jitter((b, c, s, h), probability, self.grayscale_prob, self.gaussian_blur_prob)
+        return JitterParams((b, c, s, h), probability, self.grayscale_prob, self.gaussian_blur_prob)
 
     @cached_property
-    def _mixup(self) -> mixup.Mixup:
-        return mixup.Mixup(
+    def _mixup(self) -> MixParams:
+        return MixParams(
             self.mixup_alpha, self.cutmix_alpha, self.cutmix_minmax, self.mixup_prob, self.mixup_switch_prob,
             self.mixup_mode, self.correct_lam,
         )  # fmt: skip
 
     @cached_property
-    def _erasing(self) -> erasing.RandomErasing:
+    def _erasing(self) -> ErasingParams:
         count = self.re_count if isinstance(self.re_count, tuple) else (1, self.re_count)
-        return erasing.RandomErasing(self.re_prob, count, self.re_area, self.re_aspect)
+        return ErasingParams(self.re_prob, count, self.re_area, self.re_aspect)
 
 
 _OF_THE_CROP = ("scale", "ratio", "interpolation", "hflip", "vflip", "mean", "std")
@@ -391,7 +382,7 @@ def _checked(policy: DeiT) -> dict[str, Any]:
     for name in ("force_color_jitter", "correct_lam"):
         values[name] = checks.boolean(name, getattr(policy, name))
     checks.choice("re_mode", policy.re_mode, ERASING_MODES)
-    checks.choice("mixup_mode", policy.mixup_mode, mixup.MODES)
+    checks.choice("mixup_mode", policy.mixup_mode, MIXUP_MODES)
     values["color_jitter"] = _strengths(policy.color_jitter)
     if policy.color_jitter_prob is not None:
         values["color_jitter_prob"] = checks.real("color_jitter_prob", policy.color_jitter_prob, 0.0, 1.0)

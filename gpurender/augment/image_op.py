@@ -8,8 +8,7 @@ import torch
 
 from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, checked_fill, operate
-from gpurender.runtime import devices
-from gpurender.runtime.tensors import ordinary
+from gpurender.runtime.tensors import ordinary, readable, supported
 from gpurender.util import checks
 
 __all__ = ["op"]
@@ -101,7 +100,7 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
     if values.dim() > 1 or (values.dim() == 1 and len(values) != n):
         raise ValueError(f"argument must be {allowed}, got shape {list(values.shape)}")
     values = values.to(torch.float64)
-    if not devices.on_gpu(values.device):
+    if readable(values):
         bad = ~((values >= least) & (values <= most))  # NaN, too
         if code.spec.whole:
             bad |= values != values.trunc()
@@ -127,7 +126,7 @@ def _values(argument: Any, allowed: str) -> torch.Tensor:
         raise TypeError(
             f"argument must be {allowed}, without a gradient (argument.detach()), got {checks.shown(argument)}"
         )
-    if not (devices.on_gpu(values.device) or values.device.type == "cpu") or values.layout != torch.strided:
+    if not supported(values) or values.layout != torch.strided:
         got = f"a tensor of {values.layout} on {values.device}"
         raise ValueError(f"argument must be {allowed}, dense and on a CPU or a GPU, got {got}")
     return values

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender.augment.policy import Parameters, checked_canvases, on_device
-from gpurender.kernels.resized_crop import DTYPES, MAX_SIDE, crop_resize_normalise
-from gpurender.runtime.tensors import ordinary
+from gpurender.augment.parameters import Parameters, checked_canvases, on_device
+from gpurender.kernels.resized_crop import crop_resize_normalise
+from gpurender.runtime.image_formats import DTYPES, ImageFormat
 from gpurender.util import checks, device_tables
 
 HALVES = (0.5, 0.5, 0.5)
@@ -49,19 +49,17 @@ def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype, device: torch.de
     return torch.from_numpy(table).to(dtype).to(device)
 
 
-@ordinary
 def crop_and_normalise(
-    canvases: torch.Tensor,
-    parameters: Parameters,
-    image_size: int,
-    mean: Triple,
-    std: Triple,
-    dtype: torch.dtype,
-    memory_format: torch.memory_format = torch.contiguous_format,
+    canvases: torch.Tensor, parameters: Parameters, image: ImageFormat, mean: Triple, std: Triple
 ) -> torch.Tensor:
-    """Apply boxes, flips and interpolations, and normalise: ``[N, 3, image_size, image_size]`` of ``dtype``."""
-    side = checks.integer("image_size", image_size, 1, MAX_SIDE)
+    """Apply boxes, flips and interpolations, and normalise.
+
+    Returns:
+        ``[N, 3, size, size]``: the float32 values of Pillow's crop, resize and flips and of torchvision's ToTensor and
+        Normalize, cast to the format's dtype.
+    """
     canvases = checked_canvases(canvases, parameters)
     boxes, flips, codes = on_device(parameters, CROP, canvases.device)
-    table = lookup_table(mean, std, dtype, canvases.device)
-    return crop_resize_normalise(canvases, boxes, flips, codes, table, (side, side), memory_format)
+    table = lookup_table(mean, std, image.dtype, canvases.device)
+    size = (image.size, image.size)
+    return crop_resize_normalise(canvases, boxes, flips, codes, table, size, image.memory_format)

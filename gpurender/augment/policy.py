@@ -1,132 +1,56 @@
 """What an augmentation policy is: a value with two pure functions, draw and apply."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+import abc
+from typing import Any
 
-import numpy as np
 import torch
 
+from gpurender.augment.normalise import HALVES, Triple
+from gpurender.augment.parameters import Parameters
 from gpurender.kernels.resized_crop import MAX_SIDE
-from gpurender.runtime import devices
-from gpurender.runtime.tensors import checked_tensor
+from gpurender.runtime.image_formats import ImageFormat
+from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks
 
-Parameters = dict[str, torch.Tensor]
-LAUNCHING = ("draw", "apply", "targets")  # methods whose launches a graph may hold
+LAUNCHING = ("draw", "apply", "_apply", "targets")  # methods whose launches a graph may hold
 
 
-def gpu_numbers(numbers: Any) -> torch.Tensor | None:
-    """Draw numbers that lie on a GPU as int64 ``[N]``, or ``None``: these numbers are the CPU's.
-
-    Their values are not looked at, which would wait for the GPU; a negative number stands for the unsigned one of
-    its bits.
-    """
-    if not isinstance(numbers, torch.Tensor) or not devices.on_gpu(numbers.device):
-        return None
-    if numbers.dim() > 1 or numbers.dtype.is_floating_point or numbers.dtype.is_complex or numbers.dtype == torch.bool:
-        raise TypeError(f"numbers must be integers, one or a list, got {numbers.dtype} {list(numbers.shape)}")
-    return numbers.reshape(-1).to(torch.int64)
-
-
-def as_numbers(numbers: Any) -> torch.Tensor:
-    """Draw numbers as int64 ``[N]``, on the GPU if they lie there, else on the CPU (the bits of the unsigned ones)."""
-    there = gpu_numbers(numbers)
-    if there is not None:
-        return there
-    return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
-
-
-def drawn_for(n: int, canvas_size: int, image_size: int, device: torch.device) -> torch.Tensor:
-    """The parameter ``sizes`` of n samples: no value, but a shape, uint8 ``[N, 0, canvas_size, image_size]``.
-
-    A shape goes wherever the other parameters go, into slices, files and processes, and is read without waiting for
-    the GPU that the values lie on.
-    """
-    canvas = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
-    image = checks.integer("image_size", image_size, 1, MAX_SIDE)
-    return torch.empty((n, 0, canvas, image), dtype=torch.uint8, device=device)
-
-
-def checked_parameters(parameters: Any) -> Parameters:
-    """Refuse what :meth:`Policy.draw` cannot have returned."""
-    if not isinstance(parameters, Mapping):
-        raise TypeError(f"parameters must be what draw() returned, got {type(parameters).__name__}")
-    return parameters  # type: ignore[return-value]  # any mapping will do
-
-
-def checked_canvases(canvases: Any, parameters: Any, image_size: int | None = None) -> torch.Tensor:
-    """Canvases, if the parameters were drawn for their size, and for that of the images.
-
-    Args:
-        canvases: uint8 ``[N, C, S, S]``.
-        parameters: that were drawn; put together by hand, without ``sizes``, they fit any size.
-        image_size: ``None``: of no account.
-
-    Raises:
-        TypeError, ValueError: naming the argument, its value and what is allowed.
-    """
-    canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
-    sizes = checked_parameters(parameters).get("sizes")
-    if sizes is None:
-        return canvases
-    *_, side, image = checked_tensor("parameters['sizes']", sizes, (torch.uint8,), (None, 0, None, None)).shape
-    if canvases.shape[2:] != (side, side):
-        got = f"shape {list(canvases.shape)}"
-        raise ValueError(f"canvases must be {side} x {side}, which the parameters were drawn for, got {got}")
-    if image_size not in (None, image):
-        raise ValueError(f"image_size must be {image}, which the parameters were drawn for, got {image_size}")
-    return canvases
-
-
-def on_device(parameters: Parameters, names: Iterable[str], device: torch.device) -> list[torch.Tensor]:
-    """Those of the drawn parameters that an ``apply`` needs, on the canvases' device.
-
-    Raises:
-        TypeError, ValueError: these are no parameters, or one is missing or no tensor.
-    """
-    given, found = checked_parameters(parameters), []
-    for name in names:
-        if name not in given:
-            raise ValueError(f"parameters must be what this policy's draw() returned, {name!r} is missing")
-        if not isinstance(given[name], torch.Tensor):
-            raise TypeError(f"parameters[{name!r}] must be a tensor, got {type(given[name]).__name__}")
-        found.append(given[name].to(device))
-    return found
-
-
-def capturable(policy: Any) -> bool:
-    """Whether a policy says so (see :class:`Policy`), of the methods that it has and not of those it has overridden."""
-    if not getattr(policy, "capturable", False):
-        return False
-    for kind in type(policy).__mro__:
-        if "capturable" in vars(kind):
-            return True
-        if any(name in vars(kind) for name in LAUNCHING):
-            return "capturable" in getattr(policy, "__dict__", {})
-    return True
-
-
-@runtime_checkable
-class Policy(Protocol):
+class Policy(abc.ABC):
     """A policy is data; drawing is separate from applying, so that parameters can be looked at, stored and replayed.
 
-    A policy may have more, which the loader then uses:
+    A policy of your own defines ``draw`` and ``apply``. It may be a subclass or any other object with these two
+    methods; of the attributes and methods below it may define those that it wants otherwise.
 
-    - ``targets(labels, parameters, classes)``: the targets of a batch, in the place of its labels;
-    - ``num_aug_repeats``: how often in a row a sample is shown;
-    - ``at_epoch(epoch)``, ``unmixed()``: the policy of an epoch; the policy while ``loader.mixup_enabled`` is False;
-    - ``check_sizes(canvas_size, image_size)``: an error, if nothing can be drawn for these sizes;
-    - ``capturable``: True says that on a GPU ``draw``, ``apply`` and ``targets`` launch the same kernels for all
-      batches of a size, and neither wait for the GPU nor read from it (``.item()``, ``int(t)``, ``t[mask]``,
-      ``if t.any():``) nor copy to it from the host. Then the loader captures them in a CUDA graph, which spares the
-      host its time. Without it they are launched one by one. A class that overrides one of the three says it anew.
+    Attributes:
+        views: how many views of a sample ``apply`` returns, as a list; 0: one image, not in a list.
+        num_aug_repeats: how often in a row a sample is shown; 0 or 1: once.
+        soft: whether targets are soft, or samples mixed.
+        mean, std: of the three channels: what became zero, what became one.
+        capturable: True says that on a GPU ``draw``, ``apply`` and ``targets`` launch the same kernels for all batches
+            of a size, and neither wait for the GPU nor read from it (``.item()``, ``int(t)``, ``t[mask]``,
+            ``if t.any():``) nor copy to it from the host. Then the loader captures them in a CUDA graph, which spares
+            the host its time. Without it they are launched one by one. A class that overrides one of the three says it
+            again.
     """
 
+    views: int = 0
+    num_aug_repeats: int = 0
+    soft: bool = False
+    mean: Triple = HALVES
+    std: Triple = HALVES
+    capturable: bool = False
+
+    @property
+    def class_name(self) -> str:
+        """The name of the policy's class, for messages."""
+        return type(self).__name__
+
+    @abc.abstractmethod
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """Every parameter of every sample: a pure function of ``(seed, number)``, the same bits on every machine.
+        """Draw every parameter of every sample: a pure function of ``(seed, number)``, the same bits on every machine.
 
         Args:
-            numbers: unsigned 64-bit draw numbers ``[N]``: an int, a list, a NumPy array or a torch tensor of integers.
+            numbers: unsigned 64-bit draw ids ``[N]``: an int, a list, a NumPy array or a torch tensor of integers.
             seed: unsigned 64-bit key.
             canvas_size, image_size: sides of the canvases and of the images in pixels.
 
@@ -134,8 +58,8 @@ class Policy(Protocol):
             Tensors, all with N as their first length: on the device of numbers that are a tensor on a GPU (then nothing
             waits for it, and the bits are the same), else on the CPU.
         """
-        ...
 
+    @ordinary
     def apply(
         self,
         canvases: torch.Tensor,
@@ -144,9 +68,55 @@ class Policy(Protocol):
         image_size: int = 224,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> torch.Tensor:
-        """Canvases uint8 ``[N, 1 or 3, S, S]`` to normalised images ``[N, 3, image_size, image_size]`` of ``dtype``.
+    ) -> Any:
+        """Apply drawn parameters. The bytes before normalisation are exact, whatever the device and ``dtype``.
 
-        Canvases and parameters are on one device, and so are the images, in either memory format of images.
+        Args:
+            canvases: uint8 ``[N, 1 or 3, S, S]``.
+            parameters: what :meth:`draw` returned for N numbers and canvases of this size (and, where anything is mixed
+                or erased, for images of this size), on any device.
+            image_size: side of the images in pixels.
+            dtype: float32, float16, bfloat16 or float64; the arithmetic is float32's.
+            memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.
+
+        Returns:
+            Normalised images ``[N, 3, image_size, image_size]`` of ``dtype`` on the canvases' device; of several views
+            a list of them.
         """
-        ...
+        side = checks.integer("image_size", image_size, 1, MAX_SIDE)
+        return self._apply(canvases, parameters, ImageFormat(side, dtype, memory_format))
+
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
+        """Do what :meth:`apply` says, for a format whose size is checked."""
+        raise NotImplementedError(f"{type(self).__name__} must define apply")
+
+    def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
+        """Return the targets of a batch, in the place of its labels."""
+        return labels
+
+    def at_epoch(self, epoch: int) -> "Policy":
+        """Return the policy of an epoch."""
+        return self
+
+    def unmixed(self) -> "Policy":
+        """Return the policy that mixes nothing, for as long as ``loader.mixup_enabled`` is False."""
+        return self
+
+    def check_sizes(self, canvas_size: int, image_size: int) -> None:  # noqa: B027  (a default)
+        """Refuse sizes that nothing can be drawn for."""
+
+
+def capturable(policy: Any) -> bool:
+    """Return whether a policy says so (:class:`Policy`), of the methods that it has and not of those it has overridden.
+
+    Args:
+        policy: any object with an attribute ``capturable``.
+    """
+    if not policy.capturable:
+        return False
+    for kind in type(policy).__mro__:
+        if "capturable" in vars(kind):
+            return True
+        if any(name in vars(kind) for name in LAUNCHING):
+            return "capturable" in getattr(policy, "__dict__", {})
+    return True  # it is the object's own

@@ -10,41 +10,15 @@ Sources: Cubuk et al., "RandAugment" (2019) and "AutoAugment" (CVPR 2019); Touvr
 import functools
 import math
 import re
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import torch
+from gpurender.kernels.augment_params import LayerOp, LayerParams, Level
+from gpurender.kernels.image_ops import BY_NAME
+from gpurender.util import checks
 
-from gpurender.kernels.image_ops import BY_NAME, Operation
-from gpurender.kernels.philox import bounded, uniform, words
-from gpurender.kernels.resized_crop import BILINEAR, LayerLaw, draw_layers
-from gpurender.numerics import quantiles
-from gpurender.numerics.streams import Stream
-from gpurender.runtime import devices
-from gpurender.util import checks, device_tables
-
-HIGHEST = 10.0  # level; the scale of all levels
 MAX_HIGHEST = 1000
 MAX_LAYERS = 16
-SHARES = 1 << 20  # what the shares of weighted operations sum to, nearly
-BLUR_RADII = (0.1, 2.0)  # of GaussianBlurRand, the second times the level's argument
-
-
-class Level(NamedTuple):
-    """How a level in 0 .. 10 (or more, by ``mmax``) becomes an operation's argument::
-
-    v = min(level / 10 * gain, cap),  truncated if whole,  negated with chance 1/2 if signed
-    argument = max(offset + v, least)           (offset - v if falling)
-    """
-
-    gain: float = 0.0
-    whole: bool = False
-    signed: bool = False
-    falling: bool = False
-    offset: float = 0.0
-    cap: float = math.inf
-    least: float = -math.inf
-    random_radius: bool = False
+WEIGHT_SUM = 1 << 20  # of the integers that weights are rounded to, nearly
 
 
 _ENHANCED_LEVEL = Level(gain=1.8, offset=0.1)
@@ -164,127 +138,17 @@ POLICIES = {
 }
 
 
-@dataclass(frozen=True)
-class AutoAugment:
-    """What a configuration string stands for.
-
-    Attributes:
-        alternatives: each a sequence of (operation, probability, level), all of one length D.
-        shares: of the alternatives where they are chosen without being put back, integers; ``None``: evenly, put back.
-        layers: how many alternatives a sample gets, one after the other.
-        std: standard deviation of the level; infinity: uniform from 0 to the level.
-        highest: levels are clipped to 0 .. highest.
-    """
-
-    alternatives: tuple[tuple[tuple[str, float, float], ...], ...]
-    shares: tuple[int, ...] | None = None
-    layers: int = 1
-    std: float = 0.0
-    highest: float = HIGHEST
-
-    @property
-    def operations(self) -> frozenset[Operation]:
-        """All that may be drawn."""
-        return frozenset(BY_NAME[name] for choice in self.alternatives for name, _, _ in choice)
-
-    def draw(
-        self, numbers: torch.Tensor, seed: int, interpolation: int | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The operations of draw numbers.
-
-        Addresses: of ``(seed, Stream.LAYER, number)``, block l D + d is operation d of layer l; its words are the
-        choice (of the layer: where d = 0), whether it is applied, its level, and: sign (highest bit), interpolation
-        (the next) and radius (the last 24).
-
-        Args:
-            numbers: int64 ``[N]``.
-            seed: unsigned 64-bit key.
-            interpolation: its code, or ``None`` for bilinear or bicubic with equal chances.
-
-        Returns:
-            operations int32, arguments float64, interpolations uint8, each ``[N, layers * D]`` on the numbers' device.
-        """
-        if devices.on_gpu(numbers.device):
-            return draw_layers(numbers, seed, self._law(numbers.device), interpolation)
-        depth = len(self.alternatives[0])
-        drawn = words(seed, Stream.LAYER, numbers, self.layers * depth).view(-1, self.layers, depth, 4)
-        choice = self._choices(drawn[:, :, 0, 0])  # [N, layers]
-        laws, codes = _laws(self, numbers.device)
-        law, code = laws[choice], codes[choice]  # [N, layers, D, 10], [N, layers, D]
-        probability, level, gain, whole, signed, falling, offset, cap, least, random_radius = law.unbind(-1)
-        applied = uniform(drawn[..., 1]) < probability
-        level = self._levels(level, drawn[..., 2])
-
-        v = torch.minimum(level / HIGHEST * gain, cap)
-        v = torch.where(whole != 0.0, torch.trunc(v), v)
-        last = drawn[..., 3]
-        v = torch.where((signed != 0.0) & (last >> 31 != 0), -v, v)
-        argument = torch.maximum(torch.where(falling != 0.0, offset - v, offset + v), least)
-        low, high = BLUR_RADII
-        radius = low + (high * argument - low) * ((last & 0xFFFFFF).to(torch.float64) * 2.0**-24)
-        argument = torch.where(random_radius != 0.0, radius, argument)
-
-        either = BILINEAR + ((last >> 30) & 1)
-        interpolations = either if interpolation is None else torch.full_like(last, interpolation)
-        operations = torch.where(applied, code, torch.zeros_like(code))
-        shape = (len(numbers), self.layers * depth)
-        return (
-            operations.view(shape).to(torch.int32),
-            argument.view(shape),
-            interpolations.view(shape).to(torch.uint8),
-        )
-
-    def _law(self, device: torch.device) -> LayerLaw:
-        """The tables and numbers that :meth:`draw` begins with."""
-        laws, codes = _laws(self, device)
-        shares = None if self.shares is None else _shares(self, device)
-        normals = quantiles.on(device, "normal")
-        return LayerLaw(laws, codes, shares, normals, self.layers, self.std, self.highest, BLUR_RADII)
-
-    def _levels(self, level: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """Levels, spread and clipped."""
-        if self.std == math.inf:
-            level = level * uniform(drawn)
-        elif self.std > 0.0:
-            level = level + self.std * quantiles.normal(drawn)
-        return level.clamp(0.0, self.highest)
-
-    def _choices(self, drawn: torch.Tensor) -> torch.Tensor:
-        """Alternatives, int64 [N, layers], of words [N, layers]."""
-        if self.shares is None:
-            return bounded(drawn, len(self.alternatives))
-        left = _shares(self, drawn.device).repeat(len(drawn), 1)  # [N, A]
-        chosen = []
-        for layer in range(self.layers):
-            ends = left.cumsum(1)  # integers: the same sums in any order
-            place = bounded(drawn[:, layer], ends[:, -1])
-            choice = (ends <= place[:, None]).sum(1)
-            left = left.scatter(1, choice[:, None], 0)
-            chosen.append(choice)
-        return torch.stack(chosen, 1)
-
-
-@device_tables.on_device
-def _laws(policy: AutoAugment, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probability, level and the level's law, float64 [A, D, 10], and the codes, int64 [A, D], on the device."""
-    rows, codes = [], []
-    for alternative in policy.alternatives:
-        codes.append([int(BY_NAME[name]) for name, _, _ in alternative])
-        rows.append([[p, level, *map(float, LEVELS[name])] for name, p, level in alternative])
-    return (
-        torch.tensor(rows, dtype=torch.float64, device=device),
-        torch.tensor(codes, dtype=torch.int64, device=device),
+def alternatives(choices: Sequence) -> tuple[tuple[LayerOp, ...], ...]:
+    """Return alternatives of (name, probability, level) as what they are drawn from."""
+    return tuple(
+        tuple(LayerOp(BY_NAME[name], p, level, LEVELS[name]) for name, p, level in alternative)
+        for alternative in choices
     )
 
 
-@device_tables.on_device
-def _shares(policy: AutoAugment, device: torch.device) -> torch.Tensor:
-    return torch.tensor(policy.shares, dtype=torch.int64, device=device)
-
-
 @functools.lru_cache(maxsize=64)
-def parsed(config: str) -> AutoAugment:
-    """The policy of timm's configuration string.
+def parsed(config: str) -> LayerParams:
+    """Return what timm's configuration string says that operations are drawn from.
 
     ``rand-m9-mstd0.5-inc1`` is RandAugment; its sections, in any order: ``m`` level, ``n`` operations a sample (2),
     ``p`` probability of each (0.5), ``mstd`` standard deviation of the level (above 100: uniform from 0 to ``m``),
@@ -308,7 +172,7 @@ def parsed(config: str) -> AutoAugment:
         given[key] = value
     std = float(given.get("mstd", "0"))
     if name != "rand":
-        return AutoAugment(POLICIES[name], std=std)
+        return LayerParams(alternatives(POLICIES[name]), std=std)
     return _rand_augment(given, _std(std), config)  # timm takes a large one for uniform in RandAugment only
 
 
@@ -343,7 +207,7 @@ def _std(value: float) -> float:
     return math.inf if value > 100.0 else value
 
 
-def _rand_augment(given: dict[str, str], std: float, config: str) -> AutoAugment:
+def _rand_augment(given: dict[str, str], std: float, config: str) -> LayerParams:
     level, layers, p = int(given.get("m", "10")), int(given.get("n", "2")), float(given.get("p", "0.5"))
     highest = int(given.get("mmax", "10"))
     for key, value, low, high in (("n", layers, 1, MAX_LAYERS), ("p", p, 0, 1), ("mmax", highest, 1, MAX_HIGHEST)):
@@ -365,8 +229,8 @@ def _rand_augment(given: dict[str, str], std: float, config: str) -> AutoAugment
             f"auto_augment {checks.shown(config)}: n must be at most {len(names)}, the number of weighted operations, "
             f"got {layers}"
         )
-    shares = None
+    rounded = None
     if weights is not None:
         total = math.fsum(weights.values())
-        shares = tuple(round(weight / total * SHARES) for weight in weights.values())
-    return AutoAugment(tuple(((name, p, level),) for name in names), shares, layers, std, float(highest))
+        rounded = tuple(round(weight / total * WEIGHT_SUM) for weight in weights.values())
+    return LayerParams(alternatives([((name, p, level),) for name in names]), rounded, layers, std, float(highest))

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
-from gpurender.augment.policy import Parameters, drawn_for, gpu_numbers
+from gpurender.augment.parameters import Parameters, size_stamp
+from gpurender.augment.policy import Policy
+from gpurender.kernels.augment_params import as_draw_ids
 from gpurender.kernels.resized_crop import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, check_boxes, crop_resize
-from gpurender.runtime import devices
-from gpurender.runtime.tensors import ordinary
+from gpurender.runtime.image_formats import ImageFormat
+from gpurender.runtime.tensors import ordinary, readable
 from gpurender.util import checks
 
 INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
@@ -43,9 +45,8 @@ def resized_crop(
         raise TypeError(f"images must be a uint8 tensor [N, C, H, W], got {got}")
     if not isinstance(size, (list, tuple)):
         size = (checks.integer("size", size, 1, MAX_SIDE),) * 2
-    unseen = isinstance(boxes, torch.Tensor) and devices.on_gpu(boxes.device)
-    boxes = _boxes(boxes)
-    if devices.on_gpu(images.device) and not unseen:
+    boxes, seen = _boxes(boxes), not isinstance(boxes, torch.Tensor) or readable(boxes)
+    if seen and not readable(images):
         if boxes.shape == (len(images), 4):
             check_boxes(boxes, *images.shape[2:])
         boxes = boxes.to(images.device)
@@ -69,7 +70,7 @@ def _boxes(boxes: Any) -> torch.Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resize:
+class Resize(Policy):
     """The whole canvas, resized to the image's size and normalised; nothing is random. What ``augment=None`` means.
 
     Args:
@@ -78,7 +79,7 @@ class Resize:
         std: of the three channels, 0.001 to 1000: what becomes one.
     """
 
-    capturable: ClassVar[bool] = True
+    capturable = True
 
     interpolation: str = "bicubic"
     mean: Triple = HALVES
@@ -91,10 +92,9 @@ class Resize:
 
     @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """What :meth:`gpurender.augment.crop.Crop.draw` returns, but the same for every number and seed."""
-        there = gpu_numbers(numbers)
-        device = torch.device("cpu") if there is None else there.device
-        n = len(checks.integers("numbers", numbers, checks.UINT64_MAX) if there is None else there)
+        """Return what :meth:`gpurender.augment.Crop.draw` returns, but the same for every number and seed."""
+        draw_ids = as_draw_ids(numbers)
+        n, device = len(draw_ids), draw_ids.device
         checks.integer("seed", seed, 0, checks.UINT64_MAX)
         side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
         boxes = torch.zeros((n, 4), dtype=torch.int32, device=device)
@@ -103,17 +103,9 @@ class Resize:
             "boxes": boxes,
             "flips": torch.zeros((n, 2), dtype=torch.bool, device=device),
             "interpolations": torch.full((n,), INTERPOLATIONS[self.interpolation], dtype=torch.uint8, device=device),
-            "sizes": drawn_for(n, side, image_size, device),
+            "sizes": size_stamp(n, side, image_size, device),
         }
 
-    def apply(
-        self,
-        canvases: torch.Tensor,
-        parameters: Parameters,
-        *,
-        image_size: int = 224,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> torch.Tensor:
-        """Resized, normalised images ``[N, 3, image_size, image_size]`` of canvases uint8 ``[N, 1 or 3, S, S]``."""
-        return crop_and_normalise(canvases, parameters, image_size, self.mean, self.std, dtype, memory_format)
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
+        """Resize and normalise."""
+        return crop_and_normalise(canvases, parameters, image, self.mean, self.std)

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 
-from gpurender.augment.policy import Parameters, Policy, capturable, checked_parameters
+from gpurender.augment.adapter import PolicyLike, as_policy
+from gpurender.augment.parameters import Parameters, checked_parameters
+from gpurender.augment.policy import Policy, capturable
 from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.numerics.streams import Stream
+from gpurender.runtime.image_formats import ImageFormat
 from gpurender.util import checks
 
 __all__ = ["MultiCrop", "TwoViews"]
@@ -20,7 +23,7 @@ MAX_VIEWS = 64
 CROP = "(policy, count) or (policy, count, image_size)"
 
 
-class _Views(abc.ABC):
+class _Views(Policy):
     """A policy of several views, each drawn and applied by a policy of its own."""
 
     @abc.abstractmethod
@@ -28,23 +31,22 @@ class _Views(abc.ABC):
         """Policy and image size of every view."""
 
     @property
-    def capturable(self) -> bool:
+    def capturable(self) -> bool:  # type: ignore[override]
         """Whether a CUDA graph may hold what all of them launch."""
         return all(capturable(policy) for policy, _ in self._each(1))
 
     @property
-    def views(self) -> int:
+    def views(self) -> int:  # type: ignore[override]
         """How many views of a sample there are."""
         return len(self._each(1))
 
     def check_sizes(self, canvas_size: int, image_size: int) -> None:
         """Refuse sizes that :meth:`draw` has no parameters for."""
         for policy, size in self._each(image_size):
-            if hasattr(policy, "check_sizes"):
-                policy.check_sizes(canvas_size, size)
+            policy.check_sizes(canvas_size, size)
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """The parameters of all views; those of view v have the names of its policy, with ``v.`` before them."""
+        """Draw the parameters of all views; those of view v have the names of its policy, with ``v.`` before them."""
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         parameters: Parameters = {}
         for v, (policy, size) in enumerate(self._each(image_size)):
@@ -52,20 +54,12 @@ class _Views(abc.ABC):
             parameters |= {f"{v}.{name}": tensor for name, tensor in drawn.items()}
         return parameters
 
-    def apply(
-        self,
-        canvases: torch.Tensor,
-        parameters: Parameters,
-        *,
-        image_size: int = 224,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> list[torch.Tensor]:
-        """The views of canvases uint8 ``[N, 1 or 3, S, S]``: ``[N, 3, size, size]`` each, in their order."""
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> list[torch.Tensor]:
+        """Return the views in their order: ``[N, 3, size, size]`` each."""
         views, given = [], checked_parameters(parameters)
-        for v, (policy, size) in enumerate(self._each(image_size)):
+        for v, (policy, size) in enumerate(self._each(image.size)):
             own = {name.removeprefix(f"{v}."): x for name, x in given.items() if name.startswith(f"{v}.")}
-            views.append(policy.apply(canvases, own, image_size=size, dtype=dtype, memory_format=memory_format))
+            views.append(policy.apply(canvases, own, **image._replace(size=size).keywords()))
         return views
 
 
@@ -94,7 +88,7 @@ class MultiCrop(_Views):
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    crops: tuple[tuple[Policy, int, int | None], ...]
+    crops: tuple[tuple[PolicyLike, int, int | None], ...]
 
     def __init__(self, *each: Any, crops: Sequence[Any] = ()) -> None:  # dataclasses.replace() gives the keyword
         if not isinstance(crops, (list, tuple)):
@@ -110,7 +104,7 @@ class MultiCrop(_Views):
         return f"MultiCrop({', '.join(each)})"
 
     def _each(self, image_size: int) -> list[tuple[Policy, int]]:
-        return [(policy, size or image_size) for policy, count, size in self.crops for _ in range(count)]
+        return [(as_policy(policy), size or image_size) for policy, count, size in self.crops for _ in range(count)]
 
 
 @dataclass(frozen=True)
@@ -130,8 +124,8 @@ class TwoViews(_Views):
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    policy: Policy
-    second: Policy | None = None
+    policy: PolicyLike
+    second: PolicyLike | None = None
 
     def __post_init__(self) -> None:
         _check_policy("policy", self.policy)
@@ -140,7 +134,7 @@ class TwoViews(_Views):
 
     def _each(self, image_size: int) -> list[tuple[Policy, int]]:
         second = self.policy if self.second is None else self.second
-        return [(self.policy, image_size), (second, image_size)]
+        return [(as_policy(self.policy), image_size), (as_policy(second), image_size)]
 
 
 @functools.lru_cache(maxsize=256)
@@ -150,7 +144,7 @@ def view_seed(seed: int, view: int) -> int:
     return low | high << 32
 
 
-def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
+def _checked(i: int, crop: Any) -> tuple[PolicyLike, int, int | None]:
     if not isinstance(crop, (tuple, list)) or len(crop) not in (2, 3):
         raise TypeError(f"crops[{i}] must be {CROP}, got {checks.shown(crop)}")
     policy, count, size = (*crop, None)[:3]
@@ -161,11 +155,12 @@ def _checked(i: int, crop: Any) -> tuple[Policy, int, int | None]:
 
 def _check_policy(name: str, policy: Any) -> None:
     """Refuse what cannot make a view."""
-    if isinstance(policy, type) or not isinstance(policy, Policy) or getattr(policy, "views", None):
-        raise TypeError(f"{name} must be a policy such as gr.augment.Crop(), got {checks.shown(policy)}")
-    if getattr(policy, "num_aug_repeats", 0) > 1:
+    adapted = as_policy(policy, name, required=True)
+    if adapted.views:
+        raise TypeError(f"{name} must be a policy such as gr.augment.Crop(), of one view, got {checks.shown(policy)}")
+    if adapted.num_aug_repeats > 1:
         raise ValueError(f"{name} must not repeat samples: num_aug_repeats=0; got {checks.shown(policy)}")
-    if getattr(policy, "soft", None):
+    if adapted.soft:
         raise ValueError(
             f"{name} must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
             f"got {checks.shown(policy)}"

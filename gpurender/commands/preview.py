@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gpurender.augment.policy import Policy
+from gpurender.augment.adapter import PolicyLike, as_policy
 from gpurender.recipes.base import Recipe
 from gpurender.renderer import Renderer
 from gpurender.util import checks
@@ -18,7 +18,7 @@ def contact_sheet(
     rows: int = 4,
     cols: int = 6,
     *,
-    augment: Policy | None = None,
+    augment: PolicyLike | None = None,
     cell: int = 224,
     device: str | torch.device = "cpu",
 ) -> Image.Image:
@@ -63,20 +63,17 @@ def _shown(recipe: Recipe, rows: int, cols: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _pictures(
-    renderer: Renderer, samples: np.ndarray, epochs: np.ndarray, augment: Policy | None, cell: int
+    renderer: Renderer, samples: np.ndarray, epochs: np.ndarray, augment: PolicyLike | None, cell: int
 ) -> np.ndarray:
     """uint8 [N, cell, cell, 3]."""
-    from gpurender.augment import Resize
-
-    policy = Resize() if augment is None else augment
+    policy = as_policy(augment)
     numbers = samples + epochs * len(renderer.recipe)
     drawn = [renderer(samples[epochs == epoch], int(epoch)) for epoch in np.unique(epochs)]
     canvases = torch.cat(drawn)[torch.from_numpy(np.argsort(np.argsort(epochs, kind="stable"))).to(renderer.device)]
     parameters = policy.draw(numbers, canvas_size=renderer.recipe.image_size, image_size=cell)
     images = policy.apply(canvases, parameters, image_size=cell)  # [N, 3, cell, cell], normalised
     mean, std = (
-        torch.tensor(getattr(policy, name), dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
-        for name in ("mean", "std")
+        torch.tensor(values, dtype=torch.float32, device="cpu").view(1, 3, 1, 1) for values in (policy.mean, policy.std)
     )
     levels = (images.cpu() * std + mean) * 255.0
     return levels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()

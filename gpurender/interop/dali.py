@@ -31,7 +31,8 @@ from typing import Any
 
 import torch
 
-from gpurender.augment.policy import Parameters
+from gpurender.augment.parameters import Parameters
+from gpurender.augment.policy import Policy
 from gpurender.kernels.shuffle import last_epoch
 from gpurender.loading import ranks
 from gpurender.loading.arguments import default_collate
@@ -40,6 +41,7 @@ from gpurender.loading.ranks import steps
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
+from gpurender.runtime.image_formats import ImageFormat
 from gpurender.util import checks
 
 __all__ = ["Iterator", "Source"]
@@ -262,7 +264,7 @@ class Source:
         return self.__dict__ | {"_pass": None, "_next": None, "_stream": None, "_kept": deque(maxlen=self._kept.maxlen)}
 
 
-class _Canvases:
+class _Canvases(Policy):
     """The policy that leaves the canvases as they are."""
 
     capturable = True
@@ -270,16 +272,8 @@ class _Canvases:
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
         return {}
 
-    def apply(
-        self,
-        canvases: torch.Tensor,
-        parameters: Parameters,
-        *,
-        image_size: int = 224,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> torch.Tensor:
-        """Canvases uint8 ``[N, C, S, S]`` as ``[N, S, S, C]``."""
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
+        """Return canvases uint8 ``[N, C, S, S]`` as ``[N, S, S, C]``."""
         return canvases.permute(0, 2, 3, 1).contiguous()
 
 

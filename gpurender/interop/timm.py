@@ -22,17 +22,18 @@ import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from gpurender.augment import DeiT, Policy, Resize
-from gpurender.augment.policy import Parameters
+from gpurender.augment.parameters import Parameters
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.loading.data_loader import DataLoader
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
+from gpurender.runtime.image_formats import ImageFormat
 from gpurender.util import checks
 
 try:
@@ -201,7 +202,7 @@ class Training(DeiT):
         num_classes: width of soft targets, where the model has more classes than the recipe; ``None``: the recipe's.
     """
 
-    capturable: ClassVar[bool] = True
+    capturable = True
 
     re_split: bool = False
     num_classes: int | None = None
@@ -287,7 +288,7 @@ class CenterCrop(Resize):
         border: pixels of the canvas that are cut off before, on each side.
     """
 
-    capturable: ClassVar[bool] = True
+    capturable = True
 
     crop_pct: float = DEFAULT_CROP_PCT
     border: int = 0
@@ -299,21 +300,14 @@ class CenterCrop(Resize):
         parameters["boxes"][:, 2:] = canvas_size - 2 * self.border
         return parameters
 
-    def apply(
-        self,
-        canvases: torch.Tensor,
-        parameters: Parameters,
-        *,
-        image_size: int = 224,
-        dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> torch.Tensor:
-        """Normalised images ``[N, 3, image_size, image_size]`` of canvases uint8 ``[N, 1 or 3, S, S]``."""
-        side = math.floor(image_size / self.crop_pct)
-        first = round((side - image_size) / 2)  # halves to even, as torchvision's
-        within = slice(first, first + image_size)
-        resized = super().apply(canvases, parameters, image_size=side, dtype=dtype)  # [N, 3, side, side]
-        return resized[:, :, within, within].contiguous(memory_format=memory_format)
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
+        """Resize, normalise and keep the centre."""
+        side = math.floor(image.size / self.crop_pct)
+        first = round((side - image.size) / 2)  # halves to even, as torchvision's
+        within = slice(first, first + image.size)
+        whole = image._replace(size=side, memory_format=torch.contiguous_format)
+        resized = super()._apply(canvases, parameters, whole)  # [N, 3, side, side]
+        return resized[:, :, within, within].contiguous(memory_format=image.memory_format)
 
 
 def _evaluation(given: dict[str, Any], recipe: Recipe) -> Policy:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gpurender.augment import Policy, Resize
+from gpurender.augment.adapter import PolicyLike, as_policy
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.loading import arguments, ranks
@@ -131,7 +131,7 @@ class DataLoader:
         pin_memory_device: str = "",
         in_order: bool = True,
         image_size: int = 224,
-        augment: Policy | None = None,
+        augment: PolicyLike | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
@@ -146,9 +146,8 @@ class DataLoader:
         self._batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH_SIZE)
         arguments.check_sampling(self._batch_size, self._shuffle, sampler, batch_sampler, self._drop_last)
         self._image_size = checks.integer("image_size", image_size, 1, MAX_SIDE)
-        self._policy = _policy(augment)
-        if hasattr(self._policy, "check_sizes"):
-            self._policy.check_sizes(self._recipe.image_size, self._image_size)
+        self._policy = as_policy(augment)
+        self._policy.check_sizes(self._recipe.image_size, self._image_size)
         self._dtype = _dtype(dtype)
         self.generator = generator
         self._seed = arguments.seed_of(seed, generator)
@@ -157,8 +156,8 @@ class DataLoader:
         self._memory_format = _memory_format(memory_format)
         self.collate_fn = arguments.checked_collate(collate_fn)
         self.prefetch_factor, self.timeout = arguments.checked_ahead(prefetch_factor, timeout)
-        self._repeats = max(1, getattr(self._policy, "num_aug_repeats", 1))
-        if self._recipe.label_width > 1 and getattr(self._policy, "soft", False):
+        self._repeats = max(1, self._policy.num_aug_repeats)
+        if self._recipe.label_width > 1 and self._policy.soft:
             raise ValueError(
                 "augment must not mix samples or smooth labels: the recipe is a mixture of separate labels"
             )
@@ -362,14 +361,6 @@ def _recipe(recipe: Any) -> Recipe:
         got = checks.shown(recipe.transform)
         raise ValueError(f"recipe must be a dataset without transform (augment= says what is done), got {got}")
     return recipe.recipe
-
-
-def _policy(augment: Any) -> Policy:
-    if augment is None:
-        return Resize()
-    if isinstance(augment, type) or not isinstance(augment, Policy):  # a class has the methods, too
-        raise TypeError(f"augment must be None or a policy such as gr.augment.Crop(), got {checks.shown(augment)}")
-    return augment
 
 
 def _dtype(dtype: Any) -> torch.dtype:

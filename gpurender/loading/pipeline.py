@@ -12,7 +12,6 @@ instead, from pinned memory (:mod:`gpurender.runtime.cuda_streams`).
 import contextlib
 import threading
 from collections.abc import Hashable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +23,12 @@ from gpurender.loading import cuda_graphs
 from gpurender.loading.plan import HostIndices, IndexBatch
 from gpurender.renderer import Renderer
 from gpurender.runtime import cuda_streams
+from gpurender.runtime.image_formats import ImageFormat
 
 Images = torch.Tensor | list[torch.Tensor]  # of several views: one tensor a view
 Batch = tuple[Images, torch.Tensor]
 
 UNKNOWN = (-1, -1)
-
-
-def policy_views(policy: Policy) -> int:
-    """How many views of a sample the policy makes; 0: one, which does not come in a list."""
-    return getattr(policy, "views", 0)
 
 
 class BatchPipeline:
@@ -65,9 +60,7 @@ class BatchPipeline:
         self._renderer, self._policy = renderer, policy
         self._on_device = renderer.recipe.order().on_device
         self._seed, self._shuffle, self._fresh, self._repeats = seed, shuffle, fresh, repeats
-        self._finish: dict[str, Any] = {"image_size": image_size, "dtype": dtype}
-        if memory_format != torch.contiguous_format:
-            self._finish["memory_format"] = memory_format
+        self._image = ImageFormat(image_size, dtype, memory_format)
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
         self._place = UNKNOWN  # of that cursor
         self._given: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
@@ -128,18 +121,16 @@ class BatchPipeline:
     def _key(self, policy: Policy, *what: Hashable) -> Hashable:
         """What a batch's launches depend on; ``None``, and said once, where the policy lets no graph hold them."""
         own = policy is self._policy
-        if capturable(policy) and (own or isinstance(policy, Hashable)):
+        if capturable(policy) and (own or _hashable(policy)):
             return (*what, None if own else policy)
-        name = type(policy).__name__
+        name = policy.class_name
         self._recorder.say(f"{name} lacks capturable = True, by which a policy lets a CUDA graph hold what it launches")
         return None
 
     def _policy_of(self, epoch: int, mixes: bool) -> Policy:
         """The policy in force."""
-        policy = self._policy
-        if hasattr(policy, "at_epoch"):
-            policy = policy.at_epoch(epoch)
-        return policy if mixes or not hasattr(policy, "unmixed") else policy.unmixed()
+        policy = self._policy.at_epoch(epoch)
+        return policy if mixes else policy.unmixed()
 
     def _launch(self, policy: Policy, count: int, step: int) -> tuple[torch.Tensor, ...]:
         """Everything of the batch at the cursor: views and targets; the same sequence of launches for every batch."""
@@ -173,21 +164,17 @@ class BatchPipeline:
     ) -> tuple[torch.Tensor, ...]:
         """Views and targets."""
         recipe = self._renderer.recipe
-        parameters = policy.draw(
-            numbers, seed=self._seed, canvas_size=recipe.image_size, image_size=self._finish["image_size"]
-        )
+        size, dtype, _ = self._image
+        parameters = policy.draw(numbers, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
         try:
-            images = policy.apply(canvases, parameters, **self._finish)
+            images = policy.apply(canvases, parameters, **self._image.keywords())
         except torch.cuda.OutOfMemoryError as error:
-            size, dtype = self._finish["image_size"], self._finish["dtype"]
             raise torch.cuda.OutOfMemoryError(
                 f"{self._renderer.device} has no memory for a batch of {len(labels)} images of 3 x {size} x {size} "
                 f"{dtype} and what makes them; take a smaller batch_size ({str(error).splitlines()[0]})"
             ) from None
-        targets = labels
-        if hasattr(policy, "targets"):
-            targets = policy.targets(labels, parameters, recipe.classes)
-        return (*images, targets) if policy_views(policy) else (images, targets)
+        targets = policy.targets(labels, parameters, recipe.classes)
+        return (*images, targets) if policy.views else (images, targets)
 
     def _move(self, epoch: int, first: int) -> None:
         """Set the cursor, unless the batch before has moved it there."""
@@ -204,4 +191,12 @@ class BatchPipeline:
 
 def _batch(policy: Policy, tensors: tuple[torch.Tensor, ...]) -> Batch:
     *views, targets = tensors
-    return (views if policy_views(policy) else views[0]), targets
+    return (views if policy.views else views[0]), targets
+
+
+def _hashable(policy: Policy) -> bool:
+    try:
+        hash(policy)
+    except TypeError:
+        return False
+    return True

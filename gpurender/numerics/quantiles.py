@@ -27,7 +27,6 @@ ONE = 127 * CELLS  # the highest bits, exponent and 7 of the fraction, of 1 as a
 GRID = 1 << 16  # intervals of the numerical integration
 TOP = 9.0  # standard deviations: the normal law's tail beyond is below 2^-62
 RATIO_CELLS = 4096  # of a log-uniform law
-LARGEST_ALPHA = 1000.0
 
 
 def tails() -> np.ndarray:
@@ -108,25 +107,25 @@ def _with_end(table: np.ndarray) -> np.ndarray:
 
 
 @device_tables.on_device
-def on(device: torch.device, law: str, *parameters: float) -> torch.Tensor:
-    """The table of a law on a device, copied there once: a copy for every batch would wait for the GPU every time."""
+def table_on_device(device: torch.device, distribution: str, *parameters: float) -> torch.Tensor:
+    """Return the table of a distribution on a device, copied there once: each further copy would wait for the GPU."""
     tables = {"normal": half_normal, "beta": half_beta, "ratio": ratios}
-    return torch.from_numpy(tables[law](*parameters)).to(device)
+    return torch.from_numpy(tables[distribution](*parameters)).to(device)
 
 
 def normal(words: torch.Tensor) -> torch.Tensor:
     """Standard normal variates of words, int64 in [0, 2^32): float64 of their shape, on their device."""
-    return _symmetric(words, on(words.device, "normal"))
+    return _symmetric(words, table_on_device(words.device, "normal"))
 
 
 def beta(words: torch.Tensor, alpha: float) -> torch.Tensor:
     """Variates of Beta(alpha, alpha) of words, int64 in [0, 2^32): float64 in [0, 1], on their device."""
-    return 0.5 + _symmetric(words, on(words.device, "beta", alpha))
+    return 0.5 + _symmetric(words, table_on_device(words.device, "beta", alpha))
 
 
 def log_uniform(words: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """Log-uniform variates in [low, high] of words, int64 in [0, 2^32): float64, on their device."""
-    table = on(words.device, "ratio", low, high)
+    table = table_on_device(words.device, "ratio", low, high)
     cell = words >> 20
     return _between(table, cell, (words & 0xFFFFF).to(torch.float64) * 2.0**-20)
 

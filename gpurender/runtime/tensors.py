@@ -8,7 +8,7 @@ import torch
 
 from gpurender.runtime import devices
 
-__all__ = ["checked_tensor", "ordinary"]
+__all__ = ["checked_tensor", "ordinary", "readable", "supported"]
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -31,6 +31,16 @@ def ordinary(function: Callable[Given, Made]) -> Callable[Given, Made]:
     return called
 
 
+def supported(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor lies where the library computes: on a CPU or a GPU."""
+    return devices.on_gpu(tensor.device) or tensor.device.type == "cpu"
+
+
+def readable(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor's values can be looked at without waiting for a GPU."""
+    return not devices.on_gpu(tensor.device)
+
+
 def checked_tensor(
     name: str,
     value: torch.Tensor,
@@ -47,7 +57,6 @@ def checked_tensor(
     if value.dtype not in dtypes:
         raise TypeError(f"{name} must be {allowed}, got {got}")
     fits = value.dim() == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
-    known = devices.on_gpu(value.device) or value.device.type == "cpu"
-    if not fits or (value.device != device if device else not known):
+    if not fits or (value.device != device if device else not supported(value)):
         raise ValueError(f"{name} must be {allowed}, got {got}")
     return value.contiguous()

@@ -1,1 +1,162 @@
-"""What augmentations are drawn from, and what is drawn, on the device."""
+"""The random parameters of augmentation: crops, layers of operations, jitter, mixing, erasing.
+
+Each draw is a pure function of the seed and of draw ids, the same bits on every device, and it happens where the draw
+ids lie. The formulas and the addresses are at the head of the references, ``cpu_*.py`` and ``jitter.py``.
+
+All functions take:
+    draw_ids: int64 ``[N]`` on any device, the bits of unsigned integers (:func:`as_draw_ids`).
+    seed: unsigned 64-bit key.
+    params: what is drawn from.
+
+They return tensors on the draw ids' device. On a GPU nothing waits for it.
+
+Raises:
+    TypeError, ValueError: naming the argument, its value and what is allowed.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpurender.kernels.augment_params import cpu_crop, cpu_erasing, cpu_layers, cpu_mixup, jitter
+from gpurender.kernels.augment_params.params import (
+    MIXUP_MODES,
+    CropParams,
+    ErasingParams,
+    JitterParams,
+    LayerOp,
+    LayerParams,
+    Level,
+    MixParams,
+)
+from gpurender.kernels.resized_crop.params import MAX_SIDE
+from gpurender.runtime import devices
+from gpurender.runtime.tensors import checked_tensor
+from gpurender.util import checks
+
+__all__ = [
+    "MIXUP_MODES",
+    "CropParams",
+    "ErasingParams",
+    "JitterParams",
+    "LayerOp",
+    "LayerParams",
+    "Level",
+    "MixParams",
+    "as_draw_ids",
+    "draw_crops",
+    "draw_erasing",
+    "draw_jitter",
+    "draw_layers",
+    "draw_mixing",
+]
+
+
+def as_draw_ids(numbers: Any) -> torch.Tensor:
+    """Return draw ids as int64 ``[N]``, the bits of the unsigned ones: on the GPU if they lie there, else on the CPU.
+
+    Args:
+        numbers: unsigned 64-bit integers: one, a list, a NumPy array or a torch tensor. The values of a tensor on a GPU
+            are not looked at, which would wait for it; a negative number there stands for the unsigned one of its bits.
+    """
+    if not isinstance(numbers, torch.Tensor) or not devices.on_gpu(numbers.device):
+        return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
+    if numbers.dim() > 1 or numbers.dtype.is_floating_point or numbers.dtype.is_complex or numbers.dtype == torch.bool:
+        raise TypeError(f"numbers must be integers, one or a list, got {numbers.dtype} {list(numbers.shape)}")
+    return numbers.reshape(-1).to(torch.int64)
+
+
+def draw_crops(
+    draw_ids: torch.Tensor, seed: int, canvas_size: int, params: CropParams
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw crops, flips and interpolations.
+
+    Args:
+        canvas_size: side of the canvases in pixels.
+
+    Returns:
+        Boxes int32 ``[N, 4]``: top, left, height, width; flips bool ``[N, 2]``: horizontal, vertical; interpolations
+        uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
+    """
+    draw_ids, seed = _checked(draw_ids, seed)
+    side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
+    if devices.on_gpu(draw_ids.device):
+        from gpurender.kernels.augment_params import gpu_crop
+
+        return gpu_crop.draw_crops(draw_ids, seed, side, params)
+    return cpu_crop.draw_crops(draw_ids, seed, side, params)
+
+
+def draw_layers(
+    draw_ids: torch.Tensor, seed: int, params: LayerParams
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw the operations of RandAugment, AutoAugment or 3-Augment.
+
+    Returns:
+        Operations int32 (0 where none is applied), arguments float64, interpolations uint8, each ``[N, layers * D]``.
+    """
+    draw_ids, seed = _checked(draw_ids, seed)
+    if devices.on_gpu(draw_ids.device):
+        from gpurender.kernels.augment_params import gpu_layers
+
+        return gpu_layers.draw_layers(draw_ids, seed, params)
+    return cpu_layers.draw_layers(draw_ids, seed, params)
+
+
+def draw_jitter(draw_ids: torch.Tensor, seed: int, params: JitterParams) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the operations of colour jitter: the components in random order, then grayscale, then blur.
+
+    Returns:
+        Operations int32 and arguments float64, each ``[N, params.layers]``.
+    """
+    return jitter.draw_jitter(*_checked(draw_ids, seed), params)
+
+
+def draw_mixing(
+    draw_ids: torch.Tensor, seed: int, image_size: int, params: MixParams
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw the weights and the patches of mixup and CutMix.
+
+    Args:
+        draw_ids: of a whole batch, in its order: image n is mixed with image N - 1 - n.
+        image_size: side of the images in pixels.
+        params: active ones.
+
+    Returns:
+        Weights float64 ``[N]``: the image's own share in its target, and in its pixels if it is mixed up; cut bool
+        ``[N]``; patches int32 ``[N, 4]``: top, left, height, width, 0 where nothing is cut.
+    """
+    draw_ids, seed = _checked(draw_ids, seed)
+    size = checks.integer("image_size", image_size, 1, MAX_SIDE)
+    if devices.on_gpu(draw_ids.device):
+        from gpurender.kernels.augment_params import gpu_mixup
+
+        return gpu_mixup.draw_mixing(draw_ids, seed, size, params)
+    return cpu_mixup.draw_mixing(draw_ids, seed, size, params)
+
+
+def draw_erasing(
+    draw_ids: torch.Tensor, seed: int, image_size: int, params: ErasingParams
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the boxes of random erasing, and the keys of their noise.
+
+    Args:
+        image_size: side of the images in pixels.
+
+    Returns:
+        Boxes int32 ``[N, K, 4]``: top, left, height, width, all 0 where there is no box; Philox keys int64 ``[N]``.
+    """
+    draw_ids, seed = _checked(draw_ids, seed)
+    size = checks.integer("image_size", image_size, 1, MAX_SIDE)
+    if devices.on_gpu(draw_ids.device):
+        from gpurender.kernels.augment_params import gpu_erasing
+
+        return gpu_erasing.draw_erasing(draw_ids, seed, size, params)
+    return cpu_erasing.draw_erasing(draw_ids, seed, size, params)
+
+
+def _checked(draw_ids: torch.Tensor, seed: int) -> tuple[torch.Tensor, int]:
+    """Return contiguous draw ids and the seed, or refuse what is none."""
+    draw_ids = checked_tensor("draw_ids", draw_ids, (torch.int64,), (None,))
+    return draw_ids, checks.integer("seed", seed, 0, checks.UINT64_MAX)

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Crops and flips of draw numbers, in Triton: what ``gpurender.augment.Crop.draw`` computes in NumPy, bit for bit.
+"""Crops and flips in Triton; the formula and the addresses are in ``cpu_crop.py``, and so are the bits.
 
-Float64 from + − × ÷ √ alone, each rounded by itself (no fused multiply-adds), in the order of ``crop.py`` and of
+Float64 from + − × ÷ √ alone, each rounded by itself (no fused multiply-adds), in the order of ``cpu_crop.py`` and of
 ``portable_math.exp``. All attempts of a sample are computed side by side and the first that fits is taken.
 """
 
@@ -10,23 +10,24 @@ import torch
 import triton
 import triton.language as tl
 
+from gpurender.kernels.augment_params.params import ATTEMPTS, CropParams
 from gpurender.kernels.device.triton_math import exp, rint
 from gpurender.kernels.philox.gpu import bounded, uniform, words_at
-from gpurender.kernels.resized_crop import BILINEAR, CropLaw
+from gpurender.kernels.resized_crop.params import BILINEAR
 from gpurender.numerics.streams import Stream
 
 CROP = tl.constexpr(int(Stream.CROP))
 FLIP = tl.constexpr(int(Stream.FLIP))
 LOWEST = tl.constexpr(BILINEAR)
-LANES = 16  # attempts of a sample, rounded up to a power of two
+LANES = triton.next_power_of_2(ATTEMPTS)  # attempts of a sample, side by side
 BLOCK = 8  # samples a program: 128 lanes with their attempts, so that a batch of 256 occupies 32 processors
 
 
 @triton.jit
-def attempted(seed, number, side, low, span, area, log_low, log_span, ATTEMPTS: tl.constexpr, LANES: tl.constexpr):
+def attempted(seed, draw_id, side, low, span, area, log_low, log_span, ATTEMPTS: tl.constexpr, LANES: tl.constexpr):
     """Height, width, and the words of top and left, of the first attempt that fits [n]; height 0 where none does."""
     attempt = tl.arange(0, LANES)[None, :]
-    w0, w1, w2, w3 = words_at(seed, CROP, number[:, None], attempt)  # [n, LANES]
+    w0, w1, w2, w3 = words_at(seed, CROP, draw_id[:, None], attempt)  # [n, LANES]
     share = (low + uniform(w0) * span) * area
     ratio = exp(log_low + uniform(w1) * log_span)
     w = rint(tl.sqrt(share * ratio))
@@ -42,7 +43,7 @@ def attempted(seed, number, side, low, span, area, log_low, log_span, ATTEMPTS: 
 
 @triton.jit(do_not_specialize=["count", "seed", "side", "central_h", "central_w"])
 def draw(
-    numbers,
+    draw_ids,
     boxes,
     flips,
     interpolations,
@@ -63,11 +64,11 @@ def draw(
     LANES: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """boxes int32 [N, 4], flips uint8 [N, 2] and interpolations uint8 [N] of numbers int64 [N]."""
+    """boxes int32 [N, 4], flips uint8 [N, 2] and interpolations uint8 [N] of draw ids int64 [N]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used = index < count
-    number = tl.load(numbers + index, mask=used, other=0)
-    h, w, top, left = attempted(seed, number, side, low, span, area, log_low, log_span, ATTEMPTS, LANES)
+    draw_id = tl.load(draw_ids + index, mask=used, other=0)
+    h, w, top, left = attempted(seed, draw_id, side, low, span, area, log_low, log_span, ATTEMPTS, LANES)
     some = h > 0
     h, w = tl.where(some, h, central_h), tl.where(some, w, central_w)
     top = tl.where(some, bounded(top, side - h + 1), (side - h) // 2)
@@ -77,29 +78,30 @@ def draw(
     tl.store(boxes + 4 * index + 2, h.to(tl.int32), mask=used)
     tl.store(boxes + 4 * index + 3, w.to(tl.int32), mask=used)
 
-    horizontal, vertical, _, _ = words_at(seed, FLIP, number, index * 0)
+    horizontal, vertical, _, _ = words_at(seed, FLIP, draw_id, index * 0)
     tl.store(flips + 2 * index, (uniform(horizontal) < hflip).to(tl.uint8), mask=used)
     tl.store(flips + 2 * index + 1, (uniform(vertical) < vflip).to(tl.uint8), mask=used)
     if INTERPOLATION is None:
-        choice, _, _, _ = words_at(seed, CROP, number, index * 0 + ATTEMPTS)
+        choice, _, _, _ = words_at(seed, CROP, draw_id, index * 0 + ATTEMPTS)
         tl.store(interpolations + index, ((choice >> 31) + LOWEST).to(tl.uint8), mask=used)  # bounded(choice, 2)
     else:
         tl.store(interpolations + index, tl.full(index.shape, INTERPOLATION, tl.uint8), mask=used)
 
 
 def draw_crops(
-    numbers: torch.Tensor, seed: int, side: int, law: CropLaw
+    draw_ids: torch.Tensor, seed: int, side: int, params: CropParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Boxes int32 [N, 4], flips bool [N, 2], interpolations uint8 [N] on the device of numbers int64 [N]."""
-    n, device = len(numbers), numbers.device
+    """Return boxes int32 ``[N, 4]``, flips bool ``[N, 2]``, interpolations uint8 ``[N]`` of draw ids int64 ``[N]``."""
+    n, device = len(draw_ids), draw_ids.device
     boxes = torch.empty((n, 4), dtype=torch.int32, device=device)
     flips = torch.empty((n, 2), dtype=torch.bool, device=device)
     interpolations = torch.empty(n, dtype=torch.uint8, device=device)
+    low, high = params.scale
     if n:
-        with torch.cuda.device_of(numbers):
+        with torch.cuda.device_of(draw_ids):
             draw[(triton.cdiv(n, BLOCK),)](
-                numbers, boxes, flips.view(torch.uint8), interpolations, n, seed, side, *law.central, *law.area,
-                *law.log_ratio, *law.flips, law.interpolation, law.attempts, LANES, BLOCK,
-                num_warps=4, enable_fp_fusion=False,
+                draw_ids, boxes, flips.view(torch.uint8), interpolations, n, seed, side, *params.central(side),
+                low, high - low, float(side * side), *params.log_ratio, *params.flips, params.interpolation,
+                ATTEMPTS, LANES, BLOCK, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
     return boxes, flips, interpolations

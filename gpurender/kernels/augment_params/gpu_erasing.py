@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Random erasing's draws in Triton: what ``gpurender.augment.erasing.draw`` computes in torch, bit for bit.
+"""Boxes of random erasing in Triton; the formula and the addresses are in ``cpu_erasing.py``, and so are the bits.
 
 All attempts at a box are computed side by side and the first that fits is taken, as in ``gpu_crop.py``.
 """
@@ -9,20 +9,21 @@ import torch
 import triton
 import triton.language as tl
 
+from gpurender.kernels.augment_params.params import ATTEMPTS, ErasingParams
 from gpurender.kernels.device.triton_math import rint
 from gpurender.kernels.device.triton_quantiles import log_uniform
 from gpurender.kernels.philox.gpu import bounded, uniform, words_at
-from gpurender.kernels.resized_crop import ErasingLaw
+from gpurender.numerics import quantiles
 from gpurender.numerics.streams import Stream
 
 ERASING = tl.constexpr(int(Stream.ERASING))
-LANES = 16  # attempts at a box, rounded up to a power of two
+LANES = triton.next_power_of_2(ATTEMPTS)  # attempts at a box, side by side
 BLOCK = 8  # samples a program
 
 
 @triton.jit(do_not_specialize=["count", "seed", "size", "least", "most"])
 def draw(
-    numbers,
+    draw_ids,
     ratios,
     boxes,
     keys,
@@ -39,19 +40,19 @@ def draw(
     LANES: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """Box k (the second program id) of numbers int64 [N]: boxes int32 [N, most, 4]; and keys int64 [N]."""
+    """Box k (the second program id) of draw ids int64 [N]: boxes int32 [N, most, 4]; and keys int64 [N]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     k = tl.program_id(1)
     used = index < count
-    number = tl.load(numbers + index, mask=used, other=0)
-    chance, many, key_low, key_high = words_at(seed, ERASING, number, index * 0)
+    draw_id = tl.load(draw_ids + index, mask=used, other=0)
+    chance, many, key_low, key_high = words_at(seed, ERASING, draw_id, index * 0)
     n_boxes = least + bounded(many, index * 0 + (most - least + 1))
     n_boxes = tl.where(uniform(chance) < probability, n_boxes, 0)
     if k == 0:
         tl.store(keys + index, (key_high.to(tl.int64) << 32) | key_low.to(tl.int64), mask=used)
 
     attempt = tl.arange(0, LANES)[None, :]
-    area, ratio, top, left = words_at(seed, ERASING, number[:, None], attempt + (1 + k * ATTEMPTS))  # [n, LANES]
+    area, ratio, top, left = words_at(seed, ERASING, draw_id[:, None], attempt + (1 + k * ATTEMPTS))  # [n, LANES]
     share = (low + span * uniform(area)) * whole / tl.maximum(n_boxes, 1).to(tl.float64)[:, None]
     aspect = log_uniform(ratios, ratio)
     h, w = rint(tl.sqrt(share * aspect)).to(tl.int64), rint(tl.sqrt(share / aspect)).to(tl.int64)
@@ -68,16 +69,19 @@ def draw(
     tl.store(target + 3, w.to(tl.int32), mask=used)
 
 
-def draw_erasing(numbers: torch.Tensor, seed: int, size: int, law: ErasingLaw) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes int32 [N, K, 4] and keys int64 [N] on the device of numbers int64 [N]."""
-    n, device = len(numbers), numbers.device
-    least, most = law.boxes
+def draw_erasing(
+    draw_ids: torch.Tensor, seed: int, size: int, params: ErasingParams
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return boxes int32 ``[N, K, 4]``, 0 where there is no box, and keys int64 ``[N]``, of draw ids int64 ``[N]``."""
+    n, device = len(draw_ids), draw_ids.device
+    (least, most), (low, high) = params.boxes, params.area
+    ratios = quantiles.table_on_device(device, "ratio", *params.aspect)
     boxes = torch.empty((n, most, 4), dtype=torch.int32, device=device)
     keys = torch.empty(n, dtype=torch.int64, device=device)
     if n:
-        with torch.cuda.device_of(numbers):
+        with torch.cuda.device_of(draw_ids):
             draw[(triton.cdiv(n, BLOCK), most)](
-                numbers, law.ratios, boxes, keys, n, seed, size, least, most, law.probability, *law.area,
-                float(size * size), law.attempts, LANES, BLOCK, num_warps=4, enable_fp_fusion=False,
+                draw_ids, ratios, boxes, keys, n, seed, size, least, most, params.probability, low, high - low,
+                float(size * size), ATTEMPTS, LANES, BLOCK, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
     return boxes, keys

@@ -1,27 +1,29 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Mixup's and CutMix's draws in Triton: what ``gpurender.augment.mixup.draw`` computes in torch, bit for bit.
+"""Mixup and CutMix in Triton; the formula and the addresses are in ``cpu_mixup.py``, and so are the bits.
 
-One weight for a batch is computed by every sample from the first one's number: no program waits for another.
+One weight for a batch is computed by every sample from the first one's draw id: no program waits for another.
 """
 
 import torch
 import triton
 import triton.language as tl
 
+from gpurender.kernels.augment_params.params import MIXUP_MODES, MixParams
 from gpurender.kernels.device.triton_quantiles import symmetric
 from gpurender.kernels.philox.gpu import bounded, uniform, words_at
-from gpurender.kernels.resized_crop import MixLaw
+from gpurender.numerics import quantiles
 from gpurender.numerics.streams import Stream
 
 MIX = tl.constexpr(int(Stream.MIX))
-BATCH, PAIR, ELEM = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+BATCH = tl.constexpr(MIXUP_MODES.index("batch"))
+PAIR = tl.constexpr(MIXUP_MODES.index("pair"))
 BLOCK = 32  # samples a program
 
 
 @triton.jit
 def beta(table, word):
-    """A variate of the table's law, or 1 where there is no table."""
+    """A variate of the table's distribution, or 1 where there is no table."""
     if table is None:
         return word.to(tl.float64) * 0.0 + 1.0
     else:  # noqa: RET505  (of two branches known when compiling, only one is)
@@ -36,7 +38,7 @@ def own_share(h, w, size):
 
 @triton.jit(do_not_specialize=["count", "seed", "size", "low", "high"])
 def draw(
-    numbers,
+    draw_ids,
     mixup_table,
     cutmix_table,
     weights,
@@ -48,25 +50,25 @@ def draw(
     low: tl.int32,
     high: tl.int32,
     prob: tl.float64,
-    switch_prob: tl.float64,
+    cutmix_prob: tl.float64,
     MODE: tl.constexpr,
     MINMAX: tl.constexpr,
     CORRECTED: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """weights float64 [N], cuts uint8 [N] and patches int32 [N, 4] of a batch of numbers int64 [N]."""
+    """weights float64 [N], cuts uint8 [N] and patches int32 [N, 4] of a batch's draw ids int64 [N]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used = index < count
-    place = index
+    owner = index
     if MODE == BATCH:
-        place = index * 0
+        owner = index * 0
     elif MODE == PAIR:
-        place = tl.minimum(index, count - 1 - index)
-    number = tl.load(numbers + place, mask=used, other=0)
-    chance, switch, word_cutmix, word_mixup = words_at(seed, MIX, number, index * 0)
-    w0, w1, w2, w3 = words_at(seed, MIX, number, index * 0 + 1)
+        owner = tl.minimum(index, count - 1 - index)
+    draw_id = tl.load(draw_ids + owner, mask=used, other=0)
+    chance, switch, word_cutmix, word_mixup = words_at(seed, MIX, draw_id, index * 0)
+    w0, w1, w2, w3 = words_at(seed, MIX, draw_id, index * 0 + 1)
     mixed = uniform(chance) < prob
-    cut = mixed & (uniform(switch) < switch_prob)  # a chance of 0 where there is no CutMix
+    cut = mixed & (uniform(switch) < cutmix_prob)  # a chance of 0 where there is no CutMix
     weight = tl.where(cut, beta(cutmix_table, word_cutmix), beta(mixup_table, word_mixup))
     if MODE != BATCH:
         weight = weight.to(tl.float32).to(tl.float64)
@@ -98,20 +100,20 @@ def draw(
 
 
 def draw_mixing(
-    numbers: torch.Tensor, seed: int, size: int, law: MixLaw
+    draw_ids: torch.Tensor, seed: int, size: int, params: MixParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weights float64 [N], cut bool [N] and patches int32 [N, 4] on the device of numbers int64 [N]."""
-    n, device = len(numbers), numbers.device
+    """Return weights float64 ``[N]``, cut bool ``[N]``, patches int32 ``[N, 4]`` of a batch's ids int64 ``[N]``."""
+    n, device = len(draw_ids), draw_ids.device
     weights = torch.empty(n, dtype=torch.float64, device=device)
     cut = torch.empty(n, dtype=torch.bool, device=device)
     patches = torch.empty((n, 4), dtype=torch.int32, device=device)
-    mode = {"batch": BATCH, "pair": PAIR, "elem": ELEM}[law.mode]
-    low, high = law.sides or (0, 0)
+    mixup, cutmix = (quantiles.table_on_device(device, "beta", alpha) if alpha else None for alpha in params.alphas)
+    sides = params.sides(size)
     if n:
-        with torch.cuda.device_of(numbers):
+        with torch.cuda.device_of(draw_ids):
             draw[(triton.cdiv(n, BLOCK),)](
-                numbers, law.mixup_table, law.cutmix_table, weights, cut.view(torch.uint8), patches, n, seed, size,
-                low, high, law.prob, law.switch_prob, mode.value, law.sides is not None, law.corrected, BLOCK,
-                num_warps=1, enable_fp_fusion=False,
+                draw_ids, mixup, cutmix, weights, cut.view(torch.uint8), patches, n, seed, size, *(sides or (0, 0)),
+                params.prob, params.cutmix_prob, MIXUP_MODES.index(params.mode), sides is not None, params.corrected,
+                BLOCK, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     return weights, cut, patches

@@ -1,46 +1,14 @@
 """The last step of an augmented batch: mix partners, look the bytes up, erase boxes."""
 
-from typing import NamedTuple
-
 import torch
 
-from gpurender.kernels.resized_crop import DTYPES, MEMORY_FORMATS
+from gpurender.kernels.mix_erase.params import ERASING_MODES, Erasing, Mixing
 from gpurender.runtime import devices, forks
+from gpurender.runtime.image_formats import DTYPES, check_memory_format
 from gpurender.runtime.tensors import checked_tensor
 from gpurender.util import checks
 
 __all__ = ["ERASING_MODES", "Erasing", "Mixing", "finish"]
-
-ERASING_MODES = ("const", "rand", "pixel")
-
-
-class Mixing(NamedTuple):
-    """How each image is mixed with its partner, image N - 1 - n for image n.
-
-    Attributes:
-        weights: float64 ``[N]``, 0 to 1: the image's own share in a mixup; 1 leaves it as it is.
-        cut: bool ``[N]``: a patch of the partner is pasted (CutMix); the weight then has no say in the pixels.
-        patches: int32 ``[N, 4]``: top, left, height, width of the patch, inside the image; 0 pixels are allowed.
-    """
-
-    weights: torch.Tensor
-    cut: torch.Tensor
-    patches: torch.Tensor
-
-
-class Erasing(NamedTuple):
-    """Boxes of each image that are filled after normalisation, a later one over an earlier one.
-
-    Attributes:
-        boxes: int32 ``[N, K, 4]``: top, left, height, width, inside the image; a height of 0 is no box.
-        keys: int64 ``[N]``: the 64-bit Philox key of the image's noise.
-        mode: ``"const"``: 0; ``"rand"``: one normal variate for each box and channel; ``"pixel"``: one for each pixel
-            and channel.
-    """
-
-    boxes: torch.Tensor
-    keys: torch.Tensor
-    mode: str
 
 
 def finish(
@@ -79,9 +47,7 @@ def finish(
     if channels not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels, got shape {list(images.shape)}")
     lut = checked_tensor("lut", lut, DTYPES, (3, 256), images.device)
-    if memory_format not in MEMORY_FORMATS:
-        allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
-        raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
+    check_memory_format(memory_format)
     mixing = None if mixing is None else _checked_mixing(mixing, images)
     erasing = None if erasing is None else _checked_erasing(erasing, images)
     if devices.on_gpu(images.device):

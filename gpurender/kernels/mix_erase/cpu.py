@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from numba import float32, int32, njit, uint8, uint32
 
-from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, tables
+from gpurender.kernels.mix_erase import tables
+from gpurender.kernels.mix_erase.params import ERASING_MODES, Erasing, Mixing
 from gpurender.kernels.philox.cpu import philox4x32
-from gpurender.kernels.resized_crop import BITS
 from gpurender.numerics.streams import Stream
+from gpurender.runtime.image_formats import INTEGERS
 from gpurender.runtime.numba_jit import kernel
 from gpurender.runtime.threads import parallel_ranges
 
@@ -181,7 +182,7 @@ def finish(
     if n * height * width == 0:
         shape = (n, 3, height, width)
         return torch.empty(shape, dtype=lut.dtype, device="cpu", memory_format=memory_format)
-    entries = lut.view(BITS[lut.element_size()]).numpy()
+    entries = lut.view(INTEGERS[lut.element_size()]).numpy()
     # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
     if memory_format == torch.channels_last:
         out = np.empty((n, height, width, 3), entries.dtype).transpose(0, 3, 1, 2)

@@ -14,10 +14,11 @@ import torch
 import triton
 import triton.language as tl
 
-from gpurender.kernels.mix_erase import Erasing, Mixing, tables
+from gpurender.kernels.mix_erase import tables
+from gpurender.kernels.mix_erase.params import Erasing, Mixing
 from gpurender.kernels.philox.gpu import philox4x32
-from gpurender.kernels.resized_crop import BITS
 from gpurender.numerics.streams import Stream
+from gpurender.runtime.image_formats import INTEGERS
 
 ERASED = tl.constexpr(int(Stream.ERASED))
 ROUND = tl.constexpr(2.0**23)
@@ -205,7 +206,7 @@ def finish(
     out = torch.empty((n, 3, height, width), dtype=lut.dtype, device=images.device, memory_format=memory_format)
     if out.numel() == 0:
         return out
-    integer = BITS[lut.element_size()]
+    integer = INTEGERS[lut.element_size()]
     weights, cut, patches = (None, None, None) if mixing is None else mixing
     boxes, keys, mode = (None, None, "none") if erasing is None or not erasing.boxes.shape[1] else erasing
     table = tables.normal(images.device) if mode in ("rand", "pixel") else None

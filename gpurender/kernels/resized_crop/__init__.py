@@ -1,168 +1,20 @@
 """Crop, resize, flip and normalise: as Pillow and torchvision do it, bit for bit."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from gpurender.kernels.resized_crop.params import BICUBIC, BILINEAR, MAX_SIDE, NEAREST
 from gpurender.runtime import devices, forks
+from gpurender.runtime.image_formats import DTYPES, INTEGERS, check_memory_format
 from gpurender.runtime.tensors import checked_tensor
 from gpurender.runtime.threads import parallel_ranges
 from gpurender.util import checks
 
-__all__ = [
-    "BICUBIC",
-    "BILINEAR",
-    "DTYPES",
-    "MAX_SIDE",
-    "NEAREST",
-    "CropLaw",
-    "ErasingLaw",
-    "LayerLaw",
-    "MixLaw",
-    "check_boxes",
-    "crop_resize",
-    "crop_resize_normalise",
-    "draw_crops",
-    "draw_erasing",
-    "draw_layers",
-    "draw_mixing",
-]
+__all__ = ["BICUBIC", "BILINEAR", "MAX_SIDE", "NEAREST", "check_boxes", "crop_resize", "crop_resize_normalise"]
 
-NEAREST, BILINEAR, BICUBIC = 0, 1, 2
-MAX_SIDE = 65535  # of an output image, in pixels
 CHUNK = 8  # images resized before they are normalised: few enough to wait in cache
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers that carry an entry of so many bytes
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
-
-
-class CropLaw(NamedTuple):
-    """What crops are drawn from, as the numbers that the arithmetic begins with.
-
-    Attributes:
-        central: height and width of the crop where no attempt fits.
-        area: lowest share of the canvas, highest less lowest, area of the canvas in pixels.
-        log_ratio: logarithm of the lowest ratio, that of the highest less it.
-        flips: probabilities of the horizontal and the vertical flip.
-        interpolation: its code, or ``None`` for bilinear or bicubic with equal chances.
-        attempts: how many, 1 to 16.
-    """
-
-    central: tuple[int, int]
-    area: tuple[float, float, float]
-    log_ratio: tuple[float, float]
-    flips: tuple[float, float]
-    interpolation: int | None
-    attempts: int
-
-
-class LayerLaw(NamedTuple):
-    """What the operations of RandAugment and AutoAugment are drawn from; tensors on the numbers' device.
-
-    Attributes:
-        laws: float64 ``[A, D, 10]``: of each operation of each alternative its probability, level, and law of levels
-            (:class:`gpurender.augment.rand_augment.Level`).
-        codes: int64 ``[A, D]``: the operations.
-        shares: int64 ``[A]``, where alternatives are weighted and not put back.
-        normals: quantiles of the normal law.
-        layers: how many alternatives a sample gets.
-        std: spread of the level, 0 for none, infinity for a uniform one.
-        highest: what levels are clipped to.
-        radii: of a random blur.
-    """
-
-    laws: torch.Tensor
-    codes: torch.Tensor
-    shares: torch.Tensor | None
-    normals: torch.Tensor
-    layers: int
-    std: float
-    highest: float
-    radii: tuple[float, float]
-
-
-class ErasingLaw(NamedTuple):
-    """What erased boxes are drawn from.
-
-    Attributes:
-        ratios: quantiles of height / width, on the numbers' device.
-        probability: of erasing.
-        boxes: fewest and most.
-        area: lowest share of the image, highest less lowest.
-        attempts: at each box, 1 to 16.
-    """
-
-    ratios: torch.Tensor
-    probability: float
-    boxes: tuple[int, int]
-    area: tuple[float, float]
-    attempts: int
-
-
-class MixLaw(NamedTuple):
-    """What mixup and CutMix are drawn from.
-
-    Attributes:
-        mixup_table, cutmix_table: quantiles of the weights, on the numbers' device; ``None``: not this one.
-        prob, switch_prob: of mixing, and then of CutMix.
-        mode: ``"batch"``, ``"pair"`` or ``"elem"``.
-        sides: lowest side of a patch in pixels, and the first that is too high; or ``None``: by the weight.
-        corrected: whether the weight of a patch is that of its pixels.
-    """
-
-    mixup_table: torch.Tensor | None
-    cutmix_table: torch.Tensor | None
-    prob: float
-    switch_prob: float
-    mode: str
-    sides: tuple[int, int] | None
-    corrected: bool
-
-
-def draw_layers(
-    numbers: torch.Tensor, seed: int, law: LayerLaw, interpolation: int | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Operations, arguments and interpolations of numbers on a GPU; the reference is ``AutoAugment.draw``, in torch."""
-    from gpurender.kernels.augment_params import gpu_layers
-
-    return gpu_layers.draw_layers(numbers.contiguous(), seed, law, interpolation)
-
-
-def draw_erasing(numbers: torch.Tensor, seed: int, size: int, law: ErasingLaw) -> tuple[torch.Tensor, torch.Tensor]:
-    """Erased boxes and keys of noise of numbers on a GPU; the reference is ``augment.erasing.draw``, in torch."""
-    from gpurender.kernels.augment_params import gpu_erasing
-
-    return gpu_erasing.draw_erasing(numbers.contiguous(), seed, size, law)
-
-
-def draw_mixing(
-    numbers: torch.Tensor, seed: int, size: int, law: MixLaw
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weights, whether to cut, and patches of numbers on a GPU; the reference is ``augment.mixup.draw``, in torch."""
-    from gpurender.kernels.augment_params import gpu_mixup
-
-    return gpu_mixup.draw_mixing(numbers.contiguous(), seed, size, law)
-
-
-def draw_crops(
-    numbers: torch.Tensor, seed: int, side: int, law: CropLaw
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Crops of draw numbers on a GPU; the reference is :meth:`gpurender.augment.Crop.draw`, which is NumPy.
-
-    Args:
-        numbers: int64 ``[N]`` on a GPU.
-        seed: unsigned 64-bit key.
-        side: of the canvases in pixels.
-        law: what they are drawn from.
-
-    Returns:
-        Boxes int32 ``[N, 4]``, flips bool ``[N, 2]`` and interpolations uint8 ``[N]`` on the numbers' device.
-    """
-    from gpurender.kernels.augment_params import gpu_crop
-
-    return gpu_crop.draw_crops(numbers.contiguous(), seed, side, law)
 
 
 def crop_resize(
@@ -242,16 +94,14 @@ def crop_resize_normalise(
     if canvases.shape[1] not in (1, 3):
         raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
     table = checked_tensor("lut", lut, DTYPES, (3, 256), canvases.device)
-    if memory_format not in MEMORY_FORMATS:
-        allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
-        raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
+    check_memory_format(memory_format)
     if devices.on_gpu(canvases.device):
         return _on_gpu(given, table, (len(canvases), 3, height, width), memory_format)
     with forks.IMPORTS:
         from gpurender.kernels.resized_crop import cpu
 
     arrays = [tensor.numpy() for tensor in given]
-    entries = table.view(BITS[table.element_size()]).numpy()
+    entries = table.view(INTEGERS[table.element_size()]).numpy()
     # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
     out = np.empty((len(canvases), 3, height, width), entries.dtype)
 
@@ -282,7 +132,7 @@ def _on_gpu(
     if table is None:
         gpu.crop_resize(*given, None, out)
     else:
-        integer = BITS[table.element_size()]
+        integer = INTEGERS[table.element_size()]
         gpu.crop_resize(*given, table.view(integer), out.view(integer))
     return out
 

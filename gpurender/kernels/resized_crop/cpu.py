@@ -22,10 +22,9 @@ Either axis is a sum of whole rows, which vectorises as a sum along a row does n
 import numpy as np
 from numba import int32, njit, uint8, uint64
 
-from gpurender.kernels.resized_crop import BICUBIC, NEAREST
+from gpurender.kernels.resized_crop.params import BICUBIC, BITS, NEAREST
 from gpurender.runtime.numba_jit import kernel
 
-BITS = 22  # of the fixed-point weights
 HALF = np.int32(1 << (BITS - 1))
 GROUP = 4  # rows summed at once
 

@@ -16,13 +16,13 @@ import torch
 import triton
 import triton.language as tl
 
-from gpurender.kernels import resized_crop
+from gpurender.kernels.resized_crop import params
 
-NEAREST = tl.constexpr(resized_crop.NEAREST)
-BICUBIC = tl.constexpr(resized_crop.BICUBIC)
-BITS = tl.constexpr(22)  # of the fixed-point weights
-ONE = tl.constexpr(1 << 22)
-HALF = tl.constexpr(1 << 21)
+NEAREST = tl.constexpr(params.NEAREST)
+BICUBIC = tl.constexpr(params.BICUBIC)
+BITS = tl.constexpr(params.BITS)
+ONE = tl.constexpr(1 << params.BITS)
+HALF = tl.constexpr(1 << (params.BITS - 1))
 GROUP = tl.constexpr(4)  # taps whose loads are under way together, in the common order of axes: x first, then y
 
 PIXELS = 64  # whose taps a program of two warps makes: one a thread, 224 of them with little left over

@@ -1,0 +1,122 @@
+"""Policies of users: any object with draw and apply, or a subclass with these two; the rest has defaults."""
+
+import pickle
+
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender.augment.adapter import as_policy
+from gpurender.augment.policy import capturable
+
+
+class Minimal:
+    """An object with the two methods, which knows neither a memory format nor anything else."""
+
+    def draw(self, numbers, *, seed, canvas_size, image_size):
+        return {"numbers": torch.as_tensor(numbers)}
+
+    def apply(self, canvases, parameters, *, image_size, dtype):
+        return torch.zeros(len(canvases), 3, image_size, image_size, dtype=dtype)
+
+
+class Everything(Minimal):
+    """An object that has all that a policy may have."""
+
+    views, num_aug_repeats, soft, mean, std, capturable = 2, 3, True, (0.1, 0.2, 0.3), (0.3, 0.2, 0.1), True
+
+    def targets(self, labels, parameters, classes):
+        return labels + classes
+
+    def at_epoch(self, epoch):
+        return Minimal() if epoch else self
+
+    def unmixed(self):
+        return gr.augment.Resize()
+
+    def check_sizes(self, canvas_size, image_size):
+        raise ValueError("not these")
+
+
+class Derived(gr.augment.Policy):
+    """A subclass of the library's class."""
+
+    draw, apply = Minimal.draw, Minimal.apply
+
+
+class Half(gr.augment.Policy):
+    """A subclass that forgot to apply."""
+
+    draw = Minimal.draw
+
+
+@pytest.mark.parametrize("kind", [Minimal, Derived])
+def test_what_a_policy_lacks_has_defaults(kind):
+    policy = as_policy(kind())
+    labels = torch.arange(3)
+    assert (policy.views, policy.num_aug_repeats, policy.soft) == (0, 0, False)
+    assert policy.mean == policy.std == (0.5, 0.5, 0.5)
+    assert policy.targets(labels, {}, 9) is labels
+    assert policy.at_epoch(3) is policy.unmixed() is policy
+    assert policy.check_sizes(32, 24) is None
+    assert not capturable(policy)
+    assert policy.class_name == kind.__name__
+
+
+def test_what_a_foreign_policy_has_is_used():
+    foreign = Everything()
+    policy = as_policy(foreign)
+    assert (policy.views, policy.num_aug_repeats, policy.soft) == (2, 3, True)
+    assert (policy.mean, policy.std) == (foreign.mean, foreign.std)
+    assert policy.targets(torch.arange(3), {}, 9).tolist() == [9, 10, 11]
+    assert policy.at_epoch(0) is policy
+    assert policy.at_epoch(1).class_name == "Minimal"  # adapted, too
+    assert policy.unmixed() == gr.augment.Resize()
+    with pytest.raises(ValueError, match="not these"):
+        policy.check_sizes(32, 24)
+    assert capturable(policy)
+    foreign.num_aug_repeats = 5  # asked for each time
+    assert policy.num_aug_repeats == 5
+
+
+def test_a_policy_is_adapted_once():
+    foreign, ours = Minimal(), gr.augment.Crop()
+    policy = as_policy(foreign)
+    assert as_policy(policy) is policy
+    assert as_policy(ours) is ours
+    assert as_policy(None) == gr.augment.Resize()
+    assert isinstance(policy, gr.augment.Policy)
+    assert policy == as_policy(foreign) != as_policy(Minimal())
+    assert hash(policy) == hash(as_policy(foreign))
+    assert pickle.loads(pickle.dumps(policy)).class_name == "Minimal"
+    foreign.__class__ = type("Unhashable", (Minimal,), {"__eq__": lambda self, other: True, "__hash__": None})
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(policy)
+
+
+@pytest.mark.parametrize("wrong", ["crop", Minimal, gr.augment.Crop, torch.zeros(3), object()])
+def test_what_is_no_policy_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"^augment must be None or a policy such as gr\.augment\.Crop\(\), got "):
+        as_policy(wrong)
+    with pytest.raises(TypeError, match=r"^second must be a policy such as gr\.augment\.Crop\(\), got "):
+        as_policy(wrong, "second", required=True)
+
+
+def test_a_subclass_must_draw_and_apply():
+    with pytest.raises(TypeError, match="abstract"):
+        gr.augment.Policy()
+    with pytest.raises(NotImplementedError, match="Half must define apply"):
+        Half().apply(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), {}, image_size=8)
+
+
+@pytest.mark.parametrize("kind", [Minimal, Derived])
+def test_policies_of_users_draw_and_apply_in_a_loader_and_in_views(kind):
+    recipe = gr.VisualAtom(classes=3, instances=2, image_size=32, orbits=(1, 3), quantization=(5, 9))
+    keywords = {"batch_size": 2, "image_size": 16, "device": "cpu", "dtype": torch.float64}
+    images, _ = next(iter(gr.DataLoader(recipe, augment=kind(), **keywords)))
+    assert (images.shape, images.dtype) == ((2, 3, 16, 16), torch.float64)
+    own = kind()
+    views = gr.augment.TwoViews(own, gr.augment.Crop())
+    assert views.policy is own
+    images, _ = next(iter(gr.DataLoader(recipe, augment=views, **keywords)))
+    assert [tuple(view.shape) for view in images] == [(2, 3, 16, 16)] * 2
