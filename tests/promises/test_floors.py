@@ -57,7 +57,7 @@ def imported(path: Path) -> Iterator[str]:
                 yield ".".join(parts) or "__init__"
 
 
-IMPORTS = {module: set(imported(path)) for module, path in MODULES.items()}
+IMPORTS = {module: set(imported(path)) - {module} for module, path in MODULES.items()}
 
 
 def room(module: str) -> str:
