@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpurender.runtime import cuda, devices
+from gpurender.runtime import cuda, devices, dispatch
 
 HEADER = Path(__file__).with_name("cuda_host.h")
 HOPPER = cuda.Limits(multiprocessors=132, shared_a_block=227 << 10, shared_a_multiprocessor=228 << 10)
@@ -135,6 +135,7 @@ def emulated_gpu(limits=HOPPER, threads=1):
     emulator = Emulator(limits, threads)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "on_gpu", lambda device: True)
+        patch.setattr(dispatch, "backend", lambda device: "gpu")
         patch.setattr(cuda, "launch", emulator.launch)
         patch.setattr(cuda, "limits", emulator.limits)
         patch.setattr(torch.cuda, "current_stream", lambda device: emulator)

@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 import torch
 
-from gpurender.runtime import devices
+from gpurender.runtime import devices, dispatch
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,10 @@ def refused(error, name):
 @contextlib.contextmanager
 def gpu_path(device):
     """CPU tensors take the path of a GPU while this lasts, if that is where the checks run."""
-    with mock.patch.object(devices, "on_gpu", lambda found: found == device):
+    with (
+        mock.patch.object(devices, "on_gpu", lambda found: found == device),
+        mock.patch.object(dispatch, "backend", lambda found: "gpu" if found == device else "cpu"),
+    ):
         yield
 
 

@@ -45,15 +45,11 @@ def _cache() -> dict[str, Any]:
     }
 
 
-GPU_IMPLEMENTATIONS = {
-    "philox": "triton",
-    "chaos_game": "cuda",
-    "visual_atom": "cuda",
-    "shuffle": "triton",
-    "resized_crop": "triton",
-    "image_ops": "triton",
-    "mix_erase": "triton",
-}
+def _compiler(name: str) -> str:
+    """Return what compiles a kernel for a GPU: CUDA C's compiler where it has a source of that, else Triton."""
+    from gpurender.runtime import cuda
+
+    return "cuda" if name in cuda.OPERATIONS else "triton"
 
 
 def _no_gpu(name: str) -> dict[str, Any]:
@@ -68,7 +64,7 @@ def _try(name: str, device: Any) -> dict[str, Any]:
     from gpurender.runtime.devices import on_gpu, require_compilers
 
     gpu = on_gpu(device)
-    kernel = {"kernel": name, "device": str(device), "implementation": GPU_IMPLEMENTATIONS[name] if gpu else "numba"}
+    kernel = {"kernel": name, "device": str(device), "implementation": _compiler(name) if gpu else "numba"}
     try:
         if gpu:
             require_compilers()

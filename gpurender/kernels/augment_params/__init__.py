@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpurender.kernels.augment_params import cpu_crop, cpu_erasing, cpu_layers, cpu_mixup, jitter
+from gpurender.kernels.augment_params import jitter
 from gpurender.kernels.augment_params.params import (
     MIXUP_MODES,
     CropParams,
@@ -31,8 +31,8 @@ from gpurender.kernels.augment_params.params import (
     MixParams,
 )
 from gpurender.kernels.resized_crop.params import MAX_SIDE
-from gpurender.runtime import devices
-from gpurender.runtime.tensors import checked_tensor
+from gpurender.runtime import dispatch
+from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
 __all__ = [
@@ -60,7 +60,7 @@ def as_draw_ids(numbers: Any) -> torch.Tensor:
         numbers: unsigned 64-bit integers: one, a list, a NumPy array or a torch tensor. The values of a tensor on a GPU
             are not looked at, which would wait for it; a negative number there stands for the unsigned one of its bits.
     """
-    if not isinstance(numbers, torch.Tensor) or not devices.on_gpu(numbers.device):
+    if not isinstance(numbers, torch.Tensor) or readable(numbers):
         return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
     if numbers.dim() > 1 or numbers.dtype.is_floating_point or numbers.dtype.is_complex or numbers.dtype == torch.bool:
         raise TypeError(f"numbers must be integers, one or a list, got {numbers.dtype} {list(numbers.shape)}")
@@ -81,11 +81,7 @@ def draw_crops(
     """
     draw_ids, seed = _checked(draw_ids, seed)
     side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
-    if devices.on_gpu(draw_ids.device):
-        from gpurender.kernels.augment_params import gpu_crop
-
-        return gpu_crop.draw_crops(draw_ids, seed, side, params)
-    return cpu_crop.draw_crops(draw_ids, seed, side, params)
+    return dispatch.implementation("augment_params", draw_ids.device, "crop").draw_crops(draw_ids, seed, side, params)
 
 
 def draw_layers(
@@ -97,11 +93,7 @@ def draw_layers(
         Operations int32 (0 where none is applied), arguments float64, interpolations uint8, each ``[N, layers * D]``.
     """
     draw_ids, seed = _checked(draw_ids, seed)
-    if devices.on_gpu(draw_ids.device):
-        from gpurender.kernels.augment_params import gpu_layers
-
-        return gpu_layers.draw_layers(draw_ids, seed, params)
-    return cpu_layers.draw_layers(draw_ids, seed, params)
+    return dispatch.implementation("augment_params", draw_ids.device, "layers").draw_layers(draw_ids, seed, params)
 
 
 def draw_jitter(draw_ids: torch.Tensor, seed: int, params: JitterParams) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,11 +121,7 @@ def draw_mixing(
     """
     draw_ids, seed = _checked(draw_ids, seed)
     size = checks.integer("image_size", image_size, 1, MAX_SIDE)
-    if devices.on_gpu(draw_ids.device):
-        from gpurender.kernels.augment_params import gpu_mixup
-
-        return gpu_mixup.draw_mixing(draw_ids, seed, size, params)
-    return cpu_mixup.draw_mixing(draw_ids, seed, size, params)
+    return dispatch.implementation("augment_params", draw_ids.device, "mixup").draw_mixing(draw_ids, seed, size, params)
 
 
 def draw_erasing(
@@ -149,11 +137,9 @@ def draw_erasing(
     """
     draw_ids, seed = _checked(draw_ids, seed)
     size = checks.integer("image_size", image_size, 1, MAX_SIDE)
-    if devices.on_gpu(draw_ids.device):
-        from gpurender.kernels.augment_params import gpu_erasing
-
-        return gpu_erasing.draw_erasing(draw_ids, seed, size, params)
-    return cpu_erasing.draw_erasing(draw_ids, seed, size, params)
+    return dispatch.implementation("augment_params", draw_ids.device, "erasing").draw_erasing(
+        draw_ids, seed, size, params
+    )
 
 
 def _checked(draw_ids: torch.Tensor, seed: int) -> tuple[torch.Tensor, int]:

@@ -1,11 +1,9 @@
 """The chaos game of iterated function systems: affine maps in, uint8 canvases out."""
 
-from types import ModuleType
-
 import torch
 
 from gpurender.kernels.chaos_game.params import MAX_MAPS, MAX_POINTS, Systems
-from gpurender.runtime import devices, forks
+from gpurender.runtime import dispatch
 
 __all__ = ["MAX_MAPS", "MAX_POINTS", "Systems", "covered_pixels", "occupancy", "render_bitmaps", "render_systems"]
 
@@ -46,7 +44,7 @@ def render_systems(
     different patches are independent (by the same patch, up to the missing all-zero mask). So: dilate the occupancy by
     the patch, AND it with independent bits of probability 256/511.
     """
-    implementation = _implementation(systems.maps.device)
+    implementation = dispatch.implementation("chaos_game", systems.maps.device)
     return implementation.render_systems(
         systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask
     )
@@ -58,7 +56,7 @@ def occupancy(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int
     Returns:
         int32 ``[N, size, ceil(size / 32)]``, bitmaps: bit k of word j is column 32 j + k.
     """
-    return _implementation(systems.maps.device).occupancy(systems, numbers, seed, points, size)
+    return dispatch.implementation("chaos_game", systems.maps.device).occupancy(systems, numbers, seed, points, size)
 
 
 def render_bitmaps(
@@ -81,7 +79,7 @@ def render_bitmaps(
     Returns:
         uint8 ``[N, 1, size, size]`` on the bitmaps' device.
     """
-    implementation = _implementation(bitmaps.device)
+    implementation = dispatch.implementation("chaos_game", bitmaps.device)
     return implementation.render_bitmaps(bitmaps, which, mask_numbers, orientations, seed, patch, mask)
 
 
@@ -89,13 +87,6 @@ def covered_pixels(systems: Systems, numbers: torch.Tensor, *, seed: int, points
     """Count the pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
     for :func:`render_systems`.
     """
-    return _implementation(systems.maps.device).covered_pixels(systems, numbers, seed, points, size)
-
-
-def _implementation(device: torch.device) -> ModuleType:
-    if devices.on_gpu(device):
-        from gpurender.kernels.chaos_game import gpu as implementation
-    else:
-        with forks.IMPORTS:
-            from gpurender.kernels.chaos_game import cpu as implementation  # type: ignore[no-redef]
-    return implementation
+    return dispatch.implementation("chaos_game", systems.maps.device).covered_pixels(
+        systems, numbers, seed, points, size
+    )

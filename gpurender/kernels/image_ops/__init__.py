@@ -6,8 +6,8 @@ import torch
 
 from gpurender.kernels.image_ops.ops import BY_NAME, Kind, Operation, Spec
 from gpurender.kernels.resized_crop import BICUBIC, MAX_SIDE
-from gpurender.runtime import devices, forks
-from gpurender.runtime.tensors import checked_tensor
+from gpurender.runtime import dispatch
+from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
 __all__ = ["BY_NAME", "Kind", "Operation", "Spec", "checked_fill", "operate"]
@@ -48,14 +48,8 @@ def operate(
     red, green, blue = checked_fill(fill)
     if images.shape[1] == 1 and not red == green == blue:
         raise ValueError(f"fill must be a grey for images of one band, got {(red, green, blue)}")
-    if devices.on_gpu(images.device):
-        from gpurender.kernels.image_ops import gpu
-
-        return gpu.operate(images, operations, arguments, interpolations, (red, green, blue), among)
-    with forks.IMPORTS:
-        from gpurender.kernels.image_ops import cpu
-
-    return cpu.operate(images, operations, arguments, interpolations, (red, green, blue))
+    implementation = dispatch.implementation("image_ops", images.device)
+    return implementation.operate(images, operations, arguments, interpolations, (red, green, blue), among)
 
 
 def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
@@ -84,7 +78,7 @@ def _checked(
     layers = operations.shape[1]
     arguments = checked_tensor("arguments", arguments, (torch.float64,), (n, layers), images.device)
     interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n, layers), images.device)
-    if not devices.on_gpu(images.device) and operations.numel():
+    if readable(images) and operations.numel():
         _check_values(operations, arguments, interpolations, among)
     return images, operations, arguments, interpolations
 

@@ -8,7 +8,7 @@ are in files of their own, with their formulas, and are compiled when the first 
     cpu_affine.py     bytes from elsewhere: rotation, shear, translation
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -29,8 +29,11 @@ def operate(
     arguments: torch.Tensor,
     interpolations: torch.Tensor,
     fill: tuple[int, int, int],
+    _among: Collection[Operation],
 ) -> torch.Tensor:
-    """``gpurender.kernels.image_ops.operate`` of checked arguments."""
+    """``gpurender.kernels.image_ops.operate`` of checked arguments. What the operations can be is of use to a GPU alone,
+    which is spared launches.
+    """
     source, out = images.numpy(), np.empty(images.shape, np.uint8)
     height, width = source.shape[2:]
     matrices = coefficients(operations, arguments, height, width).numpy()  # [N, L, 6]

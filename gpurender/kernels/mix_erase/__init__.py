@@ -3,9 +3,9 @@
 import torch
 
 from gpurender.kernels.mix_erase.params import ERASING_MODES, Erasing, Mixing
-from gpurender.runtime import devices, forks
+from gpurender.runtime import dispatch
 from gpurender.runtime.image_formats import DTYPES, check_memory_format
-from gpurender.runtime.tensors import checked_tensor
+from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
 __all__ = ["ERASING_MODES", "Erasing", "Mixing", "finish"]
@@ -50,14 +50,8 @@ def finish(
     check_memory_format(memory_format)
     mixing = None if mixing is None else _checked_mixing(mixing, images)
     erasing = None if erasing is None else _checked_erasing(erasing, images)
-    if devices.on_gpu(images.device):
-        from gpurender.kernels.mix_erase import gpu
-
-        return gpu.finish(images, lut, mixing, erasing, memory_format)
-    with forks.IMPORTS:
-        from gpurender.kernels.mix_erase import cpu
-
-    return cpu.finish(images, lut, mixing, erasing, memory_format)
+    implementation = dispatch.implementation("mix_erase", images.device)
+    return implementation.finish(images, lut, mixing, erasing, memory_format)
 
 
 def _checked_mixing(mixing: Mixing, images: torch.Tensor) -> Mixing:
@@ -65,7 +59,7 @@ def _checked_mixing(mixing: Mixing, images: torch.Tensor) -> Mixing:
     weights = checked_tensor("mixing.weights", mixing.weights, (torch.float64,), (n,), images.device)
     cut = checked_tensor("mixing.cut", mixing.cut, (torch.bool,), (n,), images.device)
     patches = checked_tensor("mixing.patches", mixing.patches, (torch.int32,), (n, 4), images.device)
-    if not devices.on_gpu(images.device):
+    if readable(images):
         if not ((weights >= 0.0) & (weights <= 1.0)).all():  # NaN, too
             raise ValueError(f"mixing.weights must lie in [0, 1], got {weights.min():g} to {weights.max():g}")
         _check_inside("mixing.patches", patches, height, width)
@@ -78,7 +72,7 @@ def _checked_erasing(erasing: Erasing, images: torch.Tensor) -> Erasing:
     keys = checked_tensor("erasing.keys", erasing.keys, (torch.int64,), (n,), images.device)
     if erasing.mode not in ERASING_MODES:
         raise ValueError(f"erasing.mode must be one of {', '.join(ERASING_MODES)}, got {checks.shown(erasing.mode)}")
-    if not devices.on_gpu(images.device):
+    if readable(images):
         _check_inside("erasing.boxes", boxes.view(-1, 4), height, width)
     return Erasing(boxes, keys, erasing.mode)
 

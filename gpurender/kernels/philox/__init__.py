@@ -5,8 +5,9 @@ from typing import overload
 import numpy as np
 import torch
 
+from gpurender.kernels.philox.params import counters
 from gpurender.numerics.streams import Stream, halves
-from gpurender.runtime import devices, forks
+from gpurender.runtime import dispatch
 
 __all__ = ["bounded", "counters", "philox", "uniform", "words"]
 
@@ -21,14 +22,9 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     Returns:
         uint32 ``[n, 4]``.
     """
-    with forks.IMPORTS:
-        from gpurender.kernels.philox import cpu
-
     if counters.dtype != np.uint32 or counters.ndim != 2 or counters.shape[1] != 4:
         raise ValueError(f"counters must be uint32 [n, 4], got {counters.dtype} {list(counters.shape)}")
-    out = np.empty_like(counters)
-    cpu.fill(np.ascontiguousarray(counters), np.uint32(key[0]), np.uint32(key[1]), out)
-    return out
+    return dispatch.implementation("philox", torch.device("cpu")).philox(counters, key)
 
 
 @overload
@@ -61,12 +57,7 @@ def _words_of_tensor(seed: int, stream: int, numbers: torch.Tensor, blocks: int)
     """Return :func:`words` of int64 ``[n]`` (the bits are the unsigned number's) on the tensor's device."""
     if numbers.dtype != torch.int64 or numbers.dim() != 1:
         raise ValueError(f"numbers must be int64 [n], got {numbers.dtype} {list(numbers.shape)}")
-    if devices.on_gpu(numbers.device):
-        from gpurender.kernels.philox import gpu
-
-        return gpu.words(numbers.contiguous(), seed, stream, blocks)
-    drawn = philox(counters(numbers.numpy().view(np.uint64), stream, blocks), halves(seed))
-    return torch.from_numpy(drawn.astype(np.int64)).reshape(len(numbers), 4 * blocks)
+    return dispatch.implementation("philox", numbers.device).words(numbers.contiguous(), seed, stream, blocks)
 
 
 @overload
@@ -98,13 +89,3 @@ def bounded(u: np.ndarray | torch.Tensor, n: np.ndarray | torch.Tensor | int) ->
         return u * n >> 32  # below 2**63
     wide = np.asarray(u, dtype=np.uint64) * np.asarray(n, dtype=np.uint64)
     return (wide >> np.uint64(32)).astype(np.int64)
-
-
-def counters(numbers: np.ndarray, stream: int, blocks: int) -> np.ndarray:
-    """Counters (block, stream, number low, number high) of numbers uint64 ``[n]``: uint32 ``[n * blocks, 4]``."""
-    out = np.empty((len(numbers), blocks, 4), dtype=np.uint32)
-    out[:, :, 0] = np.arange(blocks, dtype=np.uint32)
-    out[:, :, 1] = np.uint32(stream)
-    out[:, :, 2] = (numbers & np.uint64(0xFFFFFFFF)).astype(np.uint32)[:, None]
-    out[:, :, 3] = (numbers >> np.uint64(32)).astype(np.uint32)[:, None]
-    return out.reshape(-1, 4)

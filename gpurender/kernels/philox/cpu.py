@@ -10,8 +10,11 @@ Every product is taken in 64 bits and every other step is wrapped back into 32, 
 """
 
 import numpy as np
+import torch
 from numba import njit, uint32, uint64
 
+from gpurender.kernels.philox.params import counters
+from gpurender.numerics.streams import halves
 from gpurender.runtime.numba_jit import kernel
 
 M0 = np.uint32(0xD2511F53)
@@ -42,3 +45,16 @@ def fill(counters, key0, key1, out):
     for i in range(counters.shape[0]):
         words = philox4x32(counters[i, 0], counters[i, 1], counters[i, 2], counters[i, 3], key0, key1)
         out[i, 0], out[i, 1], out[i, 2], out[i, 3] = words
+
+
+def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
+    """Return the random words of counters, uint32 [n, 4] both."""
+    out = np.empty_like(counters)
+    fill(np.ascontiguousarray(counters), np.uint32(key[0]), np.uint32(key[1]), out)
+    return out
+
+
+def words(numbers: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
+    """Return the words of draw numbers int64 [n]: int64 [n, 4 * blocks]."""
+    drawn = philox(counters(numbers.numpy().view(np.uint64), stream, blocks), halves(seed))
+    return torch.from_numpy(drawn.astype(np.int64)).reshape(len(numbers), 4 * blocks)

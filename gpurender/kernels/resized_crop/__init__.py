@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from gpurender.kernels.resized_crop.params import BICUBIC, BILINEAR, MAX_SIDE, NEAREST
-from gpurender.runtime import devices, forks
-from gpurender.runtime.image_formats import DTYPES, INTEGERS, check_memory_format
-from gpurender.runtime.tensors import checked_tensor
-from gpurender.runtime.threads import parallel_ranges
+from gpurender.runtime import dispatch
+from gpurender.runtime.image_formats import DTYPES, check_memory_format
+from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
 __all__ = ["BICUBIC", "BILINEAR", "MAX_SIDE", "NEAREST", "check_boxes", "crop_resize", "crop_resize_normalise"]
-
-CHUNK = 8  # images resized before they are normalised: few enough to wait in cache
 
 
 def crop_resize(
@@ -48,19 +44,7 @@ def crop_resize(
     """
     height, width = _size(size)
     given = _checked(canvases, boxes, flips, interpolations)
-    if devices.on_gpu(canvases.device):
-        return _on_gpu(given, None, (*canvases.shape[:2], height, width), torch.contiguous_format)
-    with forks.IMPORTS:
-        from gpurender.kernels.resized_crop import cpu
-
-    arrays = [tensor.numpy() for tensor in given]
-    out = np.empty((*canvases.shape[:2], height, width), np.uint8)
-
-    def work(start: int, stop: int) -> None:
-        cpu.crop_resize(*(array[start:stop] for array in arrays), out[start:stop])
-
-    parallel_ranges(len(out), work)
-    return torch.from_numpy(out)
+    return dispatch.implementation("resized_crop", canvases.device).crop_resize(*given, (height, width))
 
 
 def crop_resize_normalise(
@@ -95,46 +79,8 @@ def crop_resize_normalise(
         raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
     table = checked_tensor("lut", lut, DTYPES, (3, 256), canvases.device)
     check_memory_format(memory_format)
-    if devices.on_gpu(canvases.device):
-        return _on_gpu(given, table, (len(canvases), 3, height, width), memory_format)
-    with forks.IMPORTS:
-        from gpurender.kernels.resized_crop import cpu
-
-    arrays = [tensor.numpy() for tensor in given]
-    entries = table.view(INTEGERS[table.element_size()]).numpy()
-    # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
-    out = np.empty((len(canvases), 3, height, width), entries.dtype)
-
-    def work(start: int, stop: int) -> None:
-        resized = np.empty((CHUNK, canvases.shape[1], height, width), np.uint8)
-        for a in range(start, stop, CHUNK):
-            b = min(a + CHUNK, stop)
-            cpu.crop_resize(*(array[a:b] for array in arrays), resized[: b - a])
-            cpu.look_up(resized[: b - a], entries, out[a:b])
-
-    parallel_ranges(len(out), work)
-    return torch.from_numpy(out).view(table.dtype).contiguous(memory_format=memory_format)
-
-
-def _on_gpu(
-    given: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
-    table: torch.Tensor | None,
-    shape: Sequence[int],
-    memory_format: torch.memory_format,
-) -> torch.Tensor:
-    """The images that the GPU's kernel makes: bytes, or entries of the table, copied as they are, as integers."""
-    from gpurender.kernels.resized_crop import gpu
-
-    dtype = torch.uint8 if table is None else table.dtype
-    out = torch.empty(tuple(shape), dtype=dtype, device=given[0].device, memory_format=memory_format)
-    if out.numel() == 0:
-        return out
-    if table is None:
-        gpu.crop_resize(*given, None, out)
-    else:
-        integer = INTEGERS[table.element_size()]
-        gpu.crop_resize(*given, table.view(integer), out.view(integer))
-    return out
+    implementation = dispatch.implementation("resized_crop", canvases.device)
+    return implementation.crop_resize_normalise(*given, table, (height, width), memory_format)
 
 
 def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
@@ -160,7 +106,7 @@ def _checked(
     boxes = checked_tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4), canvases.device)
     flips = checked_tensor("flips", flips, (torch.bool,), (n, 2), canvases.device)
     interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n,), canvases.device)
-    if not devices.on_gpu(canvases.device):
+    if readable(canvases):
         check_boxes(boxes, height, width)
         if n and (worst := int(interpolations.max())) > BICUBIC:
             raise ValueError(f"interpolations must be {NEAREST}, {BILINEAR} or {BICUBIC}, got {worst}")

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 
 from gpurender.kernels.resized_crop import params
+from gpurender.runtime.image_formats import INTEGERS
 
 NEAREST = tl.constexpr(params.NEAREST)
 BICUBIC = tl.constexpr(params.BICUBIC)
@@ -247,7 +248,29 @@ def resample(
             tl.store(place + c * channel_stride, value, mask=used)
 
 
-def crop_resize(
+def crop_resize(canvases, boxes, flips, interpolations, size: tuple[int, int]) -> torch.Tensor:
+    """``gpurender.kernels.resized_crop.crop_resize`` of checked arguments."""
+    out = torch.empty((*canvases.shape[:2], *size), dtype=torch.uint8, device=canvases.device)
+    if out.numel():
+        launch(canvases, boxes, flips, interpolations, None, out)
+    return out
+
+
+def crop_resize_normalise(
+    canvases, boxes, flips, interpolations, lut: torch.Tensor, size: tuple[int, int], memory_format: torch.memory_format
+) -> torch.Tensor:
+    """``gpurender.kernels.resized_crop.crop_resize_normalise`` of checked arguments. Entries of the table are copied as
+    they are, as integers.
+    """
+    shape = (len(canvases), 3, *size)
+    out = torch.empty(shape, dtype=lut.dtype, device=canvases.device, memory_format=memory_format)
+    integer = INTEGERS[lut.element_size()]
+    if out.numel():
+        launch(canvases, boxes, flips, interpolations, lut.view(integer), out.view(integer))
+    return out
+
+
+def launch(
     canvases: torch.Tensor,
     boxes: torch.Tensor,
     flips: torch.Tensor,
@@ -255,7 +278,7 @@ def crop_resize(
     lut: torch.Tensor | None,
     out: torch.Tensor,
 ) -> None:
-    """out = the crops, resized and flipped, looked up if there is a table.
+    """Write the crops into ``out``, resized and flipped, looked up if there is a table.
 
     canvases uint8 [N, C, S, S'], boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8 [N], contiguous;
     lut integers [3, 256] or none; out [N, C or 3, H, W] of the table's integers or uint8, with any strides.

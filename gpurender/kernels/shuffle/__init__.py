@@ -4,7 +4,7 @@ import torch
 
 from gpurender.kernels.shuffle.cpu import permute
 from gpurender.kernels.shuffle.params import MAX_LENGTH, last_epoch
-from gpurender.runtime import devices, forks
+from gpurender.runtime import dispatch
 from gpurender.util import checks
 
 __all__ = ["MAX_LENGTH", "addresses", "last_epoch", "permute"]
@@ -46,9 +46,5 @@ def addresses(
     instances = checks.integer("instances", instances, 1, MAX_LENGTH)
     shuffle = checks.boolean("shuffle", shuffle)
     repeats = checks.integer("repeats", repeats, 1, MAX_COUNT)
-    if devices.on_gpu(cursor.device):
-        from gpurender.kernels.shuffle import gpu as placer
-    else:
-        with forks.IMPORTS:
-            from gpurender.kernels.shuffle import cpu as placer  # type: ignore[no-redef]
-    return placer.addresses(cursor, count, length, seed, instances, shuffle, repeats)
+    implementation = dispatch.implementation("shuffle", cursor.device)
+    return implementation.addresses(cursor, count, length, seed, instances, shuffle, repeats)

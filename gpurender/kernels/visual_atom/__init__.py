@@ -3,7 +3,7 @@
 import torch
 
 from gpurender.kernels.visual_atom.params import MAX_RINGS, MAX_VERTICES, Atoms, check_tensor, within
-from gpurender.runtime import devices, forks
+from gpurender.runtime import dispatch
 from gpurender.util import checks
 
 __all__ = ["MAX_RINGS", "MAX_VERTICES", "Atoms", "render_atoms"]
@@ -57,9 +57,5 @@ def render_atoms(
         raise ValueError(f"size must be 1 to {MAX_SIZE} pixels, got {size}")
     if rule not in ("walk", "orbits"):
         raise ValueError(f"rule must be 'walk' or 'orbits', got {checks.shown(rule)}")
-    if devices.on_gpu(device):
-        from gpurender.kernels.visual_atom import gpu as implementation
-    else:
-        with forks.IMPORTS:
-            from gpurender.kernels.visual_atom import cpu as implementation  # type: ignore[no-redef]
+    implementation = dispatch.implementation("visual_atom", device)
     return implementation.render_atoms(atoms, which, centres, numbers, greys, seed, size, rule == "walk")

@@ -1,0 +1,50 @@
+"""Which implementation of an operation a device takes.
+
+A backend is a prefix of modules: in the folder of every operation, ``<backend>.py`` (and ``<backend>_<part>.py``) has
+the functions that the operation's ``__init__`` calls. Another backend is an entry in ``BACKENDS`` and these modules;
+docs/backends.md says what else it needs.
+"""
+
+import importlib
+from types import ModuleType
+
+import torch
+
+from gpurender.runtime import forks
+
+BACKENDS = {"cpu": "cpu", "cuda": "gpu"}  # torch's type of a device -> the backend
+
+
+def backend(device: torch.device) -> str:
+    """Return the backend of a device.
+
+    Raises:
+        ValueError: there is none for devices of this type.
+    """
+    if device.type not in BACKENDS:
+        raise ValueError(f"device must be of type {' or '.join(BACKENDS)}, got {device}")
+    return BACKENDS[device.type]
+
+
+def implementation(operation: str, device: torch.device, part: str = "") -> ModuleType:
+    """Return the module that implements an operation, or a part of it, on a device.
+
+    Args:
+        operation: a folder in ``kernels/``.
+        part: of the operation, where it has several modules a backend.
+
+    Raises:
+        ValueError: there is no backend for devices of this type.
+        NotImplementedError: the backend has no such module.
+    """
+    side = backend(device)
+    name = f"gpurender.kernels.{operation}.{side}" + (f"_{part}" if part else "")
+    with forks.IMPORTS:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:  # a package that the module needs
+                raise
+            raise NotImplementedError(
+                f"{operation} has no implementation for {device.type}: {name} is missing"
+            ) from None
