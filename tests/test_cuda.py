@@ -18,7 +18,7 @@ import torch
 import gpurender as gr
 from gpurender.numerics.streams import Stream
 from gpurender.runtime import cuda, devices, kernel_cache
-from gpurender.util import atomic_files, disk_cache
+from gpurender.util import atomic_files, disk_cache, kernel_sources
 
 needs_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs CuPy, whose NVRTC compiles")
 
@@ -147,7 +147,7 @@ def test_whatever_code_depends_on_is_in_its_file_s_name(own, monkeypatch):
         (cuda, "OPTIONS", (*cuda.OPTIONS[:1], "--fmad=true", *cuda.OPTIONS[2:])),
         (cuda, "OPTIONS", cuda.OPTIONS[:-1]),
         (nvrtc, "getVersion", lambda: (99, 0)),
-        (kernel_cache, "law", lambda: "of other kernels"),
+        (kernel_sources, "fingerprint", lambda: "of other kernels"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, changed)

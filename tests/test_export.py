@@ -244,13 +244,13 @@ def test_labels_are_looked_up_some_thousands_at_a_time(tmp_path, monkeypatch):
     recipe = gr.FractalDB(
         categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6], label_noise=noise
     )
-    asked, labelled = [], gr.Renderer.labelled
+    asked, labelled = [], gr.Renderer.labels_of
 
     def counted(self, samples, *rest):
         asked.append(len(samples))
         return labelled(self, samples, *rest)
 
-    monkeypatch.setattr(gr.Renderer, "labelled", counted)
+    monkeypatch.setattr(gr.Renderer, "labels_of", counted)
     monkeypatch.setattr(renderer, "LABELS", 5)
     monkeypatch.setattr(export, "BATCH", 4)
     assert export.export(recipe, tmp_path / "out") == (24, 0)
