@@ -31,7 +31,7 @@ def operate(
     fill: tuple[int, int, int],
     _among: Collection[Operation],
 ) -> torch.Tensor:
-    """``gpurender.kernels.image_ops.operate`` of checked arguments; ``_among`` spares a GPU launches, and a CPU nothing."""
+    """``gpurender.kernels.image_ops.operate`` of checked arguments; ``_among`` spares launches of a GPU."""
     source, out = images.numpy(), np.empty(images.shape, np.uint8)
     height, width = source.shape[2:]
     matrices = coefficients(operations, arguments, height, width).numpy()  # [N, L, 6]
