@@ -106,14 +106,14 @@ class Epochs(Says):
 
 @pytest.fixture
 def keys(monkeypatch):
-    """The keys that a loader's recorder was given, on a GPU that is none."""
+    """The keys that a loader's cache was given, on a GPU that is none."""
     given = []
 
     def run(self, key, launches, restart):
         given.append(key)
         return launches()
 
-    monkeypatch.setattr(cuda_graphs.Recorder, "run", run)
+    monkeypatch.setattr(cuda_graphs.GraphCache, "run", run)
     monkeypatch.setattr(cuda_graphs.devices, "on_gpu", lambda device: False)
     return given
 
@@ -152,9 +152,9 @@ def test_it_is_said_once_how_a_policy_is_captured(monkeypatch, caplog):
     assert list(feed)
     assert not caplog.records  # a CPU captures nothing
     monkeypatch.setattr(devices, "on_gpu", lambda device: True)
-    recorder = cuda_graphs.Recorder(torch.device("cpu"))
+    cache = cuda_graphs.GraphCache(torch.device("cpu"))
     drawer = object.__new__(pipeline.BatchPipeline)
-    drawer._policy, drawer._recorder = as_policy(Silent()), recorder
+    drawer._policy, drawer._graph_cache = as_policy(Silent()), cache
     with caplog.at_level("INFO", logger="gpurender"):
         for _ in range(3):
             assert drawer._key(drawer._policy, 4, 4) is None

@@ -146,7 +146,7 @@ def counted(first, count):
 def test_a_capture_waits_for_nothing_and_leaves_the_cache_alone(cuda):
     """And lets other threads call CUDA meanwhile."""
     _, cell, launches = cuda
-    assert run(cuda_graphs.Recorder(GPU), cell, launches, 6) == counted(0, 6)
+    assert run(cuda_graphs.GraphCache(GPU), cell, launches, 6) == counted(0, 6)
     assert LOG == ["own", "begin thread_local", "end"]
 
 
@@ -160,11 +160,11 @@ def test_a_failed_capture_leaves_nothing_under_way(cuda, monkeypatch, where, cap
             raise RuntimeError("operation not permitted when stream is capturing")
         return launches()
 
-    recorder = cuda_graphs.Recorder(GPU)
+    cache = cuda_graphs.GraphCache(GPU)
     with caplog.at_level("INFO", logger="gpurender"):
-        assert run(recorder, cell, failing, 8) == counted(0, 8)
+        assert run(cache, cell, failing, 8) == counted(0, 8)
     assert allocator.clean
-    assert (recorder._graphs, recorder._pool) == ({}, None)
+    assert (cache._graphs, cache._pool) == ({}, None)
     assert sum(line.startswith("begin") for line in LOG) == 1
     assert "end" in LOG  # the stream does not go on capturing
     assert len(caplog.records) == 1
@@ -176,13 +176,13 @@ def test_a_failed_capture_leaves_nothing_under_way(cuda, monkeypatch, where, cap
 
 def test_a_failed_capture_takes_the_good_ones_along(cuda, monkeypatch):
     allocator, cell, launches = cuda
-    recorder = cuda_graphs.Recorder(GPU)
-    assert run(recorder, cell, launches, 4) == counted(0, 4)
-    good = recorder._graphs["key"].graph
+    cache = cuda_graphs.GraphCache(GPU)
+    assert run(cache, cell, launches, 4) == counted(0, 4)
+    good = cache._graphs["key"].graph
     assert allocator.uses == {good.pool: 1}
     monkeypatch.setattr(Graph, "fails", "end")
-    assert run(recorder, cell, launches, 4, key="another") == counted(4, 4)
-    assert not recorder._graphs
+    assert run(cache, cell, launches, 4, key="another") == counted(4, 4)
+    assert not cache._graphs
     assert not allocator.into
     good.reset()  # as torch does when nobody has it any more
     assert allocator.clean
@@ -193,7 +193,7 @@ def test_a_torch_without_a_way_to_clean_up_goes_on(cuda, monkeypatch):
     monkeypatch.setattr(Graph, "fails", "end")
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         monkeypatch.delattr(torch._C, name)
-    assert run(cuda_graphs.Recorder(GPU), cell, launches, 8) == counted(0, 8)
+    assert run(cuda_graphs.GraphCache(GPU), cell, launches, 8) == counted(0, 8)
 
 
 @pytest.mark.parametrize("lacking", [1, 2])
@@ -206,12 +206,12 @@ def test_the_cache_is_emptied_once_where_a_capture_finds_no_memory(cuda, lacking
             raise short.pop()
         return launches()
 
-    recorder = cuda_graphs.Recorder(GPU)
-    assert run(recorder, cell, hungry, 8) == counted(0, 8)
+    cache = cuda_graphs.GraphCache(GPU)
+    assert run(cache, cell, hungry, 8) == counted(0, 8)
     assert [line for line in LOG if line in ("synchronize", "empty_cache")] == ["empty_cache"]
     assert not allocator.into
-    assert len(recorder._graphs) == (lacking == 1)
-    assert sum(allocator.uses.values()) == len(recorder._graphs)
+    assert len(cache._graphs) == (lacking == 1)
+    assert sum(allocator.uses.values()) == len(cache._graphs)
 
 
 def test_ctrl_c_in_a_capture_leaves_nothing_under_way(cuda):
@@ -224,14 +224,14 @@ def test_ctrl_c_in_a_capture_leaves_nothing_under_way(cuda):
             raise KeyboardInterrupt
         return launches()
 
-    recorder = cuda_graphs.Recorder(GPU)
-    assert run(recorder, cell, interrupted, cuda_graphs.PLAIN_RUNS) == counted(0, cuda_graphs.PLAIN_RUNS)
+    cache = cuda_graphs.GraphCache(GPU)
+    assert run(cache, cell, interrupted, cuda_graphs.WARMUP_RUNS) == counted(0, cuda_graphs.WARMUP_RUNS)
     with pytest.raises(KeyboardInterrupt):
-        run(recorder, cell, interrupted, 1)
+        run(cache, cell, interrupted, 1)
     assert allocator.clean
     cell.fill_(2)  # the batch is asked for again
-    assert run(recorder, cell, interrupted, 4) == counted(2, 4)
-    assert list(recorder._graphs) == ["key"]
+    assert run(cache, cell, interrupted, 4) == counted(2, 4)
+    assert list(cache._graphs) == ["key"]
 
 
 def test_the_private_functions_are_those_of_torch():

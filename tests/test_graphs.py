@@ -24,7 +24,7 @@ class Replayed:
 
 @pytest.fixture
 def counter(monkeypatch):
-    """A recorder of an emulated GPU, and launches that count on in memory as a batch's cursor does."""
+    """A cache of an emulated GPU, and launches that count on in memory as a batch's cursor does."""
     monkeypatch.setattr(devices, "on_gpu", lambda device: True)
     cell = torch.zeros(1, dtype=torch.int64)
 
@@ -44,34 +44,34 @@ def counter(monkeypatch):
     return cell, launches
 
 
-def run(recorder, cell, launches, times, key="key"):
+def run(cache, cell, launches, times, key="key"):
     """The counts of successive runs, each of which begins where the one before ended."""
     found = []
     for _ in range(times):
         start = cell.item()
-        made = recorder.run(key, launches, lambda start=start: cell.fill_(start))
+        made = cache.run(key, launches, lambda start=start: cell.fill_(start))
         found.append(tuple(tensor.item() for tensor in made))
     return found
 
 
 def test_runs_follow_each_other_before_and_after_the_capture(counter):
     cell, launches = counter
-    recorder = cuda_graphs.Recorder(CPU)
-    assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
-    graph, tensors, _ = recorder._graphs["key"]
-    assert graph.replays == 8 - cuda_graphs.PLAIN_RUNS  # the first of them was compared with plain launches
+    cache = cuda_graphs.GraphCache(CPU)
+    assert run(cache, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
+    graph, tensors, _ = cache._graphs["key"]
+    assert graph.replays == 8 - cuda_graphs.WARMUP_RUNS  # the first of them was compared with plain launches
     before = tensors[0].item()
-    kept, again = (recorder.run("key", launches, lambda: None)[0] for _ in range(2))
+    kept, again = (cache.run("key", launches, lambda: None)[0] for _ in range(2))
     assert (kept.item(), again.item()) == (before + 1, before + 2)  # what was handed out is not written again
 
 
 def test_each_key_has_its_own_graph(counter):
     cell, launches = counter
-    recorder = cuda_graphs.Recorder(CPU)
-    run(recorder, cell, launches, cuda_graphs.PLAIN_RUNS)
-    assert not recorder._graphs
-    run(recorder, cell, launches, 5, key="another")
-    assert list(recorder._graphs) == ["another"]
+    cache = cuda_graphs.GraphCache(CPU)
+    run(cache, cell, launches, cuda_graphs.WARMUP_RUNS)
+    assert not cache._graphs
+    run(cache, cell, launches, 5, key="another")
+    assert list(cache._graphs) == ["another"]
 
 
 @pytest.mark.parametrize("failure", ["raises", "differs"])
@@ -88,10 +88,10 @@ def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog)
         return graph, tensors
 
     monkeypatch.setattr(cuda_graphs, "capture", bad)
-    recorder = cuda_graphs.Recorder(CPU)
+    cache = cuda_graphs.GraphCache(CPU)
     with caplog.at_level("INFO", logger="gpurender"):
-        assert run(recorder, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
-    assert not recorder._graphs
+        assert run(cache, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
+    assert not cache._graphs
     assert len(caplog.records) == 1
 
 
@@ -113,24 +113,24 @@ def test_the_gpu_captures_and_draws_the_same(family, fresh):
     for (images, targets), (others, labels), _ in zip(feed, slow, range(9), strict=False):
         assert torch.equal(images.cpu(), others)
         assert torch.equal(targets.cpu(), labels)
-    assert feed._pipeline._recorder._graphs, "nothing was captured"
+    assert feed._pipeline._graph_cache._graphs, "nothing was captured"
 
 
 def test_there_are_not_too_many_graphs_and_forgotten_ones_take_their_pool_along(counter):
     cell, launches = counter
-    recorder = cuda_graphs.Recorder(CPU)
+    cache = cuda_graphs.GraphCache(CPU)
     keys = range(cuda_graphs.MAX_GRAPHS + 3)
     for key in keys:
         start = cell.item()
-        assert run(recorder, cell, launches, 4, key) == [(i, 2 * i, 3 * i) for i in range(start, start + 4)]
-    assert list(recorder._graphs) == list(keys)[: cuda_graphs.MAX_GRAPHS]
-    recorder.forget()
-    assert (recorder._graphs, recorder._pool) == ({}, None)
-    run(recorder, cell, launches, 4)
-    assert list(recorder._graphs) == ["key"]
+        assert run(cache, cell, launches, 4, key) == [(i, 2 * i, 3 * i) for i in range(start, start + 4)]
+    assert list(cache._graphs) == list(keys)[: cuda_graphs.MAX_GRAPHS]
+    cache.clear()
+    assert (cache._graphs, cache._pool) == ({}, None)
+    run(cache, cell, launches, 4)
+    assert list(cache._graphs) == ["key"]
     start = cell.item()
-    assert run(recorder, cell, launches, 3, key=None) == [(i, 2 * i, 3 * i) for i in range(start, start + 3)]
-    assert list(recorder._graphs) == ["key"]
+    assert run(cache, cell, launches, 3, key=None) == [(i, 2 * i, 3 * i) for i in range(start, start + 3)]
+    assert list(cache._graphs) == ["key"]
 
 
 @pytest.mark.gpu
@@ -146,6 +146,6 @@ def test_graphs_of_a_users_sampler_whose_batches_grow_on_the_gpu():
     for (images, targets), (others, labels) in zip(feed, gr.DataLoader(recipe, device="cpu", **keywords), strict=True):
         assert torch.equal(images.cpu(), others)
         assert torch.equal(targets.cpu(), labels)
-    recorder = feed._pipeline._recorder
-    assert not recorder._off, "a capture failed"
-    assert len(recorder._graphs) <= cuda_graphs.MAX_GRAPHS
+    cache = feed._pipeline._graph_cache
+    assert not cache._off, "a capture failed"
+    assert len(cache._graphs) <= cuda_graphs.MAX_GRAPHS

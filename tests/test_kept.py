@@ -68,15 +68,15 @@ def test_what_a_graph_reads_lives_as_long_as_the_graph(few, counter):  # noqa: F
         read.append(weakref.ref(table()))
         return counts()
 
-    recorder = cuda_graphs.Recorder(CPU)
-    run(recorder, cell, launches, cuda_graphs.PLAIN_RUNS + 1)
-    assert list(recorder._graphs) == ["key"]
+    cache = cuda_graphs.GraphCache(CPU)
+    run(cache, cell, launches, cuda_graphs.WARMUP_RUNS + 1)
+    assert list(cache._graphs) == ["key"]
     few()
     assert all(reference() is read[0]() is not None for reference in read)
     read_before = read[0]()
-    assert any(read_before is tensor for tensor in recorder._graphs["key"].tables)
+    assert any(read_before is tensor for tensor in cache._graphs["key"].tables)
     del read_before
-    recorder.forget()
+    cache.clear()
     gc.collect()
     assert read[0]() is None
 

@@ -181,7 +181,7 @@ def test_a_batch_that_failed_midway_does_not_leave_the_place_unknown():
     feed, failing = loader(batch_size=4, shuffle=True), []
     next(iter(feed))  # makes the pipeline
     drawer = feed._pipeline
-    run = drawer._recorder.run
+    run = drawer._graph_cache.run
 
     def once(key, launches, restart):
         tensors = run(key, launches, restart)
@@ -189,7 +189,7 @@ def test_a_batch_that_failed_midway_does_not_leave_the_place_unknown():
             raise failing.pop()
         return tensors
 
-    drawer._recorder.run = once
+    drawer._graph_cache.run = once
     wanted = [drawer.render(IndexBatch(0, first, 4, 4, None, Place()), True) for first in (0, 4, 8)]
     again = [drawer.render(IndexBatch(0, 0, 4, 4, None, Place()), True)]
     failing.append(RuntimeError("no memory"))
@@ -206,8 +206,8 @@ def test_graphs_are_forgotten_when_the_memory_that_they_read_moves():
     feed = loader(batch_sampler=[list(range(size)) for size in sizes])
     forgotten, places = [], []
     next(iter(feed))  # makes the pipeline
-    recorder = feed._pipeline._recorder
-    recorder.forget = lambda: forgotten.append(len(places))
+    cache = feed._pipeline._graph_cache
+    cache.clear = lambda: forgotten.append(len(places))
     launch = pipeline.BatchPipeline._launch_given
 
     def launched(self, policy, given, host):
@@ -350,7 +350,7 @@ def test_a_policy_that_cannot_be_captured_costs_no_memory_and_no_random_numbers(
             torch.cuda.synchronize()
             used += [torch.cuda.memory_allocated(), torch.cuda.memory_reserved()]
         del images
-    assert feed._pipeline._recorder._off
+    assert feed._pipeline._graph_cache._off
     assert used[2] < used[0] + (64 << 20)  # 250 batches would be 2.4 GB
     assert used[3] < used[1] + (64 << 20)
     assert torch.rand(3, device="cuda").shape == (3,)
@@ -374,7 +374,7 @@ def test_two_loaders_and_a_captured_step_at_once():
         assert torch.equal(total, a.sum())
         for found, wanted in ((a, c), (x, z), (b, d), (y, w)):
             assert torch.equal(found.cpu(), wanted)
-    assert all(feed._pipeline._recorder._graphs for feed in feeds)
+    assert all(feed._pipeline._graph_cache._graphs for feed in feeds)
 
 
 @pytest.mark.gpu
@@ -392,4 +392,4 @@ def test_a_graph_s_tables_stay_whatever_other_policies_ask_for(monkeypatch):
             for i in range(4):
                 normalise.lookup_table((i / 8, 0.0, 0.0), (0.5, 0.5, 0.5), torch.float32, images.device)
         assert torch.equal(images.cpu(), others)
-    assert feed._pipeline._recorder._graphs
+    assert feed._pipeline._graph_cache._graphs

@@ -8,7 +8,7 @@ sequence trusted before its first result has been compared with that of the plai
 
 **Memory.** A graph writes into the same memory every time; what it made is copied into new tensors at once, which costs
 less than a tenth of drawing it, but about a quarter where bitmaps are kept and the policy is a crop. So the graphs of a
-recorder share one pool of memory: none is needed by the time the next runs. The pool is kept as long as they are, and
+cache share one pool of memory: none is needed by the time the next runs. The pool is kept as long as they are, and
 so is all that the launches made on the way: with 512 x 512 canvases and 224 x 224 float32 images 1.0 MB an image under
 a crop and 1.1 MB under DeiT's policy (canvas 0.26, batch 0.60, the rest tap tables, rows half resized, images between
 two operations), so 1.1 GB at a batch of 1,024, beside as much in torch's cache from the plain launches before. Each
@@ -33,7 +33,7 @@ log = logging.getLogger("gpurender")
 Tensors = tuple[torch.Tensor, ...]
 
 MAX_GRAPHS = 8  # each keeps the batch that it writes; a sampler may ask for batches of any size
-PLAIN_RUNS = 2  # before a capture: the first compiles, a batch that comes once or twice is not worth one
+WARMUP_RUNS = 2  # before a capture: the first compiles, a batch that comes once or twice is not worth one
 
 _failed: list[Any] = []  # see `_abandon`
 
@@ -46,8 +46,8 @@ class Captured(NamedTuple):
     tables: list[Any]
 
 
-class Recorder:
-    """Runs a sequence of launches, by a graph where it can."""
+class GraphCache:
+    """Runs sequences of launches, by a graph each where it can."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -58,7 +58,7 @@ class Recorder:
         self._said = False
 
     def run(self, key: Hashable, launches: Callable[[], Tensors], restart: Callable[[], None]) -> Tensors:
-        """The tensors that ``launches()`` makes, new ones every time.
+        """Return the tensors that ``launches()`` makes, new ones every time.
 
         Args:
             key: what the launches depend on, apart from device memory; ``None``: on more, so they are not captured.
@@ -73,7 +73,7 @@ class Recorder:
             return tuple(tensor.clone() for tensor in found.tensors)
         plain = launches()
         self._runs[key] = self._runs.get(key, 0) + 1
-        if self._runs[key] > PLAIN_RUNS and len(self._graphs) < MAX_GRAPHS:
+        if self._runs[key] > WARMUP_RUNS and len(self._graphs) < MAX_GRAPHS:
             try:
                 self._capture(key, launches, plain, restart)
             except Exception as error:  # whatever cannot be captured is launched
@@ -85,8 +85,8 @@ class Recorder:
                 return launches()
         return plain
 
-    def forget(self) -> None:
-        """Throw away what was captured: memory that it reads has moved."""
+    def clear(self) -> None:
+        """Drop all graphs: memory that they read has moved."""
         self._graphs.clear()
         self._runs.clear()
         self._pool = None
@@ -115,14 +115,14 @@ class Recorder:
         self._graphs[key] = Captured(graph, tensors, tables)
 
     def _shared_pool(self) -> Any:
-        """The memory of all graphs; what no graph uses any more may not be captured into again."""
+        """Return the memory pool of all graphs; a pool that no graph uses any more may not be captured into again."""
         if not self._graphs:
             self._pool = torch.cuda.graph_pool_handle()
         return self._pool
 
 
 def capture(launches: Callable[[], Tensors], device: torch.device, pool: Any) -> tuple[Any, Tensors]:
-    """A graph of the launches on the current stream, not run yet, and the tensors it will write.
+    """Return a graph of the launches on the current stream, not run yet, and the tensors that it will write.
 
     ``with torch.cuda.graph(...)`` would first synchronise the device and give all of torch's cached memory back to the
     driver, at the third batch and again at every new size or policy: the training step that runs beside it would stand

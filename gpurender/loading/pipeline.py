@@ -64,7 +64,7 @@ class BatchPipeline:
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
         self._place = UNKNOWN  # of that cursor
         self._given: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
-        self._recorder = cuda_graphs.Recorder(renderer.device)
+        self._graph_cache = cuda_graphs.GraphCache(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
     def render(self, step: IndexBatch, mixes: bool) -> Batch:
@@ -90,7 +90,7 @@ class BatchPipeline:
         with self._exclusive():
             self._move(step.epoch, step.first)
             self._place = UNKNOWN  # until all has been launched
-            tensors = self._recorder.run(
+            tensors = self._graph_cache.run(
                 self._key(policy, step.size, step.step),
                 lambda: self._launch(policy, step.size, step.step),
                 lambda: self._set(step.epoch, step.first),
@@ -105,12 +105,12 @@ class BatchPipeline:
         with self._exclusive():
             if self._given is None or len(self._given) < 3 * count:
                 self._given = torch.zeros(3 * count, dtype=torch.int64, device=self._renderer.device)
-                self._recorder.forget()  # graphs read from the memory that was there before
+                self._graph_cache.clear()  # graphs read from the memory that was there before
             given = self._given[: 3 * count].view(3, count)
             given.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
             # A mixture's launches depend on which samples these are, so there is no graph of them.
             key = self._key(policy, "given", count) if self._on_device else None
-            return self._recorder.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
+            return self._graph_cache.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -124,7 +124,9 @@ class BatchPipeline:
         if capturable(policy) and (own or _hashable(policy)):
             return (*what, None if own else policy)
         name = policy.class_name
-        self._recorder.say(f"{name} lacks capturable = True, by which a policy lets a CUDA graph hold what it launches")
+        self._graph_cache.say(
+            f"{name} lacks capturable = True, by which a policy lets a CUDA graph hold what it launches"
+        )
         return None
 
     def _policy_of(self, epoch: int, mixes: bool) -> Policy:

@@ -7,7 +7,7 @@ import torch
 
 from gpurender.kernels.philox.params import counters
 from gpurender.numerics.streams import Stream, halves
-from gpurender.runtime import dispatch
+from gpurender.runtime import dispatch, forks
 
 __all__ = ["bounded", "counters", "philox", "uniform", "words"]
 
@@ -24,7 +24,10 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     """
     if counters.dtype != np.uint32 or counters.ndim != 2 or counters.shape[1] != 4:
         raise ValueError(f"counters must be uint32 [n, 4], got {counters.dtype} {list(counters.shape)}")
-    return dispatch.implementation("philox", torch.device("cpu")).philox(counters, key)
+    with forks.IMPORTS:
+        from gpurender.kernels.philox import cpu  # NumPy's arrays are the host's
+
+    return cpu.philox(counters, key)
 
 
 @overload
