@@ -18,8 +18,8 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 
-PACKAGES = ("gpurender", "kernels")
-COMPILED = ("cpu*.py", "triton_*.py")  # by Numba and by Triton: their faults show in other ways, and take minutes
+PACKAGE = "gpurender"
+COMPILED = ("@kernel", "@njit", "@triton.jit")  # marks files of compiled code: faults there show otherwise, in minutes
 
 # An operator becomes one of its own kind: any other is a TypeError, which every test would notice.
 KINDS = (("Add", "Sub", "Mul", "Div", "FloorDiv", "Mod"), ("RShift", "LShift", "BitOr", "BitAnd", "BitXor"))
@@ -110,8 +110,8 @@ class Mutant:
 
 def modules(root: Path) -> list[str]:
     """Return the modules whose faults are tried, as paths below ``root``."""
-    found = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py")) if not path.is_symlink()]
-    return [str(path.relative_to(root)) for path in found if not any(path.match(name) for name in COMPILED)]
+    found = {path: path.read_text(encoding="utf-8") for path in sorted((root / PACKAGE).rglob("*.py"))}
+    return [str(path.relative_to(root)) for path, text in found.items() if not any(mark in text for mark in COMPILED)]
 
 
 def mutants(source: str, path: str) -> list[Mutant]:

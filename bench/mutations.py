@@ -80,11 +80,11 @@ class Bench:
 def _frozen(root: Path) -> set[str]:
     """Modules whose values are compiled into kernels of the CPU: what is kept of these does not see a change."""
     found = set()
-    for file in root.glob("kernels/*/cpu*.py"):
+    for file in root.glob("gpurender/kernels/*/cpu*.py"):
         for module, names in re.findall(r"^from gpurender\.?(\S*) import (.+)$", file.read_text(), re.MULTILINE):
             parts = module.split(".") if module else []
             for place in (parts, *([*parts, name.strip()] for name in names.split(","))):
-                path = "/".join(place if place[:1] == ["kernels"] else ["gpurender", *place])
+                path = "/".join(["gpurender", *place])
                 found |= {f"{path}.py", f"{path}/__init__.py"}
     return found
 

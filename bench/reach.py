@@ -15,7 +15,7 @@ from typing import Any
 
 from suite import Run, Tree
 
-LIBRARY = ("gpurender/**/*.py", "kernels/**/*.py", "kernels/**/*.cu*", "gpurender/**/*.json")
+LIBRARY = ("gpurender/**/*.py", "gpurender/**/*.cu*", "gpurender/**/*.json")
 
 
 def test_files(root: Path) -> list[str]:
@@ -143,7 +143,6 @@ class Reach:
     def users(self, path: str) -> list[str]:
         """Return the measured modules with a line ``from <the module> import ...``."""
         name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        name = name if name.startswith("gpurender") else f"gpurender.{name}"
         line = re.compile(rf"^\s*from {re.escape(name)} import ", re.MULTILINE)
         return sorted(user for user in self.lines if line.search((self.root / user).read_text(encoding="utf-8")))
 

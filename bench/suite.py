@@ -38,7 +38,7 @@ if os.environ.get("COVERAGE_PROCESS_START"):
 """
 CONFIG = """
 [run]
-source = {root}/gpurender, {root}/kernels
+source = {root}/gpurender
 data_file = {data}
 parallel = true
 concurrency = thread, multiprocessing

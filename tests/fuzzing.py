@@ -223,7 +223,7 @@ def _allowed(target: Target, name: str, value: Any) -> bool:
 def _where(error: BaseException | None) -> str:
     """The innermost line of the library in a traceback."""
     frames = traceback.extract_tb(error.__traceback__) if error else []
-    ours = [f for f in frames if "/gpurender/" in f.filename or "/kernels/" in f.filename]
+    ours = [f for f in frames if "/gpurender/" in f.filename]
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
 
 

@@ -1,4 +1,4 @@
-"""Golden hashes. ``python tests/golden.py`` records them anew, which is right only together with a new ``LAYOUT``."""
+"""Golden hashes. ``python tests/golden.py`` records them: a changed one needs a new ``LAYOUT``, an added one does not."""
 
 import hashlib
 import json

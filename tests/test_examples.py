@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import gpurender as gr
-from gpurender.augment import presets
+from gpurender.augment import named
 
 STEPS = 60  # enough to be killed in the middle of, however late the signal comes
 PYTHON = [sys.executable]
@@ -176,7 +176,7 @@ def test_presets_keep_their_normalisation(pretrain):
         assert policy("--augment", name) == getattr(gr.augment.DeiT, name)()
     assert policy("--augment", "resnet", "--std", "0.25") == gr.augment.DeiT.resnet(std=(0.25, 0.25, 0.25))
     assert policy("--augment", "crop", "--mean", "0") == gr.augment.Crop(mean=(0, 0, 0))
-    assert module.POLICIES.keys() == presets.POLICIES.keys()  # as of `gpurender preview --augment`
+    assert module.POLICIES.keys() == named.POLICIES.keys()  # as of `gpurender preview --augment`
 
 
 def test_a_checkpoint_goes_where_its_link_leads(pretrain, tmp_path, monkeypatch):

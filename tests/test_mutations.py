@@ -96,7 +96,6 @@ def toy(root, tmp_path_factory):
         "gpurender/__init__.py": "",
         "gpurender/util/environment.py": "def environment():\n    return {'gpu': None}\n",
         "gpurender/toy.py": TOY,
-        "kernels/__init__.py": "",
         "tests/test_toy.py": TESTS,
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)

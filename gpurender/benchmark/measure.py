@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gpurender.augment import Policy
-from gpurender.augment.presets import policy as named
+from gpurender.augment.named import policy as named
 from gpurender.benchmark import training
 from gpurender.benchmark.timing import Timing, paired_percent, peak_mib, spread, time_batches
 from gpurender.recipes.base import Recipe
@@ -38,7 +38,7 @@ def measure(
         device: where to draw; ``None``: torch's current GPU, or the CPU where there is none.
         batch_size: images a batch, 1 to 65,536.
         seconds: measured for each row, at least five batches (on a GPU, five windows of batches).
-        augment: name of the policy (:mod:`gpurender.augment.presets`).
+        augment: name of the policy (:mod:`gpurender.augment.named`).
         stages: of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
         model: timm's name of a model to train with the loader, a row of stage ``"train"``; ``None``: no such row.
         on_row: called with the result so far as soon as a row has been added to it.

@@ -210,7 +210,7 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
 def _preview(options: argparse.Namespace) -> int:
     from PIL import Image
 
-    from gpurender.augment.presets import policy
+    from gpurender.augment.named import policy
     from gpurender.commands.preview import contact_sheet
     from gpurender.recipes.base import recipe
     from gpurender.util.atomic_files import check_writable, replacing

@@ -349,7 +349,7 @@ class DataLoader:
         return self.collate_fn(list(zip(seen, targets, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the stream and the device cursor: a copy makes its own."""
+        """Leave out the pipeline and the prefetcher: a copy makes its own."""
         return self.__dict__ | {"_pipeline": None, "_prefetcher": None}
 
 

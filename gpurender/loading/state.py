@@ -20,7 +20,7 @@ def checked_state(
         identity: keys that must be equal in both.
 
     Raises:
-        TypeError, ValueError: it is no state, or that of another stream; both values are named.
+        TypeError, ValueError: it is no state, or that of a loader with another order of samples; both values are named.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"state must be what state_dict() returned, got {type(state).__name__}")

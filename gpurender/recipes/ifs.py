@@ -88,7 +88,7 @@ def style(draw_type: str, mask_mode: str) -> dict[str, bool]:
 
 
 class Drawn(Protocol):
-    """What the recipes of this family of families have in common."""
+    """The fields that 1p-frac and FractalDB share."""
 
     @property
     def seed(self) -> int: ...

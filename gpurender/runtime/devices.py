@@ -1,4 +1,4 @@
-"""Where to draw: which devices there are, and which of the two implementations of a kernel a device takes."""
+"""Which device is meant: names of devices are checked, and what a GPU needs to be used."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """A name for what kernels are compiled from.
 
 It is a hash of the bytes of all kernel sources (Numba inlines functions of other files, and looks at the time of the
-caller's own file only), of what they take from elsewhere, and of the versions of this package, Python and Numba.
+caller's own file only), of what they take from elsewhere, and of the versions of this package, Python and compilers.
 """
 
 import functools

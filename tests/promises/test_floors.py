@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "gpurender"
 
-# From the ground up; rooms on one floor may not import each other, but for util and numerics (tools of the ground).
+# From the ground up; rooms on one floor may not import each other, but for the pairs in SIDE_BY_SIDE.
 FLOORS = [
     {"util", "numerics"},
     {"runtime"},

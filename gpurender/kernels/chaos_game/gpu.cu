@@ -272,7 +272,7 @@ struct Shared {
     SharedFrame frame;
 };
 
-// Everything up to the viewport; `scratch` holds MAX_WALKERS * 16 bytes.
+// The system and the starts of the walkers of image n; `scratch` holds MAX_WALKERS * 16 bytes.
 __device__ Game begin(const float* maps, const int* thresholds, const int* counts, int most, int64 n, int64 number,
                       uint32 key0, uint32 key1, int points, Shared& shared, uint32* scratch) {
     load_system(maps + n * most * 6, thresholds + n * most, counts[n], shared.system);
