@@ -243,19 +243,19 @@ class FractalDB(Recipe):
         return maps, probabilities, np.array([len(rows) for rows in self.categories])
 
     def canvases(
-        self, catalog: "Categories", samples: torch.Tensor, numbers: torch.Tensor, fresh: bool
+        self, catalog: "Categories", indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool
     ) -> torch.Tensor:
-        """uint8 ``[N, channels, image_size, image_size]`` of samples and draw numbers int64 ``[N]``."""
-        category, instance = samples // self.instances, samples % self.instances
+        """Render uint8 ``[N, channels, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
+        category, instance = indices // self.instances, indices % self.instances
         flip, weight = instance % self.flips, instance // (self.patches * self.flips)
         anew = fresh or self.variant == "paper"
         weights = len(catalog.factors)
-        return ifs.draw(
+        return ifs.render(
             self,
             lambda keys: catalog.systems(keys // weights, keys % weights),
             category * weights + weight,
-            numbers if anew else None,
-            numbers if anew else numbers - flip,
+            draw_ids if anew else None,
+            draw_ids if anew else draw_ids - flip,
             catalog.orientations[flip],
             self.classes * weights,
             catalog.bitmaps,

@@ -120,7 +120,7 @@ class Bitmaps:
         return keys * size * ((size + 31) // 32) * 4 <= self.budget
 
 
-def draw(
+def render(
     recipe: Drawn,
     systems_of: Callable[[torch.Tensor], Systems],
     keys: torch.Tensor,
@@ -130,7 +130,7 @@ def draw(
     count: int,
     bitmaps: Bitmaps,
 ) -> torch.Tensor:
-    """Canvases uint8 ``[N, C, S, S]`` of the systems ``keys``, int64 ``[N]`` in ``[0, count)``.
+    """Render canvases uint8 ``[N, C, S, S]`` of the systems ``keys``, int64 ``[N]`` in ``[0, count)``.
 
     ``point_numbers``: int64 ``[N]``, or ``None`` where all images share number 0: then a key has one point set.
     """

@@ -139,16 +139,16 @@ class OnePFrac(Recipe):
         return found
 
     def canvases(
-        self, catalog: Perturbations, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool
+        self, catalog: Perturbations, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool
     ) -> torch.Tensor:
-        """uint8 ``[N, channels, image_size, image_size]`` of samples and draw numbers int64 ``[N]``."""
-        classes = samples // self.instances
+        """Render uint8 ``[N, channels, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
+        classes = indices // self.instances
         if not catalog.complete:
-            self._find_attempts(catalog, np.unique(classes.numpy()), samples.device)
+            self._find_attempts(catalog, np.unique(classes.numpy()), indices.device)
         anew = fresh or self.variant == "paper"
-        orientations = torch.full_like(samples, ifs.UPSIDE_DOWN, dtype=torch.uint8)
-        return ifs.draw(
-            self, catalog.systems.__getitem__, classes, numbers if anew else None, numbers, orientations,
+        orientations = torch.full_like(indices, ifs.UPSIDE_DOWN, dtype=torch.uint8)
+        return ifs.render(
+            self, catalog.systems.__getitem__, classes, draw_ids if anew else None, draw_ids, orientations,
             self.classes, catalog.bitmaps,
         )  # fmt: skip
 

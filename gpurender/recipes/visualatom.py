@@ -309,16 +309,16 @@ class VisualAtom(Recipe):
         tensors = {name: torch.from_numpy(array) for name, array in host.items()}
         return Atoms(**tensors, most_vertices=int(quantizations[-1])).to(device)
 
-    def canvases(self, catalog: Atoms, samples: torch.Tensor, numbers: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """uint8 ``[N, 1, image_size, image_size]`` of samples and draw numbers int64 ``[N]``.
+    def canvases(self, catalog: Atoms, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """Render uint8 ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
 
         ``fresh`` changes nothing: whatever an image does not share with its class depends on its draw number already.
         """
         images = render_atoms(
             catalog,
-            samples // self.instances,
-            centres=self._centres(numbers),
-            numbers=numbers,
+            indices // self.instances,
+            centres=self._centres(draw_ids),
+            numbers=draw_ids,
             greys=self.greys,
             seed=self.seed,
             size=self.image_size,
