@@ -92,7 +92,7 @@ class Renderer:
                 f"{self.device} has no memory for a batch of {len(indices)} canvases of {self.recipe.channels} x "
                 f"{size} x {size} bytes and what draws them; take a smaller batch ({str(error).splitlines()[0]})"
             ) from None
-        cuda_streams.lend(self.catalog, self.device)
+        cuda_streams.lend([self.catalog, self._label_map.tensors], self.device)
         return canvases
 
     def labels(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:

@@ -508,3 +508,16 @@ def test_the_sampler_is_one_that_libraries_know(shuffle):
         assert (sampler.num_samples, sampler.replacement, sampler.generator) == (20, False, None)
     mixed = gr.DataLoader(gr.Mixture({tiny(): 2, tiny(seed=1): 1}), shuffle=shuffle, device="cpu")
     assert not isinstance(mixed.sampler, kinds)  # in order, but not in the same one every epoch
+
+
+def test_a_copy_has_a_place_of_its_own():
+    feed = loader()
+    copied = copy.copy(feed)
+    next(iter(copied))
+    assert feed.state_dict()["position"] == 0 != copied.state_dict()["position"]
+
+
+def test_the_length_of_a_user_s_sampler_needs_no_ranks(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    assert len(loader(sampler=[0, 1, 2], batch_size=2)) == 2

@@ -345,3 +345,11 @@ def test_malformed_folders_and_weights_are_named(tmp_path):
     (tmp_path / "w.csv").write_text("1,1,1,1,1,1\n1,1,1\n")
     with pytest.raises(ValueError, match="line 2"):
         gr.FractalDB.from_csv(tmp_path / "categories", weights=tmp_path / "w.csv")
+
+
+def test_a_user_s_subclass_does_not_take_over_its_family():
+    class Mine(gr.OnePFrac):
+        """Another way of drawing."""
+
+    assert type(gr.recipe("onepfrac-1k")) is gr.OnePFrac
+    assert type(gr.Recipe.from_json(Mine().to_json())) is gr.OnePFrac

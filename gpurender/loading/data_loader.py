@@ -1,5 +1,6 @@
 """DataLoader: draws the batches of a recipe where torch's would load them."""
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -212,7 +213,7 @@ class DataLoader:
             source = self._plan.source
             return source if self._follows == "sampler" else getattr(source, "sampler", None)
         view: type[Sampler] = Shuffled if self._shuffle else InOrder
-        if not self._recipe.order().on_device:  # a mixture's order is not the same in every epoch, shuffled or not
+        if not self._plan.on_device:  # a mixture's order is not the same in every epoch, shuffled or not
             view = Sampler
         return view(self._plan, self._cursor, self._ranks, self.dataset, self.set_epoch)
 
@@ -242,7 +243,8 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Batches of a whole epoch, equal on all ranks; of a user's sampler, as many as its own length makes."""
-        return self._plan.steps(self._ranks())
+        ranks_of_plan = Ranks(0, 1) if isinstance(self._plan, SamplerPlan) else self._ranks()  # a sampler asks for none
+        return self._plan.steps(ranks_of_plan)
 
     def __iter__(self) -> Iterator[Any]:
         return self._epoch_iterator()
@@ -349,8 +351,8 @@ class DataLoader:
         return self.collate_fn(list(zip(seen, targets, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the pipeline and the prefetcher: a copy makes its own."""
-        return self.__dict__ | {"_pipeline": None, "_prefetcher": None}
+        """Leave out the pipeline and the prefetcher, and copy the cursor: a copy of the loader has its own."""
+        return self.__dict__ | {"_pipeline": None, "_prefetcher": None, "_cursor": copy.copy(self._cursor)}
 
 
 def _recipe(recipe: Any) -> Recipe:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from gpurender.augment import Policy
+from gpurender.augment.adapter import as_policy
 from gpurender.augment.policy import capturable
 from gpurender.kernels.shuffle import addresses
 from gpurender.loading import cuda_graphs
@@ -131,8 +132,8 @@ class BatchPipeline:
 
     def _policy_of(self, epoch: int, mixes: bool) -> Policy:
         """The policy in force."""
-        policy = self._policy.at_epoch(epoch)
-        return policy if mixes else policy.unmixed()
+        policy = as_policy(self._policy.at_epoch(epoch), "what at_epoch() returns", required=True)
+        return policy if mixes else as_policy(policy.unmixed(), "what unmixed() returns", required=True)
 
     def _launch(self, policy: Policy, count: int, step: int) -> tuple[torch.Tensor, ...]:
         """Everything of the batch at the cursor: views and targets; the same sequence of launches for every batch."""

@@ -80,6 +80,7 @@ class OrderedPlan:
         self, order: EpochOrder, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool, repeats: int
     ) -> None:
         self._order, self._length, self._batch_size = order, length, batch_size
+        self.on_device = order.on_device
         self._seed, self._shuffle, self._drop_last, self._repeats = seed, shuffle, drop_last, repeats
 
     def last_epoch(self) -> int:

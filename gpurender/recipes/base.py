@@ -62,7 +62,7 @@ class Recipe:
     label_noise: Any = None  # once made: float | tuple[tuple[float, ...], ...] | None
 
     def __init_subclass__(cls) -> None:
-        if cls.family:
+        if "family" in vars(cls):  # a user's subclass of a family has inherited the name
             Recipe.families[cls.family] = cls
 
     def __post_init__(self) -> None:
@@ -155,9 +155,10 @@ class Recipe:
         Returns:
             uint8 ``[N, C, S, S]`` on the device. On a GPU nothing here waits for the host.
         """
+        dense = label_map.dense_indices(indices)
         if not fresh:
-            draw_ids = label_map.dense_draw_ids(indices, draw_ids)
-        return self.canvases(catalog, label_map.dense_indices(indices), draw_ids, fresh)
+            draw_ids = label_map.dense_draw_ids(indices, dense, draw_ids)
+        return self.canvases(catalog, dense, draw_ids, fresh)
 
     def canvases(self, catalog: Any, indices: Any, draw_ids: Any, fresh: bool) -> Any:
         """Render the canvases of a family, uint8 ``[N, C, S, S]``, of indices in the untrimmed dataset and draw ids,

@@ -182,12 +182,14 @@ class LabelMap:
         classes = self.classes(indices)
         return classes * self._instances + (indices - self._begins[classes])
 
-    def dense_draw_ids(self, indices: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:
-        """Return the draw ids, ``index + epoch * length``, as those of the untrimmed dataset."""
+    def dense_draw_ids(self, indices: torch.Tensor, dense: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:
+        """Return the draw ids, ``index + epoch * length``, as those of the untrimmed dataset; ``dense``: the indices
+        there.
+        """
         if self._begins is None:
             return draw_ids
         epoch = (draw_ids - indices) // self._length
-        return self.dense_indices(indices) + epoch * (self._classes * self._instances)
+        return dense + epoch * (self._classes * self._instances)
 
     def labels(self, indices: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:
         """Return the labels with noise applied; ``draw_ids``: the addresses of the noise."""

@@ -28,6 +28,7 @@ from gpurender.recipes.base import Recipe, from_data
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import cuda_streams
 from gpurender.util import checks
+from gpurender.util.lazy import cached_property
 
 __all__ = ["Mixture"]
 
@@ -104,6 +105,10 @@ class Mixture(Recipe):
 
     def order(self) -> "Interleaving":
         """Return the order in which the recipes' samples come."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> "Interleaving":
         return Interleaving(self.weights, [len(part) for part in self.recipes])
 
     @property
@@ -158,16 +163,16 @@ class Mixture(Recipe):
             raise ValueError("recipes must differ, got one twice")
         return cls(mixed, labels=data.get("labels", "joint"))
 
-    def catalog(self, device: Any, cache_bytes: int = 0) -> list[Any]:
-        """Return the catalog of each recipe."""
-        return [part.catalog(device, cache_bytes // len(self.recipes)) for part in self.recipes]
+    def catalog(self, device: Any, cache_bytes: int = 0) -> "Catalogs":
+        """Return the catalogs of the recipes, each made when the first of its samples is rendered."""
+        return Catalogs(self.recipes, device, cache_bytes // len(self.recipes), [None] * len(self.recipes))
 
     def label_map(self, device: Any) -> "MixtureLabelMap":
         return MixtureLabelMap(self, device)
 
     def render(
         self,
-        catalog: list[Any],
+        catalog: "Catalogs",
         label_map: "MixtureLabelMap",
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
@@ -192,9 +197,33 @@ class Mixture(Recipe):
                 for x in (rows, host[rows] - begin)
             )
             ids = draw_ids[there] if fresh else draw_ids[there] - begin
-            rendered = part.render(catalog[i], label_map.parts[i], local, ids, fresh)
+            rendered = part.render(catalog.of(i), label_map.parts[i], local, ids, fresh)
             canvases.index_copy_(0, there, resized(rendered, side).expand(-1, self.channels, -1, -1))
         return canvases
+
+
+@dataclass
+class Catalogs:
+    """The catalogs of a mixture's recipes.
+
+    Attributes:
+        recipes: the recipes.
+        device: where they are kept.
+        cache_bytes: of each.
+        made: of each recipe its catalog, or ``None`` where none of its samples has been rendered yet.
+    """
+
+    recipes: tuple[Recipe, ...]
+    device: torch.device
+    cache_bytes: int
+    made: list[Any]
+
+    def of(self, number: int) -> Any:
+        """Return the catalog of a recipe."""
+        if self.made[number] is None:
+            self.made[number] = self.recipes[number].catalog(self.device, self.cache_bytes)
+            cuda_streams.settle(self.device)
+        return self.made[number]
 
 
 def resized(canvases: torch.Tensor, side: int) -> torch.Tensor:

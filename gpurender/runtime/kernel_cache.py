@@ -59,9 +59,8 @@ def load(path: Path) -> bytes | None:
 
 def save(path: Path, data: bytes) -> bool:
     """Save a kernel at a path, whole or not at all; return whether it is there."""
-    if (
-        kernel_sources.fingerprint() != kernel_sources.current_fingerprint()
-    ):  # the name of the folder would belong to other sources than those that are compiled
+    # Otherwise the name of the folder would belong to other sources than those that are compiled.
+    if kernel_sources.fingerprint() != kernel_sources.current_fingerprint():
         _not_kept("the sources were changed since they were imported")
         return False
     if error := atomic_files.keep(path, data + _checksum(path, data)):
