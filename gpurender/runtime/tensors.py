@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from gpurender.runtime import devices
+from gpurender.runtime import dispatch
 
 __all__ = ["checked_tensor", "ordinary", "readable", "supported"]
 
@@ -32,13 +32,13 @@ def ordinary(function: Callable[Given, Made]) -> Callable[Given, Made]:
 
 
 def supported(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor lies where the library computes: on a CPU or a GPU."""
-    return devices.on_gpu(tensor.device) or tensor.device.type == "cpu"
+    """Return whether a tensor lies where the library computes: on a device that has a backend."""
+    return tensor.device.type in dispatch.BACKENDS
 
 
 def readable(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor's values can be looked at without waiting for a GPU."""
-    return not devices.on_gpu(tensor.device)
+    """Return whether a tensor's values can be looked at without waiting for a device."""
+    return dispatch.backend(tensor.device) == "cpu"
 
 
 def checked_tensor(
