@@ -40,7 +40,7 @@ from fuzz_kinds import (
 from fuzz_values import HostileError
 
 import gpurender as gr
-from gpurender.augment.presets import policy as policy_of_name
+from gpurender.augment.named import policy as policy_of_name
 
 TRIANGLE = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0), (0.5, 0.0, 0.0, 0.5, 0.25, 0.5))
 CATEGORIES = tuple(tuple((*row, p) for row, p in zip(TRIANGLE, (0.25, 0.25, 0.5), strict=True)) for _ in range(2))
