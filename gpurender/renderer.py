@@ -9,7 +9,7 @@ import torch
 from gpurender.kernels.shuffle import last_epoch
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
-from gpurender.runtime import cuda_streams, devices
+from gpurender.runtime import cuda_streams, devices, dispatch
 from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks
 
@@ -141,14 +141,14 @@ class Renderer:
         """What the family knows of all its classes, made at first use."""
         if self._catalog is None:
             # A CPU finds classes as they are drawn, so it has nothing to keep of all of them.
-            cache_bytes = self._cache_bytes if devices.on_gpu(self.device) else 0
+            cache_bytes = 0 if dispatch.on_host(self.device) else self._cache_bytes
             self._catalog = self.recipe.catalog(self.device, cache_bytes)
             cuda_streams.settle(self.device)
         return self._catalog
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy finds out for itself what is kept in a GPU's memory."""
-        return self.__dict__ | ({"_catalog": None, "_labels": None} if devices.on_gpu(self.device) else {})
+        return self.__dict__ | ({} if dispatch.on_host(self.device) else {"_catalog": None, "_labels": None})
 
     def _indices(self, samples: Any) -> torch.Tensor:
         """Return checked indices as int64 [N] on the device."""

@@ -520,4 +520,7 @@ def test_a_copy_has_a_place_of_its_own():
 def test_the_length_of_a_user_s_sampler_needs_no_ranks(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    assert len(loader(sampler=[0, 1, 2], batch_size=2)) == 2
+    feed = loader(sampler=[0, 1, 2], batch_size=2)
+    assert len(feed) == len(feed.batch_sampler) == 2
+    with pytest.raises(ValueError, match="RANK"):
+        len(loader())

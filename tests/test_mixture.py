@@ -321,3 +321,20 @@ def test_a_wrong_text_is_refused(change, says):
     data = json.loads(gr.Mixture({"onepfrac-1k": 1, "visualatom-1k": 2}).to_json())
     with pytest.raises(ValueError, match=f"not a recipe: .*{says}"):
         gr.Recipe.from_json(json.dumps({**data, **change}))
+
+
+def test_a_recipe_s_catalog_is_made_when_its_first_sample_is_rendered(monkeypatch):
+    """A category search takes minutes: a preview of another recipe need not wait for it."""
+    made, catalog = [], gr.FractalDB.catalog
+    monkeypatch.setattr(gr.FractalDB, "catalog", lambda self, *more: made.append(self) or catalog(self, *more))
+    renderer = gr.Renderer(gr.Mixture({grey(): 1, colour(): 1}))
+    renderer([0, 5])
+    assert not made
+    renderer([len(grey()), len(grey()) + 1])
+    renderer([len(grey())])
+    assert made == [colour()]
+
+
+def test_the_order_is_made_once():
+    mixture = gr.Mixture({grey(): 1, atoms(): 2})
+    assert mixture.order() is mixture.order()

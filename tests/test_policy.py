@@ -120,3 +120,29 @@ def test_policies_of_users_draw_and_apply_in_a_loader_and_in_views(kind):
     assert views.policy is own
     images, _ = next(iter(gr.DataLoader(recipe, augment=views, **keywords)))
     assert [tuple(view.shape) for view in images] == [(2, 3, 16, 16)] * 2
+
+
+def loader(policy):
+    recipe = gr.VisualAtom(classes=2, instances=2, image_size=32, orbits=(1, 3), quantization=(5, 9))
+    return gr.DataLoader(recipe, batch_size=2, image_size=16, augment=policy)
+
+
+@pytest.mark.parametrize("base", [Minimal, gr.augment.Crop])
+@pytest.mark.parametrize("method", ["at_epoch", "unmixed"])
+def test_a_method_that_forgets_to_return_a_policy_is_an_error(base, method):
+    """It must not stand for the default policy: training would go on without augmentation."""
+    policy = type("Forgetful", (base,), {method: lambda *_: None})()
+    feed = loader(policy)
+    feed.mixup_enabled = False
+    with pytest.raises(TypeError, match=rf"{method}\(\).* must be a policy such as .*, got None"):
+        next(iter(feed))
+
+
+def test_a_subclass_may_name_a_foreign_policy_for_an_epoch():
+    class Later(gr.augment.Crop):
+        def at_epoch(self, epoch):
+            return Minimal()
+
+    images, _ = next(iter(loader(Later())))
+    wanted, _ = next(iter(loader(Minimal())))
+    assert torch.equal(images, wanted)

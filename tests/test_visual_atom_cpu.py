@@ -13,7 +13,7 @@ from gpurender.kernels.device import cpu_lines
 from gpurender.kernels.philox import bounded, words
 from gpurender.kernels.visual_atom import Atoms, cpu, render_atoms
 from gpurender.numerics.streams import Stream
-from gpurender.numerics.tables import turn_parts
+from gpurender.numerics.unit_circle import turn_parts
 
 # noise.pnoise1(x) of the package `noise` 1.2.2; 255.5 to 1024 cross the ends of its tables.
 KNOWN_NOISE = [

@@ -6,7 +6,7 @@ import torch
 from emulation import ADA, HOPPER, TINY, emulated_gpu, require_compiler
 
 from gpurender.kernels.visual_atom import MAX_VERTICES, Atoms, gpu, render_atoms
-from gpurender.numerics.tables import turn_parts
+from gpurender.numerics.unit_circle import turn_parts
 
 
 def random_atoms(rng, count, most, scale):

@@ -65,9 +65,8 @@ class Adapted(Policy):
         return self._adapted(getattr(self.policy, "unmixed", lambda: self.policy)())
 
     def _adapted(self, policy: Any) -> Policy:
-        if policy is None:
-            raise TypeError(f"at_epoch() and unmixed() of {self.class_name} must return a policy, got None")
-        return self if policy is self.policy else as_policy(policy)
+        name = f"what at_epoch() or unmixed() of {self.class_name} returns"
+        return self if policy is self.policy else as_policy(policy, name, required=True)
 
     @property
     def capturable(self) -> bool:  # type: ignore[override]

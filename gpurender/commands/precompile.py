@@ -58,8 +58,8 @@ def draw_everything(device: torch.device) -> None:
     from gpurender.recipes import Recipe
 
     # Canvases have the family's own side: Triton compiles for sides that 16 divides, and for others.
-    families = [family for family in Recipe.families.values() if "smallest" in vars(family)]
-    recipes = [dataclasses.replace(family.smallest(), image_size=family.image_size) for family in families]
+    small = [recipe for family in Recipe.families.values() if (recipe := family.smallest()) is not None]
+    recipes = [dataclasses.replace(recipe, image_size=type(recipe).image_size) for recipe in small]
     everything: dict[str, Any] = {
         "force_color_jitter": True,
         "grayscale_prob": 0.5,

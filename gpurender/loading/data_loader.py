@@ -25,11 +25,11 @@ from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
 from gpurender.runtime import devices
+from gpurender.runtime.image_formats import check_dtype, check_memory_format
 from gpurender.util import checks
 
 __all__ = ["DataLoader"]
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_BATCH_SIZE = 2**31 - 1
 
 
@@ -149,12 +149,12 @@ class DataLoader:
         self._image_size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self._policy = as_policy(augment)
         self._policy.check_sizes(self._recipe.image_size, self._image_size)
-        self._dtype = _dtype(dtype)
+        self._dtype = check_dtype(dtype)
         self.generator = generator
         self._seed = arguments.seed_of(seed, generator)
         self._fresh = checks.boolean("fresh", fresh)
         self._fixed_ranks = ranks.checked(rank, world_size)
-        self._memory_format = _memory_format(memory_format)
+        self._memory_format = check_memory_format(memory_format)
         self.collate_fn = arguments.checked_collate(collate_fn)
         self.prefetch_factor, self.timeout = arguments.checked_ahead(prefetch_factor, timeout)
         self._repeats = max(1, self._policy.num_aug_repeats)
@@ -243,8 +243,7 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Batches of a whole epoch, equal on all ranks; of a user's sampler, as many as its own length makes."""
-        ranks_of_plan = Ranks(0, 1) if isinstance(self._plan, SamplerPlan) else self._ranks()  # a sampler asks for none
-        return self._plan.steps(ranks_of_plan)
+        return self._plan.steps(self._ranks)
 
     def __iter__(self) -> Iterator[Any]:
         return self._epoch_iterator()
@@ -363,20 +362,3 @@ def _recipe(recipe: Any) -> Recipe:
         got = checks.shown(recipe.transform)
         raise ValueError(f"recipe must be a dataset without transform (augment= says what is done), got {got}")
     return recipe.recipe
-
-
-def _dtype(dtype: Any) -> torch.dtype:
-    if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be one of {DTYPES}, got {checks.shown(dtype)}")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES}, got {checks.shown(dtype)}")
-    return dtype
-
-
-def _memory_format(memory_format: Any) -> torch.memory_format:
-    allowed = (torch.contiguous_format, torch.channels_last)
-    if not isinstance(memory_format, torch.memory_format):
-        raise TypeError(f"memory_format must be one of {allowed}, got {checks.shown(memory_format)}")
-    if memory_format not in allowed:
-        raise ValueError(f"memory_format must be one of {allowed}, got {checks.shown(memory_format)}")
-    return memory_format

@@ -143,9 +143,8 @@ class BatchPipeline:
             cursor, count, length=len(recipe), seed=self._seed, instances=recipe.instances, shuffle=self._shuffle,
             repeats=self._repeats,
         )  # fmt: skip
-        canvases = self._renderer.render(
-            samples, numbers if self._fresh else samples, self._fresh
-        )  # [B, C, S, S] uint8
+        ids = numbers if self._fresh else samples
+        canvases = self._renderer.render(samples, ids, self._fresh)  # uint8 [B, C, S, S]
         if not self._renderer.has_default_labels:
             labels = self._renderer.labels_of(samples, numbers, self._fresh)
         if self._repeats > 1:  # each copy has parameters of its own: those at its position

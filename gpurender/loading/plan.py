@@ -1,6 +1,6 @@
 """Which samples come next: pure functions of a place and the ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -51,8 +51,8 @@ class Plan(Protocol):
         """Return the last epoch that there is."""
         ...
 
-    def steps(self, ranks: Ranks) -> int:
-        """Return the batches of a whole epoch, equal on all ranks."""
+    def steps(self, ranks: Callable[[], Ranks]) -> int:
+        """Return the batches of a whole epoch, equal on all ranks, which are looked up only if that depends on them."""
         ...
 
     def batches(self, start: Place, ranks: Ranks) -> Iterator[IndexBatch]:
@@ -86,12 +86,12 @@ class OrderedPlan:
     def last_epoch(self) -> int:
         return last_epoch(self._length)
 
-    def steps(self, ranks: Ranks) -> int:
-        return steps(self._length, self._batch_size, ranks.world_size, self._drop_last)
+    def steps(self, ranks: Callable[[], Ranks]) -> int:
+        return steps(self._length, self._batch_size, ranks().world_size, self._drop_last)
 
     def samples(self, ranks: Ranks) -> int:
         """Return the samples that this rank is given in a whole epoch."""
-        before = self.steps(ranks) - 1  # full batches before the last one, which may be smaller
+        before = self.steps(lambda: ranks) - 1  # full batches before the last one, which may be smaller
         if before < 0:
             return 0
         _, last = self._slice(before * self.step(ranks), ranks)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -51,7 +51,7 @@ class SamplerPlan:
     def last_epoch(self) -> int:
         return last_epoch(MAX_PLACES)
 
-    def steps(self, ranks: Ranks) -> int:
+    def steps(self, ranks: Callable[[], Ranks]) -> int:
         """Return the batches of a whole epoch, as many as the sampler's own length makes."""
         given = len(self.source)
         if self._lists:

@@ -36,7 +36,7 @@ class BatchSampler:
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
-        return self._plan.steps(self._ranks())
+        return self._plan.steps(self._ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
         for indices in self._plan.index_lists(self._cursor.start(), self._ranks()):

@@ -167,9 +167,11 @@ class Recipe:
         raise TypeError(f"{type(self).__name__} draws nothing")
 
     @classmethod
-    def smallest(cls) -> "Recipe":
-        """Return a recipe of the family with small, cheap canvases and at least 32 samples: for trials of kernels."""
-        raise TypeError(f"{cls.__name__} has no smallest recipe")
+    def smallest(cls) -> "Recipe | None":
+        """Return a recipe of the family with small, cheap canvases and at least 32 samples, for trials of kernels;
+        ``None``: the family has no kernel of its own.
+        """
+        return None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -22,7 +22,7 @@ from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.numerics.streams import LAYOUT, Stream
 from gpurender.recipes import ifs, published
 from gpurender.recipes.base import Recipe
-from gpurender.runtime import devices
+from gpurender.runtime import dispatch
 from gpurender.util import checks, disk_cache
 from gpurender.util.progress import progress
 
@@ -295,7 +295,7 @@ class FractalDB(Recipe):
         The batch of the last one found is tested once more, as what was tried of it is not known. So batches begin
         where they would without an interruption, and the numbers are the same.
         """
-        batch = GPU_SEARCH_BATCH if devices.on_gpu(device) else SEARCH_BATCH
+        batch = SEARCH_BATCH if dispatch.on_host(device) else GPU_SEARCH_BATCH
         tried = found[-1] // batch * batch if found else 0
         found = [number for number in found if number < tried]
         with progress(

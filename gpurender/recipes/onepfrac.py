@@ -17,7 +17,7 @@ from gpurender.kernels.philox import uniform, words
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import ifs
 from gpurender.recipes.base import Recipe
-from gpurender.runtime import devices
+from gpurender.runtime import dispatch
 from gpurender.util import checks
 from gpurender.util.progress import progress
 
@@ -133,7 +133,7 @@ class OnePFrac(Recipe):
             torch.zeros(n, dtype=torch.int32, device="cpu"),
         )
         found = Perturbations(base, np.full(n, UNKNOWN, np.int32), False, systems, ifs.Bitmaps(cache_bytes))
-        if devices.on_gpu(device):
+        if not dispatch.on_host(device):
             self._find_attempts(found, np.arange(n), device)
             found.systems, found.complete = systems.to(device), True
         return found
@@ -213,7 +213,7 @@ class OnePFrac(Recipe):
         It depends on the class alone, so it does not matter when, or by which of several threads, it is found.
         """
         unknown = classes[catalog.attempts[classes] == UNKNOWN]
-        most = GPU_BATCH_BYTES // (self.channels * self.image_size**2) if devices.on_gpu(device) else BATCH
+        most = BATCH if dispatch.on_host(device) else GPU_BATCH_BYTES // (self.channels * self.image_size**2)
         with progress(total=len(unknown), desc="1p-frac: fill rates", unit="class") as bar:
             for sparse in np.array_split(unknown, -(-len(unknown) // most)) if len(unknown) else ():
                 self._fill(catalog, sparse, device)

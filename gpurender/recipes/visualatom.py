@@ -15,7 +15,7 @@ import torch
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, render_atoms
 from gpurender.numerics.streams import Stream
-from gpurender.numerics.tables import turn_parts
+from gpurender.numerics.unit_circle import turn_parts
 from gpurender.recipes import published
 from gpurender.recipes.base import VARIANTS, Recipe
 from gpurender.util import checks

@@ -2,9 +2,9 @@
 
 A kernel's source is ``kernels/<operation>/gpu.cu`` with everything that it includes, behind the numbers of
 ``numerics/streams.py``. NVRTC makes machine code of it for one architecture (it needs no GPU for that, so a login node
-can prepare a cluster's), and
-:mod:`gpurender.runtime.kernel_cache` keeps the result, named by the hash of everything it depends on and moved into
-place whole: many processes may compile the same kernel at once, and each ends up with a good file.
+can prepare a cluster's), and :mod:`gpurender.runtime.kernel_cache` keeps the result, named by the hash of everything it
+depends on and moved into place whole: many processes may compile the same kernel at once, and each ends up with a good
+file.
 
 ``--fmad=false``: a fused multiply-add rounds once where the reference rounds twice. Denormals are kept (CuPy's own
 compilation would flush them), division is IEEE's.

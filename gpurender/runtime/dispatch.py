@@ -26,6 +26,11 @@ def backend(device: torch.device) -> str:
     return BACKENDS[device.type]
 
 
+def on_host(device: torch.device) -> bool:
+    """Return whether the host reads values there without waiting for a device: whether its backend is the CPU's."""
+    return backend(device) == "cpu"
+
+
 def implementation(operation: str, device: torch.device, part: str = "") -> ModuleType:
     """Return the module that implements an operation, or a part of it, on a device.
 

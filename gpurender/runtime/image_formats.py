@@ -1,6 +1,6 @@
 """Formats of images: the types of their elements, the integers that carry an element's bits, the order in memory."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -8,6 +8,8 @@ from gpurender.util import checks
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
+Kind = TypeVar("Kind")
+
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # that carry an element of so many bytes
 
 
@@ -24,8 +26,19 @@ class ImageFormat(NamedTuple):
         return {"image_size": self.size, "dtype": self.dtype, **more}
 
 
-def check_memory_format(memory_format: torch.memory_format) -> None:
-    """Refuse a memory format that images do not have."""
-    if memory_format not in MEMORY_FORMATS:
-        allowed = " or ".join(str(known) for known in MEMORY_FORMATS)
-        raise ValueError(f"memory_format must be {allowed}, got {checks.shown(memory_format)}")
+def check_memory_format(memory_format: Any) -> torch.memory_format:
+    """Return a memory format, or refuse one that images do not have."""
+    return _one_of("memory_format", memory_format, torch.memory_format, MEMORY_FORMATS)
+
+
+def check_dtype(dtype: Any) -> torch.dtype:
+    """Return a type of elements, or refuse one that images do not have."""
+    return _one_of("dtype", dtype, torch.dtype, DTYPES)
+
+
+def _one_of(name: str, value: Any, kind: type[Kind], allowed: tuple[Kind, ...]) -> Kind:
+    """Raise TypeError for a value of another kind, and ValueError for one that is not allowed."""
+    wrong = None if isinstance(value, kind) else TypeError
+    if wrong or value not in allowed:
+        raise (wrong or ValueError)(f"{name} must be one of {allowed}, got {checks.shown(value)}")
+    return value

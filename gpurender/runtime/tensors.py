@@ -38,7 +38,7 @@ def supported(tensor: torch.Tensor) -> bool:
 
 def readable(tensor: torch.Tensor) -> bool:
     """Return whether a tensor's values can be looked at without waiting for a device."""
-    return dispatch.backend(tensor.device) == "cpu"
+    return dispatch.on_host(tensor.device)
 
 
 def checked_tensor(
