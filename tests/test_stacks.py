@@ -770,21 +770,24 @@ loader = test_stacks.loader()
 seen, gr.DataLoader = test_stacks.noted(gr.DataLoader)
 test_stacks.example(root, "ddp").main()
 
+def join():
+    network = test_stacks.Network()
+    model = torch.nn.parallel.DistributedDataParallel(network)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Join([model]):
+        for step, batch in enumerate(loader):
+            if step == rank + 1:
+                break  # this rank has had enough
+            optimizer.zero_grad()
+            model(*batch).backward()
+            optimizer.step()
+    weights = [torch.zeros_like(network.layer.weight) for _ in range(ranks)]
+    dist.all_gather(weights, network.layer.weight.detach())
+    equal = all(torch.equal(weights[0], weight) for weight in weights)
+    (folder / f"{ranks}-{rank}.json").write_text(json.dumps([seen, len(network.seen), equal]))
+
 dist.init_process_group("gloo", f"file://{folder}/join{ranks}", rank=rank, world_size=ranks)
-network = test_stacks.Network()
-model = torch.nn.parallel.DistributedDataParallel(network)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-with Join([model]):
-    for step, batch in enumerate(loader):
-        if step == rank + 1:
-            break  # this rank has had enough
-        optimizer.zero_grad()
-        model(*batch).backward()
-        optimizer.step()
-weights = [torch.zeros_like(network.layer.weight) for _ in range(ranks)]
-dist.all_gather(weights, network.layer.weight.detach())
-equal = all(torch.equal(weights[0], weight) for weight in weights)
-(folder / f"{ranks}-{rank}.json").write_text(json.dumps([seen, len(network.seen), equal]))
+join()  # a function: what gloo's threads hold must be gone before the interpreter ends, or it may abort
 dist.destroy_process_group()
 """
 
