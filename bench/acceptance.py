@@ -1,8 +1,8 @@
 """Everything that must be seen on a GPU, within a budget of time, and a folder of what was seen.
 
-    python bench/acceptance.py first --out FOLDER     what tells most: does it run, is it equal, how fast is it
-    python bench/acceptance.py second --out FOLDER    profiles, consumers, tests, memory checks, training
-    python bench/acceptance.py full --out FOLDER      all steps at length, for a machine of one's own
+    python -m bench.acceptance first --out FOLDER     what tells most: does it run, is it equal, how fast is it
+    python -m bench.acceptance second --out FOLDER    profiles, consumers, tests, memory checks, training
+    python -m bench.acceptance full --out FOLDER      all steps at length, for a machine of one's own
 
 `--seconds N` sets another budget, `--only STEP ...` takes some of the steps. Each step runs in a process of its own and
 gets its share of what is left of the budget; then it is ended, with all that it started. FOLDER receives a JSON file of
@@ -22,14 +22,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import groups, steps
+from bench.steps import report, seen
+from gpurender.util import atomic_files
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "bench")]  # runs in a checkout, installed or not
 
-import groups  # noqa: E402
-import steps  # noqa: E402
-from steps import report, seen  # noqa: E402
-
-from gpurender.util import atomic_files  # noqa: E402
 
 END = 8.0  # seconds of a budget that are kept for the last step's death and for the summary
 LEAST = 3.0  # seconds without which a step is not begun
@@ -186,7 +184,7 @@ def alone(name: str, options: argparse.Namespace) -> int:
         Path(options.file), name, size=options.size, seconds=options.seconds,
         device="cpu" if options.rehearse else "cuda",
     )  # fmt: skip
-    with importlib.import_module("steps.rehearsal").stand_ins() if options.rehearse else contextlib.nullcontext():
+    with importlib.import_module("bench.steps.rehearsal").stand_ins() if options.rehearse else contextlib.nullcontext():
         here.note(**outcome_of(steps.step(name), here))
     return 0
 
@@ -267,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError("a GPU is needed, and torch sees no CUDA device (--rehearse runs the steps on a CPU)")
         file = begin(options.out.absolute(), options.command, {"seconds": seconds, "rehearsal": options.rehearse})
     except ValueError as error:
-        print(f"acceptance.py: {error}", file=sys.stderr)
+        print(f"bench.acceptance: {error}", file=sys.stderr)
         return 2
     return watch(file, parts, seconds, options.rehearse)
 
@@ -281,7 +279,7 @@ def watch(file: Path, parts: Sequence[Part], seconds: float, rehearse: bool) -> 
     seen.write(file, seen.read(file) | {"environment": environment()})
 
     def run(part: Part, limit: float) -> int | None:
-        command = [sys.executable, str(ROOT / "bench/acceptance.py"), "--alone", part.name, "--file", str(file)]
+        command = [sys.executable, "-m", "bench.acceptance", "--alone", part.name, "--file", str(file)]
         command += ["--size", "tiny" if rehearse else part.size, "--seconds", str(limit)]
         return groups.run_group(
             [*command, *(["--rehearse"] if rehearse else [])], log=log_of(file), seconds=limit, stop=stop,

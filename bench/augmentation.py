@@ -1,6 +1,6 @@
 """What augmentation costs: each operation, and the papers' whole policy beside timm's on the same canvases.
 
-    python bench/augmentation.py [--device D] [--batch-size B] [--seconds T] [--json FILE]
+    python -m bench.augmentation [--device D] [--batch-size B] [--seconds T] [--json FILE]
 
 On a CPU everything runs on one thread, so that the figures are those of a core, and timm's transform, collate function
 and random erasing are measured in turn with ours, window by window. On a GPU there is nothing of timm's to measure.
@@ -14,19 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)]  # runs in a checkout, installed or not
+import numpy as np
+import torch
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-import gpurender as gr  # noqa: E402
-from gpurender.benchmark.timing import spread, time_batches  # noqa: E402
-from gpurender.kernels.image_ops import Kind, Operation, operate  # noqa: E402
-from gpurender.runtime import devices  # noqa: E402
-from gpurender.util.atomic_files import check_writable, replacing  # noqa: E402
-from gpurender.util.environment import environment  # noqa: E402
-from gpurender.util.progress import progress  # noqa: E402
+import gpurender as gr
+from gpurender.benchmark.timing import spread, time_batches
+from gpurender.kernels.image_ops import Kind, Operation, operate
+from gpurender.runtime import devices
+from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util.environment import environment
+from gpurender.util.progress import progress
 
 SIZE = 224
 ARGUMENTS = {  # of RandAugment at level 9, or typical

@@ -1,6 +1,6 @@
 """What the compilers make of the CUDA kernels: registers, spills, shared memory, occupancy, inner loops.
 
-    python bench/machine_code.py [--json FILE]
+    python -m bench.machine_code [--json FILE]
 
 Needs CuPy (its NVRTC compiles, no GPU is needed) and nvdisasm, which comes with Triton.
 """
@@ -17,13 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # runs in a checkout, installed or not
-
-from gpurender.kernels.chaos_game import gpu as chaos_game  # noqa: E402
-from gpurender.kernels.visual_atom import gpu as visual_atom  # noqa: E402
-from gpurender.runtime import cuda, cupy_cache  # noqa: E402
-from gpurender.util.atomic_files import check_writable, replacing  # noqa: E402
-from gpurender.util.environment import environment  # noqa: E402
+from gpurender.kernels.chaos_game import gpu as chaos_game
+from gpurender.kernels.visual_atom import gpu as visual_atom
+from gpurender.runtime import cuda, cupy_cache
+from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util.environment import environment
 
 KIB = 1 << 10
 # Published limits (CUDA programming guide, compute capabilities): shared memory of a block and of a multiprocessor,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+
 CACHE = "GPURENDER_TESTS_CACHE"  # names a folder for what tests compile, on a GPU as well
 
 

@@ -1,4 +1,4 @@
-"""Golden hashes. ``python tests/golden.py`` records them; a changed one needs a new ``LAYOUT``, a new one does not."""
+"""Golden hashes. ``python -m tests.golden`` records them; a changed one needs a new ``LAYOUT``, a new one does not."""
 
 import hashlib
 import json

@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from golden import DIVERGENT, SMALL, TRIANGLE, current, digest, recorded
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
 from gpurender.recipes.ifs import shares
+from tests.golden import DIVERGENT, SMALL, TRIANGLE, current, digest, recorded
 
 
 @pytest.fixture(scope="module", params=sorted(SMALL))

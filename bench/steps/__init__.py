@@ -1,4 +1,4 @@
-"""The steps of the acceptance run, one file a subject: each takes a :class:`~steps.seen.Seen` and fills it, or raises.
+"""The steps of the acceptance run, one file a subject: each takes a ``Seen`` (seen.py) and fills it, or raises.
 
 This file loads none of them: the process that watches over the steps stays small.
 """
@@ -6,7 +6,7 @@ This file loads none of them: the process that watches over the steps stays smal
 from collections.abc import Callable
 from importlib import import_module
 
-from steps.seen import Seen
+from bench.steps.seen import Seen
 
 Step = Callable[[Seen], None]
 
@@ -34,4 +34,4 @@ STEPS = {
 def step(name: str) -> Step:
     """The function of a step."""
     module, function = STEPS[name].split(":")
-    return getattr(import_module(f"steps.{module}"), function)
+    return getattr(import_module(f"bench.steps.{module}"), function)

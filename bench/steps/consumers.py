@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import gpurender as gr
-from steps.seen import Seen
+from bench.steps.seen import Seen
 
 Sums = list[torch.Tensor]
 

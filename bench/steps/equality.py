@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 import gpurender as gr
+from bench.steps.seen import Seen
 from gpurender.util.progress import progress
-from steps.seen import Seen
 
 
 def small_recipes() -> dict[str, gr.Recipe]:

@@ -6,12 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
-from steps.seen import CutError, Seen
-from steps.tools import ROOT, run
+from bench.steps.seen import CutError, Seen
+from bench.steps.tools import ROOT, run
 
 OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
 # Left out where time is short: one whose CPU side takes a minute, and 56 that draw on the CPU beside a GPU.
-SLOW = "tests/test_chaos_game_cuda.py::test_the_gpu_draws_the_reference[7-2048]"
+SLOW = "tests/kernels/test_chaos_game_cuda.py::test_the_gpu_draws_the_reference[7-2048]"
 ON_THE_CPU = "not (test_results_do_not_depend_on_it_beside_a_gpu and cpu)"
 INTERRUPTED = 2  # pytest's exit status
 EARLY = 15.0  # seconds before the step's limit at which pytest is interrupted: it ends its workers and reports
@@ -58,7 +58,7 @@ def files() -> list[str]:
     """The test files in which some test is marked gpu."""
     return sorted(
         str(path.relative_to(ROOT))
-        for path in (ROOT / "tests").glob("test_*.py")
+        for path in (ROOT / "tests").rglob("test_*.py")
         if re.search(r"^(@|pytestmark = )pytest\.mark\.gpu\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     )
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 import gpurender as gr
+from bench.steps.seen import Seen
 from gpurender.benchmark import measure
-from steps.seen import Seen
 
 QUERY = "name,clocks.sm,clocks.max.sm,clocks.mem,power.draw,temperature.gpu"
 # what the profiler lists on the device beside kernels: its own work, and no part of a batch

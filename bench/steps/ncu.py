@@ -4,8 +4,8 @@ import csv
 import sys
 from typing import Any
 
-from steps.seen import NotInstalledError, Seen
-from steps.tools import find, run
+from bench.steps.seen import NotInstalledError, Seen
+from bench.steps.tools import find, run
 
 SAMPLES = "samples = lambda recipe: range(0, len(recipe), max(1, len(recipe) // count))[:count]"
 HEAD = f"""

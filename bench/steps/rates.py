@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-import augmentation
 import torch
 
 import gpurender as gr
+from bench import augmentation
+from bench.steps import goals
+from bench.steps.seen import Seen
 from gpurender.benchmark import measure
 from gpurender.benchmark.timing import spread, time_batches
 from gpurender.runtime import devices
-from steps import goals
-from steps.seen import Seen
 
 PRESETS = ("onepfrac-1k", "visualatom-1k", "fractaldb-1k")
 LARGE = ("onepfrac-21k", "visualatom-21k")

@@ -57,7 +57,7 @@ def _nothing(*arguments: Any) -> None:
 @contextlib.contextmanager
 def stand_ins() -> Iterator[None]:
     """``torch.cuda`` as far as steps use it themselves; the library sees a machine without a GPU."""
-    from steps import consumers
+    from bench.steps import consumers
 
     cuda = {
         "Event": Event, "Stream": Stream, "current_stream": Stream, "stream": contextlib.nullcontext,

@@ -4,8 +4,8 @@ import re
 import sys
 from collections import Counter
 
-from steps.seen import NotInstalledError, Seen
-from steps.tools import find, run
+from bench.steps.seen import NotInstalledError, Seen
+from bench.steps.tools import find, run
 
 SMALL_BATCHES = """
 import sys, time

@@ -3,9 +3,9 @@
 import json
 import sys
 
-from steps import goals
-from steps.seen import Seen
-from steps.tools import run
+from bench.steps import goals
+from bench.steps.seen import Seen
+from bench.steps.tools import run
 
 PROGRAM = """
 import json, sys, time

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 import gpurender as gr
+from bench.steps.seen import Seen
 from gpurender.benchmark import measure
-from steps.seen import Seen
 
 
 def soak(seen: Seen) -> None:

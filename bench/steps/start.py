@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from steps import goals
-from steps.seen import Seen
-from steps.tools import run
+from bench.steps import goals
+from bench.steps.seen import Seen
+from bench.steps.tools import run
 
 FIRST_BATCH = """
 import sys, time

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from steps.seen import NotInstalledError
+from bench.steps.seen import NotInstalledError
 
 ROOT = Path(__file__).resolve().parents[2]
 

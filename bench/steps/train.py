@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import torch
 
 import gpurender as gr
+from bench.steps import goals
+from bench.steps.seen import Seen
+from bench.steps.tools import run
 from gpurender.benchmark import measure, training
 from gpurender.benchmark.timing import spread
 from gpurender.runtime import devices
-from steps import goals
-from steps.seen import Seen
-from steps.tools import run
 
 MODELS = (("vit_tiny_patch16_224", 512), ("vit_small_patch16_224", 256))
 TINY_MODEL = "test_resnet"

@@ -1,14 +1,14 @@
 """Dispatch: every backend has the functions that an operation calls, and what is missing is said by name."""
 
 import ast
-from pathlib import Path
 
 import pytest
 import torch
 
 from gpurender.runtime import dispatch
+from tests.support import ROOT
 
-KERNELS = Path(__file__).parents[2] / "gpurender/kernels"
+KERNELS = ROOT / "gpurender/kernels"
 
 
 def calls():

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "gpurender"
+from tests.support import ROOT
+
+PACKAGE = ROOT / "gpurender"
 
 # From the ground up; rooms on one floor may not import each other, but for the pairs in SIDE_BY_SIDE.
 FLOORS = [

@@ -1,0 +1,61 @@
+"""What NVRTC makes of the CUDA C for each architecture, read off the machine code; ``pytest -s`` shows the table."""
+
+import sys
+
+import pytest
+
+from bench import machine_code
+
+
+@pytest.fixture
+def compilers():
+    """CuPy, whose NVRTC compiles, and Triton, which brings nvdisasm."""
+    pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
+    pytest.importorskip("triton", reason="needs Triton, which brings nvdisasm")
+
+
+@pytest.mark.usefixtures("compilers")
+@pytest.mark.parametrize("chip", machine_code.CHIPS)
+def test_kernels_compile_without_spills_and_fill_the_chip(chip):
+    chaos = machine_code.inspect("chaos_game", chip)
+    lines = machine_code.inspect("visual_atom", chip)
+    print("\n" + machine_code.table([*chaos, *lines]))
+    assert {kernel.name for kernel in chaos} == {f"chaos_game_{name}" for name in ("grey", "cover", "paint", "color")}
+    for kernel in [*chaos, *lines]:
+        assert kernel.spilled_bytes == 0, kernel
+        assert not any(loop.counts.keys() & {"STL", "LDL", "FFMA"} for loop in kernel.loops), kernel
+    grey = next(kernel for kernel in chaos if kernel.name == "chaos_game_grey")
+    at_once = {"sm_80": 4, "sm_89": 2, "sm_90": 6, "sm_100": 6}[chip]  # what shared memory lets in at 512 x 512
+    assert all(kernel.blocks_a_multiprocessor >= at_once for kernel in chaos), chaos
+    points = {loop.name: loop for loop in grey.loops}
+    variants = ("2 maps", "4 maps", "8 maps", "any")
+    assert points.keys() == {f"{kind}, {maps}" for kind in ("frame", "splat") for maps in variants} | {
+        "splat, any, bands"
+    }
+    most = {"frame": (28, 34, 46, 37), "splat": (44, 50, 62, 51)}  # a little above what was found
+    for kind, limits in most.items():
+        for maps, limit in zip(variants, limits, strict=True):
+            assert points[f"{kind}, {maps}"].per_point <= limit, points
+    assert all(loop.per_map <= 10 for loop in grey.loops)
+    assert all(loop.counts["ATOMS"] == 8 for name, loop in points.items() if "splat" in name)  # native, one a point
+    (drawer,) = lines
+    assert drawer.blocks_a_multiprocessor >= 1
+    assert [loop for loop in drawer.loops if loop.name == "line"], "no line loop found"
+
+
+@pytest.mark.usefixtures("compilers")
+def test_what_is_inspected_is_what_the_library_compiles():
+    code, resources = machine_code.compiled("visual_atom", "sm_90")
+    found = machine_code.instructions(code)
+    assert found == machine_code.instructions(machine_code.cuda.compiled("visual_atom", "sm_90"))
+    assert found.keys() == resources.keys()
+
+
+def test_the_disassembler_that_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="nvdisasm must come with Triton or lie on the PATH"):
+        machine_code.disassembler()
+    (tmp_path / "nvdisasm").write_text("#!/bin/sh\n")
+    (tmp_path / "nvdisasm").chmod(0o755)
+    assert machine_code.disassembler() == str(tmp_path / "nvdisasm")

@@ -1,0 +1,385 @@
+"""Benchmarks: rows, warm-ups, training steps, pictures of results, and kernels compiled ahead. No time is judged."""
+
+import contextlib
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gpurender as gr
+from gpurender.benchmark import measure as bench
+from gpurender.benchmark import plot, timing, training
+from gpurender.commands import cli
+from gpurender.runtime import devices
+from tests.support import ROOT
+
+TINY = gr.VisualAtom(classes=3, instances=4, image_size=32, orbits=(1, 3), quantization=(5, 9))
+
+
+class Clock:
+    """A GPU's time line that is none: every event is two milliseconds behind the one before."""
+
+    def __init__(self):
+        self.now, self.log = 0.0, []
+
+    def event(self, enable_timing):
+        assert enable_timing
+        clock = self
+
+        class Event:
+            def record(self):
+                clock.now += 2.0
+                self.at = clock.now
+                clock.log.append("event")
+
+            def elapsed_time(self, later):
+                return later.at - self.at
+
+        return Event()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """torch.cuda as far as timing needs it."""
+    made = Clock()
+    for name, stand_in in {
+        "Event": made.event,
+        "device": lambda device: contextlib.nullcontext(),
+        "synchronize": lambda: made.log.append("wait"),
+        "reset_peak_memory_stats": lambda: None,
+        "max_memory_allocated": lambda device: 5 << 20,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(devices, "on_gpu", lambda device: True)
+    return made
+
+
+def test_a_gpu_is_timed_by_events_and_waited_for_between_windows(clock):
+    """The first batch of a window is not counted, neither its images nor its time."""
+    found = timing.time_batches(lambda: np.zeros(6), 0.0, torch.device("cpu"), "raster")
+    assert found.rates == [pytest.approx(6 / 2e-3)] * timing.LEAST
+    assert found.device_ms == 2.0
+    assert 0 < found.host_ms < 1e3
+    assert found.batches == timing.LEAST * (timing.WINDOW - 1)
+    assert found.peak_mib == 5
+    assert clock.log == ["wait", *(["event"] * timing.WINDOW + ["wait"]) * timing.LEAST]
+
+
+def test_steps_on_a_gpu_are_timed_window_by_window_in_turn(clock):
+    taken = []
+
+    class Trainer:
+        def step(self, images, targets):
+            taken.append(images)
+
+    feeds = {name: iter(lambda name=name: (name, 0), None) for name in ("cached", "loader")}
+    found = training.step_times(Trainer(), feeds, torch.device("cpu"), 0.0)
+    assert found == {name: [2.0 / training.WINDOW] * timing.LEAST for name in feeds}
+    windows = taken[2 * timing.GPU_WARM_UP :]
+    assert windows == (["cached"] * (training.WINDOW + 1) + ["loader"] * (training.WINDOW + 1)) * timing.LEAST
+
+
+def test_batches_to_measure_are_all_of_an_epoch_then_of_the_next():
+    numbers = bench.sample_numbers(TINY, torch.device("cpu"), 6)
+    first, second = (torch.cat([next(numbers), next(numbers)]) for _ in range(2))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
+    assert first.tolist() != second.tolist()
+
+
+def test_training_steps_are_measured_beside_one_kept_batch():
+    pytest.importorskip("timm")
+    result = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, model="test_resnet")
+    assert [row["stage"] for row in result["rows"]] == ["raster", "augment", "loader", "train"]
+    row = result["rows"][-1]
+    assert row["model"] == "test_resnet"
+    for name in ("step_ms", "cached_step_ms"):
+        assert 0 < row[name]["p5"] <= row[name]["median"] <= row[name]["p95"]
+    expected = 100 * (row["step_ms"]["median"] / row["cached_step_ms"]["median"] - 1)
+    assert row["overhead_percent"] == pytest.approx(expected, abs=0.01)
+    low, high = row["overhead_interval_percent"]
+    assert low <= high
+    assert row["within_noise"] == (low <= 0 <= high)
+    assert "test_resnet" in bench.table(result)
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize(
+    ("seconds", "took", "on_cpu", "on_gpu"),
+    [
+        (5.0, 4.7, 1, 8),  # a step of seconds is not repeated
+        (5.0, 0.3, 4, 8),  # until a second is over
+        (0.5, 0.01, 25, 32),  # or half of what is measured
+        (0.0, 0.01, 1, 8),
+    ],
+)
+def test_a_warm_up_ends_by_time(monkeypatch, gpu, seconds, took, on_cpu, on_gpu):
+    """On a GPU in eights, after each of which the host waits."""
+    now, waits = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(now[0]))
+    monkeypatch.setattr(devices, "on_gpu", lambda device: gpu)
+
+    def step():
+        now[0] += took
+
+    count = timing.warm_up(step, seconds, torch.device("cpu"), "raster")
+    assert count == (on_gpu if gpu else on_cpu)
+    assert len(waits) == (count // 8 if gpu else 0)
+
+
+def test_a_warm_up_shows_that_it_is_under_way(monkeypatch):
+    """At its beginning, before the first step, and nothing is left of it."""
+    shown = []
+
+    class Bar(contextlib.nullcontext):
+        def __init__(self, **options):
+            shown.append(options)
+            super().__init__(self)
+
+        def update(self):
+            shown.append("step")
+
+    monkeypatch.setattr(timing, "progress", Bar)
+    timing.warm_up(lambda: shown.append("runs"), 0.0, torch.device("cpu"), "loader")
+    assert shown[1:] == ["runs", "step"]
+    assert (shown[0]["desc"], shown[0]["delay"], shown[0]["leave"]) == ("loader: warm-up", 0, False)
+
+
+def test_a_slow_training_step_runs_a_dozen_times(monkeypatch):
+    """A step of five seconds on a CPU, measured for one: once to warm each loop up, then five pairs."""
+    now, taken = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    class Trainer:
+        def step(self, images, targets):
+            taken.append(images)
+            now[0] += 5.0
+
+    feeds = {name: iter(lambda name=name: (name, 0), None) for name in ("cached", "loader")}
+    training.step_times(Trainer(), feeds, torch.device("cpu"), 1.0)
+    assert taken == ["cached", "loader", *["cached", "loader"] * timing.LEAST]
+
+
+@pytest.mark.parametrize("count", [*range(1, 40), 200, 1000, 1001])
+def test_an_interval_of_the_median_is_the_sign_test_s(count):
+    """Against SciPy's binomial distribution: the narrowest pair of sorted values that is missed in 5 % at most."""
+    stats = pytest.importorskip("scipy.stats", reason="needs SciPy to compare with")
+    values = [1.0 + 0.01 * i for i in range(count)]
+    low, high = (1.0 + percent / 100 for percent in timing.paired_percent(values[::-1], [1.0] * count))
+    below = round((low - 1.0) / 0.01)
+    assert round((high - 1.0) / 0.01) == count - 1 - below
+    chance = 2 * stats.binom.cdf(below, count, 0.5)
+    if count >= 6:
+        assert chance <= 0.05
+        assert count > 1000 or 2 * stats.binom.cdf(below + 1, count, 0.5) > 0.05
+    else:
+        assert below == 0
+
+
+def test_pairs_take_out_what_changes_both():
+    """A clock that halves midway spreads both loops by 100 %, and their ratio not at all."""
+    cached = [10.0 + i % 3 / 100 for i in range(10)] + [20.0 + i % 3 / 100 for i in range(10)]
+    assert timing.paired_percent([1.01 * time for time in cached], cached) == pytest.approx((1.0, 1.0))
+    with pytest.raises(ValueError, match="zip"):
+        timing.paired_percent([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("times", "noise"),
+    [
+        ([9.0, 11.0, 9.5, 10.5, 10.2, 9.9, 10.0], True),
+        ([10.2, 10.3, 10.2, 10.4, 10.3, 10.2, 10.3], False),
+        ([9.8, 9.7, 9.8, 9.6, 9.7, 9.8, 9.7], False),  # a gain beyond noise is no noise either
+    ],
+)
+def test_an_overhead_within_noise_is_called_so(monkeypatch, times, noise):
+    pytest.importorskip("timm")
+    monkeypatch.setattr(
+        training, "step_times", lambda trainer, feeds, device, seconds: {"cached": [10.0] * 7, "loader": times}
+    )
+    row = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, model="test_resnet", stages=())["rows"][0]
+    assert row["within_noise"] is noise
+    assert row["overhead_interval_percent"] == [pytest.approx(10 * x - 100, abs=0.01) for x in (min(times), max(times))]
+    assert ("within noise" in bench.line(row)) == noise
+
+
+def test_rows_are_printed_as_they_come(monkeypatch, capsys):
+    """Each before the next is measured; in a file or a pipe just as on a terminal."""
+    heard = []
+    measure = timing.time_batches
+
+    def noted(step, seconds, device, label):
+        heard.append((label, capsys.readouterr().out))
+        return measure(step, seconds, device, label)
+
+    monkeypatch.setattr(bench, "time_batches", noted)
+    monkeypatch.setattr(gr.recipes, "recipe", lambda name: TINY)
+    monkeypatch.setattr("gpurender.renderer.as_recipe", lambda name: TINY)
+    assert cli.main(["bench", "onepfrac-1k", "--device", "cpu", "--batch-size", "2", "--seconds", "0"]) == 0
+    (_, nothing), (_, first), (_, second) = heard
+    assert nothing == ""
+    assert [line.split()[0] for line in first.splitlines()][1:] == ["stage", "raster"]
+    assert second.startswith("augment")
+    assert capsys.readouterr().out.startswith("loader")
+
+
+def test_a_result_so_far_is_handed_on_with_every_row():
+    heard = []
+
+    def on_row(so_far):
+        heard.append(json.loads(json.dumps(so_far)))
+
+    result = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, on_row=on_row)
+    assert [len(so_far["rows"]) for so_far in heard] == [1, 2, 3]
+    assert heard[-1] == result
+    assert [row.get("augment") for row in result["rows"]] == [None, "crop", "crop"]
+
+
+def test_a_model_that_is_none_is_named(capsys):
+    assert cli.main(["bench", "onepfrac-1k", "--batch-size", "1", "--seconds", "0", "--train", "no_such_model"]) in (
+        1,
+        2,
+    )
+    assert "no_such_model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_results_become_a_picture(tmp_path, suffix):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    out = tmp_path / f"rates{suffix}"
+    results = [str(ROOT / "bench/results")]
+    assert cli.main(["bench", "--plot", *results, "-o", str(out)]) == 0
+    if suffix == ".png":
+        with Image.open(out) as picture:
+            assert picture.width > 800
+            assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 20
+    else:
+        text = out.read_text()
+        assert "<svg" in text
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def result_file(path, *, date="2026-01-02T03:04:05+00:00", commit="a" * 40, rows=1, **changes):
+    """A file with a result of so many equal rows."""
+    row = {"recipe": "r", "stage": "raster", "device": "cpu", "batch_size": 8, **changes}
+    row["images_per_second"] = {"median": 3.0, "p5": 2.0, "p95": 4.0}
+    environment = {"cpu": "a CPU", "threads": 2, "gpu": None, "date": date, "commit": commit}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"environment": environment, "rows": [row] * rows}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("results", "names"),
+    [
+        ([{}], {"r: raster, batch 8"}),
+        ([{}, {"batch_size": 9}], {"r: raster, batch 8", "r: raster, batch 9"}),
+        (
+            [{}, {"date": "2026-01-03T03:04:05+00:00", "commit": "b" * 40}],
+            {"r: raster (2026-01-02), batch 8", "r: raster (2026-01-03), batch 8"},
+        ),
+        ([{}, {"commit": "b" * 40}], {"r: raster (aaaaaaa), batch 8", "r: raster (bbbbbbb), batch 8"}),
+        (
+            [{}, {"date": "2026-01-02T03:09:05+00:00"}],
+            {"r: raster (2026-01-02T03:04), batch 8", "r: raster (2026-01-02T03:09), batch 8"},
+        ),
+        (
+            [{}, {"date": "2026-01-03T03:04:05+00:00"}, {"date": "2026-01-03T04:04:05+00:00"}],
+            {f"r: raster (2026-01-0{minute}), batch 8" for minute in ("2T03:04", "3T03:04", "3T04:04")},
+        ),
+        ([{}, {"commit": None}], {"r: raster (aaaaaaa), batch 8", "r: raster (no commit), batch 8"}),
+        ([{"rows": 2}], {"r: raster (0, row 1), batch 8", "r: raster (0, row 2), batch 8"}),
+        ([{}, {}], {"r: raster (0, row 1), batch 8", "r: raster (1, row 1), batch 8"}),
+    ],
+)
+def test_bars_of_one_name_get_what_tells_them_apart(tmp_path, monkeypatch, results, names):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    drawn = []
+    monkeypatch.setattr(plot, "_bars", lambda axes, rows: drawn.extend(plot._name(row) for row in rows))
+    paths = [result_file(tmp_path / f"{i}.json", **changes) for i, changes in enumerate(results)]
+    count = plot.plot([*paths, paths[0], str(tmp_path)], str(tmp_path / "out.png"))  # a file named twice counts once
+    assert len(drawn) == count == len(names)
+    assert set(drawn) == names
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    drawn = []
+    monkeypatch.setattr(plot, "_bars", lambda axes, rows: drawn.extend(plot._name(row) for row in rows))
+    plot.plot([result_file(tmp_path / place / "r.json") for place in ("a", "b")], str(tmp_path / "out.png"))
+    assert len(set(drawn)) == 2
+
+
+def test_no_two_bars_of_the_recorded_results_have_one_name(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    drawn = []
+    monkeypatch.setattr(plot, "_bars", lambda axes, rows: drawn.append([plot._name(row) for row in rows]))
+    plot.plot([str(ROOT / "bench/results")], str(tmp_path / "out.png"))
+    for panel in drawn:
+        assert len(set(panel)) == len(panel)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--plot", "nowhere.json"], "nowhere.json"),
+        (["--plot", "{empty}"], "without result files"),
+        (["--plot", "{wrong}"], "is not a bench result"),
+        (["--plot", "{results}", "-o", "out.txt"], "output must end in .png"),
+        (["--plot", "{results}", "-o", "nowhere/out.png"], "nowhere/out.png"),
+        ([], "RECIPE must be"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong.json").write_text('{"rows": [{}], "environment": {}}')
+    places = {"empty": "empty", "wrong": "wrong.json", "results": str(ROOT / "bench/results")}
+    assert cli.main(["bench", *(argument.format(**places) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_warming_names_the_architectures_it_knows(monkeypatch, capsys):
+    pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert cli.main(["doctor", "--warm"]) == 2
+    assert "sm_90" in capsys.readouterr().err
+    assert cli.main(["doctor", "--warm", "sm_1"]) == 2
+    assert "got 'sm_1'" in capsys.readouterr().err
+
+
+def test_warming_draws_every_kind_of_batch(monkeypatch):
+    """On a GPU this compiles what is compiled at first use; that it draws shows on a CPU."""
+    from gpurender.commands import precompile
+
+    seen = set()
+    draw = gr.DataLoader.__iter__
+
+    def noted(loader):
+        seen.add((loader._recipe.family, loader._dtype, loader._memory_format, loader._shuffle))
+        return draw(loader)
+
+    monkeypatch.setattr(gr.DataLoader, "__iter__", noted)
+    precompile.draw_everything(torch.device("cpu"))
+    assert len(seen) == 3 * 3 * 2 * 2
+
+
+def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("gpurender.runtime.cuda.compiled", lambda operation, architecture: operation.encode())
+    assert cli.main(["doctor", "--warm", "sm_80", "sm_90"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    kept = sorted(path.name for path in (tmp_path / "gpurender").glob("kernels-*/*"))
+    assert len(kept) == 4
+    assert len(lines) == 5
+    assert all(any(name in line for line in lines) for name in kept)
+    assert "first use" in lines[-1]

@@ -1,0 +1,402 @@
+"""What the Triton kernels must compute, checked on a device: a GPU, or a CPU whose process interprets them.
+
+As a script (``TRITON_INTERPRET=1`` is set here, before Triton is imported) it runs every check on the CPU, where
+launchers take the GPU's path, and prints one line of JSON: the traceback of each check that failed, empty if none did.
+"""
+
+import json
+import os
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+
+if __name__ == "__main__":
+    os.environ["TRITON_INTERPRET"] = "1"
+
+import numpy as np
+import torch
+
+import gpurender as gr
+from gpurender.kernels.philox import bounded, uniform, words
+from gpurender.kernels.resized_crop import crop_resize
+from gpurender.kernels.shuffle import addresses, params, permute
+from gpurender.numerics.portable_math import exp
+from gpurender.numerics.streams import Stream
+from tests.kernels import triton_augment_params, triton_image_ops, triton_mix_erase
+from tests.support.triton_paths import CPU, few_programs, gpu_path, refused
+
+# Random123's kat_vectors of philox4x32 10: counter, key, words.
+KNOWN = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+def raw_philox(counters, key, device):
+    """The device function alone: counters uint32 [n, 4] to words uint32 [n, 4]."""
+    from tests.kernels.triton_raw import philox_of
+
+    given = torch.from_numpy(counters.astype(np.int64)).to(device)
+    out = torch.empty_like(given)
+    philox_of[(1,)](given, out, len(given), key[0], key[1], 64)
+    return out.cpu().numpy().astype(np.uint32)
+
+
+def philox(device):
+    """Random123's known answers, and random counters and keys against the Numba implementation."""
+    from gpurender.kernels.philox import philox as reference
+
+    for counter, key, answer in KNOWN:
+        found = raw_philox(np.array([counter] * 3, np.uint32), key, device)
+        assert (found == np.array(answer, np.uint32)).all()
+    rng = np.random.default_rng(0)
+    counters = rng.integers(0, 2**32, (50, 4), dtype=np.uint32)
+    assert (raw_philox(counters, (0x80000001, 5), device) == reference(counters, (0x80000001, 5))).all()
+
+
+def words_of_tensors(device):
+    """Words, uniforms and bounded integers of device tensors are those of NumPy arrays."""
+    numbers = np.concatenate([np.arange(300), np.random.default_rng(1).integers(0, 2**63 - 1, 300), [2**63 - 1]])
+    for seed, blocks in [(0, 1), (1, 3), (2**31, 11), (2**32 - 1, 2), (2**63 + 12345, 1), (2**64 - 1, 2)]:
+        expected = words(seed, Stream.CROP, numbers.astype(np.uint64), blocks)
+        with gpu_path(device):
+            found = words(seed, Stream.CROP, torch.from_numpy(numbers).to(device), blocks)
+        assert (found.dtype, found.device) == (torch.int64, device)
+        assert (found.cpu().numpy() == expected).all()
+        assert (uniform(found).cpu().numpy() == uniform(expected)).all()
+        for n in (1, 7, 2**31):
+            assert (bounded(found, n).cpu().numpy() == bounded(expected, n)).all()
+    with gpu_path(device):
+        assert words(1, 2, torch.empty(0, dtype=torch.int64, device=device), 3).shape == (0, 12)
+
+
+def placed(device, epoch, position, count, **keywords):
+    """Addresses from the device, as arrays."""
+    from gpurender.kernels.shuffle import gpu
+
+    with gpu_path(device), few_programs(gpu, device):
+        cursor = torch.tensor([epoch, position], device=device)
+        found = addresses(cursor, count, **keywords)
+    assert all((x.dtype, x.device, x.is_contiguous()) == (torch.int64, device, True) for x in found)
+    return [x.cpu().numpy() for x in found]
+
+
+def orders(device):
+    """Addresses against ``permute``: tiny, ordinary and the longest epochs; seeds and epochs of all sizes."""
+    cases = [(length, seed, epoch) for length in range(1, 7) for seed, epoch in [(0, 0), (2**64 - 1, 3)]]
+    cases += [(17, 5, 2**35), (1000, 2**33 + 1, 9), (21_000_000, 42, 7), (2**32, 2**31, 1), (2**40 + 1, 2**63, 2**20)]
+    cases += [(params.MAX_LENGTH, 1, 1), (params.MAX_LENGTH - 1, 2**63 + 1, 0)]
+    for length, seed, epoch in cases:
+        for position in {length // 2, length - 1} if length > 10**6 else {length - 1}:
+            count, instances = 70, max(length // 7, 1)
+            expected = (position + np.arange(count)) % length
+            keywords = {"length": length, "seed": seed, "instances": instances}
+            for shuffle in (True, False):
+                samples, numbers, labels = placed(device, epoch, position, count, shuffle=shuffle, **keywords)
+                drawn = permute(expected, length, seed, epoch) if shuffle else expected
+                assert (samples == drawn).all(), (length, seed, epoch)
+                assert (numbers == drawn + epoch * length).all()
+                assert (labels == drawn // instances).all()
+
+
+def repeated_orders(device):
+    """Some positions in a row have one sample: those of the epoch without repeats, each as often."""
+    for length, repeats in [(10, 3), (1000, 2), (1000, 1000), (21_000_000, 3)]:
+        keywords = {"length": length, "seed": 3, "instances": 10, "shuffle": True}
+        positions = (length - 7 + np.arange(30)) % length
+        drawn = permute(positions // repeats, length, 3, 2)
+        found = placed(device, 2, length - 7, 30, repeats=repeats, **keywords)
+        slow = addresses(torch.tensor([2, length - 7]), 30, repeats=repeats, **keywords)
+        for samples, numbers, labels in (found, [x.numpy() for x in slow]):
+            assert (samples == drawn).all()
+            assert (numbers == drawn + 2 * length).all()
+            assert (labels == drawn // 10).all()
+    with refused(ValueError, "repeats"):
+        placed(device, 0, 0, 1, length=10, seed=0, instances=1, shuffle=False, repeats=0)
+
+
+def order_references(device):
+    """The CPU's launcher returns the same; an empty batch is empty; a cursor from elsewhere ends, too."""
+    keywords = {"length": 1000, "seed": 3, "instances": 10, "shuffle": True}
+    slow = addresses(torch.tensor([4, 990]), 40, **keywords)
+    with gpu_path(device):  # in more than one program
+        fast = addresses(torch.tensor([4, 990], device=device), 40, **keywords)
+    for a, b in zip(slow, fast, strict=True):
+        assert torch.equal(a, b.cpu())
+    assert all(len(x) == 0 for x in placed(device, 0, 0, 0, **keywords))
+    for cursor in [(-5, -5), (0, 2**63 - 1), (2**63 - 1, 1000), (-(2**63), -(2**63))]:
+        samples, _, labels = placed(device, *cursor, 40, **keywords)
+        assert samples.min() >= 0
+        assert samples.max() < 1000
+        assert (labels == samples // 10).all()
+
+
+POLICIES = [
+    gr.augment.Crop(),
+    gr.augment.Crop(interpolation="random", vflip=0.3, hflip=0.25),
+    gr.augment.Crop(scale=(0.6, 1.0), ratio=(1.0, 3.0), interpolation="bilinear"),  # one attempt in two does not fit
+    gr.augment.Crop(scale=(0.9, 1.0), ratio=(0.4, 0.5), interpolation="nearest", hflip=1.0),  # none fits
+    gr.augment.Crop(scale=(1e-5, 1.0), ratio=(1 / 8192, 8192.0)),
+    gr.augment.Crop(scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.0),
+    gr.augment.Resize(interpolation="bilinear"),
+]
+
+
+def same_parameters(device, policy, numbers, seed, side):
+    """Parameters drawn on the device against those drawn with NumPy."""
+    expected = policy.draw(numbers, seed=seed, canvas_size=side)
+    with gpu_path(device):
+        found = policy.draw(torch.from_numpy(numbers.astype(np.int64)).to(device), seed=seed, canvas_size=side)
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        assert value.device == device
+        assert value.dtype == expected[key].dtype
+        assert torch.equal(value.cpu(), expected[key]), (policy, seed, side, key)
+
+
+def crops(device):
+    """Thousands of crops, flips and interpolations, bit for bit, for ordinary and for odd settings."""
+    from gpurender.kernels.augment_params import gpu_crop
+
+    numbers = np.concatenate([np.arange(2000), np.random.default_rng(5).integers(0, 2**63, 2000)])
+    with few_programs(gpu_crop, device):
+        for policy in POLICIES:
+            for seed, side in [(0, 512), (2**64 - 1, 33), (2**31, 1), (1, 65535)]:
+                same_parameters(device, policy, numbers, seed, side)
+    for policy in POLICIES:
+        same_parameters(device, policy, numbers[:11], 9, 224)
+        same_parameters(device, policy, numbers[:0], 9, 224)
+
+
+def rounding_of_odd_settings(device):
+    """Ranges at random: products and quotients that a fused multiply-add or another order would round otherwise."""
+    from gpurender.kernels.augment_params import gpu_crop
+
+    rng = np.random.default_rng(11)
+    with few_programs(gpu_crop, device):
+        for _ in range(12):
+            policy = gr.augment.Crop(
+                scale=tuple(sorted(rng.random(2))), ratio=tuple(sorted(np.exp(rng.normal(0, 1, 2))))
+            )
+            same_parameters(
+                device, policy, rng.integers(0, 2**63, 3000), int(rng.integers(2**63)), int(rng.integers(2, 4096))
+            )
+
+
+def exp_bits(device):
+    """The exponential, of which boxes show only what survives rounding to pixels."""
+    from tests.kernels.triton_raw import exp_of
+
+    x = np.concatenate([np.random.default_rng(8).uniform(-9.1, 9.1, 4000), np.linspace(-20, 20, 81) * np.log(2) / 2])
+    given = torch.from_numpy(x).to(device)
+    out = torch.empty_like(given)
+    exp_of[(1,)](given, out, len(x), 8192, num_warps=4, enable_fp_fusion=False)
+    assert (out.cpu().numpy() == exp(x)).all()
+
+
+def flips_at_the_very_chance(device):
+    """A flip whose number equals its probability does not happen."""
+    for number in (3, 2**40):
+        u = uniform(words(5, Stream.FLIP, np.array([number], np.uint64))[0])
+        policy = gr.augment.Crop(hflip=float(u[0]), vflip=float(u[1]))
+        same_parameters(device, policy, np.array([number, number + 1]), 5, 100)
+
+
+def drawn_cases(rng, n, rows, columns):
+    """Boxes of every kind, flips and interpolations of n images."""
+    h, w = rng.integers(1, rows + 1, n), rng.integers(1, columns + 1, n)
+    h[::4], w[::5] = rows, columns
+    h[1::7], w[2::7] = 1, 1
+    top, left = rng.integers(0, rows - h + 1), rng.integers(0, columns - w + 1)
+    boxes = torch.from_numpy(np.stack([top, left, h, w], axis=1).astype(np.int32))
+    flips = torch.from_numpy(rng.random((n, 2)) < 0.5)
+    codes = torch.from_numpy((np.arange(n) % 3).astype(np.uint8))
+    return boxes, flips, codes
+
+
+# canvas, output: shrinking, growing, both, odd sizes, more than one tile each way
+SHAPES = [
+    ((37, 37), (16, 16)),
+    ((20, 31), (45, 33)),
+    ((61, 9), (7, 40)),
+    ((90, 40), (35, 34)),  # y is first for many boxes
+    ((130, 50), (8, 48)),  # many taps
+    ((1, 1), (3, 2)),
+    ((33, 65), (1, 1)),
+]
+
+
+def tables(device):
+    """Bounds and weights of the taps, which a byte seldom shows, against those of the Numba implementation."""
+    from gpurender.kernels.resized_crop import cpu, gpu
+
+    height, width, rows, columns = 50, 33, 200, 120
+    boxes, flips, codes = drawn_cases(np.random.default_rng(6), 12, rows, columns)
+    taps = gpu.most_taps(rows, height)
+    bounds = torch.zeros(12, 2, 2, height, dtype=torch.int32, device=device)
+    weights = torch.zeros(12, 2, taps, height, dtype=torch.int32, device=device)
+    given = [x.to(device) for x in (boxes, flips.view(torch.uint8), codes)]
+    sizes = (rows, columns, height, width, height, taps)
+    gpu.tap_tables[(12, 2, 1)](*given, bounds, weights, *sizes, gpu.PIXELS, num_warps=2, enable_fp_fusion=False)
+    for n in range(12):
+        for axis, n_out in enumerate((height, width)):
+            ends, shares = cpu.filter_taps(int(boxes[n, 2 + axis]), n_out, int(codes[n]))
+            order = slice(None, None, -1) if flips[n, 1 - axis] else slice(None)
+            first, count = bounds[n, axis, :, :n_out].cpu().numpy()
+            assert (first[order] == ends[:, 0]).all()
+            assert (count[order] == ends[:, 1] - ends[:, 0]).all()
+            most = max(shares.shape[1], taps)
+            padded = np.zeros((2, most, n_out), np.int32)
+            padded[0, : shares.shape[1]] = shares.T
+            padded[1, :taps] = weights[n, axis, :, :n_out].cpu().numpy()[:, order]
+            assert (padded[0] == padded[1]).all()
+
+
+def resizes(device):
+    """Bytes of crops, resized and flipped, of both axis orders, against Numba's; boxes of both types."""
+    rng = np.random.default_rng(2)
+    orders_seen = set()
+    for (rows, columns), (height, width) in SHAPES:
+        for channels, n in [(1, 9), (3, 4)]:
+            canvases = torch.from_numpy(rng.integers(0, 256, (n, channels, rows, columns)).astype(np.uint8))
+            drawn = drawn_cases(rng, n, rows, columns)
+            h, w = drawn[0][:, 2], drawn[0][:, 3]
+            orders_seen |= set(((h > height) & (h - height > 2 * (w - width))).tolist())
+            expected = crop_resize(canvases, *drawn, (height, width))
+            boxes = drawn[0].long() if channels == 3 else drawn[0]
+            with gpu_path(device):
+                arguments = [x.to(device) for x in (canvases, boxes, *drawn[1:])]
+                found = crop_resize(*arguments, (height, width))
+            assert found.device == device
+            assert torch.equal(found.cpu(), expected), (rows, columns, height, width, channels)
+    assert orders_seen == {True, False}
+
+
+def order_of_axes(device):
+    """Just where Pillow changes it: the height shrinks by twice what the width does, and by one pixel more."""
+    canvases = torch.from_numpy(np.random.default_rng(7).integers(0, 256, (2, 1, 92, 60)).astype(np.uint8))
+    boxes = torch.tensor([[0, 0, 91, 60], [0, 0, 92, 60]])
+    drawn = boxes, torch.zeros(2, 2, dtype=torch.bool), torch.full((2,), 2, dtype=torch.uint8)
+    expected = crop_resize(canvases, *drawn, (31, 30))
+    with gpu_path(device):
+        found = crop_resize(canvases.to(device), *(x.to(device) for x in drawn), (31, 30))
+    assert torch.equal(found.cpu(), expected)
+
+
+def nearest_positions(device):
+    """Nearest neighbour, at sizes among which are some where products round otherwise than the sum of steps."""
+    ramp = torch.arange(251, dtype=torch.uint8).reshape(1, 1, 1, 251)
+    for n_in, n_out in [(2, 63), (2, 203), (100, 106), (100, 291), (251, 127), (49, 329)]:
+        with gpu_path(device):
+            boxes = [[0, 0, 1, n_in]]
+            found = gr.augment.resized_crop(ramp.to(device), boxes, (1, n_out), "nearest").cpu()
+        assert torch.equal(found, gr.augment.resized_crop(ramp, boxes, (1, n_out), "nearest"))
+
+
+def normalised_images(device):
+    """Every dtype and both memory formats, grey and colour, against the CPU's images."""
+    rng = np.random.default_rng(3)
+    dtypes = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
+    policy = gr.augment.Crop(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="random", vflip=0.5)
+    for i, dtype in enumerate(dtypes):
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            channels, side, size = (1, 3)[i % 2], 45, (20, 35)[i // 2]
+            canvases = torch.from_numpy(rng.integers(0, 256, (3, channels, side, side)).astype(np.uint8))
+            drawn = policy.draw(np.arange(3) + 10 * i, canvas_size=side)
+            keywords = {"image_size": size, "dtype": dtype, "memory_format": memory_format}
+            expected = policy.apply(canvases, drawn, **keywords)
+            with gpu_path(device):
+                there = {key: value.to(device) for key, value in drawn.items()}
+                found = policy.apply(canvases.to(device), there, **keywords)
+            assert (found.dtype, found.device) == (dtype, device)
+            assert found.is_contiguous(memory_format=memory_format)
+            assert expected.is_contiguous(memory_format=memory_format)
+            assert torch.equal(found.cpu(), expected), (dtype, memory_format)
+
+
+def wrong_values_stay_inside(device):
+    """Boxes and codes that a GPU does not look at: the box is moved into the image, the code taken for bicubic."""
+    rng = np.random.default_rng(4)
+    canvases = torch.from_numpy(rng.integers(0, 256, (6, 1, 20, 30)).astype(np.uint8))
+    far = 2**31 - 1
+    boxes = torch.tensor(
+        [[-5, 3, 9, 9], [15, 25, 9, 9], [0, 0, 0, -4], [far, far, far, far], [-far, -far, -far, -far], [2, 2, 100, 5]]
+    )
+    inside = torch.tensor(
+        [[0, 3, 9, 9], [11, 21, 9, 9], [0, 0, 1, 1], [0, 0, 20, 30], [0, 0, 1, 1], [0, 2, 20, 5]], dtype=torch.int32
+    )
+    flips, codes = torch.zeros(6, 2, dtype=torch.bool), torch.tensor([2, 3, 255, 2, 1, 0], dtype=torch.uint8)
+    expected = crop_resize(canvases, inside, flips, codes.clamp(max=2), (12, 13))
+    for given in (boxes, boxes.int()):
+        with gpu_path(device):
+            found = crop_resize(canvases.to(device), given.to(device), flips.to(device), codes.to(device), (12, 13))
+        assert torch.equal(found.cpu(), expected)
+
+
+def refusals(device):
+    """What needs no look at the device's memory is refused as on the CPU."""
+    policy = gr.augment.Crop()
+    with gpu_path(device):
+        numbers = torch.arange(4, device=device)
+        for wrong in (numbers.float(), numbers[None], numbers > 1):
+            for each in (policy, gr.augment.Resize()):
+                with refused(TypeError, "numbers"):
+                    each.draw(wrong)
+        drawn = policy.draw(numbers, canvas_size=20)
+        images = torch.zeros(4, 1, 20, 20, dtype=torch.uint8, device=device)
+        with refused(TypeError, "canvases"):
+            policy.apply(images.float(), drawn)
+        with refused(ValueError, "boxes"):
+            policy.apply(images[:3], drawn)
+        with refused(ValueError, "flips"):
+            crop_resize(images, drawn["boxes"], drawn["flips"].to("meta"), drawn["interpolations"], (8, 8))
+        with refused(ValueError, "memory_format"):
+            policy.apply(images, drawn, memory_format=torch.preserve_format)
+        with refused(ValueError, "boxes"):
+            gr.augment.resized_crop(images[:1], [[0, 0, 21, 20]], 8)
+        with refused(ValueError, "canvases"):
+            policy.apply(images[:, :, :0], drawn)
+        assert policy.apply(images[:0], policy.draw(numbers[:0], canvas_size=20), image_size=8).shape == (0, 3, 8, 8)
+
+
+CHECKS = (
+    philox,
+    words_of_tensors,
+    orders,
+    repeated_orders,
+    order_references,
+    crops,
+    exp_bits,
+    flips_at_the_very_chance,
+    rounding_of_odd_settings,
+    tables,
+    resizes,
+    order_of_axes,
+    nearest_positions,
+    normalised_images,
+    wrong_values_stay_inside,
+    refusals,
+    *triton_augment_params.CHECKS,
+    *triton_mix_erase.CHECKS,
+    *triton_image_ops.OPERATION_CHECKS,
+)
+
+
+def outcome(check):
+    """The traceback of a check on the CPU, empty if it passes, and the seconds it took."""
+    began = time.perf_counter()
+    try:
+        check(CPU)
+    except Exception:
+        return traceback.format_exc(), time.perf_counter() - began
+    return "", time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2) as pool:  # interpreting takes one core
+        print(json.dumps(dict(zip((check.__name__ for check in CHECKS), pool.map(outcome, CHECKS), strict=True))))

@@ -1,0 +1,112 @@
+"""When a sequence of launches is captured, and what happens when it cannot be."""
+
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender.loading import cuda_graphs
+from tests.support.replayed_graphs import counting, run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    return counting(monkeypatch)
+
+
+def test_runs_follow_each_other_before_and_after_the_capture(counter):
+    cell, launches = counter
+    cache = cuda_graphs.GraphCache(CPU)
+    assert run(cache, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
+    graph, tensors, _ = cache._graphs["key"]
+    assert graph.replays == 8 - cuda_graphs.WARMUP_RUNS  # the first of them was compared with plain launches
+    before = tensors[0].item()
+    kept, again = (cache.run("key", launches, lambda: None)[0] for _ in range(2))
+    assert (kept.item(), again.item()) == (before + 1, before + 2)  # what was handed out is not written again
+
+
+def test_each_key_has_its_own_graph(counter):
+    cell, launches = counter
+    cache = cuda_graphs.GraphCache(CPU)
+    run(cache, cell, launches, cuda_graphs.WARMUP_RUNS)
+    assert not cache._graphs
+    run(cache, cell, launches, 5, key="another")
+    assert list(cache._graphs) == ["another"]
+
+
+@pytest.mark.parametrize("failure", ["raises", "differs"])
+def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog):
+    cell, launches = counter
+    good = cuda_graphs.capture
+
+    def bad(calls, device, pool):
+        if failure == "raises":
+            calls()  # has moved on before it fails
+            raise RuntimeError("operation not permitted when stream is capturing")
+        graph, tensors = good(calls, device, pool)
+        graph.spoil = True
+        return graph, tensors
+
+    monkeypatch.setattr(cuda_graphs, "capture", bad)
+    cache = cuda_graphs.GraphCache(CPU)
+    with caplog.at_level("INFO", logger="gpurender"):
+        assert run(cache, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
+    assert not cache._graphs
+    assert len(caplog.records) == 1
+
+
+def test_a_cpu_captures_nothing(monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "capture", lambda *_: pytest.fail("captured"))
+    recipe = gr.VisualAtom(classes=3, instances=5, image_size=32, orbits=(1, 3), quantization=(5, 9))
+    assert len(list(gr.DataLoader(recipe, batch_size=2, image_size=16, device="cpu"))) == 8
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "visualatom"])
+def test_the_gpu_captures_and_draws_the_same(family, fresh):
+    from tests.golden import SMALL
+
+    recipe = SMALL[family]()
+    keywords = {"batch_size": 4, "image_size": 32, "shuffle": True, "augment": gr.augment.Crop(), "fresh": fresh}
+    feed, slow = gr.DataLoader(recipe, device="cuda", **keywords), gr.DataLoader(recipe, device="cpu", **keywords)
+    for (images, targets), (others, labels), _ in zip(feed, slow, range(9), strict=False):
+        assert torch.equal(images.cpu(), others)
+        assert torch.equal(targets.cpu(), labels)
+    assert feed._pipeline._graph_cache._graphs, "nothing was captured"
+
+
+def test_there_are_not_too_many_graphs_and_forgotten_ones_take_their_pool_along(counter):
+    cell, launches = counter
+    cache = cuda_graphs.GraphCache(CPU)
+    keys = range(cuda_graphs.MAX_GRAPHS + 3)
+    for key in keys:
+        start = cell.item()
+        assert run(cache, cell, launches, 4, key) == [(i, 2 * i, 3 * i) for i in range(start, start + 4)]
+    assert list(cache._graphs) == list(keys)[: cuda_graphs.MAX_GRAPHS]
+    cache.clear()
+    assert (cache._graphs, cache._pool) == ({}, None)
+    run(cache, cell, launches, 4)
+    assert list(cache._graphs) == ["key"]
+    start = cell.item()
+    assert run(cache, cell, launches, 3, key=None) == [(i, 2 * i, 3 * i) for i in range(start, start + 3)]
+    assert list(cache._graphs) == ["key"]
+
+
+@pytest.mark.gpu
+def test_graphs_of_a_users_sampler_whose_batches_grow_on_the_gpu():
+    """The memory that the numbers are copied to moves with a larger batch; and there are not too many graphs."""
+    recipe = gr.VisualAtom(classes=20, instances=4, image_size=96, orbits=(1, 30), quantization=(5, 99))
+    sizes = [2] * 6 + [5] * 6 + [n for n in range(6, 20) for _ in range(4)]
+    keywords = {
+        "batch_sampler": [[(7 * i + k) % len(recipe) for k in range(size)] for i, size in enumerate(sizes)],
+        "image_size": 64, "augment": gr.augment.Crop(),
+    }  # fmt: skip
+    feed = gr.DataLoader(recipe, device="cuda", **keywords)
+    for (images, targets), (others, labels) in zip(feed, gr.DataLoader(recipe, device="cpu", **keywords), strict=True):
+        assert torch.equal(images.cpu(), others)
+        assert torch.equal(targets.cpu(), labels)
+    cache = feed._pipeline._graph_cache
+    assert not cache._off, "a capture failed"
+    assert len(cache._graphs) <= cuda_graphs.MAX_GRAPHS

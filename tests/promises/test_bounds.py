@@ -1,0 +1,240 @@
+"""Every bound of every parameter, exactly: the bound itself is taken, the next number beyond it is refused by name.
+
+The bounds are written down here once more, from the documentation, as in trials/fuzz/kinds.py: random values
+seldom fall on one.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender.augment import Crop, DeiT, Resize, TwoViews
+from gpurender.kernels.shuffle import addresses, permute
+
+ROWS = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
+
+
+def onepfrac(**changes):
+    return gr.OnePFrac(classes=2, **changes)
+
+
+def long_tail(**changes):
+    return gr.OnePFrac(**{"classes": 2, "instances": 2**31 - 1} | changes)
+
+
+def fractaldb(**changes):
+    return gr.FractalDB(**{"weights": "small", "instances": 1, "categories": [ROWS]} | changes)
+
+
+def visualatom(**changes):
+    return gr.VisualAtom(**{"classes": 2, "instances": 2, "orbits": (1, 2), "quantization": (3, 9)} | changes)
+
+
+def paper(**changes):
+    return gr.VisualAtom(classes=2, instances=2, variant="paper", **changes)
+
+
+TINY = gr.OnePFrac(classes=2, instances=3, image_size=16, points=100, fill_rate=0.0, base=ROWS)
+
+
+def loader(**changes):
+    return gr.DataLoader(TINY, device="cpu", **{"batch_size": 1} | changes)
+
+
+def rank_of_three(**changes):
+    return loader(world_size=3, **changes)
+
+
+def world(**changes):
+    return loader(rank=0, **changes)
+
+
+def renderer(**changes):
+    return gr.Renderer(TINY, device="cpu", **changes)
+
+
+def drawn_by(policy):
+    def draw(**changes):
+        return policy.draw([0], **changes)
+
+    return draw
+
+
+def targets(**changes):
+    policy = DeiT(mixup_alpha=0.0, cutmix_alpha=0.0, label_smoothing=0.0)
+    return policy.targets(torch.zeros(1, dtype=torch.int64), {}, **changes)
+
+
+def order(**changes):
+    given = {"count": 1, "length": 9, "seed": 0, "instances": 1, "shuffle": True, "repeats": 1}
+    return addresses(torch.tensor([0, 0]), **given | changes)
+
+
+def shuffled(**changes):
+    return permute(np.array([0]), **{"length": 9, "seed": 0, "epoch": 0} | changes)
+
+
+CHANCES = ("hflip", "vflip")
+DEIT_CHANCES = (
+    "color_jitter_prob", "grayscale_prob", "gaussian_blur_prob", "re_prob", "mixup_prob", "mixup_switch_prob",
+    "label_smoothing",
+)  # fmt: skip
+REALS = [  # of what, which parameter, its lowest and highest value
+    *[(Crop, name, 0.0, 1.0) for name in CHANCES],
+    *[(DeiT, name, 0.0, 1.0) for name in DEIT_CHANCES],
+    (DeiT, "color_jitter", 0.0, 10.0),
+    (DeiT, "mixup_alpha", None, 1000.0),
+    (DeiT, "cutmix_alpha", None, 1000.0),
+    (onepfrac, "label_noise", 0.0, 1.0),
+    (onepfrac, "fill_rate", 0.0, 1.0),
+    (onepfrac, "delta", 0.0, 10.0),
+    (long_tail, "class_prior", 1.0, 1e9),
+    (loader, "timeout", 0.0, 86_400.0),
+    (paper, "interval", 0.0, 8.0),
+]
+DRAWERS = [drawn_by(policy) for policy in (Crop(), Resize(), DeiT())]
+INTEGERS = [
+    *[(draw, "seed", 0, 2**64 - 1) for draw in (*DRAWERS, drawn_by(TwoViews(Crop())))],
+    *[(draw, name, 1, 65_535) for draw in DRAWERS for name in ("canvas_size", "image_size")],
+    (loader, "batch_size", 1, 2**31 - 1),
+    (loader, "image_size", 1, 65_535),
+    (loader, "num_workers", 0, 2**31 - 1),
+    (loader, "prefetch_factor", 0, 64),
+    (loader, "seed", 0, 2**64 - 1),
+    (rank_of_three, "rank", 0, 2),
+    (world, "world_size", 1, 2**31 - 1),
+    (renderer, "cache_bytes", 0, 2**64 - 1),
+    (targets, "classes", 1, 2**63 - 1),
+    (order, "seed", 0, 2**64 - 1),
+    (order, "length", 1, 2**62),
+    (order, "instances", 1, 2**62),
+    (order, "count", 0, None),
+    (order, "repeats", 1, None),
+    (shuffled, "length", 1, 2**62),
+    (shuffled, "seed", 0, 2**64 - 1),
+    (shuffled, "epoch", 0, 2**63 // 10 - 1),  # ten rounds, each at an address below 2**63
+    (DeiT, "re_count", 1, 64),
+    (DeiT, "mixup_off_epoch", 0, 2**63 - 1),
+    (DeiT, "num_aug_repeats", 0, 64),
+    (onepfrac, "seed", 0, 2**64 - 1),
+    (onepfrac, "image_size", 16, 8192),
+    (onepfrac, "instances", 1, 2**31 - 1),
+    (onepfrac, "maps", None, 64),
+    (onepfrac, "points", 1, None),
+    (fractaldb, "patches", 1, 10**6),
+    (fractaldb, "flips", 1, 4),
+    (visualatom, "image_size", 16, 8192),
+]
+TRIPLES = [(policy, name, *bounds) for policy in (Crop, Resize, DeiT) for name, bounds in
+           {"mean": (0.0, 1.0), "std": (0.001, 1000.0)}.items()]  # fmt: skip
+PAIRS = [
+    *[(policy, "scale", None, 1.0) for policy in (Crop, DeiT)],
+    *[(policy, "ratio", 1 / 8192, 8192.0) for policy in (Crop, DeiT)],
+    (DeiT, "re_area", 0.0, 1.0),
+    (DeiT, "re_aspect", 1e-3, 1e3),
+    (visualatom, "amplitudes", -4.0, 4.0),
+    (visualatom, "noise_level", 0.0, 16.0),
+    (visualatom, "line_width", 0.0, 16.0),
+    (visualatom, "oval", 0.0, 16.0),
+    (visualatom, "line_color", 0.0, 1.0),
+    (visualatom, "nucleus", -4.0, 4.0),
+]
+INTEGER_PAIRS = [
+    (DeiT, "re_count", 1, 64),
+    (visualatom, "orbits", 1, 2048),
+    (visualatom, "quantization", 3, 4096),
+    (visualatom, "frequencies", 0, 4096),
+    (visualatom, "radius", 0, 16_384),
+]
+
+
+def both_sides(make, name, low, high, beyond, form):
+    """Take the bounds, and refuse the next values beyond them. A bound of ``None`` is another test's."""
+    for bound, outside in ((low, -math.inf), (high, math.inf)):
+        if bound is not None:
+            make(**{name: form(bound)})
+            with pytest.raises(ValueError, match=rf"^{name}(\[\d\])? must be .*got "):
+                make(**{name: form(beyond(bound, outside))})
+
+
+def step(bound, outside):
+    return bound + (1 if outside > 0 else -1)
+
+
+def one(value):
+    return value
+
+
+@pytest.mark.parametrize(("make", "name", "low", "high"), REALS)
+def test_a_number(make, name, low, high):
+    both_sides(make, name, low, high, math.nextafter, one)
+
+
+@pytest.mark.parametrize(("make", "name", "low", "high"), INTEGERS)
+def test_an_integer(make, name, low, high):
+    both_sides(make, name, low, high, step, one)
+
+
+@pytest.mark.parametrize(("make", "name", "low", "high"), TRIPLES)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_of_three(make, name, low, high, place):
+    both_sides(
+        make, name, low, high, math.nextafter, lambda value: tuple(value if i == place else 0.5 for i in range(3))
+    )
+
+
+@pytest.mark.parametrize(("make", "name", "low", "high"), PAIRS)
+def test_a_range(make, name, low, high):
+    both_sides(make, name, low, high, math.nextafter, lambda value: (value, value))
+
+
+@pytest.mark.parametrize(("make", "name", "low", "high"), INTEGER_PAIRS)
+def test_a_range_of_integers(make, name, low, high):
+    both_sides(make, name, low, high, step, lambda value: (value, value))
+
+
+@pytest.mark.parametrize("policy", [Crop, DeiT])
+def test_a_scale_is_above_0(policy):
+    least = math.nextafter(0.0, 1.0)
+    assert policy(scale=(least, 1.0)).scale == (least, 1.0)
+    for wrong in (0.0, -0.0):
+        with pytest.raises(ValueError, match=r"^scale must be a pair \(low, high\) in \(0, 1\], got "):
+            policy(scale=(wrong, 1.0))
+
+
+@pytest.mark.parametrize("name", ["mixup_alpha", "cutmix_alpha"])
+def test_an_alpha_is_0_or_a_thousandth_and_more(name):
+    for right in (0.0, 0.001):
+        DeiT(**{name: right})
+    for wrong in (math.nextafter(0.0, 1.0), math.nextafter(0.001, 0.0), math.nextafter(0.0, -1.0)):
+        with pytest.raises(ValueError, match=f"^{name} must be "):
+            DeiT(**{name: wrong})
+
+
+def test_sides_of_a_patch_are_shares_of_the_image():
+    for right in ((0.0, 1.0), (0.0, 0.5), (0.5, 1.0)):
+        assert DeiT(cutmix_minmax=right).cutmix_minmax == right
+    for wrong in ((math.nextafter(0.0, -1.0), 0.5), (0.5, math.nextafter(1.0, 2.0)), (0.5, 0.5)):
+        with pytest.raises(ValueError, match=r"^cutmix_minmax(\[\d\])? must be "):
+            DeiT(cutmix_minmax=wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "right"),
+    [
+        (Crop, "interpolation", ("nearest", "bilinear", "bicubic", "random")),
+        (DeiT, "interpolation", ("nearest", "bilinear", "bicubic", "random")),
+        (Resize, "interpolation", ("nearest", "bilinear", "bicubic")),
+        (DeiT, "re_mode", ("const", "rand", "pixel")),
+        (DeiT, "mixup_mode", ("batch", "pair", "elem")),
+    ],
+)
+def test_a_word_is_one_of_a_few(make, name, right):
+    for word in right:
+        make(**{name: word})
+    for wrong in ("", "Pixel", right[0].upper()):
+        with pytest.raises(ValueError, match=f"^{name} must be one of "):
+            make(**{name: wrong})

@@ -1,0 +1,36 @@
+"""From a recipe to batches by the GPU's path, without a GPU and with one."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import gpurender as gr
+from tests.support import ROOT
+from tests.support.emulation import require_compiler
+
+
+def test_every_family_draws_the_cpu_s_batches_by_the_gpu_s_path():
+    """Loaders (shuffled, fresh, resumed, ranks, dtypes, layouts, samplers, mixtures, priors, noise), renderers (with
+    and without kept bitmaps), and the canvases of 120 random recipes.
+    """
+    require_compiler()
+    pytest.importorskip("triton")
+    words = [sys.executable, "-m", "tests.support.gpu_path"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("loader ok\n") == 21
+    assert done.stdout.count("renderer ok\n") == 7
+    assert done.stdout.count("40 random recipes ok\n") == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["onepfrac-1k", "fractaldb-1k", "visualatom-1k"])
+def test_a_preset_on_the_gpu_is_the_cpu_s(name):
+    fast, slow = gr.Renderer(name, "cuda"), gr.Renderer(name)
+    samples = torch.arange(0, len(slow.recipe), len(slow.recipe) // 40)
+    for epoch in (0, 3):
+        assert torch.equal(fast(samples, epoch).cpu(), slow(samples, epoch))
+    assert torch.equal(gr.Renderer(name, "cuda", cache_bytes=0)(samples).cpu(), slow(samples))
+    assert torch.equal(fast.labels(samples).cpu(), slow.labels(samples))

@@ -1,0 +1,212 @@
+"""Wheel and sdist: built from a copy of the tree, complete, and at work in an empty directory outside the checkout."""
+
+import ast
+import email
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import gpurender as gr
+
+NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "first_light", "results")
+SOURCES = {".py", ".cu", ".cuh", ".json", ".typed"}
+OPTIONAL = {
+    "cupy",
+    "matplotlib",
+    "nvidia",
+    "timm",
+    "triton",
+}  # what the library imports only when asked, or where found
+DISTRIBUTIONS = {"PIL": "pillow"}  # import name to name on PyPI, where they differ
+
+
+def run(command, folder, **environment):
+    """Standard output of a command that succeeds."""
+    words = [str(word) for word in command]
+    environment = {**os.environ, **environment}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def files_below(folder):
+    """Paths relative to a folder, through links."""
+    parents = os.walk(folder, followlinks=True)
+    return {Path(parent, name).relative_to(folder) for parent, _, names in parents for name in names}
+
+
+@pytest.fixture(scope="module")
+def checkout(root, tmp_path_factory):
+    """A copy of the tree in which one kernel has CUDA sources."""
+    copy = tmp_path_factory.mktemp("checkout") / "gpurender"
+    shutil.copytree(root, copy, symlinks=True, ignore=NOT_SOURCE)
+    (copy / "kernels/chaos_game/packaged.cu").write_text("// a kernel\n")
+    (copy / "kernels/chaos_game/packaged.cuh").write_text("// a header\n")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(checkout, tmp_path_factory):
+    """Folder with an sdist and the wheel that was built from that sdist."""
+    pytest.importorskip("build", reason="needs the package build, of the extra 'test'")
+    dist = tmp_path_factory.mktemp("dist")
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", dist], checkout)
+    return dist
+
+
+STACKS = {"accelerate", "dali-cuda12", "dali-cuda13", "lightning", "torchdata", "train", "transformers"}
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return email.message_from_bytes(wheel.read(name))
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """The wheel as pip lays it out."""
+    target = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--no-index"]
+    run([*pip, "--target", target, next(built.glob("*.whl"))], built)
+    return target
+
+
+def test_wheel_holds_the_library_and_nothing_else(checkout, wheel):
+    inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    library = files_below(checkout / "gpurender")
+    assert inside == {f"gpurender/{path}" for path in library if path.suffix in SOURCES}
+    assert "gpurender/kernels/chaos_game/packaged.cu" in inside
+    assert "gpurender/kernels/__init__.py" not in inside
+
+
+def test_wheel_metadata(wheel, metadata):
+    assert metadata["Name"] == "gpurender"
+    assert metadata["Version"] == gr.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.10"
+    extras = {*STACKS, "cuda12", "cuda13", "plot", "fuzz", "test", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == extras
+    assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
+
+
+def test_sdist_unpacks_without_links(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        members = archive.getmembers()
+    names = {member.name.partition("/")[2] for member in members}
+    assert all(member.isreg() or member.isdir() for member in members)
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "setup.py", "pyproject.toml"} <= names
+    assert "gpurender/kernels/chaos_game/packaged.cu" in names
+
+
+def test_wheel_draws_in_an_empty_directory(installed, tmp_path):
+    code = f"""
+        import gpurender as gr
+        assert gr.__file__.startswith({str(installed)!r}), gr.__file__
+        recipe = gr.OnePFrac(classes=2, image_size=32, points=500, fill_rate=0.0)
+        canvas = gr.Renderer(recipe)(1)
+        print(tuple(canvas.shape), canvas.dtype, int(canvas.max()) > 0)
+    """
+    output = run([sys.executable, "-c", textwrap.dedent(code)], tmp_path, PYTHONPATH=str(installed))
+    assert output == "(1, 1, 32, 32) torch.uint8 True\n"
+
+
+def test_console_command_of_the_wheel(installed, tmp_path):
+    output = run([installed / "bin/gpurender", "--version"], tmp_path, PYTHONPATH=str(installed))
+    assert output == f"gpurender {gr.__version__}\n"
+
+
+def imported(folder):
+    """Distributions that the Python files of a folder import, besides the standard library and each other."""
+    found = set()
+    for path in files_below(folder):
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse((folder / path).read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    found.add(node.module.partition(".")[0])
+    siblings = {path.stem for path in folder.iterdir()} | {"gpurender", "tests", "trials", "bench"}
+    return {DISTRIBUTIONS.get(name, name) for name in found - sys.stdlib_module_names - siblings}
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("gpurender", STACKS),
+        ("examples", STACKS),
+        ("tests", {"test"}),
+        ("trials", {"test", "fuzz"}),
+        ("bench", {"test"}),
+    ],
+)
+def test_what_is_imported_is_declared(root, metadata, folder, extras):
+    needs = [need.partition(";") for need in metadata.get_all("Requires-Dist")]
+    declared = {
+        re.match(r"[\w-]+", need)[0]
+        for need, _, when in needs
+        if not when or any(f'"{extra}"' in when for extra in extras)
+    }
+    assert imported(root / folder) <= declared | OPTIONAL
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A virtual environment with pip and all that this one has, through links, except this project."""
+    folder = tmp_path_factory.mktemp("venv")
+    run([sys.executable, "-m", "venv", folder], folder)
+    site = Path(
+        run([folder / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder)[:-1]
+    )
+    links = folder / "links"
+    links.mkdir()
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in Path(place).iterdir():
+            if not re.search("gpurender|^pip", entry.name) and not (links / entry.name).exists():
+                (links / entry.name).symlink_to(entry)
+    (site / "links.pth").write_text(f"{links}\n")
+    return folder / "bin", site
+
+
+def test_readme_s_commands_follow_each_other_in_one_folder(root, fresh, tmp_path, monkeypatch):
+    """Train, test, train, a picture drawn after each, then uninstall: what pip leaves would be an empty package."""
+    binaries, site = fresh
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    shutil.copytree(root, project, symlinks=True, ignore=NOT_SOURCE)
+    elsewhere.mkdir()
+    kept = os.path.join(os.environ["NUMBA_CACHE_DIR"], "gpurender")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("GPURENDER_CACHE_DIR", kept)
+    monkeypatch.setenv("HOME", str(tmp_path))  # setuptools does not build for a user without one
+    pip = [binaries / "python", "-m", "pip", "--disable-pip-version-check"]
+    install = [*pip, "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
+    draw = (
+        "import gpurender as gr; gr.Renderer(gr.OnePFrac(classes=1, points=500, image_size=32))(0); print(gr.__file__)"
+    )
+    use = [binaries / "python", "-c", f"{draw}; gr.DataLoader"]
+    for how, home in (([project], site), (["-e", project], project), ([project], site)):
+        run([*install, *how], project)
+        for folder in (elsewhere, project) if home is project else (elsewhere,):
+            assert run([binaries / "gpurender", "--version"], folder) == f"gpurender {gr.__version__}\n"
+            assert run(use, folder) == f"{home / 'gpurender/__init__.py'}\n"
+    run([*pip, "uninstall", "-y", "-q", "gpurender"], elsewhere)
+    found = "import importlib.util; print(importlib.util.find_spec('gpurender'))"
+    assert run([binaries / "python", "-c", found], elsewhere) == "None\n"
+    assert [entry.name for entry in site.iterdir() if "gpurender" in entry.name] == []
+    assert not (binaries / "gpurender").exists()

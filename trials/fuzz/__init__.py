@@ -1,0 +1,1 @@
+"""Malformed input by the hundred thousand: accepted and sound, or refused by name."""
