@@ -19,7 +19,7 @@ import torch
 
 import gpurender as gr
 from gpurender.benchmark.timing import spread, time_batches
-from gpurender.kernels.image_ops import Kind, Operation, operate
+from gpurender.kernels.image_ops import Kind, Operation, apply_ops
 from gpurender.runtime import devices
 from gpurender.util.atomic_files import check_writable, replacing
 from gpurender.util.environment import environment
@@ -59,7 +59,7 @@ def operation_rows(device: torch.device, batch_size: int, seconds: float) -> Ite
                     torch.full(shape, interpolation, dtype=torch.uint8, device=device),
                 )
                 timing = time_batches(
-                    lambda images=images, chain=chain: operate(images, *chain, (128, 128, 128)), seconds, device,
+                    lambda images=images, chain=chain: apply_ops(images, *chain, (128, 128, 128)), seconds, device,
                     operation.name.lower(),
                 )  # fmt: skip
                 name = operation.name + (f" {('', 'bilinear', 'bicubic')[interpolation]}" if moves else "")

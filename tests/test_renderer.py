@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
-from gpurender.recipes.ifs import shares
+from gpurender.recipes.ifs import map_probabilities
 from tests.golden import DIVERGENT, SMALL, TRIANGLE, current, digest, recorded
 
 
@@ -151,7 +151,7 @@ def test_any_system_draws_inside_its_frame(base, size, points, style):
     recipe = gr.OnePFrac(
         classes=2, base=base, image_size=size, points=points, fill_rate=0.0, draw_type=style[0], mask_mode=style[1]
     )
-    assert shares(np.array(recipe.base)[None]).sum() == pytest.approx(1)
+    assert map_probabilities(np.array(recipe.base)[None]).sum() == pytest.approx(1)
     try:
         images = gr.Renderer(recipe)([0, 1])
     except ValueError:  # a speck whose random mask left no pixel lit in any attempt

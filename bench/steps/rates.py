@@ -72,7 +72,7 @@ def sweep(seen: Seen) -> None:
         if not seen.enough(2.0 + seconds, f"{recipe.family} {name} {value}"):
             return
         renderer = gr.Renderer(recipe, seen.device, cache_bytes=0)
-        samples = measure.sample_numbers(recipe, renderer.device, batch_size)
+        samples = measure.index_batches(recipe, renderer.device, batch_size)
 
         def step(renderer: gr.Renderer = renderer, samples: Iterator[torch.Tensor] = samples) -> torch.Tensor:
             numbers = next(samples)

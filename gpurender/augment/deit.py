@@ -25,8 +25,8 @@ from gpurender.kernels.augment_params import (
     draw_layers,
     draw_mixing,
 )
-from gpurender.kernels.image_ops import Kind, Operation, operate
-from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, finish
+from gpurender.kernels.image_ops import Kind, Operation, apply_ops
+from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, mix_erase
 from gpurender.kernels.resized_crop import MAX_SIDE, crop_resize
 from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import checked_tensor, ordinary, readable
@@ -254,14 +254,14 @@ class DeiT(Policy):
         codes, arguments, filters = on_device(parameters, CHAIN, canvases.device)
         if codes.shape[1]:
             images, fill = self._filled(images)
-            images = operate(images, codes, arguments, filters, fill, self._operations)
+            images = apply_ops(images, codes, arguments, filters, fill, self._operations)
         mixing, erased = None, None
         if self._mixup.active:
             mixing = Mixing._make(on_device(parameters, MIX, canvases.device))
         if self.re_prob > 0.0:
             boxes, keys = on_device(parameters, ERASED, canvases.device)
             erased = Erasing(boxes, keys, self.re_mode)
-        return finish(images, table, mixing, erased, image.memory_format)
+        return mix_erase(images, table, mixing, erased, image.memory_format)
 
     def _filled(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
         """Images and fill colour as operations need them: three bands, if a grey image may be filled with a colour."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, checked_fill, operate
+from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, apply_ops, checked_fill
 from gpurender.runtime.tensors import ordinary, readable, supported
 from gpurender.util import checks
 
@@ -72,7 +72,7 @@ def op(
     n, device = len(images), images.device
     operations = torch.full((n, 1), int(code), dtype=torch.int32, device=device)
     interpolations = torch.full((n, 1), filter_code, dtype=torch.uint8, device=device)
-    return operate(images, operations, arguments, interpolations, colour, (code,))
+    return apply_ops(images, operations, arguments, interpolations, colour, (code,))
 
 
 def _code(name: str) -> Operation:

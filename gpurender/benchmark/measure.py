@@ -88,16 +88,16 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
 
     recipe, device, dtype = renderer.recipe, renderer.device, _dtype(renderer.device)
     type_name = str(dtype).removeprefix("torch.")
-    samples = sample_numbers(recipe, device, batch_size)
+    samples = index_batches(recipe, device, batch_size)
 
     def raster(renderer: Any = renderer) -> torch.Tensor:
-        numbers = next(samples)
-        return renderer.render(numbers, numbers, False)
+        indices = next(samples)
+        return renderer.render(indices, indices, False)
 
     def augmented() -> torch.Tensor:
-        numbers = next(samples)
-        drawn = policy.draw(numbers, canvas_size=recipe.image_size, image_size=IMAGE_SIZE)
-        return policy.apply(renderer.render(numbers, numbers, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
+        indices = next(samples)
+        drawn = policy.draw(indices, canvas_size=recipe.image_size, image_size=IMAGE_SIZE)
+        return policy.apply(renderer.render(indices, indices, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
 
     if "raster" in stages:
         cached = keeps_bitmaps(renderer)
@@ -125,12 +125,12 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 def keeps_bitmaps(renderer: Any) -> bool:
     """Whether a renderer draws from bitmaps that it keeps; one batch shows it."""
-    numbers = torch.zeros(1, dtype=torch.int64, device=renderer.device)
-    renderer.render(numbers, numbers, False)
+    indices = torch.zeros(1, dtype=torch.int64, device=renderer.device)
+    renderer.render(indices, indices, False)
     return getattr(getattr(renderer.catalog, "bitmaps", None), "kept", None) is not None
 
 
-def sample_numbers(recipe: Recipe, device: torch.device, batch_size: int) -> Iterator[torch.Tensor]:
+def index_batches(recipe: Recipe, device: torch.device, batch_size: int) -> Iterator[torch.Tensor]:
     """Endless batches of sample numbers, int64 ``[B]`` on the device: shuffled epochs, so that no two are alike."""
     from gpurender.kernels.shuffle import addresses
 

@@ -122,13 +122,13 @@ def _resized_crop(device: Any) -> Any:
 def _image_ops(device: Any) -> Any:
     import torch
 
-    from gpurender.kernels.image_ops import Operation, operate
+    from gpurender.kernels.image_ops import Operation, apply_ops
 
     numbers = torch.arange(3 * 32 * 32, device=device)
     images = (numbers * 7 % 251).to(torch.uint8).view(1, 3, 32, 32).expand(len(Operation), -1, -1, -1)
     codes = torch.arange(len(Operation), dtype=torch.int32, device=device)[:, None]
     half = torch.full_like(codes, 0.5, dtype=torch.float64)
-    return operate(images, codes, half, torch.ones_like(codes, dtype=torch.uint8), (9, 99, 199))
+    return apply_ops(images, codes, half, torch.ones_like(codes, dtype=torch.uint8), (9, 99, 199))
 
 
 def _mix_erase(device: Any) -> Any:

@@ -18,7 +18,7 @@ from gpurender.loading.pipeline import Batch, BatchPipeline
 from gpurender.loading.plan import IndexBatch, OrderedPlan
 from gpurender.loading.prefetch import Prefetcher, Prefetching, StreamPrefetcher, ThreadPrefetcher
 from gpurender.loading.ranks import Ranks
-from gpurender.loading.sampler_plan import MAX_PLACES, SamplerPlan
+from gpurender.loading.sampler_plan import MAX_POSITIONS, SamplerPlan
 from gpurender.loading.samplers import BatchSampler, InOrder, Sampler, Shuffled
 from gpurender.loading.state import VERSION, checked_digest, checked_state
 from gpurender.recipes.base import Recipe
@@ -286,7 +286,7 @@ class DataLoader:
         """
         follows = isinstance(self._plan, SamplerPlan)
         state, ours = checked_state(state_dict, self.state_dict(), tuple(self._identity()))
-        length = MAX_PLACES if follows else len(self._recipe)
+        length = MAX_POSITIONS if follows else len(self._recipe)
         epoch = checks.integer("state['epoch']", state["epoch"], 0, self._plan.last_epoch())
         position = checks.integer("state['position']", state["position"], 0, length - 1)
         digest = checked_digest(state, ours) if follows else EMPTY_DIGEST

@@ -64,7 +64,7 @@ class BatchPipeline:
         self._image = ImageFormat(image_size, dtype, memory_format)
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
         self._place = UNKNOWN  # of that cursor
-        self._given: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
+        self._chosen_ids: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
         self._graph_cache = cuda_graphs.GraphCache(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
@@ -104,14 +104,14 @@ class BatchPipeline:
         count = len(host.indices)
         chosen = torch.from_numpy(np.stack(host))  # int64 [3, count]
         with self._exclusive():
-            if self._given is None or len(self._given) < 3 * count:
-                self._given = torch.zeros(3 * count, dtype=torch.int64, device=self._renderer.device)
+            if self._chosen_ids is None or len(self._chosen_ids) < 3 * count:
+                self._chosen_ids = torch.zeros(3 * count, dtype=torch.int64, device=self._renderer.device)
                 self._graph_cache.clear()  # graphs read from the memory that was there before
-            given = self._given[: 3 * count].view(3, count)
-            given.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
+            on_device = self._chosen_ids[: 3 * count].view(3, count)
+            on_device.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
             # A mixture's launches depend on which samples these are, so there is no graph of them.
             key = self._key(policy, "given", count) if self._on_device else None
-            return self._graph_cache.run(key, lambda: self._launch_given(policy, given, chosen[0]), lambda: None)
+            return self._graph_cache.run(key, lambda: self._launch_chosen(policy, on_device, chosen[0]), lambda: None)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -139,35 +139,39 @@ class BatchPipeline:
         """Everything of the batch at the cursor: views and targets; the same sequence of launches for every batch."""
         recipe, cursor = self._renderer.recipe, self._cursor
         assert cursor is not None
-        samples, numbers, labels = addresses(
+        indices, draw_ids, labels = addresses(
             cursor, count, length=len(recipe), seed=self._seed, instances=recipe.instances, shuffle=self._shuffle,
             repeats=self._repeats,
         )  # fmt: skip
-        ids = numbers if self._fresh else samples
-        canvases = self._renderer.render(samples, ids, self._fresh)  # uint8 [B, C, S, S]
+        ids = draw_ids if self._fresh else indices
+        canvases = self._renderer.render(indices, ids, self._fresh)  # uint8 [B, C, S, S]
         if not self._renderer.has_default_labels:
-            labels = self._renderer.labels_of(samples, numbers, self._fresh)
-        if self._repeats > 1:  # each copy has parameters of its own: those at its position
-            places = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
-            numbers = places + cursor[0] * len(recipe)
-        tensors = self._augmented(policy, canvases, numbers, labels)
+            labels = self._renderer.labels_of(indices, draw_ids, self._fresh)
+        augment_ids = draw_ids
+        if self._repeats > 1:  # each copy has its own parameters: those of its position
+            positions = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
+            augment_ids = positions + cursor[0] * len(recipe)
+        tensors = self._augmented(policy, canvases, augment_ids, labels)
         cursor[1:].add_(step)
         return tensors
 
-    def _launch_given(self, policy: Policy, given: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Everything of a batch whose samples and numbers are given, int64 ``[3, B]``; ``host``: the samples there."""
-        samples, numbers, places = given
-        known = samples if self._on_device else host
-        canvases = self._renderer.render(known, numbers if self._fresh else samples, self._fresh)  # [B, C, S, S] uint8
-        return self._augmented(policy, canvases, places, self._renderer.labels_of(samples, numbers, self._fresh))
+    def _launch_chosen(self, policy: Policy, chosen: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return views and targets of chosen indices, draw ids and augment ids, int64 ``[3, B]`` on the device.
+
+        ``host``: the indices on the CPU, int64 ``[B]``.
+        """
+        indices, draw_ids, augment_ids = chosen
+        ids = draw_ids if self._fresh else indices
+        canvases = self._renderer.render(indices if self._on_device else host, ids, self._fresh)  # uint8 [B, C, S, S]
+        return self._augmented(policy, canvases, augment_ids, self._renderer.labels_of(indices, draw_ids, self._fresh))
 
     def _augmented(
-        self, policy: Policy, canvases: torch.Tensor, numbers: torch.Tensor, labels: torch.Tensor
+        self, policy: Policy, canvases: torch.Tensor, augment_ids: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Views and targets."""
         recipe = self._renderer.recipe
         size, dtype, _ = self._image
-        parameters = policy.draw(numbers, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
+        parameters = policy.draw(augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
         try:
             images = policy.apply(canvases, parameters, **self._image.keywords())
         except torch.cuda.OutOfMemoryError as error:

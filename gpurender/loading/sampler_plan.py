@@ -15,7 +15,7 @@ from gpurender.loading.ranks import Ranks
 from gpurender.util import checks
 
 CHUNK = 1 << 16  # indices passed over at a time
-MAX_PLACES = 2**40  # of an epoch of all ranks: its draw ids are epoch * MAX_PLACES + place
+MAX_POSITIONS = 2**40  # of an epoch of all ranks: its draw ids are epoch * MAX_POSITIONS + position
 
 
 def _digest() -> Any:
@@ -49,7 +49,7 @@ class SamplerPlan:
         self._batch_size, self._drop_last, self._length = batch_size, drop_last, length
 
     def last_epoch(self) -> int:
-        return last_epoch(MAX_PLACES)
+        return last_epoch(MAX_POSITIONS)
 
     def steps(self, ranks: Callable[[], Ranks]) -> int:
         """Return the batches of a whole epoch, as many as the sampler's own length makes."""
@@ -78,9 +78,9 @@ class SamplerPlan:
         epoch = start.epoch
         for indices, position, digest in self._given(start):
             first = position - len(indices)
-            if position * ranks.world_size > MAX_PLACES:
-                raise ValueError(f"{self.name} must give fewer than {MAX_PLACES} numbers an epoch")
-            ids = np.arange(first, position, dtype=np.int64) * ranks.world_size + ranks.rank + epoch * MAX_PLACES
+            if position * ranks.world_size > MAX_POSITIONS:
+                raise ValueError(f"{self.name} must give fewer than {MAX_POSITIONS} numbers an epoch")
+            ids = np.arange(first, position, dtype=np.int64) * ranks.world_size + ranks.rank + epoch * MAX_POSITIONS
             host = HostIndices(indices, ids, ids)
             yield IndexBatch(epoch, first, len(indices), len(indices), host, Place(epoch, position, digest))
 
@@ -89,24 +89,24 @@ class SamplerPlan:
 
     def _given(self, start: Place) -> Iterator[tuple[np.ndarray, int, str]]:
         """Yield the indices of each batch after a place, how many the sampler has given then, and their digest."""
-        epoch, position, mark = start
-        if mark:
-            source, digest = self._found(epoch, position, mark)
+        epoch, position, expected = start
+        if expected:
+            source, digest = self._find(epoch, position, expected)
         else:
             source, digest = iter(self.source), _digest()
             self._pass_over(source, position, digest)
-        for numbers in source if self._lists else self._cut(source):
-            indices = self._checked(numbers)
+        for given in source if self._lists else self._cut(source):
+            indices = self._checked(given)
             digest.update(indices.tobytes())
             position += len(indices)
             yield indices, position, digest.hexdigest()
 
     def _cut(self, source: Iterator[Any]) -> Iterator[list[Any]]:
-        while numbers := list(islice(source, self._batch_size)):
-            if len(numbers) == self._batch_size or not self._drop_last:
-                yield numbers
+        while indices := list(islice(source, self._batch_size)):
+            if len(indices) == self._batch_size or not self._drop_last:
+                yield indices
 
-    def _found(self, epoch: int, position: int, mark: str) -> tuple[Iterator[Any], Any]:
+    def _find(self, epoch: int, position: int, expected: str) -> tuple[Iterator[Any], Any]:
         """Return what the sampler gives after a position whose digest is known, and the digest up to there.
 
         A sampler that has ``set_epoch`` gives the same for the same epoch. Another may give something else every
@@ -120,32 +120,32 @@ class SamplerPlan:
             source, digest = iter(self.source), _digest()
             self._pass_over(source, position, digest)
             if not position:
-                for numbers in source if self._lists else self._cut(source):
-                    digest.update(self._checked(numbers).tobytes())
-            if digest.hexdigest() == mark:
+                for given in source if self._lists else self._cut(source):
+                    digest.update(self._checked(given).tobytes())
+            if digest.hexdigest() == expected:
                 return (source, digest) if position else (iter(self.source), _digest())
             deque(source, maxlen=0)  # its generator has then moved on by a whole epoch
         raise RuntimeError(
             f"{self.name} gives other numbers than before the state was saved: none of its passes has the digest "
-            f"{mark} that is in the state; what it gives must depend on its seed and epoch alone"
+            f"{expected} that is in the state; what it gives must depend on its seed and epoch alone"
         )
 
     def _pass_over(self, source: Iterator[Any], count: int, digest: Any) -> None:
         """Consume the first ``count`` indices."""
         while count > 0:
             taken = next(source, None) if self._lists else list(islice(source, min(count, CHUNK))) or None
-            numbers = np.empty(0, np.int64) if taken is None else self._checked(taken)
-            count -= len(numbers)
-            if not len(numbers) or count < 0:
+            indices = np.empty(0, np.int64) if taken is None else self._checked(taken)
+            count -= len(indices)
+            if not len(indices) or count < 0:
                 raise RuntimeError(
                     f"{self.name} gives other batches than before the state was saved: too few, or cut elsewhere"
                 )
-            digest.update(numbers.tobytes())
+            digest.update(indices.tobytes())
 
-    def _checked(self, numbers: Any) -> np.ndarray:
-        if isinstance(numbers, (str, bytes)) or not isinstance(numbers, Iterable):
-            raise TypeError(f"{self.name} must give lists of sample numbers, got {checks.shown(numbers)}")
-        numbers = numbers if isinstance(numbers, np.ndarray) else list(numbers)
-        if not len(numbers):
+    def _checked(self, given: Any) -> np.ndarray:
+        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+            raise TypeError(f"{self.name} must give lists of sample numbers, got {checks.shown(given)}")
+        indices = given if isinstance(given, np.ndarray) else list(given)
+        if not len(indices):
             raise ValueError(f"{self.name} must give lists of at least one sample number, got an empty one")
-        return checks.integers(f"{self.name}'s numbers", numbers, self._length - 1).astype(np.int64)
+        return checks.integers(f"{self.name}'s numbers", indices, self._length - 1).astype(np.int64)

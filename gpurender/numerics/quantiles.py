@@ -29,14 +29,14 @@ TOP = 9.0  # standard deviations: the normal law's tail beyond is below 2^-62
 RATIO_CELLS = 4096  # of a log-uniform law
 
 
-def tails() -> np.ndarray:
+def tail_probabilities() -> np.ndarray:
     """The q where each cell begins, and its end for the last; float64 ``[OCTAVES * CELLS + 1]``, 2^-32 to 1/2."""
     octave, cell = np.divmod(np.arange(OCTAVES * CELLS + 1), CELLS)
     return (1.0 + cell / CELLS) * 2.0 ** (octave - 32.0)
 
 
 @functools.cache
-def half_normal() -> np.ndarray:
+def normal_quantiles() -> np.ndarray:
     """Quantiles of the normal law's upper half: ``T[k] = z`` with P(Z > z) = q of cell k.
 
     Returns:
@@ -47,7 +47,7 @@ def half_normal() -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def half_beta(alpha: float) -> np.ndarray:
+def beta_quantiles(alpha: float) -> np.ndarray:
     """Quantiles of the upper half of Beta(alpha, alpha), from its centre: ``T[k] = d`` with P(X > 1/2 + d) = q.
 
     With t = 1 - X on [0, 1/2] the density is proportional to (t (1 - t))^(alpha - 1). Below alpha = 1 it grows beyond
@@ -67,7 +67,7 @@ def half_beta(alpha: float) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def ratios(low: float, high: float) -> np.ndarray:
+def log_uniform_quantiles(low: float, high: float) -> np.ndarray:
     """Log-uniform quantiles from ``low`` to ``high``: float64 ``[4098]``, evenly spaced in logarithm."""
     first, last = float(log(low)), float(log(high))
     return _with_end(exp(first + np.arange(RATIO_CELLS + 1) * ((last - first) / RATIO_CELLS)))
@@ -95,7 +95,7 @@ def _inverse(density: np.ndarray) -> np.ndarray:
     """
     pairs = density[0:-2:2] + 4.0 * density[1:-1:2] + density[2::2]
     mass = np.concatenate([[0.0], np.cumsum(pairs)])  # one after the other: the same sums everywhere
-    wanted = 2.0 * tails() * mass[-1]
+    wanted = 2.0 * tail_probabilities() * mass[-1]
     after = np.clip(np.searchsorted(mass, wanted, side="right"), 1, len(mass) - 1)
     within = (wanted - mass[after - 1]) / (mass[after] - mass[after - 1])
     return (after - 1 + within) * (2.0 / GRID)
@@ -109,7 +109,7 @@ def _with_end(table: np.ndarray) -> np.ndarray:
 @device_tables.on_device
 def table_on_device(device: torch.device, distribution: str, *parameters: float) -> torch.Tensor:
     """Return the table of a distribution on a device, copied there once: each further copy would wait for the GPU."""
-    tables = {"normal": half_normal, "beta": half_beta, "ratio": ratios}
+    tables = {"normal": normal_quantiles, "beta": beta_quantiles, "ratio": log_uniform_quantiles}
     return torch.from_numpy(tables[distribution](*parameters)).to(device)
 
 

@@ -14,7 +14,7 @@ QUARTER_PI = 0.7853981633974483
 TERMS = 9  # the first left out is below (pi/4)^18 / 18! = 2^-59: nothing in float64
 
 
-def turn_parts(q: int) -> tuple[np.ndarray, np.ndarray]:
+def cos_sin_table(q: int) -> tuple[np.ndarray, np.ndarray]:
     """cos(2 pi i / q) and sin(2 pi i / q) for i = 0 .. q-1, float64 ``[q]`` each, within two last places."""
     octant, r = np.divmod(8 * np.arange(q, dtype=np.int64), q)
     odd = octant % 2 == 1

@@ -220,8 +220,8 @@ class FractalDB(Recipe):
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> "Categories":
         """The categories' systems; a search is cached on disk."""
         if self.categories is None:
-            numbers = np.array(self._search(device)[: self.classes])
-            maps, probabilities, counts = candidates(self.seed, self.variant, numbers)
+            candidate_ids = np.array(self._search(device)[: self.classes])
+            maps, probabilities, counts = candidates(self.seed, self.variant, candidate_ids)
         else:
             maps, probabilities, counts = self._given()
         return Categories(
@@ -239,7 +239,7 @@ class FractalDB(Recipe):
         maps, probabilities = np.zeros((self.classes, width, 6)), np.zeros((self.classes, width))
         for i, rows in enumerate(self.categories):
             table = np.array(rows)
-            maps[i, : len(rows)], probabilities[i, : len(rows)] = table[:, :6], ifs.shares(table[None])[0]
+            maps[i, : len(rows)], probabilities[i, : len(rows)] = table[:, :6], ifs.map_probabilities(table[None])[0]
         return maps, probabilities, np.array([len(rows) for rows in self.categories])
 
     def canvases(
@@ -248,14 +248,14 @@ class FractalDB(Recipe):
         """Render uint8 ``[N, channels, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
         category, instance = indices // self.instances, indices % self.instances
         flip, weight = instance % self.flips, instance // (self.patches * self.flips)
-        anew = fresh or self.variant == "paper"
+        redraw = fresh or self.variant == "paper"
         weights = len(catalog.factors)
         return ifs.render(
             self,
             lambda keys: catalog.systems(keys // weights, keys % weights),
             category * weights + weight,
-            draw_ids if anew else None,
-            draw_ids if anew else draw_ids - flip,
+            draw_ids if redraw else None,
+            draw_ids if redraw else draw_ids - flip,
             catalog.orientations[flip],
             self.classes * weights,
             catalog.bitmaps,
@@ -313,14 +313,14 @@ class FractalDB(Recipe):
                 bar.update(min(len(accepted), self.classes - bar.n))
                 yield found
 
-    def _accepted(self, numbers: np.ndarray, device: torch.device) -> list[int]:
+    def _accepted(self, candidate_ids: np.ndarray, device: torch.device) -> list[int]:
         """Those of some candidates that are filled."""
-        tested = ifs.systems(*candidates(self.seed, self.variant, numbers))
-        addresses = torch.from_numpy(numbers | np.int64(-(2**63)))  # bit 63: away from the images' own points
+        tested = ifs.systems(*candidates(self.seed, self.variant, candidate_ids))
+        addresses = torch.from_numpy(candidate_ids | np.int64(-(2**63)))  # bit 63: away from the images' own points
         covered = covered_pixels(
             tested.to(device), addresses.to(device), seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE
         )
-        return numbers[covered.cpu().numpy() >= self._least].tolist()
+        return candidate_ids[covered.cpu().numpy() >= self._least].tolist()
 
 
 def _keep(key: str, found: list[int]) -> None:
@@ -340,16 +340,16 @@ def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
     return (*rows[:2], (1.0,) * 6, *rows[2:])
 
 
-def candidates(seed: int, variant: str, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def candidates(seed: int, variant: str, candidate_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random systems of the search: maps float64 [N, M, 6], probabilities [N, M], counts [N]; candidate numbers int
     [N].
     """
     most = MOST_MAPS[variant]
-    drawn = words(seed, Stream.SEARCH, numbers, blocks=1 + (6 * most + 3) // 4)  # block 0: the count
+    drawn = words(seed, Stream.SEARCH, candidate_ids, blocks=1 + (6 * most + 3) // 4)  # block 0: the count
     counts = 2 + bounded(drawn[:, 0], most - 1)
     maps = (2.0 * uniform(drawn[:, 4 : 4 + 6 * most]) - 1.0).reshape(-1, most, 6)
     maps = np.where((np.arange(most) < counts[:, None])[:, :, None], maps, 0.0)
-    return maps, ifs.shares(maps), counts
+    return maps, ifs.map_probabilities(maps), counts
 
 
 def _preset_search(key: str) -> list[int]:

@@ -30,11 +30,11 @@ COVER_BATCH = 4096  # bitmaps made at a time: 128 MiB at 512 x 512
 def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
     """Validate one system: 1 to 64 maps of a, b, c, d, e, f and perhaps a probability p."""
     rows = checks.table(name, value, (6, 7), MAX_MAPS, -MAX_PARAMETER, MAX_PARAMETER)
-    shares(np.array([rows]), name)
+    map_probabilities(np.array([rows]), name)
     return rows
 
 
-def shares(maps: np.ndarray, name: str = "base") -> np.ndarray:
+def map_probabilities(maps: np.ndarray, name: str = "base") -> np.ndarray:
     """Probabilities of the maps, [N, M]: column 7 where there is one, else |det| = |a d - b c|, normalised (released
     rule).
 
@@ -56,7 +56,7 @@ def shares(maps: np.ndarray, name: str = "base") -> np.ndarray:
 
 def canonical(system: tuple[tuple[float, ...], ...]) -> list[list[float]]:
     r"""A system as rows of a, b, c, d, e, f, p: the same with and without its own \|det\|."""
-    probabilities = shares(np.array([system]))[0].tolist()
+    probabilities = map_probabilities(np.array([system]))[0].tolist()
     return [[*row[:6], p] for row, p in zip(system, probabilities, strict=True)]
 
 
@@ -87,7 +87,7 @@ def style(draw_type: str, mask_mode: str) -> dict[str, bool]:
     }
 
 
-class Drawn(Protocol):
+class PointRecipe(Protocol):
     """The fields that 1p-frac and FractalDB share."""
 
     @property
@@ -115,49 +115,50 @@ class Bitmaps:
     budget: int
     kept: torch.Tensor | None = None
 
-    def fit(self, keys: int, size: int) -> bool:
+    def fit(self, count: int, size: int) -> bool:
         """Whether so many bitmaps are within the budget."""
-        return keys * size * ((size + 31) // 32) * 4 <= self.budget
+        return count * size * ((size + 31) // 32) * 4 <= self.budget
 
 
 def render(
-    recipe: Drawn,
+    recipe: PointRecipe,
     systems_of: Callable[[torch.Tensor], Systems],
-    keys: torch.Tensor,
-    point_numbers: torch.Tensor | None,
-    mask_numbers: torch.Tensor,
+    system_ids: torch.Tensor,
+    point_ids: torch.Tensor | None,
+    mask_ids: torch.Tensor,
     orientations: torch.Tensor,
     count: int,
     bitmaps: Bitmaps,
 ) -> torch.Tensor:
-    """Render canvases uint8 ``[N, C, S, S]`` of the systems ``keys``, int64 ``[N]`` in ``[0, count)``.
+    """Render canvases uint8 ``[N, C, S, S]`` of the systems ``system_ids``, int64 ``[N]`` in ``[0, count)``.
 
-    ``point_numbers``: int64 ``[N]``, or ``None`` where all images share number 0: then a key has one point set.
+    ``point_ids``: int64 ``[N]``, or ``None`` where all images share draw id 0: then a system has one point set.
     """
     how = style(recipe.draw_type, recipe.mask_mode)
-    if point_numbers is None and not how["color"] and bitmaps.fit(count, recipe.image_size):
+    if point_ids is None and not how["color"] and bitmaps.fit(count, recipe.image_size):
         if bitmaps.kept is None:
-            bitmaps.kept = _cover(recipe, systems_of, count, keys.device)
-        finish = {name: how[name] for name in ("patch", "mask")}
-        return render_bitmaps(bitmaps.kept, keys, mask_numbers, orientations, seed=recipe.seed, **finish)
-    if point_numbers is None:
-        point_numbers = torch.zeros_like(mask_numbers)
+            bitmaps.kept = _cover(recipe, systems_of, count, system_ids.device)
+        return render_bitmaps(
+            bitmaps.kept, system_ids, mask_ids, orientations, seed=recipe.seed, patch=how["patch"], mask=how["mask"]
+        )
+    if point_ids is None:
+        point_ids = torch.zeros_like(mask_ids)
     return render_systems(
-        systems_of(keys), point_numbers, mask_numbers, orientations,
+        systems_of(system_ids), point_ids, mask_ids, orientations,
         seed=recipe.seed, points=recipe.points, size=recipe.image_size, **how,
     )  # fmt: skip
 
 
 def _cover(
-    recipe: Drawn, systems_of: Callable[[torch.Tensor], Systems], count: int, device: torch.device
+    recipe: PointRecipe, systems_of: Callable[[torch.Tensor], Systems], count: int, device: torch.device
 ) -> torch.Tensor:
     """The bitmaps of all keys."""
     size = recipe.image_size
     kept = torch.empty((count, size, (size + 31) // 32), dtype=torch.int32, device=device)
     for first in range(0, count, COVER_BATCH):
-        keys = torch.arange(first, min(first + COVER_BATCH, count), device=device)
+        system_ids = torch.arange(first, min(first + COVER_BATCH, count), device=device)
         kept[first : first + COVER_BATCH] = occupancy(
-            systems_of(keys), torch.zeros_like(keys), seed=recipe.seed, points=recipe.points, size=size
+            systems_of(system_ids), torch.zeros_like(system_ids), seed=recipe.seed, points=recipe.points, size=size
         )
     cuda_streams.settle(device)  # who asks on another stream, now or later, must not read what is still being drawn
     return kept

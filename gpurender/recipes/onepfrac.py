@@ -145,10 +145,10 @@ class OnePFrac(Recipe):
         classes = indices // self.instances
         if not catalog.complete:
             self._find_attempts(catalog, np.unique(classes.numpy()), indices.device)
-        anew = fresh or self.variant == "paper"
+        redraw = fresh or self.variant == "paper"
         orientations = torch.full_like(indices, ifs.UPSIDE_DOWN, dtype=torch.uint8)
         return ifs.render(
-            self, catalog.systems.__getitem__, classes, draw_ids if anew else None, draw_ids, orientations,
+            self, catalog.systems.__getitem__, classes, draw_ids if redraw else None, draw_ids, orientations,
             self.classes, catalog.bitmaps,
         )  # fmt: skip
 
@@ -159,12 +159,12 @@ class OnePFrac(Recipe):
 
     def _filled(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
         """Whether the classes' first images are filled, bool [N]."""
-        numbers = torch.from_numpy(classes.astype(np.int64) * self.instances).to(device)
+        draw_ids = torch.from_numpy(classes.astype(np.int64) * self.instances).to(device)
         images = render_systems(
             systems.to(device),
-            numbers if self.variant == "paper" else torch.zeros_like(numbers),
-            numbers,
-            torch.full_like(numbers, ifs.UPSIDE_DOWN, dtype=torch.uint8),
+            draw_ids if self.variant == "paper" else torch.zeros_like(draw_ids),
+            draw_ids,
+            torch.full_like(draw_ids, ifs.UPSIDE_DOWN, dtype=torch.uint8),
             seed=self.seed,
             points=self.points,
             size=self.image_size,
@@ -182,14 +182,14 @@ class OnePFrac(Recipe):
         """Perturbed systems: released times U(1 - d, 1 + d), paper plus U(-d/2, d/2); probabilities stay the base's."""
         base = self._base(candidate)
         count = len(base)
-        numbers = classes.astype(np.uint64) | (attempts.astype(np.uint64) << np.uint64(32))
-        drawn = words(self.seed, Stream.PERTURBATION, numbers, blocks=2 * count).reshape(-1, count, 8)[:, :, :6]
+        draw_ids = classes.astype(np.uint64) | (attempts.astype(np.uint64) << np.uint64(32))
+        drawn = words(self.seed, Stream.PERTURBATION, draw_ids, blocks=2 * count).reshape(-1, count, 8)[:, :, :6]
         centred = 2.0 * uniform(drawn) - 1.0  # [N, M, 6] in [-1, 1)
         if self.variant == "released":
             maps = base[:, :6] * (1.0 + self.delta * centred)
         else:
             maps = base[:, :6] + 0.5 * self.delta * centred
-        probabilities = np.repeat(ifs.shares(base[None]), len(classes), axis=0)
+        probabilities = np.repeat(ifs.map_probabilities(base[None]), len(classes), axis=0)
         return ifs.systems(maps, probabilities, np.full(len(classes), count))
 
     def _find_base(self, device: torch.device) -> int:
@@ -198,7 +198,7 @@ class OnePFrac(Recipe):
             return 0
         for candidate in range(MAX_BASES):
             base = self._base(candidate)[None]
-            plain = ifs.systems(base, ifs.shares(base), np.array([base.shape[1]]))
+            plain = ifs.systems(base, ifs.map_probabilities(base), np.array([base.shape[1]]))
             if self._filled(plain, np.array([0]), device)[0]:
                 return candidate
         raise ValueError(

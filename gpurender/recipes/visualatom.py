@@ -15,7 +15,7 @@ import torch
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, render_atoms
 from gpurender.numerics.streams import Stream
-from gpurender.numerics.unit_circle import turn_parts
+from gpurender.numerics.unit_circle import cos_sin_table
 from gpurender.recipes import published
 from gpurender.recipes.base import VARIANTS, Recipe
 from gpurender.util import checks
@@ -291,7 +291,7 @@ class VisualAtom(Recipe):
         axes = _half_axes(p)
         growth = p["w"] if self.variant == "released" else np.full(self.classes, self.interval)
         quantizations, which = np.unique(p["q"], return_inverse=True)
-        turns = [np.stack(turn_parts(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
+        turns = [np.stack(cos_sin_table(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
         begins = np.cumsum(quantizations) - quantizations
         cosines, sines = np.concatenate(turns, axis=1)
         host = {
@@ -318,7 +318,7 @@ class VisualAtom(Recipe):
             catalog,
             indices // self.instances,
             centres=self._centres(draw_ids),
-            numbers=draw_ids,
+            draw_ids=draw_ids,
             greys=self.greys,
             seed=self.seed,
             size=self.image_size,
@@ -326,9 +326,9 @@ class VisualAtom(Recipe):
         )
         return images[:, None]
 
-    def _centres(self, numbers: torch.Tensor) -> torch.Tensor:
+    def _centres(self, draw_ids: torch.Tensor) -> torch.Tensor:
         """float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
-        u, size = words(self.seed, Stream.NUCLEUS, numbers)[:, :2], self.image_size
+        u, size = words(self.seed, Stream.NUCLEUS, draw_ids)[:, :2], self.image_size
         if self.variant == "released":
             low, high = self._half_pixels
             return (0.5 * (size + low + bounded(u, high - low + 1)).double()).float()

@@ -83,7 +83,7 @@ def test_steps_on_a_gpu_are_timed_window_by_window_in_turn(clock):
 
 
 def test_batches_to_measure_are_all_of_an_epoch_then_of_the_next():
-    numbers = bench.sample_numbers(TINY, torch.device("cpu"), 6)
+    numbers = bench.index_batches(TINY, torch.device("cpu"), 6)
     first, second = (torch.cat([next(numbers), next(numbers)]) for _ in range(2))
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
     assert first.tolist() != second.tolist()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import gpurender as gr
-from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, operate, tables
+from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, apply_ops, tables
 from gpurender.kernels.image_ops.cpu_matrices import rounded, turned
 from tests.support.optional import optional
 
@@ -168,7 +168,7 @@ def one(images, code, argument, interpolation=1, fill=(0, 0, 0)):
         torch.full(shape, float(argument), dtype=torch.float64),
         torch.full(shape, interpolation, dtype=torch.uint8),
     )
-    return operate(images, *chain, fill)
+    return apply_ops(images, *chain, fill)
 
 
 def random_chains(rng, n, layers):
@@ -192,10 +192,10 @@ def test_a_chain_is_its_operations_one_after_the_other(channels):
     images = torch.from_numpy(rng.integers(0, 256, (40, channels, 30, 41), np.uint8))
     chains = random_chains(rng, 40, 5)
     before = images.clone()
-    found = operate(images, *chains, (7, 7, 7))
+    found = apply_ops(images, *chains, (7, 7, 7))
     assert torch.equal(images, before)
     for layer in range(5):
-        images = operate(images, *(values[:, layer : layer + 1] for values in chains), (7, 7, 7))
+        images = apply_ops(images, *(values[:, layer : layer + 1] for values in chains), (7, 7, 7))
     assert torch.equal(found, images)
 
 
@@ -203,23 +203,23 @@ def test_a_grey_image_as_three_equal_bands():
     rng = np.random.default_rng(4)
     grey = torch.from_numpy(rng.integers(0, 256, (200, 1, 24, 31), np.uint8))
     chains = random_chains(rng, 200, 3)
-    found = operate(grey.expand(-1, 3, -1, -1), *chains, (66, 66, 66))
-    assert torch.equal(found, operate(grey, *chains, (66, 66, 66)).expand(-1, 3, -1, -1))
+    found = apply_ops(grey.expand(-1, 3, -1, -1), *chains, (66, 66, 66))
+    assert torch.equal(found, apply_ops(grey, *chains, (66, 66, 66)).expand(-1, 3, -1, -1))
 
 
 def test_threads_and_neighbours_do_not_matter():
     rng = np.random.default_rng(5)
     images = torch.from_numpy(rng.integers(0, 256, (24, 3, 33, 20), np.uint8))
     chains = random_chains(rng, 24, 2)
-    found = operate(images, *chains, FILL)
+    found = apply_ops(images, *chains, FILL)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        assert torch.equal(found, operate(images, *chains, FILL))
+        assert torch.equal(found, apply_ops(images, *chains, FILL))
     finally:
         torch.set_num_threads(threads)
     for n in (0, 7, 23):
-        assert torch.equal(found[n : n + 1], operate(images[n : n + 1], *(v[n : n + 1] for v in chains), FILL))
+        assert torch.equal(found[n : n + 1], apply_ops(images[n : n + 1], *(v[n : n + 1] for v in chains), FILL))
 
 
 def test_layouts_and_empty_batches():
@@ -229,7 +229,7 @@ def test_layouts_and_empty_batches():
     assert torch.equal(wanted, gr.augment.op("Rotate", images.contiguous(memory_format=torch.channels_last), 20))
     assert gr.augment.op("Rotate", images[:0], 20).shape == (0, 3, 100, 100)
     none = torch.zeros((4, 0))
-    same = operate(images, none.int(), none.double(), none.byte(), (0, 0, 0))
+    same = apply_ops(images, none.int(), none.double(), none.byte(), (0, 0, 0))
     assert torch.equal(same, images)
     assert same.data_ptr() != images.data_ptr()
 
@@ -341,7 +341,7 @@ def test_any_sequence_is_a_colour(fill):
         ({"arguments": torch.full((2, 2), 1.0, dtype=torch.float64)}, ValueError, "arguments must be a tensor"),
         ({"arguments": torch.full((2, 1), np.inf, dtype=torch.float64)}, ValueError, "arguments of ROTATE must lie in"),
         ({"interpolations": torch.full((2, 1), 3, dtype=torch.uint8)}, ValueError, "interpolations must be 0, 1 or 2"),
-        ({"among": (Operation.INVERT,)}, ValueError, r"operations must be of \[3\], as among says, got 14"),
+        ({"possible": (Operation.INVERT,)}, ValueError, r"operations must be of \[3\], as possible says, got 14"),
     ],
 )
 def test_the_launcher_refuses_what_a_kernel_relies_on(changes, error, message):
@@ -351,9 +351,9 @@ def test_the_launcher_refuses_what_a_kernel_relies_on(changes, error, message):
         "interpolations": torch.zeros((2, 1), dtype=torch.uint8),
         "fill": (0, 0, 0),
     }
-    assert operate(IMAGES, **given).shape == IMAGES.shape
+    assert apply_ops(IMAGES, **given).shape == IMAGES.shape
     with pytest.raises(error, match=message):
-        operate(IMAGES, **given | changes)
+        apply_ops(IMAGES, **given | changes)
 
 
 def test_the_step_of_the_sines_is_exact_to_twice_float64():

@@ -10,7 +10,7 @@ import torch
 
 from gpurender.kernels.chaos_game import MAX_MAPS, Systems
 from gpurender.kernels.device.tables import survival_table
-from gpurender.kernels.mix_erase import Mixing, finish
+from gpurender.kernels.mix_erase import Mixing, mix_erase
 from gpurender.kernels.resized_crop import check_boxes, crop_resize
 
 HEIGHT, WIDTH = 21, 19
@@ -26,7 +26,7 @@ def mixed(box):
     """Two images, mixed by a patch."""
     patches = torch.tensor([(0, 0, 1, 1), box], dtype=torch.int32)
     mixing = Mixing(torch.full((2,), 0.5, dtype=torch.float64), torch.tensor([True, True]), patches)
-    return finish(torch.zeros((2, 1, HEIGHT, WIDTH), dtype=torch.uint8), torch.zeros(3, 256), mixing)
+    return mix_erase(torch.zeros((2, 1, HEIGHT, WIDTH), dtype=torch.uint8), torch.zeros(3, 256), mixing)
 
 
 @pytest.mark.parametrize("box", INSIDE)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, cpu, finish
+from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, cpu, mix_erase
 from gpurender.kernels.philox import words
 from gpurender.numerics import quantiles
 from gpurender.numerics.streams import Stream
@@ -54,7 +54,7 @@ def no_mixing(n):
 def test_looks_bytes_up(dtype, memory_format):
     for channels in (1, 3):
         images, lut = bytes_of((5, channels, 13, 18)), table(dtype)
-        found = finish(images, lut, memory_format=memory_format)
+        found = mix_erase(images, lut, memory_format=memory_format)
         assert found.dtype == dtype
         assert found.is_contiguous(memory_format=memory_format)
         assert torch.equal(found, looked_up(images, lut))
@@ -62,7 +62,7 @@ def test_looks_bytes_up(dtype, memory_format):
 
 def test_entries_are_copied_as_they_are():
     lut = torch.tensor([float("nan"), -0.0, float("inf"), 1e-45]).repeat(3, 64)
-    found = finish(bytes_of((2, 3, 9, 9)), lut)
+    found = mix_erase(bytes_of((2, 3, 9, 9)), lut)
     assert torch.equal(found.view(torch.int32), looked_up(bytes_of((2, 3, 9, 9)), lut).view(torch.int32))
 
 
@@ -118,7 +118,7 @@ def test_mixes_as_timm(mode, arrays, monkeypatch):
         given = images.numpy().copy() if arrays else images.clone()
         expected, *drawn = timm_batch(list(given), mode, seed, monkeypatch, **settings[seed % 4])
         mixing = mixing_of(mode, 6, *drawn)
-        found = finish(images, BYTES, mixing)
+        found = mix_erase(images, BYTES, mixing)
         assert torch.equal(found, expected.expand(-1, 3, -1, -1).float()), seed
         seen |= set(zip((mixing.weights < 1.0).tolist(), mixing.cut.tolist(), strict=True))
     assert {(True, False), (True, True), (False, False)} <= seen
@@ -132,7 +132,7 @@ def test_every_pair_of_bytes_rounds_as_in_float32():
         mixing = no_mixing(2)._replace(weights=torch.tensor([weight, 1.0], dtype=torch.float64))
         a, b = own.numpy().astype(np.float32), partner.numpy().astype(np.float32)
         expected = np.rint(a * np.float32(weight) + b * np.float32(1.0 - weight))
-        found = finish(torch.cat([own, partner]), BYTES, mixing)
+        found = mix_erase(torch.cat([own, partner]), BYTES, mixing)
         assert (found[0, 0].numpy() == expected[0, 0]).all(), weight
         assert torch.equal(found[1, 0], partner[0, 0].float())
 
@@ -142,7 +142,7 @@ def test_a_patch_is_the_partners_whatever_the_weight():
     patches = boxes_of((2, 3, 4, 5), (0, 0, 8, 9), (8, 9, 0, 0), (0, 0, 0, 9))
     for weight in (0.3, 1.0):
         mixing = Mixing(torch.full((4,), weight, dtype=torch.float64), torch.ones(4, dtype=torch.bool), patches)
-        found = finish(images, BYTES, mixing)
+        found = mix_erase(images, BYTES, mixing)
         expected = images.clone()
         expected[0, :, 2:6, 3:8] = images[3, :, 2:6, 3:8]
         expected[1] = images[2]
@@ -156,7 +156,7 @@ def test_the_middle_of_an_odd_batch_is_its_own_partner():
         for weights in rng.random((20, n)):
             mixing = Mixing(torch.from_numpy(weights), cut, boxes_of(*[(2, 2, 9, 9)] * n))
             for each in (mixing, mixing._replace(cut=~cut)):
-                assert torch.equal(finish(images, BYTES, each)[n // 2], images[n // 2].float())
+                assert torch.equal(mix_erase(images, BYTES, each)[n // 2], images[n // 2].float())
 
 
 # ------------------------------------------------------------------------------------------------------------ erasing
@@ -164,7 +164,7 @@ def test_the_middle_of_an_odd_batch_is_its_own_partner():
 
 def variates(drawn):
     """Standard normal variates of words uint32, float32: the formula, in NumPy."""
-    quantile = quantiles.half_normal().astype(np.float32)
+    quantile = quantiles.normal_quantiles().astype(np.float32)
     bits = ((drawn & 0x7FFFFFFF).astype(np.int64) + 1).astype(np.float32).view(np.int32)
     cell, share = (bits >> 16) - 16256, (bits & 0xFFFF).astype(np.float32) * np.float32(2.0**-16)
     size = quantile[cell] + (quantile[cell + 1] - quantile[cell]) * share
@@ -211,7 +211,7 @@ def test_erases_boxes_one_over_the_other(dtype, mode):
         images, boxes = bytes_of((5, 1 + 2 * (seed % 2), height, width)), random_boxes(5, count, height, width, seed)
         expected = erased(images, boxes, KEYS, mode, dtype)
         for memory_format in FORMATS:
-            found = finish(images, table(dtype), None, Erasing(boxes, torch.tensor(KEYS), mode), memory_format)
+            found = mix_erase(images, table(dtype), None, Erasing(boxes, torch.tensor(KEYS), mode), memory_format)
             assert found.is_contiguous(memory_format=memory_format)
             assert torch.equal(found, expected)
 
@@ -223,7 +223,7 @@ def test_noise_is_standard_normal(mode):
     grid = [(2 * (k // 3), 2 * (k % 3), 2, 2) for k in range(9)] if count == 9 else [(0, 0, side, side)]
     keys = torch.arange(n) * 0x9E3779B97F4A7C1
     images = torch.zeros(n, 1, side, side, dtype=torch.uint8)
-    noise = finish(images, BYTES, None, Erasing(boxes_of(grid).expand(n, -1, -1), keys, mode)).double()
+    noise = mix_erase(images, BYTES, None, Erasing(boxes_of(grid).expand(n, -1, -1), keys, mode)).double()
     step = 1 if mode == "pixel" else 2  # a box is 2 x 2 pixels of one value
     assert torch.equal(noise[:, :, ::step, ::step], noise[:, :, step - 1 :: step, step - 1 :: step])
     z = noise[:, :, ::step, ::step].numpy()
@@ -241,7 +241,7 @@ def test_variates_are_those_of_the_float64_formula():
         [np.random.default_rng(0).integers(0, 2**32, 5000), 2 ** np.arange(32), 2**32 - 1 - np.arange(300)]
     )
     found = np.empty(len(drawn), np.float32)
-    cpu.normals(drawn.astype(np.uint32), quantiles.half_normal().astype(np.float32), found)
+    cpu.normals(drawn.astype(np.uint32), quantiles.normal_quantiles().astype(np.float32), found)
     exact = quantiles.normal(torch.from_numpy(drawn)).numpy()
     assert np.abs(found - exact).max() < 2e-6
     assert (found == variates(drawn.astype(np.uint32))).all()
@@ -265,20 +265,20 @@ def test_noise_is_cast_as_torch_casts():
 @pytest.mark.parametrize("mode", ERASING_MODES)
 def test_an_images_noise_does_not_depend_on_its_batch(mode):
     images, boxes, keys = bytes_of((7, 3, 20, 18)), random_boxes(7, 3, 20, 18), torch.arange(7) * 2**40 + 5
-    together = finish(images, table(), None, Erasing(boxes, keys, mode))
+    together = mix_erase(images, table(), None, Erasing(boxes, keys, mode))
     order = torch.tensor([6, 2, 2, 0])
-    some = finish(images[order], table(), None, Erasing(boxes[order], keys[order], mode))
+    some = mix_erase(images[order], table(), None, Erasing(boxes[order], keys[order], mode))
     assert torch.equal(some, together[order])
     if mode != "const":
-        other = finish(images, table(), None, Erasing(boxes, keys ^ 2**50, mode))
+        other = mix_erase(images, table(), None, Erasing(boxes, keys ^ 2**50, mode))
         assert not torch.equal(other, together)
 
 
 def test_noise_of_a_pixel_does_not_depend_on_the_box():
     images = bytes_of((1, 1, 30, 31))
     keys = torch.tensor([77])
-    whole = finish(images, table(), None, Erasing(boxes_of([(0, 0, 30, 31)]), keys, "pixel"))
-    part = finish(images, table(), None, Erasing(boxes_of([(5, 0, 9, 31), (3, 11, 20, 6)]), keys, "pixel"))
+    whole = mix_erase(images, table(), None, Erasing(boxes_of([(0, 0, 30, 31)]), keys, "pixel"))
+    part = mix_erase(images, table(), None, Erasing(boxes_of([(5, 0, 9, 31), (3, 11, 20, 6)]), keys, "pixel"))
     assert torch.equal(part[..., 5:14, :], whole[..., 5:14, :])
     assert torch.equal(part[..., 3:23, 11:17], whole[..., 3:23, 11:17])
     part[..., 5:14, :] = part[..., 3:23, 11:17] = 0
@@ -302,8 +302,8 @@ def everything(n, channels=3, height=21, width=19, mode="pixel"):
 
 def test_boxes_are_erased_after_mixing():
     images, mixing, erasing = everything(6)
-    mixed = finish(images, BYTES, mixing).to(torch.uint8)
-    assert torch.equal(finish(images, table(), mixing, erasing), finish(mixed, table(), None, erasing))
+    mixed = mix_erase(images, BYTES, mixing).to(torch.uint8)
+    assert torch.equal(mix_erase(images, table(), mixing, erasing), mix_erase(mixed, table(), None, erasing))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -314,7 +314,7 @@ def test_nothing_depends_on_the_number_of_threads(dtype):
         found = []
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            found.append(finish(images, table(dtype), mixing, erasing))
+            found.append(mix_erase(images, table(dtype), mixing, erasing))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(each, found[0]) for each in found)
@@ -324,14 +324,14 @@ def test_arguments_are_left_as_they_are_and_may_be_strided():
     images, mixing, erasing = everything(4)
     given = [images, *mixing, *erasing[:2]]
     before = [each.clone() for each in given]
-    expected = finish(images, table(), mixing, erasing)
+    expected = mix_erase(images, table(), mixing, erasing)
     assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
 
     def strided(tensor):
         return torch.stack([tensor, tensor], -1)[..., 0]
 
     mixing, erasing = Mixing(*map(strided, mixing)), Erasing(*map(strided, erasing[:2]), erasing.mode)
-    found = finish(strided(images), strided(table()), mixing, erasing)
+    found = mix_erase(strided(images), strided(table()), mixing, erasing)
     assert torch.equal(found, expected)
 
 
@@ -340,7 +340,7 @@ def test_empty_batches_and_images(memory_format):
     for shape in [(0, 3, 8, 8), (0, 1, 8, 8), (2, 1, 0, 8), (2, 3, 8, 0)]:
         n = shape[0]
         erasing = Erasing(torch.zeros(n, 2, 4).int(), torch.zeros(n).long(), "pixel")
-        found = finish(bytes_of(shape), table(torch.float16), no_mixing(n), erasing, memory_format)
+        found = mix_erase(bytes_of(shape), table(torch.float16), no_mixing(n), erasing, memory_format)
         assert (found.shape, found.dtype) == ((n, 3, *shape[2:]), torch.float16)
 
 
@@ -350,20 +350,36 @@ def test_empty_batches_and_images(memory_format):
 def test_refuses_what_does_not_fit():
     images, mixing, erasing = everything(4)
     refusals = [
-        (TypeError, "images", lambda: finish(images.int(), table())),
-        (TypeError, "images", lambda: finish(images.numpy(), table())),
-        (ValueError, "images", lambda: finish(images[0], table())),
-        (ValueError, "images", lambda: finish(images[:, :2], table())),
-        (ValueError, "lut", lambda: finish(images, table()[:1])),
-        (TypeError, "lut", lambda: finish(images, table().long())),
-        (ValueError, "lut", lambda: finish(images, table().to("meta"))),
-        (ValueError, "memory_format", lambda: finish(images, table(), memory_format=torch.preserve_format)),
-        (TypeError, "mixing.weights", lambda: finish(images, table(), mixing._replace(weights=mixing.weights.float()))),
-        (ValueError, "mixing.cut", lambda: finish(images, table(), mixing._replace(cut=mixing.cut[:3]))),
-        (TypeError, "mixing.patches", lambda: finish(images, table(), mixing._replace(patches=mixing.patches.long()))),
-        (ValueError, "erasing.boxes", lambda: finish(images, table(), None, erasing._replace(boxes=erasing.boxes[0]))),
-        (TypeError, "erasing.keys", lambda: finish(images, table(), None, erasing._replace(keys=erasing.keys.int()))),
-        (ValueError, "erasing.mode", lambda: finish(images, table(), None, erasing._replace(mode="Pixel"))),
+        (TypeError, "images", lambda: mix_erase(images.int(), table())),
+        (TypeError, "images", lambda: mix_erase(images.numpy(), table())),
+        (ValueError, "images", lambda: mix_erase(images[0], table())),
+        (ValueError, "images", lambda: mix_erase(images[:, :2], table())),
+        (ValueError, "lut", lambda: mix_erase(images, table()[:1])),
+        (TypeError, "lut", lambda: mix_erase(images, table().long())),
+        (ValueError, "lut", lambda: mix_erase(images, table().to("meta"))),
+        (ValueError, "memory_format", lambda: mix_erase(images, table(), memory_format=torch.preserve_format)),
+        (
+            TypeError,
+            "mixing.weights",
+            lambda: mix_erase(images, table(), mixing._replace(weights=mixing.weights.float())),
+        ),
+        (ValueError, "mixing.cut", lambda: mix_erase(images, table(), mixing._replace(cut=mixing.cut[:3]))),
+        (
+            TypeError,
+            "mixing.patches",
+            lambda: mix_erase(images, table(), mixing._replace(patches=mixing.patches.long())),
+        ),
+        (
+            ValueError,
+            "erasing.boxes",
+            lambda: mix_erase(images, table(), None, erasing._replace(boxes=erasing.boxes[0])),
+        ),
+        (
+            TypeError,
+            "erasing.keys",
+            lambda: mix_erase(images, table(), None, erasing._replace(keys=erasing.keys.int())),
+        ),
+        (ValueError, "erasing.mode", lambda: mix_erase(images, table(), None, erasing._replace(mode="Pixel"))),
     ]
     for error, name, call in refusals:
         with pytest.raises(error, match=re.escape(name)):
@@ -375,7 +391,7 @@ def test_refuses_weights_outside_0_to_1(weight):
     images, mixing, _ = everything(4)
     mixing.weights[2] = weight
     with pytest.raises(ValueError, match=r"mixing\.weights must lie in \[0, 1\]"):
-        finish(images, table(), mixing)
+        mix_erase(images, table(), mixing)
 
 
 @pytest.mark.parametrize("box", [(-1, 0, 2, 2), (0, 18, 1, 2), (20, 0, 2, 1), (0, 0, -1, 1), (2**31 - 1, 0, 9, 0)])
@@ -385,9 +401,9 @@ def test_refuses_boxes_that_leave_the_image(box):
     with pytest.raises(
         ValueError, match=r"mixing\.patches must be .* inside an image of 21 x 19, got " + re.escape(str(box))
     ):
-        finish(images, table(), mixing)
+        mix_erase(images, table(), mixing)
     with pytest.raises(ValueError, match=r"erasing\.boxes must be .* got " + re.escape(str(box))):
-        finish(images, table(), None, erasing)
+        mix_erase(images, table(), None, erasing)
 
 
 def test_the_noise_is_the_same_everywhere():
@@ -395,7 +411,7 @@ def test_the_noise_is_the_same_everywhere():
     digest = hashlib.sha256()
     for mode in ("rand", "pixel"):
         erasing = Erasing(boxes_of([(0, 0, 16, 16), (3, 4, 5, 6)]).expand(5, -1, -1), torch.tensor(KEYS), mode)
-        digest.update(finish(torch.zeros(5, 1, 16, 16, dtype=torch.uint8), BYTES, None, erasing).numpy().tobytes())
+        digest.update(mix_erase(torch.zeros(5, 1, 16, 16, dtype=torch.uint8), BYTES, None, erasing).numpy().tobytes())
     assert digest.hexdigest() == GOLDEN
 
 

@@ -13,7 +13,7 @@ import torch
 
 import gpurender as gr
 from gpurender.augment.rand_augment import parsed
-from gpurender.kernels.image_ops import operate
+from gpurender.kernels.image_ops import apply_ops
 from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses
@@ -41,7 +41,7 @@ TYPES = {
 }
 NO_SINGLE = r"(?:add|sub|mul|div|sqrt)\.\S*f32"
 # Kernels of bytes that Pillow and timm compute in float32, each product and each sum rounded by itself.
-SINGLE_PRECISION = ("finish_pixels", "tabulate", "change", "blur", "weigh", "draw")
+SINGLE_PRECISION = ("mix_erase_pixels", "tabulate", "change", "blur", "weigh", "draw")
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +157,8 @@ def deit_launches(images):
         policy.draw(numbers)
     layers = torch.zeros((2, 2), dtype=torch.int32), torch.zeros((2, 2), dtype=torch.float64)
     for given in (images, images[:, :1].contiguous(), images[:, :, :33, :35].contiguous()):
-        operate(given, *layers, torch.zeros((2, 2), dtype=torch.uint8), (9, 9, 9))
-    operate(images, *layers, torch.zeros((2, 2), dtype=torch.uint8), (9, 9, 9), parsed("rand-inc1").operations)
+        apply_ops(given, *layers, torch.zeros((2, 2), dtype=torch.uint8), (9, 9, 9))
+    apply_ops(images, *layers, torch.zeros((2, 2), dtype=torch.uint8), (9, 9, 9), parsed("rand-inc1").operations)
 
 
 def source(kernel, arguments):

@@ -13,7 +13,7 @@ from gpurender.kernels.device import cpu_lines
 from gpurender.kernels.philox import bounded, words
 from gpurender.kernels.visual_atom import Atoms, cpu, render_atoms
 from gpurender.numerics.streams import Stream
-from gpurender.numerics.unit_circle import turn_parts
+from gpurender.numerics.unit_circle import cos_sin_table
 
 # noise.pnoise1(x) of the package `noise` 1.2.2; 255.5 to 1024 cross the ends of its tables.
 KNOWN_NOISE = [
@@ -174,11 +174,11 @@ def test_noise_of_uniform_words_has_the_released_distribution():
     assert np.abs(sample).max() < 0.953
 
 
-def test_turn_parts_are_correctly_rounded_sines():
+def test_tables_of_cos_and_sin_are_correctly_rounded():
     mpmath = pytest.importorskip("mpmath", reason="the package `mpmath` is not installed")
     with mpmath.workprec(150):
         for q in (3, 4, 5, 8, 200, 257, 999, 1000, 4096):
-            for values, function in zip(turn_parts(q), (mpmath.cos, mpmath.sin), strict=True):
+            for values, function in zip(cos_sin_table(q), (mpmath.cos, mpmath.sin), strict=True):
                 exact = np.array([float(mpmath.chop(function(2 * mpmath.pi * i / q), 1e-40)) for i in range(q)])
                 np.testing.assert_array_max_ulp(values, exact, maxulp=2)
                 np.testing.assert_array_equal(values.astype(np.float32), exact.astype(np.float32))
@@ -188,7 +188,7 @@ def atoms(count=6, seed=0, **changes):
     """A table of small random atoms, each with its own sines."""
     rng = np.random.default_rng(seed)
     q = rng.integers(3, 90, count)
-    tables = [np.stack(turn_parts(int(n))).astype(np.float32) for n in q]
+    tables = [np.stack(cos_sin_table(int(n))).astype(np.float32) for n in q]
     cosines, sines = np.concatenate(tables, axis=1)
     values = {
         "rings": rng.integers(1, 23, count).astype(np.int32),

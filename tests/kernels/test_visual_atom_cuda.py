@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gpurender.kernels.visual_atom import MAX_VERTICES, Atoms, gpu, render_atoms
-from gpurender.numerics.unit_circle import turn_parts
+from gpurender.numerics.unit_circle import cos_sin_table
 from tests.support.emulation import ADA, HOPPER, TINY, emulated_gpu, require_compiler
 
 
@@ -13,7 +13,7 @@ def random_atoms(rng, count, most, scale):
     """Atoms of 3 to ``most`` vertices; axes and steps of ``scale`` pixels, from specks to far beyond the canvas."""
     q = rng.integers(3, most + 1, count)
     q[0] = most
-    cosines, sines = np.concatenate([np.stack(turn_parts(int(n))).astype(np.float32) for n in q], axis=1)
+    cosines, sines = np.concatenate([np.stack(cos_sin_table(int(n))).astype(np.float32) for n in q], axis=1)
     values = {
         "rings": rng.integers(1, 14, count).astype(np.int32),
         "vertices": q.astype(np.int32),

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from timm.data import auto_augment
 from torchvision.transforms import functional
 
-from gpurender.kernels.image_ops import Kind, Operation, cpu_matrices, operate
+from gpurender.kernels.image_ops import Kind, Operation, apply_ops, cpu_matrices
 from gpurender.numerics.portable_math import exp
 from tests.support import triton_paths
 
@@ -96,7 +96,7 @@ def operated(device, images, operations, arguments, interpolations, fill=FILL, m
     )
     given = [torch.from_numpy(np.ascontiguousarray(images)), *chain]
     with gpu_path(device, None if many else images[0, 0].size):
-        found = gpu.operate(*(x.to(device) for x in given), fill, **keywords)
+        found = gpu.apply_ops(*(x.to(device) for x in given), fill, **keywords)
     assert (found.dtype, found.device, tuple(found.shape)) == (torch.uint8, device, np.shape(images))
     return found.cpu().numpy()
 
@@ -110,7 +110,7 @@ def same_as_pillow(device, cases, slack=0, many=False):
         chain = [[[x] for x in values] for values in (codes, arguments, modes)]
         fill = (77, 77, 77) if grey else FILL
         given = np.repeat(np.stack(images)[:, 2:], 3, axis=1) if grey else np.stack(images)
-        found = operated(device, given[:, :1] if grey else given, *chain, fill, many, among=set(codes))
+        found = operated(device, given[:, :1] if grey else given, *chain, fill, many, possible=set(codes))
         for image, code, argument, mode, bytes_found in zip(given, codes, arguments, modes, found, strict=True):
             expected = pillow(image, code, argument, mode, fill)[: len(bytes_found)]
             worst = np.abs(bytes_found.astype(int) - expected).max()
@@ -158,7 +158,7 @@ def hues(device):
     cases = [(image, Operation.HUE, x, 0) for x in (0.0, 0.37, -0.5, -0.1)]
     images, codes, arguments, modes = zip(*cases, strict=True)
     chain = [[[x] for x in values] for values in (codes, arguments, modes)]
-    found = operated(device, np.stack(images), *chain, among=set(codes))
+    found = operated(device, np.stack(images), *chain, possible=set(codes))
     for (given, code, argument, mode), turned in zip(cases, found, strict=True):
         assert (turned == pillow(given, code, argument, mode)).all(), argument
     same_as_pillow(device, [(image[:, :, :9], Operation.HUE, 0.4, 0)])  # of one band: as it is
@@ -286,9 +286,9 @@ def operations_as_in_numba(device):
             arguments = np.array([[argument_at_random(rng, code) for code in row] for row in codes])
         given = [images, *(torch.from_numpy(x) for x in (codes, arguments, modes))]
         fill = FILL if channels == 3 else (9, 9, 9)
-        expected = operate(*given, fill)
+        expected = apply_ops(*given, fill)
         with gpu_path(device, height * width):
-            found = operate(*(x.to(device) for x in given), fill)
+            found = apply_ops(*(x.to(device) for x in given), fill)
         for i in range(n):
             assert torch.equal(found[i].cpu(), expected[i]), (channels, codes[i], arguments[i], modes[i])
 
@@ -324,7 +324,7 @@ def operations_out_of_range(device):
     wild = [(code, x, mode) for code in MOVES for x in (nan, far, -1e300) for mode in range(3)]
     wild += [(Operation.GAUSSIAN_KERNEL, x, 0) for x in (nan, far, -1.0)]
     chain = [[[x] for x in row] for row in zip(*wild, strict=True)]
-    operated(device, np.stack([image[:1]] * len(wild)), *chain, among={code for code, _, _ in wild})
+    operated(device, np.stack([image[:1]] * len(wild)), *chain, possible={code for code, _, _ in wild})
     lost = operated(device, image[None], [[Operation.TRANSLATE_X]], [[nan]], [[2]])
     assert (lost == np.array(FILL)[:, None, None]).all()
 
@@ -342,10 +342,10 @@ def operations_among_few(device):
         set(MOVES),
         set(),
     ]
-    for among in kinds:
-        left = np.where(np.isin(codes, list(among)), codes, 0)
+    for possible in kinds:
+        left = np.where(np.isin(codes, list(possible)), codes, 0)
         expected = operated(device, images, left, arguments, modes)
-        assert (operated(device, images, codes, arguments, modes, among=among) == expected).all(), among
+        assert (operated(device, images, codes, arguments, modes, possible=possible) == expected).all(), possible
 
 
 def operations_of_nothing(device):
@@ -354,7 +354,7 @@ def operations_of_nothing(device):
     with gpu_path(device, 4):
         for n, layers in [(2, 0), (2, 2), (0, 2)]:
             chain = [torch.zeros(n, layers, dtype=x, device=device) for x in (torch.int32, torch.float64, torch.uint8)]
-            found = operate(images[:n], *chain, FILL)
+            found = apply_ops(images[:n], *chain, FILL)
             assert torch.equal(found, images[:n])
             assert not n or found.data_ptr() != images.data_ptr()
 

@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, finish
+from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, mix_erase
 from tests.support.triton_paths import gpu_path
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -48,10 +48,10 @@ def batch(rng, shape, count, mode):
 
 def agree(device, images, lut, mixing, erasing, memory_format=torch.contiguous_format):
     """The device's images are those of the CPU, bit for bit, laid out alike."""
-    wanted = finish(images, lut, mixing, erasing, memory_format)
+    wanted = mix_erase(images, lut, mixing, erasing, memory_format)
     mixing, erasing = (None if given is None else on(device, given)[0] for given in (mixing, erasing))
     with gpu_path(device):
-        found = finish(*on(device, images, lut), mixing, erasing, memory_format)
+        found = mix_erase(*on(device, images, lut), mixing, erasing, memory_format)
     assert (found.device, found.dtype, found.stride()) == (device, wanted.dtype, wanted.stride())
     assert torch.equal(found.cpu(), wanted), (images.shape, lut.dtype, erasing and erasing.mode)
 
@@ -108,16 +108,16 @@ def wrong_values_finish(device):
     )
     inside = torch.tensor([[0, 3, 4, 9], [15, 25, 5, 5], [0, 0, 0, 0], [0, 0, 0, 0], [2, 2, 18, 5], [0, 0, 0, 0]])
     cut = torch.ones(6, dtype=torch.bool)
-    wanted = finish(
+    wanted = mix_erase(
         images, lut, mixing._replace(cut=cut, patches=inside.int()), erasing._replace(boxes=inside[:, None].int())
     )
     images, lut, cut, wrong = on(device, images, lut, cut, wrong.int())
     (mixing, erasing), bad = on(device, mixing, erasing), [float("nan"), -1e300, 1e300, float("inf"), -1.0, 300.0]
     with gpu_path(device):
         given = mixing._replace(cut=cut, patches=wrong), erasing._replace(boxes=wrong[:, None])
-        assert torch.equal(finish(images, lut, *given).cpu(), wanted)
+        assert torch.equal(mix_erase(images, lut, *given).cpu(), wanted)
         bad = torch.tensor(bad, dtype=torch.float64, device=device)
-        found = finish(images, lut, mixing._replace(weights=bad, cut=~cut), None)
+        found = mix_erase(images, lut, mixing._replace(weights=bad, cut=~cut), None)
         for c in range(3):
             assert torch.isin(found[:, c], lut[c]).all()
 
@@ -138,5 +138,5 @@ def training_launches():
     ]:
         lut = torch.zeros(3, 256, dtype=dtype)
         _, mixing, erasing = batch(np.random.default_rng(0), (2, channels, 1, 1), boxes, mode)
-        finish(torch.zeros(2, channels, size, size, dtype=torch.uint8), lut, mixing, erasing, memory_format)
-    finish(torch.zeros(2, 1, 224, 224, dtype=torch.uint8), torch.zeros(3, 256), None, None)
+        mix_erase(torch.zeros(2, channels, size, size, dtype=torch.uint8), lut, mixing, erasing, memory_format)
+    mix_erase(torch.zeros(2, 1, 224, 224, dtype=torch.uint8), torch.zeros(3, 256), None, None)

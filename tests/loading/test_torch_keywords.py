@@ -265,7 +265,7 @@ def test_ctrl_c_in_a_sampler_loses_no_batch(ahead, at):
 
 def test_more_places_than_an_epoch_has_are_refused(monkeypatch):
     """An index too many would have the address of one of the next epoch."""
-    monkeypatch.setattr(sampler_plan, "MAX_PLACES", 8)
+    monkeypatch.setattr(sampler_plan, "MAX_POSITIONS", 8)
     plan = sampler_plan.SamplerPlan(range(5), None, 2, False, 5)
     batches = plan.batches(Place(), Ranks(0, 2))
     assert [next(batches).host.draw_ids.tolist() for _ in range(2)] == [[0, 2], [4, 6]]

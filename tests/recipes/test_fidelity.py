@@ -86,7 +86,7 @@ def test_perturbed_bases_of_1p_frac_fit_as_well():
     theirs, ours = [], []
     for seed in range(100):
         base = sample_system(seed, 0, 2, 3.5)
-        system = np.c_[base * rng.uniform(0.9, 1.1, base.shape), ifs.shares(base[None])[0]]
+        system = np.c_[base * rng.uniform(0.9, 1.1, base.shape), ifs.map_probabilities(base[None])[0]]
         first, second = (sequential_occupancy(system, rng) for _ in range(2))
         mine = occupancy(system, seed)
         if first.mean() < 0.05:

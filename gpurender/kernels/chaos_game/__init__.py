@@ -10,8 +10,8 @@ __all__ = ["MAX_MAPS", "MAX_POINTS", "Systems", "covered_pixels", "occupancy", "
 
 def render_systems(
     systems: Systems,
-    point_numbers: torch.Tensor,
-    mask_numbers: torch.Tensor,
+    point_ids: torch.Tensor,
+    mask_ids: torch.Tensor,
     orientations: torch.Tensor,
     *,
     seed: int,
@@ -25,8 +25,8 @@ def render_systems(
 
     Args:
         systems: the N systems.
-        point_numbers: int64 ``[N]`` (the bits of uint64), addresses of the points' randomness.
-        mask_numbers: int64 ``[N]``, addresses of the masks' randomness.
+        point_ids: int64 ``[N]`` (the bits of uint64), addresses of the points' randomness.
+        mask_ids: int64 ``[N]``, addresses of the masks' randomness.
         orientations: uint8 ``[N]``, 0 to 7: flip top-bottom (1), then left-right (2), then transpose (4).
         seed: unsigned 64-bit key.
         points: points of an image, 1 to ``MAX_POINTS``.
@@ -46,23 +46,23 @@ def render_systems(
     """
     implementation = dispatch.implementation("chaos_game", systems.maps.device)
     return implementation.render_systems(
-        systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask
+        systems, point_ids, mask_ids, orientations, seed, points, size, color, patch, mask
     )
 
 
-def occupancy(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
+def occupancy(systems: Systems, draw_ids: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
     """Find the pixels that the points of each system fall on, which :func:`render_bitmaps` makes images of.
 
     Returns:
         int32 ``[N, size, ceil(size / 32)]``, bitmaps: bit k of word j is column 32 j + k.
     """
-    return dispatch.implementation("chaos_game", systems.maps.device).occupancy(systems, numbers, seed, points, size)
+    return dispatch.implementation("chaos_game", systems.maps.device).occupancy(systems, draw_ids, seed, points, size)
 
 
 def render_bitmaps(
     bitmaps: torch.Tensor,
     which: torch.Tensor,
-    mask_numbers: torch.Tensor,
+    mask_ids: torch.Tensor,
     orientations: torch.Tensor,
     *,
     seed: int,
@@ -74,19 +74,19 @@ def render_bitmaps(
     Args:
         bitmaps: int32 ``[K, size, ceil(size / 32)]``.
         which: int64 ``[N]`` in ``[0, K)``, the bitmap of each image.
-        mask_numbers, orientations, seed, patch, mask: as for :func:`render_systems`.
+        mask_ids, orientations, seed, patch, mask: as for :func:`render_systems`.
 
     Returns:
         uint8 ``[N, 1, size, size]`` on the bitmaps' device.
     """
     implementation = dispatch.implementation("chaos_game", bitmaps.device)
-    return implementation.render_bitmaps(bitmaps, which, mask_numbers, orientations, seed, patch, mask)
+    return implementation.render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask)
 
 
-def covered_pixels(systems: Systems, numbers: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
+def covered_pixels(systems: Systems, draw_ids: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
     """Count the pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
     for :func:`render_systems`.
     """
     return dispatch.implementation("chaos_game", systems.maps.device).covered_pixels(
-        systems, numbers, seed, points, size
+        systems, draw_ids, seed, points, size
     )

@@ -205,11 +205,11 @@ def render_system(maps, thresholds, key, point_number, mask_number, points, patc
 # The launchers' implementations: batches of tensors, one image per turn of the loop, on all threads.
 
 
-def render_systems(systems, point_numbers, mask_numbers, orientations, seed, points, size, color, patch, mask):
+def render_systems(systems, point_ids, mask_ids, orientations, seed, points, size, color, patch, mask):
     """uint8 [N, C, size, size]; arguments as :func:`gpurender.kernels.chaos_game.render_systems`."""
     images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy asks for huge pages
     own, key = unpadded(systems), key_of(seed)
-    point_words, mask_words, codes = split(point_numbers), split(mask_numbers), orientations.numpy()
+    point_words, mask_words, codes = split(point_ids), split(mask_ids), orientations.numpy()
     gaps, hues = survival_table(size, CPU).numpy().view(np.uint32), tables.palette(CPU).numpy()
 
     def work(first, last):
@@ -222,10 +222,10 @@ def render_systems(systems, point_numbers, mask_numbers, orientations, seed, poi
     return torch.from_numpy(images)
 
 
-def occupancy(systems, numbers, seed, points, size):
+def occupancy(systems, draw_ids, seed, points, size):
     """int32 [N, size, words], the bits of uint32; arguments as :func:`gpurender.kernels.chaos_game.occupancy`."""
     covers = np.empty((len(systems), size, (size + 31) // 32), np.uint32)
-    own, key, words = unpadded(systems), key_of(seed), split(numbers)
+    own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
 
     def work(first, last):
         for n in range(first, last):
@@ -235,10 +235,10 @@ def occupancy(systems, numbers, seed, points, size):
     return torch.from_numpy(covers.view(np.int32))
 
 
-def covered_pixels(systems, numbers, seed, points, size):
+def covered_pixels(systems, draw_ids, seed, points, size):
     """int64 [N]; arguments as :func:`gpurender.kernels.chaos_game.covered_pixels`."""
     covered = np.empty(len(systems), np.int64)
-    own, key, words = unpadded(systems), key_of(seed), split(numbers)
+    own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
 
     def work(first, last):
         cover = np.empty((size, (size + 31) // 32), np.uint32)
@@ -250,12 +250,12 @@ def covered_pixels(systems, numbers, seed, points, size):
     return torch.from_numpy(covered)
 
 
-def render_bitmaps(bitmaps, which, mask_numbers, orientations, seed, patch, mask):
+def render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask):
     """uint8 [N, 1, size, size]; arguments as :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
     size = bitmaps.shape[1]
     images = np.empty((len(which), 1, size, size), np.uint8)
     covers, places, codes = bitmaps.numpy().view(np.uint32), which.numpy(), orientations.numpy()
-    gaps, key, words = survival_table(size, CPU).numpy().view(np.uint32), key_of(seed), split(mask_numbers)
+    gaps, key, words = survival_table(size, CPU).numpy().view(np.uint32), key_of(seed), split(mask_ids)
 
     def work(first, last):
         for n in range(first, last):
@@ -278,6 +278,6 @@ def key_of(seed):
     return np.array(halves(seed), dtype=np.uint32)
 
 
-def split(numbers):
+def split(draw_ids):
     """int64 [N], the bits of uint64 -> uint32 [N, 2], low word first."""
-    return np.ascontiguousarray(numbers.numpy()).view(np.uint32).reshape(-1, 2)
+    return np.ascontiguousarray(draw_ids.numpy()).view(np.uint32).reshape(-1, 2)

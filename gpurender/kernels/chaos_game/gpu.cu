@@ -301,8 +301,8 @@ extern "C" __global__ void __launch_bounds__(128, 6)
                     const int* thresholds,       // [N, most], units of 2^-16
                     const int* counts,           // [N]
                     int most,                    //
-                    const int64* point_numbers,  // [N]
-                    const int64* mask_numbers,   // [N]
+                    const int64* point_ids,  // [N]
+                    const int64* mask_ids,   // [N]
                     const uint8* orientations,   // [N]
                     uint32 key0, uint32 key1, int points, int size, int patch, int masked,
                     const uint32* survival,  // [size + 1]
@@ -311,23 +311,23 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     DYNAMIC_SHARED(uint32, bits);
     __shared__ Shared shared;
     int64 n = blockIdx.x / bands;
-    Game game = begin(maps, thresholds, counts, most, n, point_numbers[n], key0, key1, points, shared, bits);
+    Game game = begin(maps, thresholds, counts, most, n, point_ids[n], key0, key1, points, shared, bits);
     Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
     cover(game, size, bitmap, shared);
-    if (patch) texture(bitmap, size, {masked != 0, (uint64)mask_numbers[n], key0, key1, survival});
+    if (patch) texture(bitmap, size, {masked != 0, (uint64)mask_ids[n], key0, key1, survival});
     write(bitmap, {orientations[n], size}, images + n * size * size);
 }
 
 // Occupancy bitmaps alone, and how many bits are set. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(128, 6)
-    chaos_game_cover(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_numbers,
+    chaos_game_cover(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_ids,
                      uint32 key0, uint32 key1, int points, int size, int band_rows, int bands,
                      uint32* bitmaps,           // [N, size, words], or null
                      unsigned int* covered) {   // [N] zeros, or null
     DYNAMIC_SHARED(uint32, bits);
     __shared__ Shared shared;
     int64 n = blockIdx.x / bands;
-    Game game = begin(maps, thresholds, counts, most, n, point_numbers[n], key0, key1, points, shared, bits);
+    Game game = begin(maps, thresholds, counts, most, n, point_ids[n], key0, key1, points, shared, bits);
     Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
     cover(game, size, bitmap, shared);
     uint32* own = bitmap.row(bitmap.first);
@@ -343,7 +343,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_paint(const uint32* bitmaps,  // [K, size, words]
                      const int64* which,     // [N], bitmap of each image
-                     const int64* mask_numbers, const uint8* orientations, uint32 key0, uint32 key1, int size,
+                     const int64* mask_ids, const uint8* orientations, uint32 key0, uint32 key1, int size,
                      int patch, int masked, const uint32* survival, int band_rows, int bands, uint8* images) {
     DYNAMIC_SHARED(uint32, bits);
     int64 n = blockIdx.x / bands;
@@ -354,7 +354,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
         bits[i] = from < 0 ? 0 : kept[from];
     }
     __syncthreads();
-    if (patch) texture(bitmap, size, {masked != 0, (uint64)mask_numbers[n], key0, key1, survival});
+    if (patch) texture(bitmap, size, {masked != 0, (uint64)mask_ids[n], key0, key1, survival});
     write(bitmap, {orientations[n], size}, images + n * size * size);
 }
 
@@ -362,8 +362,8 @@ extern "C" __global__ void __launch_bounds__(128, 6)
 // pixel, too much for shared memory: they stay in global memory, one canvas for each block, and a block renders image
 // after image. Shared memory holds the masks of `mask_rows` rows at a time.
 extern "C" __global__ void __launch_bounds__(128, 6)
-    chaos_game_color(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_numbers,
-                     const int64* mask_numbers, const uint8* orientations, uint32 key0, uint32 key1, int points,
+    chaos_game_color(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_ids,
+                     const int64* mask_ids, const uint8* orientations, uint32 key0, uint32 key1, int points,
                      int size, int patch, int masked, const uint32* survival,
                      const uint8* palette,  // [hues, 3]
                      int hues, int mask_rows, int64 count,
@@ -376,12 +376,12 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     int* last = scratch + blockIdx.x * cells;
     for (int64 n = blockIdx.x; n < count; n += gridDim.x) {
         for (int64 i = threadIdx.x; i < cells; i += blockDim.x) last[i] = 0;
-        Game game = begin(maps, thresholds, counts, most, n, point_numbers[n], key0, key1, points, shared, bits);
+        Game game = begin(maps, thresholds, counts, most, n, point_ids[n], key0, key1, points, shared, bits);
         bool escapes;
         Frame frame = frame_of(game, escapes, shared.frame);
         play(game, escapes, Number{last, size, viewport_of(frame, size)});
         __syncthreads();
-        const Mask mask = {patch && masked, (uint64)mask_numbers[n], key0, key1, survival};
+        const Mask mask = {patch && masked, (uint64)mask_ids[n], key0, key1, survival};
         const Orientation orientation = {orientations[n], size};
         const int steps = (points + game.walkers - 1) / game.walkers;
         for (int first = 0; first < size; first += mask_rows) {

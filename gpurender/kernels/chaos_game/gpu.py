@@ -31,8 +31,8 @@ def bands(size: int, limits: cuda.Limits) -> tuple[int, int, int]:
 
 def render_systems(
     systems: Systems,
-    point_numbers: torch.Tensor,
-    mask_numbers: torch.Tensor,
+    point_ids: torch.Tensor,
+    mask_ids: torch.Tensor,
     orientations: torch.Tensor,
     seed: int,
     points: int,
@@ -45,8 +45,8 @@ def render_systems(
     device, count = systems.maps.device, len(systems)
     images = torch.empty((count, 3 if color else 1, size, size), dtype=torch.uint8, device=device)
     common = (
-        *_game(systems, point_numbers),
-        mask_numbers,
+        *_game(systems, point_ids),
+        mask_ids,
         orientations,
         *_scalars(seed, points, size),
         np.int32(patch),
@@ -79,24 +79,24 @@ def _color(common: tuple[cuda.Argument, ...], count: int, size: int, images: tor
     )  # fmt: skip
 
 
-def occupancy(systems: Systems, numbers: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
+def occupancy(systems: Systems, draw_ids: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
     """int32 ``[N, size, words]``; arguments as :func:`gpurender.kernels.chaos_game.occupancy`."""
     shape = (len(systems), size, (size + 31) // 32)
     bitmaps = torch.empty(shape, dtype=torch.int32, device=systems.maps.device)
-    _cover(systems, numbers, seed, points, size, bitmaps, None)
+    _cover(systems, draw_ids, seed, points, size, bitmaps, None)
     return bitmaps
 
 
-def covered_pixels(systems: Systems, numbers: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
+def covered_pixels(systems: Systems, draw_ids: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
     """int64 ``[N]``; arguments as :func:`gpurender.kernels.chaos_game.covered_pixels`."""
     covered = torch.zeros(len(systems), dtype=torch.int32, device=systems.maps.device)
-    _cover(systems, numbers, seed, points, size, None, covered)
+    _cover(systems, draw_ids, seed, points, size, None, covered)
     return covered.long()
 
 
 def _cover(
     systems: Systems,
-    numbers: torch.Tensor,
+    draw_ids: torch.Tensor,
     seed: int,
     points: int,
     size: int,
@@ -108,7 +108,7 @@ def _cover(
     cuda.launch(
         "chaos_game", "chaos_game_cover", device=device, blocks=len(systems) * parts, threads=THREADS, shared=shared,
         arguments=(
-            *_game(systems, numbers), *_scalars(seed, points, size), np.int32(rows), np.int32(parts), bitmaps, covered,
+            *_game(systems, draw_ids), *_scalars(seed, points, size), np.int32(rows), np.int32(parts), bitmaps, covered,
         ),
     )  # fmt: skip
 
@@ -116,7 +116,7 @@ def _cover(
 def render_bitmaps(
     bitmaps: torch.Tensor,
     which: torch.Tensor,
-    mask_numbers: torch.Tensor,
+    mask_ids: torch.Tensor,
     orientations: torch.Tensor,
     seed: int,
     patch: bool,
@@ -130,17 +130,17 @@ def render_bitmaps(
     cuda.launch(
         "chaos_game", "chaos_game_paint", device=device, blocks=count * parts, threads=THREADS, shared=shared,
         arguments=(
-            bitmaps, which, mask_numbers, orientations, np.uint32(low), np.uint32(high), np.int32(size),
+            bitmaps, which, mask_ids, orientations, np.uint32(low), np.uint32(high), np.int32(size),
             np.int32(patch), np.int32(mask), survival_table(size, device), np.int32(rows), np.int32(parts), images,
         ),
     )  # fmt: skip
     return images
 
 
-def _game(systems: Systems, numbers: torch.Tensor) -> tuple[cuda.Argument, ...]:
+def _game(systems: Systems, draw_ids: torch.Tensor) -> tuple[cuda.Argument, ...]:
     most = systems.maps.shape[1]
     assert most <= MAX_MAPS
-    return systems.maps, systems.thresholds, systems.counts, np.int32(most), numbers
+    return systems.maps, systems.thresholds, systems.counts, np.int32(most), draw_ids
 
 
 def _scalars(seed: int, points: int, size: int) -> tuple[np.generic, ...]:

@@ -10,16 +10,16 @@ from gpurender.runtime import dispatch
 from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
-__all__ = ["BY_NAME", "Kind", "Operation", "Spec", "checked_fill", "operate"]
+__all__ = ["BY_NAME", "Kind", "Operation", "Spec", "apply_ops", "checked_fill"]
 
 
-def operate(
+def apply_ops(
     images: torch.Tensor,
     operations: torch.Tensor,
     arguments: torch.Tensor,
     interpolations: torch.Tensor,
     fill: Sequence[int],
-    among: Collection[Operation] = tuple(Operation),
+    possible: Collection[Operation] = tuple(Operation),
 ) -> torch.Tensor:
     """Apply to each image its own chain of operations, one after the other.
 
@@ -32,8 +32,8 @@ def operate(
         arguments: float64 ``[N, L]``: of the operation, in its unit; not looked at where it takes none.
         interpolations: uint8 ``[N, L]``, of the operations that move pixels: 0 nearest, 1 bilinear, 2 bicubic.
         fill: what comes in from beyond the image's edge: red, green, blue, 0 to 255 each; equal ones for one band.
-        among: what the operations can be, besides IDENTITY. A GPU is spared the launches of others, and takes them for
-            IDENTITY; on a CPU they are refused.
+        possible: the operations that may occur, besides IDENTITY. A GPU skips the launches of others and treats them
+            as IDENTITY; a CPU refuses them.
 
     All tensors are on one device. On a GPU the values of the tensors are not looked at, which would wait for it: there
     what is no code counts as IDENTITY, and an argument is forced into its range.
@@ -44,12 +44,12 @@ def operate(
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    images, operations, arguments, interpolations = _checked(images, operations, arguments, interpolations, among)
+    images, operations, arguments, interpolations = _checked(images, operations, arguments, interpolations, possible)
     red, green, blue = checked_fill(fill)
     if images.shape[1] == 1 and not red == green == blue:
         raise ValueError(f"fill must be a grey for images of one band, got {(red, green, blue)}")
     implementation = dispatch.implementation("image_ops", images.device)
-    return implementation.operate(images, operations, arguments, interpolations, (red, green, blue), among)
+    return implementation.apply_ops(images, operations, arguments, interpolations, (red, green, blue), possible)
 
 
 def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
@@ -65,7 +65,7 @@ def _checked(
     operations: torch.Tensor,
     arguments: torch.Tensor,
     interpolations: torch.Tensor,
-    among: Collection[Operation],
+    possible: Collection[Operation],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
     images = checked_tensor("images", images, (torch.uint8,), (None, None, None, None))
@@ -79,12 +79,12 @@ def _checked(
     arguments = checked_tensor("arguments", arguments, (torch.float64,), (n, layers), images.device)
     interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n, layers), images.device)
     if readable(images) and operations.numel():
-        _check_values(operations, arguments, interpolations, among)
+        _check_values(operations, arguments, interpolations, possible)
     return images, operations, arguments, interpolations
 
 
 def _check_values(
-    operations: torch.Tensor, arguments: torch.Tensor, interpolations: torch.Tensor, among: Collection[Operation]
+    operations: torch.Tensor, arguments: torch.Tensor, interpolations: torch.Tensor, possible: Collection[Operation]
 ) -> None:
     low, high = int(operations.min()), int(operations.max())
     if low < 0 or high >= len(Operation):
@@ -92,8 +92,8 @@ def _check_values(
     if (worst := int(interpolations.max())) > BICUBIC:
         raise ValueError(f"interpolations must be 0, 1 or 2, got {worst}")
     for code in torch.unique(operations).tolist():
-        if code and code not in among:
-            raise ValueError(f"operations must be of {[int(one) for one in among]}, as among says, got {code}")
+        if code and code not in possible:
+            raise ValueError(f"operations must be of {[int(one) for one in possible]}, as possible says, got {code}")
         limits = Operation(code).spec.limits
         if limits is None:
             continue

@@ -23,15 +23,15 @@ FILES = {Kind.PIXEL: cpu_pointwise, Kind.STENCIL: cpu_filters, Kind.BLUR: cpu_fi
 Change = Callable[[np.ndarray, np.ndarray], None]  # from an image uint8 [C, H, W] to another
 
 
-def operate(
+def apply_ops(
     images: torch.Tensor,
     operations: torch.Tensor,
     arguments: torch.Tensor,
     interpolations: torch.Tensor,
     fill: tuple[int, int, int],
-    _among: Collection[Operation],
+    _possible: Collection[Operation],
 ) -> torch.Tensor:
-    """``gpurender.kernels.image_ops.operate`` of checked arguments; ``_among`` spares launches of a GPU."""
+    """``gpurender.kernels.image_ops.apply_ops`` of checked arguments; ``_possible`` spares launches of a GPU."""
     source, out = images.numpy(), np.empty(images.shape, np.uint8)
     height, width = source.shape[2:]
     matrices = coefficients(operations, arguments, height, width).numpy()  # [N, L, 6]

@@ -36,22 +36,22 @@ BLURRED = 1024
 REGISTERS = 96  # a thread: for five programs a processor. Left alone, the compiler takes fewer and spills some.
 
 
-def operate(
+def apply_ops(
     images: torch.Tensor,
     operations: torch.Tensor,
     arguments: torch.Tensor,
     interpolations: torch.Tensor,
     fill: tuple[int, int, int],
-    among: Collection[Operation] = EVERY,
+    possible: Collection[Operation] = EVERY,
 ) -> torch.Tensor:
     """Images uint8 [N, C, H, W] after their chains: operations int32, arguments float64, interpolations uint8 [N, L].
 
-    among: what the operations can be; others are taken for IDENTITY. What only others need is not launched.
+    possible: what the operations can be; others are taken for IDENTITY. What only others need is not launched.
     """
     if not images.numel() or not operations.numel():
         return images.clone()
     with torch.cuda.device_of(images):
-        return _Batch(images, operations, arguments, interpolations, fill, frozenset(among)).run()
+        return _Batch(images, operations, arguments, interpolations, fill, frozenset(possible)).run()
 
 
 class _Batch:
@@ -64,19 +64,19 @@ class _Batch:
         arguments: torch.Tensor,
         interpolations: torch.Tensor,
         fill: tuple[int, int, int],
-        among: frozenset[Operation],
+        possible: frozenset[Operation],
     ) -> None:
         self.n, self.channels, self.height, self.width = images.shape
         self.layers, self.area = operations.shape[1], self.height * self.width
         self.images, self.chain = images, (operations, arguments)
         self.interpolations, self.fill = interpolations, fill
-        self.codes = sum(1 << code for code in among)
+        self.codes = sum(1 << code for code in possible)
         self.index = tl.int64 if self.area > 2**29 else tl.int32
         self.result = torch.empty_like(images)
         self.scratch = [torch.empty_like(images) for _ in range(min(self.layers - 1, 2))] or [self.result]
-        kinds = {Operation(code).spec.kind for code in among}
+        kinds = {Operation(code).spec.kind for code in possible}
         self.points, self.blurs, self.moves = (kind in kinds for kind in (Kind.LUT, Kind.BLUR, Kind.AFFINE))
-        self.kernels = Operation.GAUSSIAN_KERNEL in among
+        self.kernels = Operation.GAUSSIAN_KERNEL in possible
         self.make_room(operations.numel())
 
     def make_room(self, count: int) -> None:

@@ -18,24 +18,32 @@ OPERATIONS = tl.constexpr(len(Operation))
 COLUMNS = tl.constexpr(3)  # of the table of operations: kind, lowest and highest argument
 
 
-@triton.jit(do_not_specialize=["count", "layers", "among"])
+@triton.jit(do_not_specialize=["count", "layers", "possible"])
 def plan_steps(
-    operations, arguments, specs, plan, values, count: tl.int32, layers: tl.int32, among: tl.int32, SIZE: tl.constexpr
+    operations,
+    arguments,
+    specs,
+    plan,
+    values,
+    count: tl.int32,
+    layers: tl.int32,
+    possible: tl.int32,
+    SIZE: tl.constexpr,
 ):
     """Write the steps of each sample: plan int32 and values float64 [count, layers], its words and their arguments.
 
     Operations come before those that are IDENTITY; a sample of these alone has one of them as its last. Behind the last
-    all are DONE. Arguments are forced into the range of the operation, NaN to its least. ``among`` has a bit for each
-    code; others, and what is no code, are taken for IDENTITY.
+    all are DONE. Arguments are forced into the range of the operation, NaN to its least. ``possible`` has one bit
+    per code; all other codes are treated as IDENTITY.
     """
     n = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used, row = n < count, n.to(tl.int64) * layers
     total = tl.zeros((SIZE,), tl.int32)
     for layer in range(layers):
-        total += (code_at(operations + row + layer, used, among) > 0).to(tl.int32)
+        total += (code_at(operations + row + layer, used, possible) > 0).to(tl.int32)
     step = tl.zeros((SIZE,), tl.int32)
     for layer in range(layers):
-        code = code_at(operations + row + layer, used, among)
+        code = code_at(operations + row + layer, used, possible)
         found, spec = used & (code > 0), specs + COLUMNS * code
         kind, low, high = tl.load(spec).to(tl.int32), tl.load(spec + 1), tl.load(spec + 2)
         argument = tl.load(arguments + row + layer, mask=used, other=0.0)
@@ -52,11 +60,11 @@ def plan_steps(
 
 
 @triton.jit
-def code_at(place, used, among):
+def code_at(place, used, possible):
     """Return the code at a place, IDENTITY for what is none of those expected."""
     code = tl.load(place, mask=used, other=0)
     code = tl.where((code >= 0) & (code < OPERATIONS), code, 0)
-    return tl.where(((among >> code) & 1) != 0, code, 0)
+    return tl.where(((possible >> code) & 1) != 0, code, 0)
 
 
 @triton.jit

@@ -8,10 +8,10 @@ from gpurender.runtime.image_formats import DTYPES, check_memory_format
 from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
-__all__ = ["ERASING_MODES", "Erasing", "Mixing", "finish"]
+__all__ = ["ERASING_MODES", "Erasing", "Mixing", "mix_erase"]
 
 
-def finish(
+def mix_erase(
     images: torch.Tensor,
     lut: torch.Tensor,
     mixing: Mixing | None = None,
@@ -51,7 +51,7 @@ def finish(
     mixing = None if mixing is None else _checked_mixing(mixing, images)
     erasing = None if erasing is None else _checked_erasing(erasing, images)
     implementation = dispatch.implementation("mix_erase", images.device)
-    return implementation.finish(images, lut, mixing, erasing, memory_format)
+    return implementation.mix_erase(images, lut, mixing, erasing, memory_format)
 
 
 def _checked_mixing(mixing: Mixing, images: torch.Tensor) -> Mixing:

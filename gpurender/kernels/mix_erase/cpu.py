@@ -170,14 +170,14 @@ def erase(boxes, keys, mode, brain, table, start, stop, out):
                     store(noise[:w], brain, out[n, c, y, left : left + w])
 
 
-def finish(
+def mix_erase(
     images: torch.Tensor,
     lut: torch.Tensor,
     mixing: Mixing | None,
     erasing: Erasing | None,
     memory_format: torch.memory_format,
 ) -> torch.Tensor:
-    """``gpurender.kernels.mix_erase.finish`` of checked arguments."""
+    """``gpurender.kernels.mix_erase.mix_erase`` of checked arguments."""
     n, _, height, width = images.shape
     if n * height * width == 0:
         shape = (n, 3, height, width)

@@ -119,7 +119,7 @@ def entries(value, FORMAT: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["tiles", "images_count", "width"])
-def finish_pixels(
+def mix_erase_pixels(
     images,
     lut,
     weights,
@@ -194,14 +194,14 @@ def finish_pixels(
         tl.store(out + c * channel_stride, entry, mask=used)
 
 
-def finish(
+def mix_erase(
     images: torch.Tensor,
     lut: torch.Tensor,
     mixing: Mixing | None,
     erasing: Erasing | None,
     memory_format: torch.memory_format,
 ) -> torch.Tensor:
-    """``gpurender.kernels.mix_erase.finish`` of checked arguments."""
+    """``gpurender.kernels.mix_erase.mix_erase`` of checked arguments."""
     n, channels, height, width = images.shape
     out = torch.empty((n, 3, height, width), dtype=lut.dtype, device=images.device, memory_format=memory_format)
     if out.numel() == 0:
@@ -215,7 +215,7 @@ def finish(
     tiles = triton.cdiv(area, run)
     strides = out.stride(0), out.stride(1), out.stride(3)
     with torch.cuda.device_of(out):
-        finish_pixels[(n * tiles,)](
+        mix_erase_pixels[(n * tiles,)](
             images, lut.view(integer), weights, None if cut is None else cut.view(torch.uint8), patches,
             boxes, keys, table, out.view(integer), n, tiles, width, area, *strides,
             channels, 0 if boxes is None else boxes.shape[1], mode, FORMATS[lut.dtype], area % 4 == 0, run,

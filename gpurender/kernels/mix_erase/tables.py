@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from gpurender.numerics.quantiles import half_normal
+from gpurender.numerics.quantiles import normal_quantiles
 
 
 @cache
 def normal(device: torch.device) -> torch.Tensor:
-    """The table of :func:`gpurender.numerics.quantiles.half_normal` on a device, float32 ``[3970]``."""
-    return torch.from_numpy(half_normal().astype(np.float32)).to(device)
+    """The table of :func:`gpurender.numerics.quantiles.normal_quantiles` on a device, float32 ``[3970]``."""
+    return torch.from_numpy(normal_quantiles().astype(np.float32)).to(device)

@@ -31,36 +31,36 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 
 @overload
-def words(seed: int, stream: Stream, numbers: np.ndarray, blocks: int = 1) -> np.ndarray: ...
+def words(seed: int, stream: Stream, draw_ids: np.ndarray, blocks: int = 1) -> np.ndarray: ...
 
 
 @overload
-def words(seed: int, stream: Stream, numbers: torch.Tensor, blocks: int = 1) -> torch.Tensor: ...
+def words(seed: int, stream: Stream, draw_ids: torch.Tensor, blocks: int = 1) -> torch.Tensor: ...
 
 
-def words(seed: int, stream: Stream, numbers: np.ndarray | torch.Tensor, blocks: int = 1) -> np.ndarray | torch.Tensor:
+def words(seed: int, stream: Stream, draw_ids: np.ndarray | torch.Tensor, blocks: int = 1) -> np.ndarray | torch.Tensor:
     """Random words at the addresses ``(seed, stream, number, block)`` for blocks ``0 .. blocks-1``.
 
     Args:
         seed: unsigned 64-bit key.
-        numbers: uint64 ``[n]``, or a torch tensor, int64 ``[n]``, on any device.
+        draw_ids: uint64 ``[n]``, or a torch tensor, int64 ``[n]``, on any device.
         blocks: blocks drawn of every number, four words each.
 
     Returns:
         uint32 ``[n, 4 * blocks]``; of a tensor, int64 on its device.
     """
-    if isinstance(numbers, torch.Tensor):
-        return _words_of_tensor(seed, int(stream), numbers, blocks)
-    numbers = np.asarray(numbers, dtype=np.uint64)
-    drawn = philox(counters(numbers, int(stream), blocks), halves(seed))
-    return drawn.reshape(len(numbers), 4 * blocks)
+    if isinstance(draw_ids, torch.Tensor):
+        return _words_of_tensor(seed, int(stream), draw_ids, blocks)
+    draw_ids = np.asarray(draw_ids, dtype=np.uint64)
+    drawn = philox(counters(draw_ids, int(stream), blocks), halves(seed))
+    return drawn.reshape(len(draw_ids), 4 * blocks)
 
 
-def _words_of_tensor(seed: int, stream: int, numbers: torch.Tensor, blocks: int) -> torch.Tensor:
+def _words_of_tensor(seed: int, stream: int, draw_ids: torch.Tensor, blocks: int) -> torch.Tensor:
     """Return :func:`words` of int64 ``[n]`` (the bits are the unsigned number's) on the tensor's device."""
-    if numbers.dtype != torch.int64 or numbers.dim() != 1:
-        raise ValueError(f"numbers must be int64 [n], got {numbers.dtype} {list(numbers.shape)}")
-    return dispatch.implementation("philox", numbers.device).words(numbers.contiguous(), seed, stream, blocks)
+    if draw_ids.dtype != torch.int64 or draw_ids.dim() != 1:
+        raise ValueError(f"draw_ids must be int64 [n], got {draw_ids.dtype} {list(draw_ids.shape)}")
+    return dispatch.implementation("philox", draw_ids.device).words(draw_ids.contiguous(), seed, stream, blocks)
 
 
 @overload

@@ -54,7 +54,7 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def words(numbers: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
+def words(draw_ids: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
     """Return the words of draw numbers int64 [n]: int64 [n, 4 * blocks]."""
-    drawn = philox(counters(numbers.numpy().view(np.uint64), stream, blocks), halves(seed))
-    return torch.from_numpy(drawn.astype(np.int64)).reshape(len(numbers), 4 * blocks)
+    drawn = philox(counters(draw_ids.numpy().view(np.uint64), stream, blocks), halves(seed))
+    return torch.from_numpy(drawn.astype(np.int64)).reshape(len(draw_ids), 4 * blocks)

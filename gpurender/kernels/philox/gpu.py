@@ -50,12 +50,12 @@ def bounded(word, n):
 
 @triton.jit(do_not_specialize=["count", "blocks", "seed"])
 def draw_words(
-    numbers, out, count: tl.int64, blocks: tl.int64, seed: tl.uint64, STREAM: tl.constexpr, SIZE: tl.constexpr
+    draw_ids, out, count: tl.int64, blocks: tl.int64, seed: tl.uint64, STREAM: tl.constexpr, SIZE: tl.constexpr
 ):
     """out[i, b] = the four words at (seed, STREAM, numbers[i], b): int64 [count / blocks, blocks, 4]."""
     index = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     used = index < count
-    number = tl.load(numbers + index // blocks, mask=used, other=0)
+    number = tl.load(draw_ids + index // blocks, mask=used, other=0)
     w0, w1, w2, w3 = words_at(seed, STREAM, number, index % blocks)
     tl.store(out + 4 * index, w0.to(tl.int64), mask=used)
     tl.store(out + 4 * index + 1, w1.to(tl.int64), mask=used)
@@ -63,13 +63,13 @@ def draw_words(
     tl.store(out + 4 * index + 3, w3.to(tl.int64), mask=used)
 
 
-def words(numbers: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
+def words(draw_ids: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
     """Words of draw numbers int64 [n] on their device: int64 [n, 4 * blocks]."""
-    out = torch.empty((len(numbers), 4 * blocks), dtype=torch.int64, device=numbers.device)
-    count = len(numbers) * blocks
+    out = torch.empty((len(draw_ids), 4 * blocks), dtype=torch.int64, device=draw_ids.device)
+    count = len(draw_ids) * blocks
     if count:
-        with torch.cuda.device_of(numbers):
+        with torch.cuda.device_of(draw_ids):
             draw_words[(triton.cdiv(count, BLOCK),)](
-                numbers, out, count, blocks, seed, stream, BLOCK, num_warps=4, enable_fp_fusion=False
+                draw_ids, out, count, blocks, seed, stream, BLOCK, num_warps=4, enable_fp_fusion=False
             )
     return out

@@ -3,11 +3,11 @@
 import numpy as np
 
 
-def counters(numbers: np.ndarray, stream: int, blocks: int) -> np.ndarray:
+def counters(draw_ids: np.ndarray, stream: int, blocks: int) -> np.ndarray:
     """Counters (block, stream, number low, number high) of numbers uint64 ``[n]``: uint32 ``[n * blocks, 4]``."""
-    out = np.empty((len(numbers), blocks, 4), dtype=np.uint32)
+    out = np.empty((len(draw_ids), blocks, 4), dtype=np.uint32)
     out[:, :, 0] = np.arange(blocks, dtype=np.uint32)
     out[:, :, 1] = np.uint32(stream)
-    out[:, :, 2] = (numbers & np.uint64(0xFFFFFFFF)).astype(np.uint32)[:, None]
-    out[:, :, 3] = (numbers >> np.uint64(32)).astype(np.uint32)[:, None]
+    out[:, :, 2] = (draw_ids & np.uint64(0xFFFFFFFF)).astype(np.uint32)[:, None]
+    out[:, :, 3] = (draw_ids >> np.uint64(32)).astype(np.uint32)[:, None]
     return out.reshape(-1, 4)

@@ -44,10 +44,10 @@ def addresses(cursor, count, length, seed, instances, shuffle, repeats):
     epoch, position = cursor.tolist()
     checks.integer("cursor[0]", epoch, 0, last_epoch(length))
     checks.integer("cursor[1]", position, 0, length - 1)
-    samples = (position + np.arange(count, dtype=np.int64)) % length // repeats
+    indices = (position + np.arange(count, dtype=np.int64)) % length // repeats
     if shuffle:
-        samples = permute(samples, length, seed, epoch)
-    return tuple(torch.from_numpy(x) for x in (samples, samples + epoch * length, samples // instances))
+        indices = permute(indices, length, seed, epoch)
+    return tuple(torch.from_numpy(x) for x in (indices, indices + epoch * length, indices // instances))
 
 
 def permute(positions: np.ndarray, length: int, seed: int, epoch: int | np.ndarray) -> np.ndarray:

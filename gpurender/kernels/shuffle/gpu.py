@@ -41,8 +41,8 @@ def scrambled(cells, columns, rows, seed, epoch):
 @triton.jit(do_not_specialize=["count", "length", "columns", "rows", "seed", "instances", "repeats"])
 def place(
     cursor,
-    samples,
-    numbers,
+    indices,
+    draw_ids,
     labels,
     count: tl.int32,
     length: tl.int64,
@@ -65,8 +65,8 @@ def place(
         while tl.max(outside.to(tl.int32), 0) > 0:
             cells = tl.where(outside, scrambled(cells, columns, rows, seed, epoch), cells)
             outside = outside & (cells >= length)
-    tl.store(samples + index, cells, mask=used)
-    tl.store(numbers + index, cells + epoch * length, mask=used)
+    tl.store(indices + index, cells, mask=used)
+    tl.store(draw_ids + index, cells + epoch * length, mask=used)
     tl.store(labels + index, cells // instances, mask=used)
 
 
@@ -74,12 +74,12 @@ def addresses(
     cursor: torch.Tensor, count: int, length: int, seed: int, instances: int, shuffle: bool, repeats: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Samples, numbers and labels, int64 [count] each, on the cursor's device."""
-    samples, numbers, labels = (torch.empty(count, dtype=torch.int64, device=cursor.device) for _ in range(3))
+    indices, draw_ids, labels = (torch.empty(count, dtype=torch.int64, device=cursor.device) for _ in range(3))
     columns, rows = params.grid_shape(length)
     if count:
         with torch.cuda.device_of(cursor):
             place[(triton.cdiv(count, BLOCK),)](
-                cursor.contiguous(), samples, numbers, labels, count, length, columns, rows, seed, instances, repeats,
+                cursor.contiguous(), indices, draw_ids, labels, count, length, columns, rows, seed, instances, repeats,
                 shuffle, BLOCK, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
-    return samples, numbers, labels
+    return indices, draw_ids, labels

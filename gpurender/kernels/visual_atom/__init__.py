@@ -16,7 +16,7 @@ def render_atoms(
     which: torch.Tensor,
     *,
     centres: torch.Tensor,
-    numbers: torch.Tensor,
+    draw_ids: torch.Tensor,
     greys: tuple[int, int],
     seed: int,
     size: int,
@@ -48,7 +48,7 @@ def render_atoms(
     device = atoms.rings.device
     check_tensor("which", which, torch.int64, (n,), device)
     check_tensor("centres", centres, torch.float32, (n, 2), device)
-    check_tensor("numbers", numbers, torch.int64, (n,), device)
+    check_tensor("draw_ids", draw_ids, torch.int64, (n,), device)
     if which.device.type == "cpu" and not within(which, 0, len(atoms) - 1):
         raise ValueError(f"which must lie in [0, {len(atoms) - 1}]")
     if not 0 <= greys[0] <= greys[1] <= 255:
@@ -58,4 +58,4 @@ def render_atoms(
     if rule not in ("walk", "orbits"):
         raise ValueError(f"rule must be 'walk' or 'orbits', got {checks.shown(rule)}")
     implementation = dispatch.implementation("visual_atom", device)
-    return implementation.render_atoms(atoms, which, centres, numbers, greys, seed, size, rule == "walk")
+    return implementation.render_atoms(atoms, which, centres, draw_ids, greys, seed, size, rule == "walk")

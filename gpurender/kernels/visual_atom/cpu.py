@@ -115,7 +115,7 @@ def place_orbit(words, noise_level, a, b, waves, centre, cosines, sines, x, y):
 @kernel
 def render_batch(
     first, last, walk, rings, vertices, frequencies, axes, growth, amplitudes, noise_levels, offsets, cosines, sines,
-    which, centres, numbers, key, darkest, greys, canvases,
+    which, centres, draw_ids, key, darkest, greys, canvases,
 ):  # fmt: skip
     """Images first to last - 1 of a batch, of the atoms which[n]; greys = how many, from the darkest on.
 
@@ -123,7 +123,7 @@ def render_batch(
     """
     group = 2 if walk else 4  # rings that share a Philox call
     for n in range(first, last):
-        k, number, centre = which[n], numbers[n], centres[n]
+        k, number, centre = which[n], draw_ids[n], centres[n]
         q, eta = vertices[k], noise_levels[k]
         cos_t, sin_t = cosines[offsets[k] : offsets[k] + q], sines[offsets[k] : offsets[k] + q]
         x, y, waves = np.empty(q, np.float32), np.empty(q, np.float32), np.empty(q, np.float32)
@@ -143,12 +143,12 @@ def render_batch(
             render_polygon(x, y, ring_grey(ring, number, key, darkest, greys), size, pixels, lines)
 
 
-def render_atoms(atoms, which, centres, numbers, greys, seed, size, walk):
+def render_atoms(atoms, which, centres, draw_ids, greys, seed, size, walk):
     """uint8 [N, size, size]; arguments as :func:`gpurender.kernels.visual_atom.render_atoms`."""
     canvases = torch.zeros((len(which), size, size), dtype=torch.uint8, device="cpu")
     own = [tensor.contiguous().numpy() for tensor in atoms.tensors()]
     places, middles, pixels = which.contiguous().numpy(), centres.contiguous().numpy(), canvases.numpy()
-    words = np.ascontiguousarray(numbers.numpy()).view(np.uint32).reshape(-1, 2)  # low word first
+    words = np.ascontiguousarray(draw_ids.numpy()).view(np.uint32).reshape(-1, 2)  # low word first
     key, lightness = np.array(halves(seed), dtype=np.uint32), (greys[0], greys[1] - greys[0] + 1)
 
     def work(first, last):

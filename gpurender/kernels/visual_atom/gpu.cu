@@ -177,7 +177,7 @@ extern "C" __global__ void __launch_bounds__(1024)
                        int64 atoms,             // K
                        const int64* which,      // [N], the atom of each image
                        const float* centres,    // [N, 2]
-                       const int64* numbers,    // [N]
+                       const int64* draw_ids,   // [N]
                        uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int band_rows, int bands,
                        int most,         // vertices of any atom
                        uint8* scratch,   // [blocks, state_bytes(most)], or null: in shared memory, behind the band
@@ -190,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     const int64 k = min(max(which[n], (int64)0), atoms - 1);  // a number that is none reads nothing beyond the table
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
                        axes[2 * k], axes[2 * k + 1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
-                       noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)numbers[n], key0, key1};
+                       noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1};
     for (int i = threadIdx.x; i < padded / 16; i += blockDim.x) ((Sixteen*)memory)[i] = {0, 0, 0, 0};
     for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
     const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];

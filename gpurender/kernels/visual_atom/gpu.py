@@ -43,7 +43,7 @@ def render_atoms(
     atoms: Atoms,
     which: torch.Tensor,
     centres: torch.Tensor,
-    numbers: torch.Tensor,
+    draw_ids: torch.Tensor,
     greys: tuple[int, int],
     seed: int,
     size: int,
@@ -62,7 +62,7 @@ def render_atoms(
         threads=min(-(-atoms.most_vertices // 32) * 32, MAX_THREADS),
         arguments=(
             *(tensor.contiguous() for tensor in atoms.tensors()), tables.gradients(device), np.int64(len(atoms)),
-            which.contiguous(), centres.contiguous(), numbers.contiguous(),
+            which.contiguous(), centres.contiguous(), draw_ids.contiguous(),
             np.uint32(low), np.uint32(high), np.int32(walk), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1),
             np.int32(size), np.int32(rows), np.int32(parts), np.int32(atoms.most_vertices), scratch, images,
         ),
