@@ -1,22 +1,23 @@
-"""What the compilers make of the CUDA kernels: registers, spills, shared memory, occupancy, inner loops.
+"""What the compilers make of the kernels: registers, spills, shared memory, occupancy, loops.
 
     python -m bench.machine_code [--json FILE]
 
-Needs CuPy (its NVRTC compiles, no GPU is needed) and nvdisasm, which comes with Triton.
+No GPU is needed: CuPy's NVRTC and Triton compile, and Triton brings the disassembler. Needs the extra `test`. CUDA C
+kernels are read loop by loop; Triton kernels (triton_code.py) as launched by a training step.
 """
 
 import argparse
 import collections
 import json
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from bench import sass
 from gpurender.kernels.chaos_game import gpu as chaos_game
 from gpurender.kernels.visual_atom import gpu as visual_atom
 from gpurender.runtime import cuda, cupy_cache
@@ -67,22 +68,6 @@ class Kernel:
     loops: list[Loop] = field(default_factory=list)
 
 
-def disassembler() -> str:
-    """The path of nvdisasm: Triton's own, or one on the PATH."""
-    try:
-        import triton
-
-        own = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
-        if own.exists():
-            return str(own)
-    except ImportError:
-        pass
-    found = shutil.which("nvdisasm")
-    if found is None:
-        raise RuntimeError("nvdisasm must come with Triton or lie on the PATH; neither is so")
-    return found
-
-
 def compiled(operation: str, architecture: str) -> tuple[bytes, dict[str, tuple[int, int, int]]]:
     """The machine code of an operation, as ``runtime.cuda.compiled`` makes it, and what the assembler says of each
     kernel: registers, spilled bytes, static shared memory.
@@ -104,41 +89,17 @@ def compiled(operation: str, architecture: str) -> tuple[bytes, dict[str, tuple[
     return code.ljust(-(-len(code) // 8) * 8, b"\0"), found  # CuPy 14 cuts off the last byte
 
 
-def instructions(code: bytes) -> dict[str, tuple[list[str], dict[str, int]]]:
-    """Instructions of each kernel of a cubin, and where its labels stand among them."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(code)
-        file.flush()
-        text = subprocess.run([disassembler(), "-c", file.name], capture_output=True, text=True, check=True).stdout
-    kernels: dict[str, tuple[list[str], dict[str, int]]] = {}
-    body: list[str] = []
-    labels: dict[str, int] = {}
-    for line in text.splitlines():
-        if start := re.match(r"\s*\.text\.(\S+):", line):
-            body, labels = [], {}
-            kernels[start[1]] = body, labels
-        elif label := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[label[1]] = len(body)
-        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
-            body.append(instruction[1].strip())
-    return kernels
-
-
 def loops(body: list[str], labels: dict[str, int]) -> list[Loop]:
     """The loops that matter: walks (a whole Philox call and exactly eight points) and lines (byte stores)."""
-    spans = set()
-    for end, instruction in enumerate(body):
-        target = re.search(r"BRA.*?`\((\.L_x_\d+)\)", instruction)
-        if target and labels.get(target[1], end + 1) <= end:
-            spans.add((labels[target[1]], end))
+    spans = sass.loop_spans(body, labels)
     walks: dict[str, list[Loop]] = {"frame": [], "splat": []}
     lines: list[Loop] = []
-    for first, last in sorted(spans, key=lambda span: span[1] - span[0]):
-        within = [(a, b) for a, b in spans if first <= a and b <= last and (a, b) != (first, last)]
-        loop = _loop(body[first : last + 1], sum(b - a + 1 for a, b in within))
+    for first, last in spans:
+        nested = sass.within((first, last), spans)
+        loop = _loop(body[first : last + 1], sum(b - a + 1 for a, b in nested))
         if loop is not None and loop.name in walks:
             walks[loop.name].append(loop)
-        elif loop is not None and not within:
+        elif loop is not None and not nested:
             lines.append(loop)
     return [loop for kind in walks.values() for loop in _by_maps(kind)] + lines
 
@@ -183,7 +144,7 @@ def inspect(operation: str, architecture: str) -> list[Kernel]:
     """The kernels of an operation on an architecture."""
     limits, most_threads = CHIPS[architecture]
     binary, resources = compiled(operation, architecture)
-    code = instructions(binary)
+    code = sass.instructions(binary)
     kernels = []
     for name, (registers, spilled, static) in sorted(resources.items()):
         threads, dynamic = launch_of(name, limits)
@@ -228,11 +189,21 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE", help="also write it as JSON")
     options = parser.parse_args(arguments)
+    from bench import triton_code  # it imports Triton, which the rest does without
+
     if options.json:
         check_writable(options.json)
     kernels = [kernel for chip in CHIPS for operation in cuda.OPERATIONS for kernel in inspect(operation, chip)]
-    print(table(kernels))
-    result = {"environment": environment(), "kernels": [asdict(kernel) for kernel in kernels]}
+    print(table(kernels) + "\n")
+    specialised = []
+    for chip in tqdm(CHIPS, desc="Triton", unit="chip"):
+        specialised += triton_code.inspect(chip)
+    print(triton_code.table(specialised))
+    result = {
+        "environment": environment(),
+        "kernels": [asdict(kernel) for kernel in kernels],
+        "triton_kernels": [asdict(kernel) for kernel in specialised],
+    }
     if options.json:
         with replacing(options.json) as temporary:
             Path(temporary).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bench import machine_code
+from bench import machine_code, sass
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
 @pytest.mark.usefixtures("compilers")
 def test_what_is_inspected_is_what_the_library_compiles():
     code, resources = machine_code.compiled("visual_atom", "sm_90")
-    found = machine_code.instructions(code)
-    assert found == machine_code.instructions(machine_code.cuda.compiled("visual_atom", "sm_90"))
+    found = sass.instructions(code)
+    assert found == sass.instructions(machine_code.cuda.compiled("visual_atom", "sm_90"))
     assert found.keys() == resources.keys()
 
 
@@ -55,7 +55,7 @@ def test_the_disassembler_that_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="nvdisasm must come with Triton or lie on the PATH"):
-        machine_code.disassembler()
+        sass.tool("nvdisasm")
     (tmp_path / "nvdisasm").write_text("#!/bin/sh\n")
     (tmp_path / "nvdisasm").chmod(0o755)
-    assert machine_code.disassembler() == str(tmp_path / "nvdisasm")
+    assert sass.tool("nvdisasm") == str(tmp_path / "nvdisasm")

@@ -4,41 +4,25 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
 import gpurender as gr
-from gpurender.augment.rand_augment import parsed
-from gpurender.kernels.image_ops import apply_ops
 from gpurender.kernels.philox import words
-from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses
 from gpurender.numerics.streams import Stream
 
 pytest.importorskip("triton")
 pytest.importorskip("timm", reason="needs timm, whose functions the kernels are compared with")
 pytest.importorskip("torchvision", reason="needs torchvision, whose functions the kernels are compared with")
-import triton
-
-from tests.kernels import triton_mix_erase
+from bench import triton_code
 from tests.kernels.triton_checks import CHECKS
 from tests.support import ROOT
-from tests.support.triton_paths import CPU, gpu_path
 
-ARCHITECTURES = (80, 90, 100)
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 NAMES = [check.__name__ for check in CHECKS]
-TYPES = {
-    torch.uint8: "u8",
-    torch.int16: "i16",
-    torch.int32: "i32",
-    torch.int64: "i64",
-    torch.float32: "fp32",
-    torch.float64: "fp64",
-}
 NO_SINGLE = r"(?:add|sub|mul|div|sqrt)\.\S*f32"
 # Kernels of bytes that Pillow and timm compute in float32, each product and each sum rounded by itself.
 SINGLE_PRECISION = ("mix_erase_pixels", "tabulate", "change", "blur", "weigh", "draw")
@@ -119,117 +103,35 @@ def training_canvases(n):
 # ------------------------------------------------------------------------------------------------------- compilation
 
 
-def launches():
-    """Every launch of a training step, grey and colour, as (kernel, arguments, options), with none of them run."""
-    found = []
-
-    def record(self, *arguments, grid, warmup, **options):
-        found.append((self, arguments, options))
-
-    cursor, policy = torch.tensor([0, 0]), gr.augment.Crop(interpolation="random")
-    with gpu_path(CPU), mock.patch.object(triton.runtime.jit.JITFunction, "run", record):
-        for shuffle in (True, False):
-            addresses(cursor, 256, length=1_000_000, seed=42, instances=1000, shuffle=shuffle)
-        numbers = torch.zeros(2, dtype=torch.int64)
-        words(42, Stream.PERTURBATION, numbers, 11)
-        drawn = policy.draw(numbers)
-        colour = torch.zeros(2, 3, 512, 512, dtype=torch.uint8)
-        policy.apply(colour[:, :1], drawn, dtype=torch.float16)
-        policy.apply(colour[:, :1], drawn, dtype=torch.float32, memory_format=torch.channels_last)
-        policy.apply(colour, drawn, dtype=torch.bfloat16)
-        crop_resize(colour, drawn["boxes"].long(), drawn["flips"], drawn["interpolations"], (224, 224))
-        crop_resize(colour[:, :1, :1, :1], drawn["boxes"], drawn["flips"], drawn["interpolations"], (1, 1))
-        crop_resize(colour[:, :, :33, :35], drawn["boxes"], drawn["flips"], drawn["interpolations"], (9, 11))
-        triton_mix_erase.training_launches()
-        deit_launches(colour[:, :, :224, :224].contiguous())
-    return found
-
-
-def deit_launches(images):
-    """Launches of DeiT's draws and operations: the papers', and others that compile differently."""
-    numbers = torch.zeros(2, dtype=torch.int64)
-    for policy in (
-        gr.augment.DeiT(),
-        gr.augment.DeiT(auto_augment="rand-n3-tweights-mstd101", interpolation="random", mixup_mode="elem", re_count=4),
-        gr.augment.DeiT(auto_augment="3a", color_jitter=None, mixup_mode="pair", cutmix_minmax=(0.2, 0.8)),
-        gr.augment.DeiT(auto_augment="v0", mixup_alpha=0.0, mixup_mode="elem", correct_lam=False),
-    ):
-        policy.draw(numbers)
-    layers = torch.zeros((2, 2), dtype=torch.int32), torch.zeros((2, 2), dtype=torch.float64)
-    for given in (images, images[:, :1].contiguous(), images[:, :, :33, :35].contiguous()):
-        apply_ops(given, *layers, torch.zeros((2, 2), dtype=torch.uint8), (9, 9, 9))
-    apply_ops(images, *layers, torch.zeros((2, 2), dtype=torch.uint8), (9, 9, 9), parsed("rand-inc1").operations)
-
-
-def source(kernel, arguments):
-    """The source of a launch as Triton's own launcher specialises it: ones are constants, multiples of 16 known."""
-    signature, constants, attributes = {}, {}, {}
-    for i, (parameter, value) in enumerate(zip(kernel.params, arguments, strict=True)):
-        signature[parameter.name] = "constexpr"
-        if parameter.is_constexpr or value is None:
-            constants[(i,)] = value
-        elif isinstance(value, torch.Tensor):
-            signature[parameter.name] = "*" + TYPES[value.dtype]
-            attributes[(i,)] = [["tt.divisibility", 16]]  # as torch allocates
-        elif value == 1 and not parameter.do_not_specialize:
-            constants[(i,)] = value
-        else:
-            signature[parameter.name] = parameter.annotation_type or "i32"
-            if not isinstance(value, float) and value % 16 == 0 and not parameter.do_not_specialize:
-                attributes[(i,)] = [["tt.divisibility", 16]]
-    return triton.compiler.ASTSource(kernel, signature, constants, attributes)
-
-
-def usage(binary, folder):
-    """Registers, and bytes of local memory (stack and spills), of a cubin."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not tool.exists():
-        pytest.skip("this Triton comes without cuobjdump")
-    file = folder / "kernel.cubin"
-    file.write_bytes(binary)
-    text = subprocess.run([tool, "--dump-resource-usage", file], capture_output=True, text=True, check=True).stdout
-    numbers = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
-    return numbers["REG"], numbers["STACK"] + numbers["LOCAL"]
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kernel_compiles_without_spills_and_rounds_as_ieee_754(architecture, tmp_path, monkeypatch):
     """``pytest -s`` shows the registers. In float64 there is no fused multiply-add and no approximation, in float32 no
     arithmetic at all.
     """
-    from triton.backends.compiler import GPUTarget
-
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
-    target, seen = GPUTarget("cuda", architecture, 32), set()
-    for kernel, arguments, options in launches():
-        made = source(kernel, arguments)
-        if made.hash() in seen:
-            continue
-        seen.add(made.hash())
-        compiled = triton.compile(made, target=target, options=options)
-        registers, local = usage(compiled.asm["cubin"], tmp_path)
-        print(f"sm_{architecture} {kernel.fn.__name__:12} {options['num_warps']} warps {registers:3} registers")
-        assert local == 0, f"{kernel.fn.__name__} spills"
+    count = 0
+    for (kernel, _, options), asm in triton_code.compiled(architecture):
+        name, (registers, local_bytes) = kernel.fn.__name__, triton_code.usage(asm["cubin"])
+        print(f"{architecture} {name:12} {options['num_warps']} warps {registers:3} registers")
+        assert local_bytes == 0, f"{name} spills"
         assert registers <= 168  # three blocks of four warps a processor; what training launches needs half of that
-        single = (
-            r"(?:add|sub|mul|div|sqrt)\.(?!rn\.f32)\S*f32\b" if kernel.fn.__name__ in SINGLE_PRECISION else NO_SINGLE
-        )
-        forbidden = re.findall(rf"\b(?:fma\.\S*|\w+\.approx\S*|{single})", compiled.asm["ptx"])
-        assert not forbidden, (kernel.fn.__name__, forbidden)
-    assert len(seen) >= 30
+        single = r"(?:add|sub|mul|div|sqrt)\.(?!rn\.f32)\S*f32\b" if name in SINGLE_PRECISION else NO_SINGLE
+        forbidden = re.findall(rf"\b(?:fma\.\S*|\w+\.approx\S*|{single})", asm["ptx"])
+        assert not forbidden, (name, forbidden)
+        count += 1
+    assert count >= 30
 
 
 def test_threads_share_the_tiles_of_a_training_step_as_intended(tmp_path, monkeypatch):
     """Nothing goes through shared memory; the second pass loads eight bytes and stores eight float16 at once."""
-    from triton.backends.compiler import GPUTarget
-
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     found = {}
-    for kernel, arguments, options in launches():
+    for (kernel, arguments, _), asm in triton_code.compiled("sm_90"):
         named = dict(zip(kernel.arg_names, arguments, strict=True))
-        if kernel.fn.__name__ == "resample" and named["COPIES"] == 3 - 2 * named["FIRST"] and len(found) < 2:
-            made = triton.compile(source(kernel, arguments), target=GPUTarget("cuda", 90, 32), options=options)
-            found[named["FIRST"]] = made.asm["ptx"]
+        if kernel.fn.__name__ == "resample" and named["COPIES"] == 3 - 2 * named["FIRST"]:
+            found.setdefault(named["FIRST"], asm["ptx"])
+        if len(found) == 2:
+            break
     assert all(".shared" not in code for code in found.values())
     assert "ld.global.v2.b32" in found[False]
     assert "st.global.v4.b32" in found[False]

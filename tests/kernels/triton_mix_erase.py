@@ -123,20 +123,3 @@ def wrong_values_finish(device):
 
 
 CHECKS = (finished, parts_of_the_finish, mixtures, noise_of_every_size, wrong_values_finish)
-
-
-def training_launches():
-    """Calls whose launches are those of a training step, and others that compile differently."""
-    for channels, dtype, mode, boxes, memory_format, size in [
-        (1, torch.float32, "pixel", 1, torch.contiguous_format, 224),
-        (3, torch.float16, "pixel", 1, torch.channels_last, 224),
-        (3, torch.bfloat16, "pixel", 8, torch.contiguous_format, 224),
-        (1, torch.float16, "rand", 3, torch.contiguous_format, 224),
-        (3, torch.float32, "const", 1, torch.channels_last, 384),
-        (1, torch.float64, "pixel", 64, torch.contiguous_format, 33),
-        (3, torch.float16, "pixel", 1, torch.contiguous_format, 33),
-    ]:
-        lut = torch.zeros(3, 256, dtype=dtype)
-        _, mixing, erasing = batch(np.random.default_rng(0), (2, channels, 1, 1), boxes, mode)
-        mix_erase(torch.zeros(2, channels, size, size, dtype=torch.uint8), lut, mixing, erasing, memory_format)
-    mix_erase(torch.zeros(2, 1, 224, 224, dtype=torch.uint8), torch.zeros(3, 256), None, None)
