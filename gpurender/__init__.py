@@ -1,10 +1,10 @@
-"""gpurender draws formula-driven pre-training images while the model trains on them.
+"""gpurender renders formula-driven pre-training images while the model trains on them.
 
 >>> import gpurender as gr
 >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, augment=gr.augment.Crop())
 >>> images, targets = next(iter(loader))  # float32 [256, 3, 224, 224], int64 [256]
 
-Importing this package imports nothing else; a name is looked up in its module when it is first used.
+Importing this package does not import the modules of its public names; a name is looked up when it is first used.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Dataset: the images of a recipe one by one, for torch's own DataLoader and other readers of map-style datasets."""
+"""Dataset: the images of a recipe one by one, for torch's DataLoader and other readers of map-style datasets."""
 
 import operator
 import os
@@ -18,17 +18,17 @@ __all__ = ["Dataset"]
 
 
 class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
-    """The images of a recipe as a map-style dataset, drawn on the CPU when asked for.
+    """The images of a recipe as a map-style dataset, rendered on the CPU on request.
 
     >>> dataset = gr.Dataset("onepfrac-1k", transform=torchvision.transforms.ToTensor())
     >>> loader = torch.utils.data.DataLoader(dataset, batch_size=256, shuffle=True, num_workers=8)
 
-    The pixels are those of :class:`gpurender.Renderer` in epoch 0 (the dataset as published), in whichever process they
-    are drawn.
+    The pixels are those of :class:`gpurender.Renderer` in epoch 0 (the dataset as published), the same in every
+    process.
 
     Args:
         recipe: a recipe, a preset's name or the path of a recipe's JSON file.
-        transform: called with the image; its result takes the image's place. It may be set later.
+        transform: called with the image; its result replaces the image. The attribute may be set later.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -58,8 +58,8 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
 
     @cached_property
     def targets(self) -> list[Any]:
-        """Labels of all samples, as :meth:`__getitem__` gives them (with ``label_noise``, those that are noisy too):
-        ints, or pairs (recipe, label) of a mixture with separate labels. Found when first asked for; no image is drawn.
+        """Labels of all samples, as :meth:`__getitem__` returns them (with ``label_noise``, including the noisy ones):
+        ints, or pairs (recipe, label) for a mixture with separate labels. Computed at first use; no image is rendered.
         """
         found: list[Any] = []
         for labels in self._renderer.first_labels(len(self)):
@@ -68,30 +68,30 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
         return found
 
     def __getitem__(self, index: Any) -> tuple[Any, int]:
-        """One sample: ``(image, label)`` with a PIL image of mode ``"RGB"``, or what ``transform`` makes of it.
+        """Return one sample: ``(image, label)`` with a PIL image of mode ``"RGB"``, or the result of ``transform``.
 
         Raises:
             IndexError: the index is not in ``[-len, len)``.
-            TypeError: it is not an integer.
+            TypeError: the index is not an integer.
         """
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Any) -> list[tuple[Any, int]]:
-        """Several samples, drawn together; torch's DataLoader asks for a whole batch this way."""
+        """Return several samples, rendered together; torch's DataLoader requests a whole batch this way."""
         samples = [self._sample(index) for index in indices]
         canvases = self._renderer(samples)  # [n, C, S, S] uint8
         given = self._renderer.labels(samples)
-        labels = given.tolist() if given.dim() == 1 else list(given)  # of separate labels: int64 [2]
+        labels = given.tolist() if given.dim() == 1 else list(given)  # separate labels: int64 [2]
         return [(self._shown(canvas), label) for canvas, label in zip(canvases, labels, strict=True)]
 
     def _shown(self, canvas: torch.Tensor) -> Any:
-        """A canvas, uint8 ``[C, S, S]`` with C = 1 or 3, as an RGB image or what the transform makes of it."""
+        """Return a canvas, uint8 ``[C, S, S]`` with C = 1 or 3, as an RGB image or the transform's result."""
         channels = canvas.permute(1, 2, 0).contiguous().numpy()  # [S, S, C]
         image = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels).convert("RGB")
         return image if self.transform is None else self.transform(image)
 
     def _sample(self, index: Any) -> int:
-        """A sequence's index as a sample number."""
+        """Return an index of a Python sequence, which may be negative, as an index in ``[0, len)``."""
         length = len(self)
         try:
             if checks.is_boolean(index):

@@ -1,4 +1,4 @@
-"""Renderer: a recipe and sample numbers in, uint8 canvases out, on one device."""
+"""Renderer: a recipe and indices in, uint8 canvases out, on one device."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,30 +15,30 @@ from gpurender.util import checks
 
 __all__ = ["Renderer"]
 
-LABELS = 8192  # found at a time
-CACHE_BYTES = 1 << 30  # the point sets of the largest preset, fractaldb-1k, take 415 MiB
+LABELS = 8192  # labels computed per call
+CACHE_BYTES = 1 << 30  # bytes; the point sets of the largest preset, fractaldb-1k, take 415 MiB
 
 
 class Renderer:
-    """Draws the images of a recipe.
+    """Render the images of a recipe.
 
     >>> renderer = gr.Renderer("onepfrac-1k", device="cuda")
     >>> renderer([0, 1, 2])  # uint8 [3, 1, 512, 512] on the GPU
     >>> renderer.labels([0, 1, 2])  # int64 [3]
 
-    The image of a number is the same bytes in every batch, order, process and thread count, and on every device. What a
-    family finds out once (a category search, the parameters of its classes) is done at the first image and kept.
+    The image of an index has the same bytes in every batch, order, process and thread count, and on every device. The
+    one-time work of a family (a category search, the parameters of its classes) is done at the first image and kept.
 
     Args:
         recipe: a recipe, a preset's name or the path of a recipe's JSON file.
-        device: where to draw: ``"cpu"``, ``"cuda"`` (torch's current GPU), ``"cuda:1"`` …
-        cache_bytes: of a GPU's memory that may keep what repeats. Where a recipe has finitely many point sets (the
-            released variants of 1p-frac and FractalDB, not ``fresh``), one bit a pixel of each is kept if all of them
-            fit, and only the masks are drawn anew; 0 keeps none. The images are the same.
+        device: where to render: ``"cpu"``, ``"cuda"`` (torch's current GPU), ``"cuda:1"`` …
+        cache_bytes: bytes of a GPU's memory for point sets that repeat. If a recipe has finitely many point sets (the
+            released variants of 1p-frac and FractalDB in grey, not ``fresh``), one bit per pixel of each is kept if all
+            of them fit, and only the masks are drawn per image; 0 keeps none. The images are the same.
 
     Raises:
-        ValueError: no such recipe or device.
-        RuntimeError: a GPU, without the packages that compile its kernels.
+        ValueError: the recipe or the device does not exist.
+        RuntimeError: the device is a GPU, and the packages that compile its kernels are missing.
     """
 
     def __init__(
@@ -56,20 +56,20 @@ class Renderer:
         return f"Renderer({self.recipe!r}, device={str(self.device)!r})"
 
     def __call__(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:
-        """Draw samples.
+        """Render samples.
 
         Args:
-            samples: numbers in ``[0, len(recipe))``: an int, a list, a NumPy array or a torch tensor of integers;
+            samples: indices in ``[0, len(recipe))``: an int, a list, a NumPy array or a torch tensor of integers;
                 ``[N]``.
-            epoch: 0 is the dataset itself; every further epoch draws new instances of the same classes.
-            fresh: draw everything anew, also what the released dataset shares between images; default: in epochs after
-                0.
+            epoch: 0 is the dataset itself; every further epoch has new instances of the same classes.
+            fresh: whether each image draws all of its randomness, including the part that the released dataset shares
+                between images; default: in epochs after 0.
 
         Returns:
-            uint8 ``[N, C, S, S]`` on the device, C = 1 (grey) or 3, S = ``recipe.image_size``; no augmentation.
+            uint8 ``[N, C, S, S]`` on the device, C = 1 (grey) or 3, S = ``recipe.image_size``; not augmented.
 
         Raises:
-            TypeError, ValueError: samples that are no integers or out of range.
+            TypeError, ValueError: samples are not integers or out of range.
             torch.cuda.OutOfMemoryError: the canvases do not fit the GPU.
         """
         indices = self._indices(samples)
@@ -81,8 +81,8 @@ class Renderer:
     def render(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
         """Render indices that are already on the device, int64 ``[N]``, with the randomness of the draw ids.
 
-        Unchecked variant of calling the renderer. It never synchronises (but for a mixture, whose indices the host must
-        know).
+        This method is the unchecked variant of calling the renderer. It never synchronises (except for a mixture, whose
+        indices the host must know).
         """
         try:
             canvases = self.recipe.render(self.catalog, self._label_map, indices, draw_ids, fresh)
@@ -96,10 +96,10 @@ class Renderer:
         return canvases
 
     def labels(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:
-        """Labels of samples, int64 ``[N]`` on the device: ``sample // instances``, but for the recipe's ``class_prior``
-        and ``label_noise``; ``[N, 2]``, recipe and label, of a mixture with separate labels.
+        """Return labels of samples, int64 ``[N]`` on the device: ``index // instances``, changed by the recipe's
+        ``class_prior`` and ``label_noise``; ``[N, 2]``, recipe and label, for a mixture with separate labels.
 
-        ``epoch``, ``fresh``: as when they are drawn; only the noise depends on them.
+        ``epoch``, ``fresh``: as in rendering; only the noise depends on them.
         """
         indices = self._indices(samples)
         epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
@@ -109,14 +109,14 @@ class Renderer:
     def first_labels(self, total: int) -> Iterator[torch.Tensor]:
         """Yield the labels of samples 0 to ``total - 1`` as :meth:`labels` does, some thousands at a time.
 
-        A matrix of label noise is looked up row by row, and a row has as many numbers as there are classes.
+        With a matrix of label noise every sample looks up one row, which has one number per class.
         """
         for begin in range(0, total, LABELS):
             yield self.labels(np.arange(begin, min(begin + LABELS, total)))
 
     @ordinary
     def labels_of(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """Return labels of indices that are already on the device, as :meth:`render` renders them; int64 there."""
+        """Return labels of indices that are already on the device, matching :meth:`render`; int64 on the device."""
         noise = draw_ids if fresh else self._label_map.dense_indices(indices)
         labels = self._label_map.labels(indices, noise)
         cuda_streams.lend(self._label_map.tensors, self.device)
@@ -138,16 +138,16 @@ class Renderer:
     @property
     @ordinary
     def catalog(self) -> Any:
-        """What the family knows of all its classes, made at first use."""
+        """The parameters of all classes, made at first use."""
         if self._catalog is None:
-            # A CPU finds classes as they are drawn, so it has nothing to keep of all of them.
+            # A CPU finds classes as they are rendered, so it has nothing to cache for all of them.
             cache_bytes = 0 if dispatch.on_host(self.device) else self._cache_bytes
             self._catalog = self.recipe.catalog(self.device, cache_bytes)
             cuda_streams.settle(self.device)
         return self._catalog
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy finds out for itself what is kept in a GPU's memory."""
+        """Return the state without the objects in a GPU's memory, which a copy makes again."""
         return self.__dict__ | ({} if dispatch.on_host(self.device) else {"_catalog": None, "_labels": None})
 
     def _indices(self, samples: Any) -> torch.Tensor:

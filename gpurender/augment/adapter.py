@@ -1,4 +1,4 @@
-"""Policies of other classes: any object with ``draw`` and ``apply``, adapted once to what the library expects."""
+"""Adaptation of foreign policies: any object with ``draw`` and ``apply`` becomes a :class:`Policy`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class PolicyLike(Protocol):
 
 
 def as_policy(given: PolicyLike | None, name: str = "augment", *, required: bool = False) -> Policy:
-    """Return the policy that an argument stands for: ``None`` is :class:`Resize`, a foreign object is adapted.
+    """Return the policy that an argument stands for: ``None`` becomes :class:`Resize`, a foreign object is adapted.
 
     Args:
         given: the argument.
@@ -36,7 +36,7 @@ def as_policy(given: PolicyLike | None, name: str = "augment", *, required: bool
         return given
     if given is None and not required:
         return Resize()
-    if isinstance(given, type) or not isinstance(given, PolicyLike):  # a class has the methods, too
+    if isinstance(given, type) or not isinstance(given, PolicyLike):  # a class has both methods as well
         allowed = "a policy such as gr.augment.Crop()" if required else "None or a policy such as gr.augment.Crop()"
         raise TypeError(f"{name} must be {allowed}, got {checks.shown(given)}")
     return Adapted(given)
@@ -49,7 +49,9 @@ def _foreign(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Adapted(Policy):
-    """A foreign policy. What it lacks is as :class:`Policy` has it; it is as hashable as the object is."""
+    """A foreign policy as a :class:`Policy`. Attributes and methods that the object lacks are those of :class:`Policy`;
+    the adapted policy is hashable if the object is.
+    """
 
     policy: Any
 

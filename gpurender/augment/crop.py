@@ -21,20 +21,20 @@ MAX_RATIO = 8192.0
 class Crop(Policy):
     """Random resized crop, random flips, normalisation; the crop is timm's (and torchvision's) random resized crop.
 
-    Up to ten times, an area is drawn uniformly and an aspect ratio log-uniformly; the first pair that fits into the
-    canvas is taken, at a uniform position. If none fits, the crop is the largest central one within the range of
-    ratios. The crop is resized to the image's size, and no tap of the filter sees beyond it. (Szegedy et al., "Going
-    deeper with convolutions", CVPR 2015, section 6.)
+    In up to ten attempts, an area is drawn uniformly and an aspect ratio log-uniformly; the first pair that fits into
+    the canvas is taken, at a uniform position. If none fits, the crop is the largest central one within the range of
+    ratios. The crop is resized to the image's size, and no filter tap reads pixels outside the crop. (Szegedy et al.,
+    "Going deeper with convolutions", CVPR 2015, section 6.)
 
     Args:
-        scale: area of the crop, as a share of the canvas: a range in (0, 1].
+        scale: area of the crop, as a fraction of the canvas: a range in (0, 1].
         ratio: width / height of the crop before it is resized: a range in [1/8192, 8192].
-        interpolation: ``"bicubic"``, ``"bilinear"``, ``"nearest"``, or ``"random"``: for each sample
-            either bilinear or bicubic, with equal chances.
+        interpolation: ``"bicubic"``, ``"bilinear"``, ``"nearest"``, or ``"random"``: bilinear or bicubic for each
+            sample, with equal probability.
         hflip: probability of a flip from left to right.
         vflip: probability of a flip from top to bottom.
-        mean: of the three channels, 0 to 1: what becomes zero.
-        std: of the three channels, 0.001 to 1000: what becomes one.
+        mean: three numbers, one per channel, 0 to 1: the value that becomes 0.
+        std: three numbers, one per channel, 0.001 to 1000: the distance from the mean that becomes 1.
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
@@ -67,16 +67,17 @@ class Crop(Policy):
         """Draw the crops and flips of draw ids; :mod:`gpurender.kernels.augment_params.cpu_crop` has the formula.
 
         Args:
-            numbers: unsigned 64-bit integers ``[N]``; a tensor on a GPU is drawn from there, its values unread.
+            numbers: draw ids, unsigned 64-bit integers ``[N]``. With a tensor on a GPU the parameters are drawn there,
+                and the host does not read its values.
             seed: unsigned 64-bit key.
             canvas_size: side of the canvases in pixels.
-            image_size: written down in ``sizes``; nothing else depends on it.
+            image_size: side of the images in pixels, recorded in ``sizes``; nothing else depends on it.
 
         Returns:
             ``boxes`` int32 ``[N, 4]``: top, left, height, width; ``flips`` bool ``[N, 2]``: horizontal, vertical;
             ``interpolations`` uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic; ``sizes`` uint8
-            ``[N, 0, canvas_size, image_size]``: empty, its shape says what the others were drawn for. On the GPU if the
-            numbers are.
+            ``[N, 0, canvas_size, image_size]``: an empty tensor whose shape records the sizes that the others were
+            drawn for. All are on the GPU if the draw ids are, else on the CPU.
         """
         draw_ids = as_draw_ids(numbers)
         params = CropParams(self.scale, self.ratio, (self.hflip, self.vflip), INTERPOLATIONS.get(self.interpolation))

@@ -1,4 +1,4 @@
-"""DeiT: the augmentation that the papers pre-train with, by timm's names and with timm's meaning."""
+"""DeiT: the augmentation that the papers pre-train with; its parameters have timm's names and timm's meaning."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ from gpurender.util import checks
 from gpurender.util.lazy import cached_property
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# The parameters of the parts, beside those of the crop
+# Names of the parameters of each part, besides those of the crop
 CHAIN = ("operations", "arguments", "operation_interpolations")
 MIX = ("mix_weights", "cutmix", "cutmix_patches")
 ERASED = ("erasing_boxes", "noise_keys")
-MAX_BOXES = 64  # that are erased of one image
+MAX_BOXES = 64  # erased boxes per image
 MAX_REPEATS = 64
 
 Range = tuple[float, float]
@@ -46,67 +46,70 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class DeiT(Policy):
-    """Everything that timm does to a training batch, a sample at a time and on the batch's device.
+    """timm's complete augmentation of a training batch, drawn per sample and computed on the batch's device.
 
-    The order is that of timm's default path (its prefetcher), and so is the rounding. To each sample, in bytes: random
-    resized crop, horizontal flip, vertical flip, RandAugment or AutoAugment, colour jitter (unless the former is on),
-    grayscale, blur. Then to the batch: mixup or CutMix, still in bytes and rounded to them; normalisation; random
-    erasing, whose noise is therefore neither mixed nor normalised; and the targets are mixed as the images are.
+    Order and rounding are those of timm's default path (its prefetcher). Each sample, in bytes: random resized crop,
+    horizontal flip, vertical flip, RandAugment or AutoAugment, colour jitter (unless one of these two is on),
+    grayscale, blur. Then the batch: mixup or CutMix, still in bytes and rounded to bytes; normalisation; random
+    erasing, whose noise is therefore neither mixed nor normalised. Targets are mixed as the images are.
 
     Each parameter is drawn at the address of a sample (:mod:`gpurender.numerics.streams`), so a sample is cropped,
-    changed, normalised and erased alike in every batch. How it is mixed depends on the batch: image n of N is mixed
-    with image N - 1 - n (the middle one of an odd batch, or the only one, with itself, which leaves it as it is), and
-    the weight or the patch is drawn at the address of the batch's first sample, with ``mixup_mode="pair"`` of the
-    pair's first, with ``"elem"`` of its own.
+    changed, normalised and erased in the same way in every batch. Its mixing depends on the batch: image n of N is
+    mixed with image N - 1 - n. (The middle image of an odd batch, or a single image, is mixed with itself, which leaves
+    it unchanged.) The weight or the patch is drawn at the address of the batch's first sample, with
+    ``mixup_mode="pair"`` at that of the pair's first sample, with ``"elem"`` at that of the sample itself.
 
     >>> policy = gr.augment.DeiT(auto_augment="rand-m9-mstd0.5-inc1", mixup_alpha=0.8, cutmix_alpha=1.0)
     >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, augment=policy, shuffle=True, drop_last=True)
     >>> images, targets = next(iter(loader))  # float32 [256, 3, 224, 224], float32 [256, 1000]
 
-    **To switch a part off:** ``scale=(1, 1), ratio=(1, 1)`` the crop, ``hflip=0``, ``auto_augment=None`` (which turns
-    the colour jitter on; ``color_jitter=None``), ``re_prob=0``, ``mixup_alpha=0``, ``cutmix_alpha=0``,
-    ``label_smoothing=0``.
+    **To switch a part off:** the crop by ``scale=(1, 1), ratio=(1, 1)``; the others by ``hflip=0``,
+    ``auto_augment=None`` (which turns the colour jitter on, unless ``color_jitter=None``), ``re_prob=0``,
+    ``mixup_alpha=0``, ``cutmix_alpha=0``, ``label_smoothing=0``.
 
     **Targets** are soft, float32 ``[N, classes]``, if anything is mixed or smoothed, else labels, int64 ``[N]``.
-    ``torch.nn.CrossEntropyLoss`` takes both.
+    ``torch.nn.CrossEntropyLoss`` accepts both.
 
-    **Grey canvases** are augmented as one band, which is the same as three, as long as no operation makes them
-    coloured: where ``mean`` is not a grey, operations that move pixels fill in a colour, and three bands are computed.
+    **Grey canvases** are augmented as one channel, which gives the same result as three, as long as no operation makes
+    them coloured: if ``mean`` is not a grey, operations that move pixels fill in a colour, and three channels are
+    computed.
 
     Args:
-        scale, ratio, interpolation, hflip, vflip: of the crop and the flips, as in :class:`Crop`. Operations that move
-            pixels interpolate alike, with ``"random"`` each by itself.
-        color_jitter: strength of brightness, contrast and saturation, 0 to 10, or three of them, or four with hue
-            (at most 0.5); ``None``: no jitter. It is off where ``auto_augment`` is on, unless that is 3-Augment.
-        color_jitter_prob: of the jitter; ``None``: always.
-        force_color_jitter: jitter although ``auto_augment`` is on.
-        grayscale_prob: of losing the colours.
-        gaussian_blur_prob: of a blur of 23 pixels with a standard deviation of 0.1 to 2.
+        scale, ratio, interpolation, hflip, vflip: parameters of the crop and the flips, as in :class:`Crop`. Operations
+            that move pixels use the same interpolation; with ``"random"`` each draws its interpolation separately.
+        color_jitter: one strength of brightness, contrast and saturation, 0 to 10, or three strengths, or four with hue
+            (at most 0.5); ``None``: no jitter. It is off if ``auto_augment`` is on, unless that is 3-Augment.
+        color_jitter_prob: probability of the jitter; ``None``: always applied.
+        force_color_jitter: apply the jitter even if ``auto_augment`` is on.
+        grayscale_prob: probability of conversion to grey.
+        gaussian_blur_prob: probability of a blur of 23 pixels with a standard deviation of 0.1 to 2.
         auto_augment: timm's configuration string, or ``None``: RandAugment (``"rand-m9-mstd0.5-inc1"``; sections
             m, n, p, mstd, mmax, inc, t, w), AutoAugment (``"original"``, ``"originalr"``, ``"v0"``, ``"v0r"``),
             3-Augment (``"3a"``); :func:`gpurender.augment.rand_augment.parsed` has the details.
-        mean, std: of the three channels; what becomes zero, what becomes one. The fill colour is the mean, too.
-        re_prob: of random erasing.
-        re_mode: what erased pixels become: ``"const"`` 0, ``"rand"`` one normal variate a channel, ``"pixel"`` one a
-            pixel and channel.
-        re_count: boxes at most, 1 to 64 (at least one), or a range.
-        re_area: share of the image that is erased: a range in [0, 1].
+        mean, std: as in :class:`Crop`. The mean is also the fill colour.
+        re_prob: probability of random erasing.
+        re_mode: value of erased pixels: ``"const"`` 0, ``"rand"`` one normal variate per box and channel, ``"pixel"``
+            one per pixel and channel.
+        re_count: maximum number of boxes, 1 to 64 (the minimum is 1), or a range.
+        re_area: erased fraction of the image: a range in [0, 1].
         re_aspect: height / width of a box: a range.
-        mixup_alpha, cutmix_alpha: of the Beta law of the weights, up to 1000; 0: not this one.
-        cutmix_minmax: least and most side of CutMix's patch as shares of the image's, at least a pixel apart; CutMix is
-            then on.
-        mixup_prob: of mixing a batch (a pair, a sample).
-        mixup_switch_prob: of CutMix, where both are on.
-        mixup_mode: ``"batch"``, ``"pair"`` or ``"elem"``: what one weight is drawn for.
-        mixup_off_epoch: from this epoch on nothing is mixed (the targets stay soft); 0: never off.
-        correct_lam: let the weight of a patch that is clipped by the image's edge be that of its pixels.
+        mixup_alpha, cutmix_alpha: parameters of the Beta distributions of the weights, up to 1000; 0 switches mixup or
+            CutMix off.
+        cutmix_minmax: minimum and maximum side of CutMix's patch as fractions of the image's side, at least one pixel
+            apart; CutMix is then on.
+        mixup_prob: probability of mixing a batch (a pair, a sample).
+        mixup_switch_prob: probability of CutMix instead of mixup, if both are on.
+        mixup_mode: ``"batch"``, ``"pair"`` or ``"elem"``: the unit that one weight is drawn for.
+        mixup_off_epoch: first epoch in which nothing is mixed (the targets stay soft); 0: mixing is never switched off.
+        correct_lam: compute the weight of a patch that is clipped by the image's edge from the patch's pixels.
         label_smoothing: 0 to 1.
-        num_aug_repeats: repeated augmentation (Hoffer et al. 2020; DeiT has 3): the loader shows a sample so many
-            times in a row, each time augmented otherwise, and an epoch has as many fewer samples; 0 or 1: no repeats.
+        num_aug_repeats: repeated augmentation (Hoffer et al. 2020; DeiT has 3): the loader shows each sample this many
+            times in a row, each time augmented differently, and an epoch shows fewer samples by this factor; 0 or 1: no
+            repeats.
 
-    The defaults are the recipe of the 1p-frac and OFDB papers (DeiT's, normalised by 1/2), but for the vertical flip
-    and the chance of erasing; :meth:`onepfrac` has these, too. Sources: Touvron et al., "Training data-efficient image
-    transformers" (ICML 2021); timm 1.0.31.
+    The defaults are the recipe of the 1p-frac and OFDB papers (DeiT's, normalised by 1/2), except the vertical flip and
+    the probability of erasing; :meth:`onepfrac` sets these two as well. Sources: Touvron et al., "Training
+    data-efficient image transformers" (ICML 2021); timm 1.0.31.
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
@@ -153,31 +156,34 @@ class DeiT(Policy):
 
     @classmethod
     def onepfrac(cls, **changes: Any) -> "DeiT":
-        """What 1p-frac was pre-trained with (Nakamura et al., ECCV 2024, and the released scripts)."""
+        """Return the policy of 1p-frac's pre-training (Nakamura et al., ECCV 2024, and the released scripts)."""
         preset: dict[str, Any] = {"vflip": 0.5, "re_prob": 0.5}
         return cls(**preset | changes)
 
     @classmethod
     def ofdb(cls, **changes: Any) -> "DeiT":
-        """What OFDB was pre-trained with (Nakamura et al., ICCV 2023): the same as 1p-frac."""
+        """Return the policy of OFDB's pre-training (Nakamura et al., ICCV 2023): the same as :meth:`onepfrac`."""
         return cls.onepfrac(**changes)
 
     @classmethod
     def fractaldb(cls, **changes: Any) -> "DeiT":
-        """What vision transformers were pre-trained with on fractals (Kataoka et al., CVPR 2022, released script)."""
+        """Return the policy of pre-training ViTs on fractals (Kataoka et al., CVPR 2022, released script)."""
         preset: dict[str, Any] = {"hflip": 0.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_aug_repeats": 3}
         return cls(**preset | changes)
 
     @classmethod
     def visualatom(cls, **changes: Any) -> "DeiT":
-        """What VisualAtom was pre-trained with (Takashima et al., CVPR 2023, released script): as on fractals."""
+        """Return the policy of VisualAtom's pre-training (Takashima et al., CVPR 2023, released script): the same as
+        :meth:`fractaldb`.
+        """
         return cls.fractaldb(**changes)
 
     @classmethod
     def resnet(cls, **changes: Any) -> "DeiT":
-        """What ResNets were pre-trained with on FractalDB (Kataoka et al., ACCV 2020, released script).
+        """Return the policy of pre-training ResNets on FractalDB (Kataoka et al., ACCV 2020, released script).
 
-        A random crop of 224 of the 362 pixels, nothing else. (The crop is this share of a canvas of any size.)
+        It is a random crop of 224 of the 362 pixels and nothing else. (For canvases of any size the crop is this
+        fraction of the canvas.)
         """
         share = (224 / 362) ** 2
         preset: dict[str, Any] = {
@@ -190,24 +196,25 @@ class DeiT(Policy):
 
     @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """Draw every parameter of every sample of a batch: a pure function of the seed and the numbers.
+        """Draw every parameter of every sample of a batch: a pure function of the seed and the draw ids.
 
         Args:
-            numbers: unsigned 64-bit integers ``[N]``, of a whole batch in its order: partners are mixed.
+            numbers: draw ids, unsigned 64-bit integers ``[N]``, of a whole batch in order, because partners are mixed.
             seed: unsigned 64-bit key.
             canvas_size, image_size: sides of the canvases and of the images in pixels.
 
         Returns:
-            On the device of numbers that are a tensor on a GPU, else on the CPU:
+            Tensors on the GPU if ``numbers`` is a tensor there, else on the CPU:
 
             - ``boxes`` int32 ``[N, 4]``, ``flips`` bool ``[N, 2]``, ``interpolations`` uint8 ``[N]``, ``sizes`` uint8
-              ``[N, 0, canvas_size, image_size]``: as of :meth:`Crop.draw`;
-            - ``operations`` int32, ``arguments`` float64, ``operation_interpolations`` uint8, each ``[N, L]``: what is
-              done, in this order, in codes of :class:`gpurender.augment.Operation` and in its units (L may be 0);
-            - if anything is mixed, ``mix_weights`` float64 ``[N]``: the sample's own share; ``cutmix`` bool ``[N]``;
-              ``cutmix_patches`` int32 ``[N, 4]``: top, left, height, width;
+              ``[N, 0, canvas_size, image_size]``: as in :meth:`Crop.draw`;
+            - ``operations`` int32, ``arguments`` float64, ``operation_interpolations`` uint8, each ``[N, L]``: the
+              image operations in order, as codes of :class:`gpurender.augment.Operation` with arguments in its units (L
+              may be 0);
+            - if anything is mixed, ``mix_weights`` float64 ``[N]``: the weight of the sample itself; ``cutmix`` bool
+              ``[N]``; ``cutmix_patches`` int32 ``[N, 4]``: top, left, height, width;
             - if anything is erased, ``erasing_boxes`` int32 ``[N, K, 4]``: top, left, height, width, 0 where there is
-              none; ``noise_keys`` int64 ``[N]``: the Philox key of the noise.
+              no box; ``noise_keys`` int64 ``[N]``: the Philox key of the noise.
         """
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         size = checks.integer("image_size", image_size, 1, MAX_SIDE)
@@ -227,13 +234,13 @@ class DeiT(Policy):
         return parameters
 
     def check_sizes(self, canvas_size: int, image_size: int) -> None:
-        """Refuse sizes that :meth:`draw` has no parameters for."""
+        """Refuse sizes for which :meth:`draw` has no parameters."""
         checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
         size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self._mixup.sides(size)
 
     def _chains(self, draw_ids: torch.Tensor, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Return operations, arguments and interpolations, [N, l] each, of the parts of the chain."""
+        """Return operations, arguments and interpolations, [N, l] each, one triple per part of the chain."""
         none = torch.zeros((len(draw_ids), 0), dtype=torch.int32, device=draw_ids.device)
         chains = [(none, none.to(torch.float64), none.to(torch.uint8))]
         if self._auto_augment is not None:
@@ -244,9 +251,9 @@ class DeiT(Policy):
         return chains
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
-        """Crop, change, mix, normalise and erase."""
+        """Crop, apply the operations, mix, normalise and erase."""
         side = image.size
-        placed = self._mixup.active or self.re_prob > 0.0  # patches or boxes, in the image's pixels
+        placed = self._mixup.active or self.re_prob > 0.0  # there are patches or boxes in the image's pixels
         canvases = checked_canvases(canvases, parameters, side if placed else None)
         table = lookup_table(self.mean, self.std, image.dtype, canvases.device)
         boxes, flips, filters = on_device(parameters, CROP, canvases.device)
@@ -264,7 +271,7 @@ class DeiT(Policy):
         return mix_erase(images, table, mixing, erased, image.memory_format)
 
     def _filled(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
-        """Images and fill colour as operations need them: three bands, if a grey image may be filled with a colour."""
+        """Return images and fill colour for the operations: three channels if a grey image may get a coloured fill."""
         red, green, blue = (min(255, round(255 * value)) for value in self.mean)
         if images.shape[1] == 1 and not red == green == blue:
             if all(operation.spec.kind is not Kind.AFFINE for operation in self._operations):
@@ -274,16 +281,15 @@ class DeiT(Policy):
 
     @ordinary
     def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
-        """The targets of a batch: soft, float32 ``[N, classes]``, if anything is mixed or smoothed; else the labels.
+        """Return the targets of a batch: soft, float32 ``[N, classes]``, if anything is mixed or smoothed, else labels.
 
         Args:
             labels: int64 ``[N]``, 0 to ``classes`` - 1.
-            parameters: what :meth:`draw` returned.
+            parameters: the return value of :meth:`draw`.
             classes: number of classes of the dataset, at least 1.
 
         Raises:
-            TypeError, ValueError: naming the argument, its value and what is allowed. Values that lie on a GPU are not
-                looked at.
+            TypeError, ValueError: naming the argument, its value and what is allowed. Values on a GPU are not checked.
         """
         classes = checks.integer("classes", classes, 1, 2**63 - 1)
         labels = checked_tensor("labels", labels, (torch.int64,), (None,))
@@ -306,16 +312,16 @@ class DeiT(Policy):
         return self._mixup.active or self.label_smoothing > 0.0
 
     def at_epoch(self, epoch: int) -> "DeiT":
-        """The policy of an epoch: this one, or from ``mixup_off_epoch`` on :meth:`unmixed`."""
+        """Return the policy of an epoch: this one, or :meth:`unmixed` from ``mixup_off_epoch`` on."""
         return self.unmixed() if 0 < self.mixup_off_epoch <= epoch else self
 
     def unmixed(self) -> "DeiT":
-        """The policy that mixes nothing; its targets are soft where this one's are."""
+        """Return the policy that mixes nothing; its targets are soft if this policy's are."""
         mixes = self._mixup.active and (self.mixup_prob > 0.0 or self.mixup_off_epoch > 0)
         return self._unmixed if mixes else self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the fields, and not what was made of them."""
+        """Return the fields for pickling, without the cached values computed from them."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     # -------------------------------------------------------------------------------------------------------- the parts
@@ -336,7 +342,7 @@ class DeiT(Policy):
 
     @cached_property
     def _operations(self) -> frozenset[Operation]:
-        """All that may be done to a sample."""
+        """The operations that may be applied to a sample."""
         drawn = frozenset() if self._auto_augment is None else self._auto_augment.operations
         return drawn | self._jitter.operations
 
@@ -375,7 +381,7 @@ _PROBABILITIES = (
 
 
 def _checked(policy: DeiT) -> dict[str, Any]:
-    """Everything but the crop, checked and in its final type."""
+    """Check all parameters except the crop's; return the values to set, in their final types."""
     values: dict[str, Any] = {name: checks.real(name, getattr(policy, name), 0.0, 1.0) for name in _PROBABILITIES}
     for name in ("mixup_alpha", "cutmix_alpha"):
         values[name] = _alpha(name, getattr(policy, name))
@@ -400,7 +406,7 @@ def _checked(policy: DeiT) -> dict[str, Any]:
     values["re_aspect"] = checks.real_range("re_aspect", policy.re_aspect, 1e-3, 1e3)
     if policy.cutmix_minmax is not None:
         low, high = values["cutmix_minmax"] = checks.real_range("cutmix_minmax", policy.cutmix_minmax, 0.0, 1.0)
-        if low == high:  # timm draws from nothing, too
+        if low == high:  # an empty range, in timm as well
             raise ValueError(
                 f"cutmix_minmax must be a pair (low, high) with low < high, got {checks.shown(policy.cutmix_minmax)}"
             )
@@ -417,7 +423,7 @@ def _alpha(name: str, value: Any) -> float:
 
 
 def _strengths(value: Any) -> float | tuple[float, ...] | None:
-    """Strengths of the colour jitter: none, one, three or four."""
+    """Return the checked strengths of the colour jitter: none, one, three or four."""
     if value is None:
         return None
     if not isinstance(value, (tuple, list)):

@@ -1,4 +1,4 @@
-"""One image operation by timm's name."""
+"""One image operation, by timm's name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def op(
     fill: Sequence[int] = (128, 128, 128),
     interpolation: str = "bilinear",
 ) -> torch.Tensor:
-    """Apply one operation, by timm's name and with timm's meaning: byte for byte Pillow's result.
+    """Apply one image operation, by timm's name and with timm's meaning; the result is Pillow's, byte for byte.
 
     >>> turned = gr.augment.op("Rotate", images, 27.0)  # every image by 27 degrees, counter-clockwise
     >>> changed = gr.augment.op("ColorIncreasing", images, [0.1, 1.0, 1.9])  # three images, each by its own factor
@@ -33,27 +33,27 @@ def op(
     | ``AutoContrast``, ``Equalize``, ``Invert`` | none |
     | ``Rotate`` | degrees |
     | ``Posterize``, ``PosterizeIncreasing``, ``PosterizeOriginal`` | bits to keep, 0 to 8 (0: black) |
-    | ``Solarize``, ``SolarizeIncreasing`` | threshold: bytes from there on are inverted |
-    | ``SolarizeAdd`` | what is added to bytes below 128, an integer |
-    | ``Color``, ``Contrast``, ``Brightness``, ``Sharpness``, and with ``Increasing`` | factor; 1 changes nothing |
+    | ``Solarize``, ``SolarizeIncreasing`` | threshold: bytes at or above it are inverted |
+    | ``SolarizeAdd`` | integer added to bytes below 128 |
+    | ``Color``, ``Contrast``, ``Brightness``, ``Sharpness``, also with ``Increasing`` | factor; 1 changes nothing |
     | ``ShearX``, ``ShearY`` | factor |
     | ``TranslateX``, ``TranslateY`` | pixels, to the left and up |
-    | ``TranslateXRel``, ``TranslateYRel`` | the same as a share of the image's side |
-    | ``Desaturate`` | how much colour is lost, 0 to 1 |
+    | ``TranslateXRel``, ``TranslateYRel`` | the same as a fraction of the image's side |
+    | ``Desaturate`` | fraction of the colour that is removed, 0 to 1 |
     | ``GaussianBlur`` | radius in pixels, 0 to 64 |
 
-    timm's ``GaussianBlurRand`` is not among them: it draws its radius itself.
+    timm's ``GaussianBlurRand`` is not available, because it draws its radius itself.
 
     Args:
-        name: one of the above.
-        images: uint8 ``[N, 3, H, W]``, or ``[N, 1, H, W]`` for grey ones, on a CPU or a GPU.
-        argument: what timm's map of levels yields: a number, or one for each image: ``[N]``, a list, an array or a
-            tensor. The values of a tensor on a GPU are not looked at but forced into their range there.
-        fill: red, green, blue of what comes in from beyond the edge, 0 to 255; of grey images a grey.
-        interpolation: of the operations that move pixels: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+        name: one of the names above.
+        images: uint8 ``[N, 3, H, W]``, or ``[N, 1, H, W]`` for grey images, on a CPU or a GPU.
+        argument: the value that timm computes from a level: one number, or one per image: ``[N]``, a list, an array or
+            a tensor. The values of a tensor on a GPU are not checked but clamped to their range there.
+        fill: red, green and blue of pixels from beyond the image's edge, 0 to 255; for grey images a grey.
+        interpolation: used by operations that move pixels: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
 
     Returns:
-        uint8 of the images' shape, new, on their device.
+        A new uint8 tensor of the images' shape on their device.
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
@@ -87,7 +87,7 @@ def _code(name: str) -> Operation:
 
 
 def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) -> torch.Tensor:
-    """The argument of each image, float64 ``[N, 1]`` on the images' device."""
+    """Return the argument of each image, float64 ``[N, 1]`` on the images' device."""
     n, device = len(images), images.device
     if code.spec.limits is None:
         if argument is not None:
@@ -112,11 +112,11 @@ def _arguments(name: str, code: Operation, argument: Any, images: torch.Tensor) 
 
 
 def _values(argument: Any, allowed: str) -> torch.Tensor:
-    """The argument as a tensor of numbers, of any shape, on a CPU or a GPU."""
+    """Return the argument as a tensor of numbers, of any shape, on a CPU or a GPU."""
     listed = argument if isinstance(argument, (list, tuple)) else [argument]
     if any(value is None or isinstance(value, (str, bytes, bytearray)) or checks.is_boolean(value) for value in listed):
-        raise TypeError(f"argument must be {allowed}, got {checks.shown(argument)}")  # NumPy would make numbers of some
-    try:  # by NumPy, as torch would round Python's numbers to float32
+        raise TypeError(f"argument must be {allowed}, got {checks.shown(argument)}")  # NumPy would convert some
+    try:  # by NumPy, because torch would round Python's numbers to float32
         values = argument if isinstance(argument, torch.Tensor) else torch.from_numpy(np.array(argument))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"argument must be {allowed}, got {checks.shown(argument)}") from None

@@ -1,4 +1,4 @@
-"""Policies by the names that commands take."""
+"""Policies by the names that the commands accept."""
 
 from collections.abc import Callable
 
@@ -19,5 +19,5 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 
 
 def policy(name: str) -> Policy:
-    """The policy of a name: ``crop``, ``deit``, or one of DeiT's presets."""
+    """Return the policy of a name: ``crop``, ``deit``, or one of DeiT's presets."""
     return POLICIES[checks.choice("augment", name, tuple(POLICIES))]()

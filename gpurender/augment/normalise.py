@@ -1,4 +1,4 @@
-"""Normalisation by look-up: a byte has 256 values, so (v / 255 - mean) / std is a table of 256 entries a channel."""
+"""Normalisation by look-up: a byte has 256 values, so (v / 255 - mean) / std is a table of 256 entries per channel."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from gpurender.runtime.image_formats import DTYPES, ImageFormat
 from gpurender.util import checks, device_tables
 
 HALVES = (0.5, 0.5, 0.5)
-CROP = ("boxes", "flips", "interpolations")  # parameters of a crop
-MIN_STD, MAX_STD = 0.001, 1000.0  # 1 / 0.001 is far from the largest float16
+CROP = ("boxes", "flips", "interpolations")  # names of a crop's parameters
+MIN_STD, MAX_STD = 0.001, 1000.0  # 1 / 0.001 is far below the largest float16
 
 Triple = tuple[float, float, float]
 
 
 def checked_mean(mean: Any) -> Triple:
-    """Means of the three channels, on the scale of 0 (black) to 1 (white)."""
+    """Return the checked means of the three channels, on the scale of 0 (black) to 1 (white)."""
     return _triple("mean", mean, 0.0, 1.0)
 
 
 def checked_std(std: Any) -> Triple:
-    """Standard deviations of the three channels, on the same scale; none is zero."""
+    """Return the checked standard deviations of the three channels, on the same scale; none is zero."""
     return _triple("std", std, MIN_STD, MAX_STD)
 
 
@@ -38,9 +38,10 @@ def _triple(name: str, value: Any, low: float, high: float) -> Triple:
 
 @device_tables.on_device
 def lookup_table(mean: Triple, std: Triple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """``[3, 256]`` on the device: (v / 255 - mean) / std by torchvision's steps in float32, then cast to ``dtype``.
+    """Return ``[3, 256]`` on the device: (v / 255 - mean) / std by torchvision's steps in float32, cast to ``dtype``.
 
-    Made once and kept, for reading only: to copy it to a GPU for every batch would wait for the GPU every time.
+    The table is computed once, kept, and read only: copying it to a GPU for every batch would wait for the GPU every
+    time.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(str(d) for d in DTYPES)}, got {checks.shown(dtype)}")

@@ -13,10 +13,10 @@ Parameters = dict[str, torch.Tensor]
 
 
 def size_stamp(n: int, canvas_size: int, image_size: int, device: torch.device) -> torch.Tensor:
-    """Return the parameter ``sizes`` of n samples: no value, but a shape, uint8 ``[N, 0, canvas_size, image_size]``.
+    """Return the parameter ``sizes`` of n samples: an empty uint8 tensor of shape ``[N, 0, canvas_size, image_size]``.
 
-    A shape goes wherever the other parameters go, into slices, files and processes, and is read without waiting for
-    the GPU that the values lie on.
+    A shape follows the other parameters into slices, files and processes, and is read without waiting for the GPU that
+    holds their values.
     """
     canvas = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
     image = checks.integer("image_size", image_size, 1, MAX_SIDE)
@@ -24,19 +24,19 @@ def size_stamp(n: int, canvas_size: int, image_size: int, device: torch.device) 
 
 
 def checked_parameters(parameters: Any) -> Parameters:
-    """Refuse what ``draw`` of a policy cannot have returned."""
+    """Return the parameters; refuse an object that ``draw`` of a policy cannot have returned."""
     if not isinstance(parameters, Mapping):
         raise TypeError(f"parameters must be what draw() returned, got {type(parameters).__name__}")
-    return parameters  # type: ignore[return-value]  # any mapping will do
+    return parameters  # type: ignore[return-value]  # any mapping is accepted
 
 
 def checked_canvases(canvases: Any, parameters: Any, image_size: int | None = None) -> torch.Tensor:
-    """Return the canvases, if the parameters were drawn for their size, and for that of the images.
+    """Return the canvases, if the parameters were drawn for canvases of their size and for images of ``image_size``.
 
     Args:
         canvases: uint8 ``[N, C, S, S]``.
-        parameters: that were drawn; put together by hand, without ``sizes``, they fit any size.
-        image_size: ``None``: not checked.
+        parameters: drawn parameters; if assembled by hand, without ``sizes``, they fit any size.
+        image_size: side of the images in pixels; ``None``: not checked.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -55,10 +55,10 @@ def checked_canvases(canvases: Any, parameters: Any, image_size: int | None = No
 
 
 def on_device(parameters: Parameters, names: Iterable[str], device: torch.device) -> list[torch.Tensor]:
-    """Return those of the drawn parameters that an ``apply`` needs, on the canvases' device.
+    """Return the named parameters, which an ``apply`` needs, on the canvases' device.
 
     Raises:
-        TypeError, ValueError: these are no parameters, or one is missing or no tensor.
+        TypeError, ValueError: ``parameters`` is no mapping, or a parameter is missing or no tensor.
     """
     given, found = checked_parameters(parameters), []
     for name in names:

@@ -1,4 +1,4 @@
-"""What an augmentation policy is: a value with two pure functions, draw and apply."""
+"""The interface of an augmentation policy: a value with two pure functions, draw and apply."""
 
 import abc
 from typing import Any
@@ -12,25 +12,25 @@ from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks
 
-LAUNCHING = ("draw", "apply", "_apply", "targets")  # methods whose launches a graph may hold
+LAUNCHING = ("draw", "apply", "_apply", "targets")  # methods whose launches a CUDA graph may hold
 
 
 class Policy(abc.ABC):
-    """A policy is data; drawing is separate from applying, so that parameters can be looked at, stored and replayed.
+    """An augmentation as data: drawing is separate from applying, so parameters can be inspected, stored and replayed.
 
-    A policy of your own defines ``draw`` and ``apply``. It may be a subclass or any other object with these two
-    methods; of the attributes and methods below it may define those that it wants otherwise.
+    A user's policy defines ``draw`` and ``apply``. It may be a subclass or any other object with these two methods, and
+    may override any of the attributes and methods below.
 
     Attributes:
-        views: how many views of a sample ``apply`` returns, as a list; 0: one image, not in a list.
-        num_aug_repeats: how often in a row a sample is shown; 0 or 1: once.
-        soft: whether targets are soft, or samples mixed.
-        mean, std: of the three channels: what became zero, what became one.
-        capturable: True says that on a GPU ``draw``, ``apply`` and ``targets`` launch the same kernels for all batches
-            of a size, and neither wait for the GPU nor read from it (``.item()``, ``int(t)``, ``t[mask]``,
-            ``if t.any():``) nor copy to it from the host. Then the loader captures them in a CUDA graph, which spares
-            the host its time. Without it they are launched one by one. A class that overrides one of the three says it
-            again.
+        views: number of views per sample, which ``apply`` returns as a list; 0: one image, not in a list.
+        num_aug_repeats: number of times in a row that a sample is shown; 0 or 1: once.
+        soft: whether targets are soft, or samples are mixed.
+        mean, std: of the three channels: the value that became 0, and the distance from it that became 1.
+        capturable: True declares that on a GPU ``draw``, ``apply`` and ``targets`` launch the same kernels for all
+            batches of one size, and neither wait for the GPU nor read from it (``.item()``, ``int(t)``, ``t[mask]``,
+            ``if t.any():``) nor copy to it from the host. The loader then captures them in a CUDA graph, which saves
+            host time; otherwise they are launched one by one. A class that overrides one of the three methods must
+            declare it again.
     """
 
     views: int = 0
@@ -47,16 +47,16 @@ class Policy(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """Draw every parameter of every sample: a pure function of ``(seed, number)``, the same bits on every machine.
+        """Draw every parameter of every sample: a pure function of ``(seed, draw id)``, the same bits on every machine.
 
         Args:
-            numbers: unsigned 64-bit draw ids ``[N]``: an int, a list, a NumPy array or a torch tensor of integers.
+            numbers: draw ids, unsigned 64-bit ``[N]``: an int, a list, a NumPy array or a torch tensor of integers.
             seed: unsigned 64-bit key.
             canvas_size, image_size: sides of the canvases and of the images in pixels.
 
         Returns:
-            Tensors, all with N as their first length: on the device of numbers that are a tensor on a GPU (then nothing
-            waits for it, and the bits are the same), else on the CPU.
+            Tensors, all with N as their first length: on the GPU if ``numbers`` is a tensor there (then nothing waits
+            for the GPU, and the bits are the same), else on the CPU.
         """
 
     @ordinary
@@ -69,29 +69,29 @@ class Policy(abc.ABC):
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> Any:
-        """Apply drawn parameters. The bytes before normalisation are exact, whatever the device and ``dtype``.
+        """Apply drawn parameters. The bytes before normalisation are exact for every device and ``dtype``.
 
         Args:
             canvases: uint8 ``[N, 1 or 3, S, S]``.
-            parameters: what :meth:`draw` returned for N numbers and canvases of this size (and, where anything is mixed
-                or erased, for images of this size), on any device.
+            parameters: the return value of :meth:`draw` for N draw ids and canvases of this size (and, if anything is
+                mixed or erased, for images of this size), on any device.
             image_size: side of the images in pixels.
             dtype: float32, float16, bfloat16 or float64; the arithmetic is float32's.
             memory_format: ``torch.contiguous_format`` or ``torch.channels_last``.
 
         Returns:
-            Normalised images ``[N, 3, image_size, image_size]`` of ``dtype`` on the canvases' device; of several views
-            a list of them.
+            Normalised images ``[N, 3, image_size, image_size]`` of ``dtype`` on the canvases' device; with several
+            views a list of such tensors.
         """
         side = checks.integer("image_size", image_size, 1, MAX_SIDE)
         return self._apply(canvases, parameters, ImageFormat(side, dtype, memory_format))
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
-        """Do what :meth:`apply` says, for a format whose size is checked."""
+        """Implement :meth:`apply`, for a format whose size is checked."""
         raise NotImplementedError(f"{type(self).__name__} must define apply")
 
     def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
-        """Return the targets of a batch, in the place of its labels."""
+        """Return the targets of a batch, which replace its labels."""
         return labels
 
     def at_epoch(self, epoch: int) -> "Policy":
@@ -99,15 +99,17 @@ class Policy(abc.ABC):
         return self
 
     def unmixed(self) -> "Policy":
-        """Return the policy that mixes nothing, for as long as ``loader.mixup_enabled`` is False."""
+        """Return the policy that mixes nothing, which is used while ``loader.mixup_enabled`` is False."""
         return self
 
     def check_sizes(self, canvas_size: int, image_size: int) -> None:  # noqa: B027  (a default)
-        """Refuse sizes that nothing can be drawn for."""
+        """Refuse sizes for which no parameters can be drawn."""
 
 
 def capturable(policy: Any) -> bool:
-    """Return whether a policy says so (:class:`Policy`), of the methods that it has and not of those it has overridden.
+    """Return whether a policy is declared capturable (:class:`Policy`) for the methods that it has.
+
+    A declaration does not cover methods that a subclass of the declaring class has overridden.
 
     Args:
         policy: any object with an attribute ``capturable``.
@@ -119,4 +121,4 @@ def capturable(policy: Any) -> bool:
             return True
         if any(name in vars(kind) for name in LAUNCHING):
             return "capturable" in getattr(policy, "__dict__", {})
-    return True  # it is the object's own
+    return True  # declared by the object itself

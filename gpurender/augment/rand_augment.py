@@ -1,7 +1,7 @@
-"""RandAugment, AutoAugment and 3-Augment by timm's configuration strings: which operations a sample gets, how strong.
+"""RandAugment, AutoAugment and 3-Augment by timm's configuration strings: a sample's operations and their strengths.
 
-A policy is a table of alternatives, each a sequence of operations. RandAugment chooses an alternative of one operation
-a few times, AutoAugment one alternative of two operations once.
+A policy is a table of alternatives, each a sequence of operations. RandAugment draws n alternatives of one operation
+each, AutoAugment draws one alternative of two operations.
 
 Sources: Cubuk et al., "RandAugment" (2019) and "AutoAugment" (CVPR 2019); Touvron et al., "DeiT III" (ECCV 2022) for
 3-Augment; the strings, ranges and sets of operations are those of timm 1.0.31 (``timm/data/auto_augment.py``).
@@ -18,7 +18,7 @@ from gpurender.util import checks
 
 MAX_HIGHEST = 1000
 MAX_LAYERS = 16
-WEIGHT_SUM = 1 << 20  # of the integers that weights are rounded to, nearly
+WEIGHT_SUM = 1 << 20  # approximate sum of the weights, rounded to integers
 
 
 _ENHANCED_LEVEL = Level(gain=1.8, offset=0.1)
@@ -47,7 +47,7 @@ LEVELS = {
     "ShearY": Level(gain=0.3, signed=True),
     "TranslateXRel": Level(gain=0.45, signed=True),
     "TranslateYRel": Level(gain=0.45, signed=True),
-    # timm's factor of Desaturate is 1/2 at level 0 and 1 at level 10: how much colour is lost
+    # timm's factor of Desaturate, the fraction of colour removed, is 1/2 at level 0 and 1 at level 10
     "Desaturate": Level(gain=0.5, cap=0.5, falling=True, offset=0.5),
     "GaussianBlur": Level(gain=1.9, cap=1.9, offset=0.1),
     "GaussianBlurRand": Level(gain=1.0, cap=1.0, random_radius=True),
@@ -79,14 +79,14 @@ WEIGHTED_THREE: dict[str, float] = {
     "ContrastIncreasing": 1, "BrightnessIncreasing": 1, "Equalize": 1, "Invert": 1,
 }
 TRANSFORM_WEIGHTS: dict[str, dict[str, float]] = {"weights": WEIGHTED, "3aw": WEIGHTED_THREE}
-# The set that timm called w0 before it replaced w by t: weights by the operation, whichever way its level runs.
+# The set that timm called w0 before it replaced w by t: weights per operation, for both directions of its level.
 WEIGHTED_W0 = {
     "Rotate": 0.3, "ShearX": 0.2, "ShearY": 0.2, "TranslateXRel": 0.1, "TranslateYRel": 0.1, "Color": 0.025,
     "Sharpness": 0.025, "AutoContrast": 0.025, "Solarize": 0.005, "SolarizeAdd": 0.005, "Contrast": 0.005,
     "Brightness": 0.005, "Equalize": 0.005, "Posterize": 0.0, "Invert": 0.0,
 }
 
-# AutoAugment's sub-policies: two of (operation, probability, level) each.
+# AutoAugment's sub-policies, each two triples (operation, probability, level).
 V0 = (
     (("Equalize", 0.8, 1), ("ShearY", 0.8, 4)),        (("Color", 0.4, 9), ("Equalize", 0.6, 3)),
     (("Color", 0.4, 1), ("Rotate", 0.6, 8)),           (("Solarize", 0.8, 3), ("Equalize", 0.4, 7)),
@@ -122,7 +122,7 @@ THREE_AUGMENT = ((("Solarize", 1.0, 5),), (("Desaturate", 1.0, 10),), (("Gaussia
 
 
 def _research(policy: tuple, posterize: str) -> tuple:
-    """The policy with the Posterize of Google's research code, which keeps fewer bits at higher levels."""
+    """Return the policy with the Posterize of Google's research code, which keeps fewer bits at higher levels."""
     return tuple(
         tuple(("PosterizeIncreasing" if name == posterize else name, p, level) for name, p, level in alternative)
         for alternative in policy
@@ -139,7 +139,7 @@ POLICIES = {
 
 
 def alternatives(choices: Sequence) -> tuple[tuple[LayerOp, ...], ...]:
-    """Return alternatives of (name, probability, level) as what they are drawn from."""
+    """Return alternatives of (name, probability, level) in the form that :class:`LayerParams` holds."""
     return tuple(
         tuple(LayerOp(BY_NAME[name], p, level, LEVELS[name]) for name, p, level in alternative)
         for alternative in choices
@@ -148,13 +148,13 @@ def alternatives(choices: Sequence) -> tuple[tuple[LayerOp, ...], ...]:
 
 @functools.lru_cache(maxsize=64)
 def parsed(config: str) -> LayerParams:
-    """Return what timm's configuration string says that operations are drawn from.
+    """Parse timm's configuration string; return the parameters of the distribution of operations.
 
-    ``rand-m9-mstd0.5-inc1`` is RandAugment; its sections, in any order: ``m`` level, ``n`` operations a sample (2),
-    ``p`` probability of each (0.5), ``mstd`` standard deviation of the level (above 100: uniform from 0 to ``m``),
-    ``mmax`` highest level (10), ``inc1`` operations that all grow stronger with the level, ``t`` set of operations
-    (``tweights``, ``t3a``, ``t3aw``), ``w0`` the weights of timm's earlier versions. ``original``, ``originalr``,
-    ``v0``, ``v0r`` are AutoAugment, ``3a`` is 3-Augment; their only section is ``mstd``.
+    ``rand-m9-mstd0.5-inc1`` is RandAugment; its sections, in any order, with defaults in parentheses: ``m`` level (10),
+    ``n`` operations per sample (2), ``p`` probability of each (0.5), ``mstd`` standard deviation of the level (0; above
+    100: uniform from 0 to ``m``), ``mmax`` highest level (10), ``inc1`` operations that all grow stronger with the
+    level, ``t`` set of operations (``tweights``, ``t3a``, ``t3aw``), ``w0`` the weights of timm's earlier versions.
+    ``original``, ``originalr``, ``v0``, ``v0r`` are AutoAugment, ``3a`` is 3-Augment; their only section is ``mstd``.
 
     Raises:
         ValueError: naming auto_augment, the string and what is wrong with it.
@@ -173,11 +173,11 @@ def parsed(config: str) -> LayerParams:
     std = float(given.get("mstd", "0"))
     if name != "rand":
         return LayerParams(alternatives(POLICIES[name]), std=std)
-    return _rand_augment(given, _std(std), config)  # timm takes a large one for uniform in RandAugment only
+    return _rand_augment(given, _std(std), config)  # timm treats a large one as uniform in RandAugment only
 
 
 _WHOLE, _REAL = r"[0-9]{1,9}", r"[0-9]+(?:\.[0-9]*)?(?:e[+]?[0-9]+)?"
-_KEYS = {  # of RandAugment: what the value looks like, and what is allowed in words
+_KEYS = {  # sections of RandAugment: the pattern of the value, and the allowed values in words
     "m": (_WHOLE, "an integer, 0 to 999999999"),
     "n": (_WHOLE, f"an integer, 1 to {MAX_LAYERS}"),
     "p": (_REAL, "a number, 0 to 1"),

@@ -29,7 +29,7 @@ def resized_crop(
     Args:
         images: uint8 ``[N, C, H, W]``, on a CPU or a GPU.
         boxes: integers of any type ``[N, 4]``, or lists of them: top, left, height, width in pixels, inside the image.
-            Boxes that lie on a GPU are not looked at but moved into the image there.
+            Boxes on a GPU are not checked but moved into the image there.
         size: side of the output in pixels, or its (height, width); 1 to 65535.
         interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; the last two are antialiased when they shrink.
 
@@ -56,14 +56,14 @@ def resized_crop(
 
 
 def _boxes(boxes: Any) -> torch.Tensor:
-    """Boxes as a tensor, narrow integers made wide; what is no integer is left to the launcher, which refuses it."""
+    """Convert boxes to a tensor and widen narrow integers; the launcher refuses types that are not integers."""
     try:
         if isinstance(boxes, (list, tuple)) and not all(checks.is_sequence(row, 4) for row in boxes):
             raise TypeError
         tensor = boxes if isinstance(boxes, torch.Tensor) else torch.as_tensor(boxes, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"boxes must be integers [N, 4]: top, left, height, width, got {checks.shown(boxes)}") from None
-    if tensor.shape == (0,):  # an empty list, to torch one of floats
+    if tensor.shape == (0,):  # an empty list, which torch converts to floats
         return tensor.to(torch.int64).reshape(0, 4)
     integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
     return tensor.to(torch.int64) if integers and tensor.dtype != torch.int32 else tensor
@@ -71,12 +71,12 @@ def _boxes(boxes: Any) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Resize(Policy):
-    """The whole canvas, resized to the image's size and normalised; nothing is random. What ``augment=None`` means.
+    """The whole canvas, resized to the image's size and normalised; nothing is random. ``augment=None`` stands for it.
 
     Args:
         interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-        mean: of the three channels, 0 to 1: what becomes zero.
-        std: of the three channels, 0.001 to 1000: what becomes one.
+        mean: three numbers, one per channel, 0 to 1: the value that becomes 0.
+        std: three numbers, one per channel, 0.001 to 1000: the distance from the mean that becomes 1.
     """
 
     capturable = True
@@ -92,13 +92,13 @@ class Resize(Policy):
 
     @ordinary
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """Return what :meth:`gpurender.augment.Crop.draw` returns, but the same for every number and seed."""
+        """Return parameters as :meth:`gpurender.augment.Crop.draw`, but the same for every draw id and seed."""
         draw_ids = as_draw_ids(numbers)
         n, device = len(draw_ids), draw_ids.device
         checks.integer("seed", seed, 0, checks.UINT64_MAX)
         side = checks.integer("canvas_size", canvas_size, 1, MAX_SIDE)
         boxes = torch.zeros((n, 4), dtype=torch.int32, device=device)
-        boxes[:, 2:] = side  # filled there: a tensor made of a list would be copied to the device
+        boxes[:, 2:] = side  # filled on the device: a tensor made of a list would be copied to it
         return {
             "boxes": boxes,
             "flips": torch.zeros((n, 2), dtype=torch.bool, device=device),

@@ -1,4 +1,4 @@
-"""Soft targets: labels that are mixed as their images are, and smoothed."""
+"""Soft targets: labels mixed as their images are, and smoothed."""
 
 import torch
 
@@ -8,7 +8,8 @@ def soft_targets(
 ) -> torch.Tensor:
     """Return mixed and smoothed targets, timm's ``mixup_target``.
 
-    Formula: y = smoothing / classes everywhere and 1 - smoothing more at the label; y_n w_n + y_(N-1-n) (1 - w_n).
+    Formula: y_n = smoothing / classes everywhere, plus 1 - smoothing at the label; target_n = y_n w_n +
+    y_(N-1-n) (1 - w_n).
 
     Args:
         labels: int64 ``[N]`` in ``[0, classes)``.

@@ -24,29 +24,29 @@ CROP = "(policy, count) or (policy, count, image_size)"
 
 
 class _Views(Policy):
-    """A policy of several views, each drawn and applied by a policy of its own."""
+    """A policy of several views, each drawn and applied by a policy of one view."""
 
     @abc.abstractmethod
     def _each(self, image_size: int) -> list[tuple[Policy, int]]:
-        """Policy and image size of every view."""
+        """Return policy and image size of every view."""
 
     @property
     def capturable(self) -> bool:  # type: ignore[override]
-        """Whether a CUDA graph may hold what all of them launch."""
+        """Whether a CUDA graph may hold the launches of all views."""
         return all(capturable(policy) for policy, _ in self._each(1))
 
     @property
     def views(self) -> int:  # type: ignore[override]
-        """How many views of a sample there are."""
+        """Number of views per sample."""
         return len(self._each(1))
 
     def check_sizes(self, canvas_size: int, image_size: int) -> None:
-        """Refuse sizes that :meth:`draw` has no parameters for."""
+        """Refuse sizes for which :meth:`draw` has no parameters."""
         for policy, size in self._each(image_size):
             policy.check_sizes(canvas_size, size)
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """Draw the parameters of all views; those of view v have the names of its policy, with ``v.`` before them."""
+        """Draw the parameters of all views; those of view v have the names of its policy, prefixed with ``v.``."""
         seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
         parameters: Parameters = {}
         for v, (policy, size) in enumerate(self._each(image_size)):
@@ -55,7 +55,7 @@ class _Views(Policy):
         return parameters
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> list[torch.Tensor]:
-        """Return the views in their order: ``[N, 3, size, size]`` each."""
+        """Return the views in order, ``[N, 3, size, size]`` each."""
         views, given = [], checked_parameters(parameters)
         for v, (policy, size) in enumerate(self._each(image.size)):
             own = {name.removeprefix(f"{v}."): x for name, x in given.items() if name.startswith(f"{v}.")}
@@ -65,7 +65,7 @@ class _Views(Policy):
 
 @dataclass(frozen=True, init=False, repr=False)
 class MultiCrop(_Views):
-    """Views of each sample by several policies, each some times and at a size of its own.
+    """Views of each sample by several policies, each with its own number of views and image size.
 
     DINO's two large and six small crops::
 
@@ -75,14 +75,14 @@ class MultiCrop(_Views):
     >>> views, labels = next(iter(gr.DataLoader("onepfrac-1k", batch_size=64, augment=policy)))
     >>> [list(view.shape) for view in views]  # [64, 3, 224, 224] twice, [64, 3, 96, 96] six times
 
-    The loader's images are then a list of tensors, one a view. View v is drawn with a seed of its own, the Philox word
-    pair at ``(seed, Stream.VIEW, v)``, so that a view does not depend on how many there are.
+    The loader's images are then a list of tensors, one per view. View v is drawn with a separate seed, the Philox word
+    pair at ``(seed, Stream.VIEW, v)``, so a view does not depend on the number of views.
 
     Source: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020).
 
     Args:
-        crops: each (policy, count) or (policy, count, image_size); without a size it is the loader's. A policy must not
-            mix samples or smooth labels: a view has no target. (As a keyword, a list of them.)
+        crops: each (policy, count) or (policy, count, image_size); without a size, the loader's is used. A policy must
+            not mix samples or smooth labels, because a view has no target. (As a keyword: a list of these.)
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
@@ -90,7 +90,7 @@ class MultiCrop(_Views):
 
     crops: tuple[tuple[PolicyLike, int, int | None], ...]
 
-    def __init__(self, *each: Any, crops: Sequence[Any] = ()) -> None:  # dataclasses.replace() gives the keyword
+    def __init__(self, *each: Any, crops: Sequence[Any] = ()) -> None:  # dataclasses.replace() passes the keyword
         if not isinstance(crops, (list, tuple)):
             raise TypeError(f"crops must be a list, each of {CROP}, got {checks.shown(crops)}")
         given = (*each, *crops)
@@ -117,8 +117,8 @@ class TwoViews(_Views):
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML 2020).
 
     Args:
-        policy: of the first view.
-        second: of the second view; without it, the same. Neither may mix samples or smooth labels.
+        policy: policy of the first view.
+        second: policy of the second view; ``None``: the same. Neither may mix samples or smooth labels.
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
@@ -139,7 +139,7 @@ class TwoViews(_Views):
 
 @functools.lru_cache(maxsize=256)
 def view_seed(seed: int, view: int) -> int:
-    """The seed of a view: the first two words at ``(seed, Stream.VIEW, number = view)``."""
+    """Return the seed of a view: the first two words at ``(seed, Stream.VIEW, draw id = view)``."""
     low, high, *_ = words(seed, Stream.VIEW, torch.tensor([view], dtype=torch.int64, device="cpu")).flatten().tolist()
     return low | high << 32
 
@@ -154,7 +154,7 @@ def _checked(i: int, crop: Any) -> tuple[PolicyLike, int, int | None]:
 
 
 def _check_policy(name: str, policy: Any) -> None:
-    """Refuse what cannot make a view."""
+    """Refuse an object that cannot be the policy of one view."""
     adapted = as_policy(policy, name, required=True)
     if adapted.views:
         raise TypeError(f"{name} must be a policy such as gr.augment.Crop(), of one view, got {checks.shown(policy)}")

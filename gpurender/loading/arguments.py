@@ -1,4 +1,4 @@
-"""torch's keywords: those that mean nothing here are accepted, checked, and named in one line of the log."""
+"""Checks of torch's keywords; those without effect in this loader are accepted and named in one line of the log."""
 
 import logging
 import multiprocessing
@@ -24,10 +24,10 @@ def note_neutral(
     pin_memory_device: Any,
     in_order: Any,
 ) -> None:
-    """Check keywords that speak of worker processes and host memory, and log those that were set.
+    """Check keywords about worker processes and host memory, and log those that were set.
 
-    Images are drawn where they are used, by this process: there are no workers to start and no memory to pin, and
-    batches always come in order.
+    This process renders the images on the device that uses them: there are no workers to start and no memory to pin,
+    and batches always come in order.
     """
     checks.integer("num_workers", num_workers, 0, 2**31 - 1)
     for name, value in (
@@ -66,7 +66,7 @@ def note_neutral(
 
 
 def seed_of(seed: Any, generator: Any) -> int:
-    """The key of order and augmentation: ``seed``, or that of torch's ``generator``, or 0."""
+    """Return the key of order and augmentation: ``seed``, else the initial seed of ``generator``, else 0."""
     if generator is None:
         return checks.integer("seed", 0 if seed is None else seed, 0, checks.UINT64_MAX)
     if not isinstance(generator, torch.Generator):
@@ -77,7 +77,7 @@ def seed_of(seed: Any, generator: Any) -> int:
 
 
 def check_sampling(batch_size: int, shuffle: bool, sampler: Any, batch_sampler: Any, drop_last: bool) -> None:
-    """Refuse what excludes each other, as torch does; the values themselves have been checked."""
+    """Refuse arguments that exclude each other, as torch does; their values have been checked before."""
     if sampler is not None and shuffle:
         raise ValueError("shuffle must be left out when a sampler is given: the sampler decides the order")
     if batch_sampler is None:
@@ -89,7 +89,7 @@ def check_sampling(batch_size: int, shuffle: bool, sampler: Any, batch_sampler: 
 
 
 def checked_collate(collate_fn: Any) -> Any:
-    """Something to call with a list of samples: what was given, or :func:`default_collate`."""
+    """Return a callable that takes a list of samples: the given one, or :func:`default_collate`."""
     if collate_fn is None:
         return default_collate
     if not callable(collate_fn):
@@ -102,11 +102,11 @@ def checked_collate(collate_fn: Any) -> Any:
 def default_collate(samples: list[Any]) -> Any:
     """Collate samples as torch does.
 
-    It is the ``collate_fn`` of a loader that was given none, and is called where somebody puts a loader of torch's over
+    This is the ``collate_fn`` of a loader that was given none. It is called only if other code puts a torch loader over
     ``.dataset``, as Accelerate's ``skip_first_batches`` does.
 
     Raises:
-        TypeError: torch cannot; its own message would speak of Pillow's images.
+        TypeError: torch cannot collate the samples; torch's own message would mention only Pillow's images.
     """
     try:
         return torch.utils.data.default_collate(samples)
@@ -119,7 +119,7 @@ def default_collate(samples: list[Any]) -> Any:
 
 
 def checked_ahead(prefetch_factor: Any, timeout: Any) -> tuple[int | None, float]:
-    """How many batches to draw ahead (``None``: as the device likes it), and how many seconds to wait for one."""
+    """Return the number of batches to prefetch (``None``: the device's default) and the timeout in seconds, checked."""
     if prefetch_factor is not None:
         prefetch_factor = checks.integer("prefetch_factor", prefetch_factor, 0, MAX_AHEAD)
     if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout < 0:

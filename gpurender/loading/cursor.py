@@ -1,17 +1,18 @@
-"""Where a loader is: the only thing about it that changes."""
+"""The cursor of a loader, its only state that changes."""
 
 from typing import NamedTuple
 
-EMPTY_DIGEST = ""  # of an epoch of which no index has been given
+EMPTY_DIGEST = ""  # digest of an epoch of which no index has been given
 
 
 class Place(NamedTuple):
     """A place between two batches.
 
     Attributes:
-        epoch: from 0.
-        position: samples of the epoch before it: of all ranks together, or of this rank's sampler.
-        digest: of the indices that a user's sampler has given; ``None``: not known.
+        epoch: number of the epoch, from 0.
+        position: number of samples of the epoch before this place: of all ranks together, or with a user's sampler of
+            this rank.
+        digest: digest of the indices that a user's sampler has given; ``None``: not known.
     """
 
     epoch: int = 0
@@ -24,7 +25,7 @@ class Cursor:
 
     Attributes:
         place: that place.
-        version: how often the place was set by a call, not by a pass.
+        version: number of times that the place was set by a call, not by a pass.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,6 @@ class Cursor:
         self.version += 1
 
     def advance(self, place: Place, version: int) -> None:
-        """Move behind a batch, unless the place was set since the pass that rendered the batch began."""
+        """Move to the place after a batch, unless the place was set since the pass that rendered the batch began."""
         if version == self.version:
             self.place, self._resumes = place, False

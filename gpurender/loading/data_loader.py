@@ -1,4 +1,4 @@
-"""DataLoader: draws the batches of a recipe where torch's would load them."""
+"""DataLoader: renders the batches of a recipe instead of loading them."""
 
 import copy
 import os
@@ -34,75 +34,83 @@ MAX_BATCH_SIZE = 2**31 - 1
 
 
 class DataLoader:
-    """Iterates over batches ``(images, targets)`` of a recipe, drawn and augmented as they are asked for.
+    """Iterable over batches ``(images, targets)`` of a recipe, rendered and augmented on the device on demand.
 
-    It stands where a ``torch.utils.data.DataLoader`` stood and has its attributes, but is not a subclass:
-    Accelerate replaces a subclass by a plain loader over ``.dataset``, Lightning rebuilds one.
+    The class replaces ``torch.utils.data.DataLoader`` and has the same attributes, but is not a subclass: Accelerate
+    replaces a subclass by a plain loader over ``.dataset``, and Lightning rebuilds a subclass.
 
     >>> loader = gr.DataLoader("onepfrac-1k", batch_size=256, shuffle=True, drop_last=True, augment=gr.augment.DeiT())
     >>> for epoch in range(100):
     ...     for images, targets in loader:  # float32 [256, 3, 224, 224] normalised, float32 [256, 1000] soft
     ...         ...
 
-    **Targets** are labels, int64 ``[B]``; soft ones, float32 ``[B, classes]``, of a policy that mixes or smooths.
+    **Targets** are labels, int64 ``[B]`` (``[B, 2]`` for a mixture with separate labels), or soft targets, float32
+    ``[B, classes]``, if the policy mixes samples or smooths labels.
 
-    **Epochs.** Epoch e is a pure function of (recipe, seed, e); a pass over the loader is one epoch and the next
-    pass is the next one, with or without ``set_epoch``. An epoch that was left midway starts again, in the same
-    order, unless ``set_epoch`` names another. Every batch is made of new tensors, which are the consumer's to keep
-    and to change. A policy with ``num_aug_repeats`` shows each sample so many times in a row, as the first positions
-    of the epoch; those of its samples that would come after its length do not come.
+    **Epochs.** Epoch e is a pure function of (recipe, seed, e). One pass over the loader is one epoch, and the next
+    pass is the next epoch, with or without ``set_epoch``. An epoch that was left midway starts again, in the same
+    order, unless ``set_epoch`` names another one. Every batch consists of new tensors, which the caller may keep and
+    change. With ``num_aug_repeats=r`` in the policy, each sample appears r times in a row. The epoch keeps its length
+    of n positions, so it shows only the first ``ceil(n / r)`` samples of its order.
 
     **Ranks.** A step takes the next ``world_size * batch_size`` samples of one global order and gives each rank
-    ``batch_size`` of them, so all ranks together see what one process with the big batch would. ``len`` is the same
-    on all ranks; a ragged tail is split evenly (:mod:`gpurender.loading.ranks`). Rank and world size are the
-    arguments if given, else those of torch.distributed once it is initialised, else RANK and WORLD_SIZE of the
-    environment (torchrun), looked up when an iteration begins.
+    ``batch_size`` of them, so all ranks together get the samples that a single process with the large batch would get.
+    ``len`` is the same on all ranks; an incomplete last step is split evenly (:mod:`gpurender.loading.ranks`). Rank and
+    world size are the arguments if given, else those of torch.distributed once it is initialised, else RANK and
+    WORLD_SIZE of the environment (set by torchrun). They are read when the first batch of a pass is requested.
 
-    **State.** ``state_dict()`` is the place after the last batch handed out, less than 1 kB, JSON; on every rank
-    the same. After ``load_state_dict`` the next iteration continues there in O(1), also with another number of
-    ranks or another batch size. ``len`` does not change by it, although the first epoch then has fewer batches left
-    (none, if ``drop_last`` and what is left is less than a step).
+    **State.** ``state_dict()`` is the place after the last batch handed out: JSON, less than 1 kB, the same on every
+    rank. After ``load_state_dict`` the next pass continues there in O(1), also with another number of ranks or another
+    batch size. ``len`` remains that of a whole epoch, although the first pass then has fewer batches left (none, if
+    ``drop_last`` is set and less than a step is left).
 
-    **On a GPU** batches are drawn on a stream of the loader's own, one ahead of the one handed out, and are ready for
-    the stream that torch works on when they are asked for (:mod:`gpurender.loading.prefetch`). The host never waits.
+    **On a GPU** batches are rendered on a separate CUDA stream. By default one batch is prefetched after the one handed
+    out, and each batch is ready for the CUDA stream that is torch's current one when the batch is requested
+    (:mod:`gpurender.loading.prefetch`). Apart from setup, the loader never makes the host wait for the GPU, unless
+    ``timeout`` is set.
 
-    **A user's sampler** decides which samples this rank draws, and in which order, as in torch: nothing is shuffled or
-    shared out among ranks. What it repeats is augmented anew. Its state holds a digest of the numbers given; resuming
-    runs through as many of them, draws none, and refuses to go on if they are others.
+    **A user's sampler** decides which samples this rank renders, and in which order, as in torch: the loader neither
+    shuffles indices nor divides them among ranks. An index that repeats is augmented differently each time. The state
+    is then per rank and holds a digest of the indices given so far. Resuming reads the indices up to the saved place
+    from the sampler again without rendering them, and raises an error if they differ.
 
     Args:
         recipe: a recipe, a preset's name, the path of a recipe's JSON file, or a :class:`gpurender.Dataset` without
             transform.
-        batch_size: samples of a batch, on each rank.
-        sampler: an iterable of sample numbers, asked anew for every epoch.
-        batch_sampler: an iterable of lists of sample numbers, instead of batch_size, shuffle, sampler and drop_last.
-        collate_fn: called with the list of a batch's samples, ``(image, target)`` tensors on the device (an image of
-            several views is a tuple), for what is handed out in the batch's place; it runs in the consumer's thread.
-        timeout: seconds to wait for a batch that is drawn ahead; 0: as long as it takes.
-        generator: its ``initial_seed()`` is the seed; it is not advanced.
-        prefetch_factor: batches drawn ahead, 0 to 64; default 1 on a GPU. On a CPU a thread draws them; default 0.
+        batch_size: samples per batch on each rank.
+        sampler: an iterable of indices, iterated again in every epoch.
+        batch_sampler: an iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
+        collate_fn: called with the list of a batch's samples, each ``(image, target)``, tensors on the device (with
+            several views the image is a tuple of tensors). Its result is handed out instead of the batch. It runs in
+            the consumer's thread.
+        timeout: maximum seconds to wait for a prefetched batch; 0: no limit.
+        generator: its ``initial_seed()`` is the seed; it is not advanced. It excludes ``seed``.
+        prefetch_factor: number of batches to prefetch, 0 to 64. The default is 1 on a GPU. On a CPU, where a thread
+            renders them, the default is 0, or 1 with a ``timeout``.
         num_workers, pin_memory, worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device,
-            in_order: without meaning, as no worker loads anything; accepted, with a line in the log of ``gpurender``.
+            in_order: without effect, because there are no workers; accepted, and named in the log of ``gpurender`` if
+            set.
         image_size: side of the images in pixels.
         augment: a policy of ``gpurender.augment``; ``None`` resizes the canvas and normalises with mean = std = 0.5.
-        shuffle: draw the samples of an epoch in an order keyed by seed and epoch, else in that of their numbers.
-        drop_last: leave out what is left of an epoch when it no longer fills a step.
-        device: where to draw and where the batches are: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``None``: torch's
-            current GPU (``torch.cuda.set_device``), or the CPU where there is none.
+        shuffle: give the samples of an epoch in an order keyed by seed and epoch, else in the order of their indices.
+        drop_last: leave out the incomplete last step of an epoch.
+        device: the device that renders and holds the batches: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``None``: torch's
+            current GPU (``torch.cuda.set_device``), or the CPU if there is no GPU.
         dtype: of the images: ``torch.float32``, ``float16``, ``bfloat16`` or ``float64``.
         memory_format: of the images: ``torch.contiguous_format`` or ``torch.channels_last``.
-        seed: unsigned 64-bit key of order and augmentation (the images themselves have the recipe's).
-        fresh: draw new instances of the classes in every epoch, so that no image is ever seen twice (but for the
-            samples that fill up a tail of fewer samples than ranks; ``drop_last`` leaves that out).
-        rank, world_size: this process and the number of processes, given together or not at all.
+        seed: unsigned 64-bit key of order and augmentation (the images themselves are keyed by the recipe's seed).
+        fresh: render new instances of the classes in every epoch, so that no image is ever seen twice, except the
+            repeats of ``num_aug_repeats`` and the samples that fill up a last step of fewer samples than ranks
+            (``drop_last`` leaves that step out).
+        rank, world_size: rank of this process and number of processes, given together or not at all.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
-        RuntimeError: the device is a GPU and the packages that compile its kernels are missing; from an iteration: a
-            batch did not come within ``timeout``, or a sampler gives other numbers than before the state was saved.
+        RuntimeError: the device is a GPU and the packages that compile its kernels are missing; during iteration: a
+            batch was not ready within ``timeout``, or a sampler gives other indices than before the state was saved.
     """
 
-    # What code that introspects torch's DataLoader looks for: no workers, no pinned copies.
+    # Attributes for code that inspects torch's DataLoader: no workers, no pinned copies.
     num_workers = 0
     pin_memory = False
     pin_memory_device = ""
@@ -167,9 +175,9 @@ class DataLoader:
         self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device))
         self._dataset = Dataset(self._recipe)
-        self._pipeline: BatchPipeline | None = None  # both made when the first batch is asked for
+        self._pipeline: BatchPipeline | None = None  # pipeline and prefetcher are made at the first batch
         self._prefetcher: Prefetcher | None = None
-        self._process = os.getpid()  # whose they are
+        self._process = os.getpid()  # the process that both belong to
         arguments.note_neutral(
             num_workers, pin_memory, worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device,
             in_order,
@@ -195,7 +203,7 @@ class DataLoader:
 
     @property
     def batch_size(self) -> int | None:
-        """Samples per batch on each rank; ``None`` where a ``batch_sampler`` decides."""
+        """Samples per batch on each rank; ``None`` if a ``batch_sampler`` decides."""
         return None if self._follows == "batch_sampler" else self._batch_size
 
     @property
@@ -205,21 +213,22 @@ class DataLoader:
 
     @property
     def sampler(self) -> Any:
-        """The sampler that was given; else this rank's indices of the coming pass, as one of torch's
-        ``SequentialSampler`` or ``RandomSampler``, by ``shuffle`` (of a mixture neither), whose ``set_epoch`` is the
-        loader's.
+        """The given sampler, or that of the given batch sampler; else this rank's indices of the next pass.
+
+        The latter is an instance of torch's ``SequentialSampler`` or ``RandomSampler``, by ``shuffle`` (for a mixture
+        of neither), and its ``set_epoch`` is the loader's.
         """
         if isinstance(self._plan, SamplerPlan):
             source = self._plan.source
             return source if self._follows == "sampler" else getattr(source, "sampler", None)
         view: type[Sampler] = Shuffled if self._shuffle else InOrder
-        if not self._plan.on_device:  # a mixture's order is not the same in every epoch, shuffled or not
+        if not self._plan.on_device:  # a mixture's order differs between epochs, shuffled or not
             view = Sampler
         return view(self._plan, self._cursor, self._ranks, self.dataset, self.set_epoch)
 
     @property
     def batch_sampler(self) -> Any:
-        """The batch sampler that was given; else the indices in the lists that make the batches."""
+        """The given batch sampler; else this rank's indices of the next pass, one list per batch."""
         if isinstance(self._plan, SamplerPlan) and self._follows == "batch_sampler":
             return self._plan.source
         return BatchSampler(
@@ -229,12 +238,15 @@ class DataLoader:
 
     @property
     def _follows(self) -> str | None:
-        """``"sampler"`` or ``"batch_sampler"``, whichever was given."""
+        """``"sampler"`` or ``"batch_sampler"``, the one that was given, or ``None``."""
         return self._plan.name if isinstance(self._plan, SamplerPlan) else None
 
     @property
     def mixup_enabled(self) -> bool:
-        """Whether the policy may mix samples, from the next pass on; timm's training loop sets it to False in time."""
+        """Whether the policy may mix samples, from the next pass on.
+
+        timm's training loop sets this to False at its ``mixup_off_epoch``.
+        """
         return self._mixes
 
     @mixup_enabled.setter
@@ -242,7 +254,7 @@ class DataLoader:
         self._mixes = checks.boolean("mixup_enabled", enabled)
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, equal on all ranks; of a user's sampler, as many as its own length makes."""
+        """Return the number of batches of a whole epoch, equal on all ranks; with a user's sampler, by its length."""
         return self._plan.steps(self._ranks)
 
     def __iter__(self) -> Iterator[Any]:
@@ -254,9 +266,9 @@ class DataLoader:
     # --------------------------------------------------------------------------------------------------------- state
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be this epoch, from its beginning; of the current epoch a loaded position is kept.
+        """Set the epoch of the next pass, which starts at its beginning; a loaded position in the same epoch is kept.
 
-        A user's sampler is told as well.
+        ``set_epoch`` of a user's sampler is called as well.
         """
         epoch = checks.integer("epoch", epoch, 0, self._plan.last_epoch())
         if isinstance(self._plan, SamplerPlan):
@@ -265,11 +277,12 @@ class DataLoader:
             self._cursor.seek(Place(epoch), resumes=False)
 
     def state_dict(self) -> dict[str, int | str]:
-        """Return the place after the last batch handed out and what the order depends on.
+        """Return the place after the last batch handed out, and the values that the order depends on.
 
-        ``epoch``, and ``position``: how many samples of it all ranks together have been given. The last batch of an
-        epoch already makes it position 0 of the next. With a user's sampler, ``position`` is this rank's, and there
-        are also its ``rank``, ``world_size`` and ``mark``, a digest of the indices that the sampler gave.
+        The place is ``epoch`` and ``position``, the number of samples of that epoch given to all ranks together. After
+        the last batch of an epoch it is already position 0 of the next. With a user's sampler, ``position`` counts the
+        samples of this rank, and the state also has ``rank``, ``world_size`` and ``mark``, a digest of the indices that
+        the sampler gave.
         """
         place = self._cursor.place
         state = {**self._identity(), "epoch": place.epoch, "position": place.position}
@@ -278,11 +291,11 @@ class DataLoader:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue at a place: the next pass begins with the batch that would have come.
+        """Continue at the place of a state: the next pass begins with the batch that would have come next.
 
         Raises:
-            TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle and fresh (and,
-                with a user's sampler, number of ranks). The loader then stays as it was.
+            TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle, fresh and
+                num_aug_repeats (and, with a user's sampler, number of ranks). The loader then stays as it was.
         """
         follows = isinstance(self._plan, SamplerPlan)
         state, ours = checked_state(state_dict, self.state_dict(), tuple(self._identity()))
@@ -293,7 +306,7 @@ class DataLoader:
         self._cursor.seek(Place(epoch, position, digest), resumes=True)
 
     def _identity(self) -> dict[str, int | str]:
-        """Return what decides which samples come when and what they show; the augmentation may change."""
+        """Return the values that decide which samples come when and what they show; the augmentation may change."""
         return {
             "version": VERSION,
             "recipe": self._recipe.fingerprint,
@@ -313,7 +326,7 @@ class DataLoader:
         return Pass(self._ranks(), partial(self._render, mixes=self._mixes))
 
     def _render(self, step: IndexBatch, mixes: bool) -> Batch:
-        """Render a batch, with a pipeline that is made at the first one, and by a forked process for itself."""
+        """Render a batch. The first one makes the pipeline, and a forked process makes its own."""
         self._after_fork()
         if self._pipeline is None:
             self._pipeline = BatchPipeline(
@@ -324,7 +337,7 @@ class DataLoader:
         return self._pipeline.render(step, mixes)
 
     def _prefetching(self) -> Prefetching:
-        """Return how this process renders ahead: in a stream on a GPU, in a thread on a CPU where that is asked for."""
+        """Return how this process prefetches: on a CUDA stream on a GPU, in a thread on a CPU if that is requested."""
         self._after_fork()
         gpu = devices.on_gpu(self._renderer.device)
         depth = self.prefetch_factor
@@ -337,12 +350,12 @@ class DataLoader:
         return Prefetching(self._prefetcher, depth, self.timeout)
 
     def _after_fork(self) -> None:
-        """Let go of the parent's threads, streams and locks; a forked process makes its own."""
+        """Drop the parent's threads, streams and locks in a forked process, which makes its own."""
         if self._process != os.getpid():
             self._process, self._pipeline, self._prefetcher = os.getpid(), None, None
 
     def _collated(self, batch: Batch) -> Any:
-        """The batch, or what a user's ``collate_fn`` makes of its samples."""
+        """Return the batch, or the result of a user's ``collate_fn`` for its samples."""
         if self.collate_fn is arguments.default_collate:
             return batch
         images, targets = batch
@@ -350,12 +363,12 @@ class DataLoader:
         return self.collate_fn(list(zip(seen, targets, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the pipeline and the prefetcher, and copy the cursor: a copy of the loader has its own."""
+        """Return the state without pipeline and prefetcher, with a copy of the cursor: a copied loader has its own."""
         return self.__dict__ | {"_pipeline": None, "_prefetcher": None, "_cursor": copy.copy(self._cursor)}
 
 
 def _recipe(recipe: Any) -> Recipe:
-    """A recipe, also that of a dataset; a dataset's transform would not be applied."""
+    """Return the recipe, or that of a dataset without transform, because a transform would not be applied."""
     if not isinstance(recipe, Dataset):
         return as_recipe(recipe)
     if recipe.transform is not None:

@@ -12,11 +12,11 @@ from gpurender.loading.ranks import Ranks
 
 
 class Pass(NamedTuple):
-    """What a pass needs that is not known before its first batch is asked for.
+    """The values that a pass needs and that are not known before its first batch is requested.
 
     Attributes:
-        ranks: who shares the epoch; the process group may not exist before.
-        render: renders a batch, as often as it is called.
+        ranks: the ranks that share the epoch; the process group may not exist before.
+        render: renders a batch; it may be called repeatedly for the same one.
     """
 
     ranks: Ranks
@@ -26,15 +26,15 @@ class Pass(NamedTuple):
 class EpochIterator(Iterator[Any]):
     """Iterator over the rest of an epoch. It owns its place and the prefetched batches, so abandoning it is free.
 
-    The cursor moves on when a batch is handed out, the last one included: Lightning never asks for one more. If a batch
-    raises, nothing has moved: asking again renders the same one.
+    The cursor moves when a batch is handed out, including the last one, because Lightning never requests one more. If a
+    batch raises, the cursor stays, and the next request renders the same batch.
 
     Args:
-        plan: which batches come next.
-        cursor: where the pass begins, and what moves on with it.
-        begin: what the pass needs, called at its first batch.
-        prefetching: how batches are rendered ahead, called at every batch: the process may have forked.
-        collate: makes of a batch what is handed out.
+        plan: the source of the next batches.
+        cursor: the place where the pass begins; it moves with the pass.
+        begin: returns the values that the pass needs; called at its first batch.
+        prefetching: returns how batches are prefetched; called at every batch, because the process may have forked.
+        collate: converts a batch to the object that is handed out.
 
     Attributes:
         ended: whether the batch handed out is the last one.
@@ -53,10 +53,10 @@ class EpochIterator(Iterator[Any]):
         self._version, self._place = cursor.version, cursor.start()
         self._pass: Pass | None = None
         self._steps: Iterator[IndexBatch] = iter(())
-        self._pending: deque[IndexBatch] = deque()  # known, not handed out yet
-        self._in_flight: deque[Any] = deque()  # handles of the first of these
-        self._prefetcher: Prefetcher | None = None  # whose handles these are
-        self._failure: Exception | None = None  # of the plan, asked for batches behind those
+        self._pending: deque[IndexBatch] = deque()  # batches that are known and not handed out yet
+        self._in_flight: deque[Any] = deque()  # handles of the first pending batches
+        self._prefetcher: Prefetcher | None = None  # the prefetcher of these handles
+        self._failure: Exception | None = None  # error of the plan, after the pending batches
         self.ended = False
 
     def __next__(self) -> Any:
@@ -64,7 +64,7 @@ class EpochIterator(Iterator[Any]):
             raise StopIteration
         begun = self._begun()
         ahead = self._prefetching()
-        if ahead.prefetcher is not self._prefetcher:  # the first batch, or a process forked midway, without threads yet
+        if ahead.prefetcher is not self._prefetcher:  # first batch, or the process has forked and has no threads yet
             self._in_flight.clear()
             self._prefetcher = ahead.prefetcher
         self._fetch_steps(ahead.depth + 1)
@@ -77,7 +77,7 @@ class EpochIterator(Iterator[Any]):
             )
             collated = self._collate(batch)
             self._fetch_steps(2)
-        except BatchTimeoutError:  # it is still under way: asking again waits for the same batch
+        except BatchTimeoutError:  # the batch is still in flight: the next request waits for it
             raise
         except BaseException:
             self._drop()
@@ -89,7 +89,7 @@ class EpochIterator(Iterator[Any]):
         return collated
 
     def _begun(self) -> Pass:
-        """Return what the pass needs; where it begins is decided once."""
+        """Return the values that the pass needs; the first call also decides where the pass begins."""
         if self._pass is None:
             begun = self._begin()
             if self._version != self._cursor.version:  # a state was loaded, or an epoch set, after iter()
@@ -99,15 +99,15 @@ class EpochIterator(Iterator[Any]):
         return self._pass
 
     def _fetch_steps(self, count: int) -> None:
-        """Know the next ``count`` batches, or all that are left."""
+        """Fetch batches of the plan until ``count`` are pending, or all that are left."""
         while self._failure is None and len(self._pending) < count:
             try:
                 self._pending.append(next(self._steps))
             except StopIteration:
                 return
-            except Exception as error:  # raised in its turn: the batches before it are whole
+            except Exception as error:  # raised after the batches before it, which are complete
                 self._failure = error
-            except BaseException:  # Ctrl-C: at once; asked again, the pass begins again at its place
+            except BaseException:  # Ctrl-C: raised at once; the next request restarts the pass at its place
                 self._drop()
                 self._pending.clear()
                 self._pass = None
@@ -120,17 +120,17 @@ class EpochIterator(Iterator[Any]):
             self.ended = True
             self._cursor.advance(Place(self._place.epoch + 1, 0, EMPTY_DIGEST), self._version)
             raise StopIteration
-        self._pass = None  # asked again, the pass begins again at its place
+        self._pass = None  # the next request restarts the pass at its place
         raise failure
 
     def _prefetched(self, prefetcher: Prefetcher, ahead: Prefetching, begun: Pass) -> Batch:
-        """Return the first batch; as many as ``depth`` of those behind it are under way then."""
+        """Return the first pending batch; up to ``depth`` batches after it are then in flight."""
         if not self._in_flight:
             self._in_flight.append(self._start(prefetcher, begun, self._pending[0]))
         for step in list(self._pending)[len(self._in_flight) : ahead.depth + 1]:
             try:
                 self._in_flight.append(self._start(prefetcher, begun, step))
-            except Exception:  # then it is rendered, and raises, in its turn
+            except Exception:  # the batch is rendered again, and raises, when it is requested
                 break
         batch = prefetcher.hand_over(self._in_flight[0], ahead.timeout)
         self._in_flight.popleft()
@@ -141,7 +141,7 @@ class EpochIterator(Iterator[Any]):
         return prefetcher.start(lambda: begun.render(step))
 
     def _drop(self) -> None:
-        """Discard what was rendered ahead."""
+        """Discard the prefetched batches."""
         while self._in_flight and self._prefetcher is not None:
             self._prefetcher.drop(self._in_flight.popleft())
 

@@ -1,12 +1,12 @@
-"""The pipeline of a batch: indices, canvases, images and targets, wholly on the device.
+"""The pipeline of a batch: indices, canvases, images and targets, entirely on the device.
 
-A batch is a pure function of its place (epoch, position). On a GPU nothing in it waits for the host, and the host reads
-nothing back: the place is stored in device memory, the *device cursor*, which every batch moves on by itself. So the
-launches of one batch are those of the next, and they can be captured in a CUDA graph
+A batch is a pure function of its place (epoch, position). On a GPU no part of a batch waits for the host, and the host
+reads nothing back: the place is stored in device memory, in the *device cursor*, which every batch advances on the
+device. So all batches have the same launches, which can be captured in a CUDA graph
 (:mod:`gpurender.loading.cuda_graphs`).
 
-Where the samples are chosen by the host (a user's sampler, a mixture), their numbers are copied to device memory
-instead, from pinned memory (:mod:`gpurender.runtime.cuda_streams`).
+If the host chooses the samples (a user's sampler, a mixture), their indices are copied to device memory instead, from
+pinned memory (:mod:`gpurender.runtime.cuda_streams`).
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from gpurender.renderer import Renderer
 from gpurender.runtime import cuda_streams
 from gpurender.runtime.image_formats import ImageFormat
 
-Images = torch.Tensor | list[torch.Tensor]  # of several views: one tensor a view
+Images = torch.Tensor | list[torch.Tensor]  # with several views: one tensor per view
 Batch = tuple[Images, torch.Tensor]
 
 UNKNOWN = (-1, -1)
@@ -36,13 +36,13 @@ class BatchPipeline:
     """Renders and augments batches of a recipe on the renderer's device.
 
     Args:
-        renderer: of the recipe.
+        renderer: renderer of the recipe.
         policy: the augmentation.
         image_size, dtype, memory_format: of the images.
         seed: key of order and augmentation.
-        shuffle: samples in an order keyed by seed and epoch, else in that of their numbers.
-        fresh: new instances in every epoch.
-        repeats: positions in a row that have one sample.
+        shuffle: whether samples come in an order keyed by seed and epoch, else in the order of their indices.
+        fresh: whether every epoch has new instances.
+        repeats: number of consecutive positions that have the same sample.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class BatchPipeline:
         self._seed, self._shuffle, self._fresh, self._repeats = seed, shuffle, fresh, repeats
         self._image = ImageFormat(image_size, dtype, memory_format)
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
-        self._place = UNKNOWN  # of that cursor
-        self._chosen_ids: torch.Tensor | None = None  # int64 [3 n] on the device: what the host has chosen
+        self._place = UNKNOWN  # epoch and position in that cursor
+        self._chosen_ids: torch.Tensor | None = None  # int64 [3 n] on the device: HostIndices of a batch
         self._graph_cache = cuda_graphs.GraphCache(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
@@ -72,15 +72,15 @@ class BatchPipeline:
         """Render a batch.
 
         Args:
-            step: which one.
+            step: positions, or indices and draw ids, of the batch.
             mixes: whether the policy may mix samples.
 
         Returns:
-            images, floating ``[count, 3, S, S]`` (or a list of them, of a policy of several views), and targets: new
-            tensors on the device.
+            images, floating ``[count, 3, S, S]`` (with several views a list of such tensors), and targets: new tensors
+            on the device.
 
         Raises:
-            torch.OutOfMemoryError: naming batch and canvas.
+            torch.OutOfMemoryError: naming the batch size and the size of the canvases or images.
         """
         policy = self._policy_of(step.epoch, mixes)
         tensors = self._ordered(policy, step) if step.host is None else self._chosen(policy, step.host)
@@ -90,7 +90,7 @@ class BatchPipeline:
         """Return views and targets of a batch whose indices the device computes."""
         with self._exclusive():
             self._move(step.epoch, step.first)
-            self._place = UNKNOWN  # until all has been launched
+            self._place = UNKNOWN  # until all kernels have been launched
             tensors = self._graph_cache.run(
                 self._key(policy, step.size, step.step),
                 lambda: self._launch(policy, step.size, step.step),
@@ -106,21 +106,21 @@ class BatchPipeline:
         with self._exclusive():
             if self._chosen_ids is None or len(self._chosen_ids) < 3 * count:
                 self._chosen_ids = torch.zeros(3 * count, dtype=torch.int64, device=self._renderer.device)
-                self._graph_cache.clear()  # graphs read from the memory that was there before
+                self._graph_cache.clear()  # graphs read the previous memory
             on_device = self._chosen_ids[: 3 * count].view(3, count)
             on_device.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
-            # A mixture's launches depend on which samples these are, so there is no graph of them.
+            # A mixture's launches depend on its samples, so they are not captured.
             key = self._key(policy, "given", count) if self._on_device else None
             return self._graph_cache.run(key, lambda: self._launch_chosen(policy, on_device, chosen[0]), lambda: None)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """One batch at a time; and, where it is asked for in inference mode, as tensors that serve outside as well."""
+        """Allow one batch at a time, outside inference mode, so that its tensors can be used outside as well."""
         with self._lock, torch.inference_mode(False):
             yield
 
     def _key(self, policy: Policy, *what: Hashable) -> Hashable:
-        """What a batch's launches depend on; ``None``, and said once, where the policy lets no graph hold them."""
+        """Return the values that a batch's launches depend on, or ``None``, logged once, if no graph may hold them."""
         own = policy is self._policy
         if capturable(policy) and (own or _hashable(policy)):
             return (*what, None if own else policy)
@@ -131,12 +131,12 @@ class BatchPipeline:
         return None
 
     def _policy_of(self, epoch: int, mixes: bool) -> Policy:
-        """The policy in force."""
+        """Return the policy in force in an epoch."""
         policy = as_policy(self._policy.at_epoch(epoch), "what at_epoch() returns", required=True)
         return policy if mixes else as_policy(policy.unmixed(), "what unmixed() returns", required=True)
 
     def _launch(self, policy: Policy, count: int, step: int) -> tuple[torch.Tensor, ...]:
-        """Everything of the batch at the cursor: views and targets; the same sequence of launches for every batch."""
+        """Launch the batch at the cursor, by the same sequence of launches for every batch; return views, targets."""
         recipe, cursor = self._renderer.recipe, self._cursor
         assert cursor is not None
         indices, draw_ids, labels = addresses(
@@ -148,7 +148,7 @@ class BatchPipeline:
         if not self._renderer.has_default_labels:
             labels = self._renderer.labels_of(indices, draw_ids, self._fresh)
         augment_ids = draw_ids
-        if self._repeats > 1:  # each copy has its own parameters: those of its position
+        if self._repeats > 1:  # each repeat has its own parameters, drawn by its position
             positions = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
             augment_ids = positions + cursor[0] * len(recipe)
         tensors = self._augmented(policy, canvases, augment_ids, labels)
@@ -168,7 +168,7 @@ class BatchPipeline:
     def _augmented(
         self, policy: Policy, canvases: torch.Tensor, augment_ids: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Views and targets."""
+        """Return views and targets."""
         recipe = self._renderer.recipe
         size, dtype, _ = self._image
         parameters = policy.draw(augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
@@ -183,7 +183,7 @@ class BatchPipeline:
         return (*images, targets) if policy.views else (images, targets)
 
     def _move(self, epoch: int, first: int) -> None:
-        """Set the cursor, unless the batch before has moved it there."""
+        """Set the cursor, unless the previous batch has moved it to this place."""
         if self._cursor is None:
             self._cursor = torch.zeros(2, dtype=torch.int64, device=self._renderer.device)
         if self._place != (epoch, first):

@@ -1,4 +1,4 @@
-"""Which samples come next: pure functions of a place and the ranks."""
+"""Plans: the samples that come next, as pure functions of a place and the ranks."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -12,10 +12,10 @@ from gpurender.recipes.order import EpochOrder
 
 
 class HostIndices(NamedTuple):
-    """What the host has chosen for a batch; int64 ``[count]`` each.
+    """Samples that the host has chosen for a batch; int64 ``[count]`` each.
 
     Attributes:
-        indices: of the samples.
+        indices: the samples.
         draw_ids: addresses of the randomness of their canvases.
         augment_ids: addresses of the randomness of their augmentation.
     """
@@ -29,11 +29,11 @@ class IndexBatch(NamedTuple):
     """One batch of this rank.
 
     Attributes:
-        epoch: which one.
-        first, size: the positions ``first`` to ``first + size - 1`` of the epoch.
-        step: positions from ``first`` to where this rank's next batch begins.
-        host: indices and addresses, where the device does not compute them from the positions.
-        after: the place behind the batch.
+        epoch: number of its epoch.
+        first, size: the batch has the positions ``first`` to ``first + size - 1`` of the epoch.
+        step: number of positions from ``first`` to the first position of this rank's next batch.
+        host: indices and draw ids, if the device does not compute them from the positions.
+        after: the place after the batch.
     """
 
     epoch: int
@@ -48,11 +48,11 @@ class Plan(Protocol):
     """The batches of an epoch."""
 
     def last_epoch(self) -> int:
-        """Return the last epoch that there is."""
+        """Return the number of the last possible epoch."""
         ...
 
     def steps(self, ranks: Callable[[], Ranks]) -> int:
-        """Return the batches of a whole epoch, equal on all ranks, which are looked up only if that depends on them."""
+        """Return the number of batches of a whole epoch, equal on all ranks; ``ranks`` is called only if needed."""
         ...
 
     def batches(self, start: Place, ranks: Ranks) -> Iterator[IndexBatch]:
@@ -65,15 +65,15 @@ class Plan(Protocol):
 
 
 class OrderedPlan:
-    """The loader's own order, shared out among ranks.
+    """The loader's own order, divided among ranks.
 
     Args:
-        order: of the recipe.
-        length: samples of an epoch.
-        batch_size: of each rank.
+        order: order of the recipe's samples.
+        length: number of samples of an epoch.
+        batch_size: samples per batch on each rank.
         seed, shuffle: of the order.
         drop_last: whether an incomplete last step is left out.
-        repeats: positions in a row that have one sample.
+        repeats: number of consecutive positions that have the same sample.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class OrderedPlan:
         return steps(self._length, self._batch_size, ranks().world_size, self._drop_last)
 
     def samples(self, ranks: Ranks) -> int:
-        """Return the samples that this rank is given in a whole epoch."""
-        before = self.steps(lambda: ranks) - 1  # full batches before the last one, which may be smaller
+        """Return the number of samples that this rank gets in a whole epoch."""
+        before = self.steps(lambda: ranks) - 1  # number of full batches before the last one, which may be smaller
         if before < 0:
             return 0
         _, last = self._slice(before * self.step(ranks), ranks)
@@ -102,7 +102,7 @@ class OrderedPlan:
         return 0 if self._drop_last else (self._length - position) % self.step(ranks)
 
     def step(self, ranks: Ranks) -> int:
-        """Return the positions of a full step of all ranks."""
+        """Return the number of positions of a full step of all ranks."""
         return self._batch_size * ranks.world_size
 
     def batches(self, start: Place, ranks: Ranks) -> Iterator[IndexBatch]:

@@ -1,4 +1,4 @@
-"""Ranks: this process among those that share an epoch, and which positions of a step are its own."""
+"""Ranks: the processes that share an epoch, and the positions of a step that each of them gets."""
 
 import os
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Ranks(NamedTuple):
 
 
 def checked(rank: int | None, world_size: int | None) -> Ranks | None:
-    """Return the ranks that a caller names, or ``None`` if it names none.
+    """Return the caller's rank and world size, checked, or ``None`` if neither is given.
 
     Raises:
         TypeError, ValueError: one of the two is missing, not an integer or out of range.
@@ -33,13 +33,13 @@ def checked(rank: int | None, world_size: int | None) -> Ranks | None:
 
 
 def current() -> Ranks:
-    """Return the ranks of this moment: torch.distributed's once it is initialised, else the launcher's, else (0, 1).
+    """Return the current ranks: those of torch.distributed once it is initialised, else the launcher's, else (0, 1).
 
-    torchrun sets RANK and WORLD_SIZE in the environment before any process group exists. Passing over them would
-    give every rank the same samples, with no error anywhere.
+    torchrun sets RANK and WORLD_SIZE in the environment before any process group exists. Ignoring them would give every
+    rank the same samples, without any error.
 
     Raises:
-        ValueError: the environment speaks of several ranks but does not say which one this is.
+        ValueError: the environment names several ranks, but not which one this process is, or a number is invalid.
     """
     import torch.distributed
 
@@ -52,22 +52,25 @@ def current() -> Ranks:
 
 
 def steps(length: int, batch_size: int, world_size: int, drop_last: bool) -> int:
-    """Return the batches of an epoch, the same on every rank: a step takes ``world_size * batch_size`` positions."""
+    """Return the number of batches of an epoch, the same on every rank.
+
+    A step takes ``world_size * batch_size`` positions.
+    """
     step = world_size * batch_size
     return length // step if drop_last else -(-length // step)
 
 
 def rank_slice(position: int, length: int, batch_size: int, ranks: Ranks, drop_last: bool) -> tuple[int, int]:
-    """Return the first position and the count of what one rank is given in the step that begins at ``position``.
+    """Return the first position and the number of positions of one rank in the step that begins at ``position``.
 
     A full step takes the next ``world_size * batch_size`` positions and gives every rank a contiguous run of
     ``batch_size`` of them, so the ranks' batches, concatenated in rank order, are the batch of a single process
-    with that batch size. What is left at the end of an epoch is dropped (``drop_last``) or split into contiguous
+    with that batch size. An incomplete step at the end of an epoch is dropped (``drop_last``) or split into contiguous
     runs whose sizes differ by at most one. When fewer samples are left than there are ranks, the ranks without one
-    take the first positions of the same epoch once more, one each: every rank has the same number of batches and
+    take the first positions of the same epoch again, one each: every rank has the same number of batches and
     none is empty.
 
-    The count is at most ``batch_size``, and 0 when the epoch has no (further) step.
+    The number is at most ``batch_size``, and 0 when the epoch has no (further) step.
     """
     rank, size = ranks
     left = length - position

@@ -1,4 +1,4 @@
-"""A user's sampler as a plan: its indices are followed, checked, and their digest is kept for the state."""
+"""A user's sampler as a plan: its indices are followed and checked, and their digest is kept for the state."""
 
 import hashlib
 from collections import deque
@@ -14,8 +14,8 @@ from gpurender.loading.plan import HostIndices, IndexBatch
 from gpurender.loading.ranks import Ranks
 from gpurender.util import checks
 
-CHUNK = 1 << 16  # indices passed over at a time
-MAX_POSITIONS = 2**40  # of an epoch of all ranks: its draw ids are epoch * MAX_POSITIONS + position
+CHUNK = 1 << 16  # indices skipped at a time
+MAX_POSITIONS = 2**40  # positions per epoch, of all ranks; draw ids are epoch * MAX_POSITIONS + position
 
 
 def _digest() -> Any:
@@ -23,15 +23,15 @@ def _digest() -> Any:
 
 
 class SamplerPlan:
-    """The order of a user's ``sampler`` or ``batch_sampler``: any iterable of indices, or of lists of them.
+    """The order of a user's ``sampler`` or ``batch_sampler``: any iterable of indices, or of lists of indices.
 
-    As in torch the iterable is asked again for every epoch, and this rank renders all that it gives: nothing is shared
-    out among ranks. It is asked for one batch more than has been handed out, to know which batch is the last.
+    As in torch the iterable is iterated again in every epoch, and this rank renders all indices that it gives: they are
+    not divided among ranks. One more batch than was handed out is taken from it, to know which batch is the last.
 
     Args:
-        sampler, batch_sampler: one of them.
-        batch_size, drop_last: of the loader; with a ``batch_sampler`` they have no meaning.
-        length: samples of the recipe.
+        sampler, batch_sampler: one of the two; the other is ``None``.
+        batch_size, drop_last: of the loader; without effect if a ``batch_sampler`` is given.
+        length: number of samples of the recipe.
 
     Attributes:
         name: ``"sampler"`` or ``"batch_sampler"``.
@@ -52,14 +52,14 @@ class SamplerPlan:
         return last_epoch(MAX_POSITIONS)
 
     def steps(self, ranks: Callable[[], Ranks]) -> int:
-        """Return the batches of a whole epoch, as many as the sampler's own length makes."""
+        """Return the number of batches of a whole epoch, which follows from the sampler's own length."""
         given = len(self.source)
         if self._lists:
             return given
         return given // self._batch_size if self._drop_last else -(-given // self._batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the sampler, if it has ``set_epoch``."""
+        """Call ``set_epoch`` of the sampler, and of a batch sampler's sampler, if they have it."""
         for sampler in (self.source, getattr(self.source, "sampler", None)):
             told = getattr(sampler, "set_epoch", None)
             if told is not None:
@@ -69,11 +69,11 @@ class SamplerPlan:
         """Yield the batches after a place. The indices before it are consumed but not rendered.
 
         A sampler may give an index twice. So that no two images are augmented alike (nor, if fresh, rendered alike),
-        their randomness has the addresses of the place, among all ranks.
+        the draw ids of a sample come from its place, counted among all ranks, not from its index.
 
         Raises:
-            TypeError, ValueError: an index is no sample's, or there are too many in the epoch.
-            RuntimeError: the sampler has other indices than it had when the state was saved.
+            TypeError, ValueError: an index is not that of a sample, or the epoch has too many indices.
+            RuntimeError: the sampler gives other indices than before the state was saved.
         """
         epoch = start.epoch
         for indices, position, digest in self._given(start):
@@ -88,7 +88,7 @@ class SamplerPlan:
         return (indices for indices, _, _ in self._given(start))
 
     def _given(self, start: Place) -> Iterator[tuple[np.ndarray, int, str]]:
-        """Yield the indices of each batch after a place, how many the sampler has given then, and their digest."""
+        """Yield the indices of each batch after a place, the position after the batch, and the digest up to it."""
         epoch, position, expected = start
         if expected:
             source, digest = self._find(epoch, position, expected)
@@ -107,11 +107,11 @@ class SamplerPlan:
                 yield indices
 
     def _find(self, epoch: int, position: int, expected: str) -> tuple[Iterator[Any], Any]:
-        """Return what the sampler gives after a position whose digest is known, and the digest up to there.
+        """Return the sampler's iterator after a position whose digest is known, and the digest up to that position.
 
-        A sampler that has ``set_epoch`` gives the same for the same epoch. Another may give something else every
-        time, drawn from a seeded generator, for example: it is asked as often as before the state was saved. At
-        position 0 the digest is that of the epoch before.
+        A sampler that has ``set_epoch`` gives the same indices for the same epoch. Another sampler may give different
+        indices every time, drawn from a seeded generator, for example: it is iterated as often as before the state was
+        saved. At position 0 the digest is that of the previous epoch.
         """
         told = any(hasattr(x, "set_epoch") for x in (self.source, getattr(self.source, "sampler", None)))
         if told and not position:
@@ -124,7 +124,7 @@ class SamplerPlan:
                     digest.update(self._checked(given).tobytes())
             if digest.hexdigest() == expected:
                 return (source, digest) if position else (iter(self.source), _digest())
-            deque(source, maxlen=0)  # its generator has then moved on by a whole epoch
+            deque(source, maxlen=0)  # its generator has then advanced by a whole epoch
         raise RuntimeError(
             f"{self.name} gives other numbers than before the state was saved: none of its passes has the digest "
             f"{expected} that is in the state; what it gives must depend on its seed and epoch alone"

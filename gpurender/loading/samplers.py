@@ -1,4 +1,4 @@
-"""Samplers of torch's kind: views of a plan for code that looks at a loader."""
+"""Samplers with torch's interface: views of a plan for code that inspects a loader."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,13 +11,13 @@ from gpurender.loading.ranks import Ranks
 
 
 class BatchSampler:
-    """The lists of indices that make this rank's batches of the coming pass.
+    """The lists of indices that make this rank's batches of the next pass.
 
     Args:
         plan, cursor, ranks: of the loader.
-        sampler: the loader's.
+        sampler: the loader's sampler.
         batch_size, drop_last: of the loader.
-        set_epoch: the loader's.
+        set_epoch: the loader's method.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class BatchSampler:
         self.sampler, self.batch_size, self.drop_last, self.set_epoch = sampler, batch_size, drop_last, set_epoch
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Return the number of batches of a whole epoch."""
         return self._plan.steps(self._ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -44,12 +44,12 @@ class BatchSampler:
 
 
 class Sampler(torch.utils.data.Sampler[int]):
-    """This rank's indices of the coming pass, in the order in which they are rendered.
+    """This rank's indices of the next pass, in the order in which they are rendered.
 
     Args:
         plan, cursor, ranks: of the loader.
-        data_source: its dataset.
-        set_epoch: the loader's.
+        data_source: the loader's dataset.
+        set_epoch: the loader's method.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Sampler(torch.utils.data.Sampler[int]):
         self.data_source, self.set_epoch = data_source, set_epoch
 
     def __len__(self) -> int:
-        """Samples that this rank is given in a whole epoch."""
+        """Return the number of samples that this rank gets in a whole epoch."""
         return self._plan.samples(self._ranks())
 
     def __iter__(self) -> Iterator[int]:
@@ -73,16 +73,16 @@ class Sampler(torch.utils.data.Sampler[int]):
 
 
 class InOrder(Sampler, torch.utils.data.SequentialSampler):
-    """The sampler of a loader that does not shuffle: Lightning looks for it before it repeats the same batches."""
+    """The sampler of a loader that does not shuffle: Lightning checks its type before it repeats the same batches."""
 
 
 class Shuffled(Sampler, torch.utils.data.RandomSampler):
-    """The sampler of a loader that shuffles: Lightning warns of it in a loader for validation."""
+    """The sampler of a loader that shuffles: Lightning warns about its type in a loader for validation."""
 
     replacement = False
     generator = None  # the order is keyed by seed and epoch
 
     @property
     def num_samples(self) -> int:
-        """``len`` of it."""
+        """The number of samples, ``len(self)``."""
         return len(self)

@@ -1,4 +1,4 @@
-"""Validate and migrate a loader's ``state_dict``."""
+"""Validation and migration of a loader's ``state_dict``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,21 +6,22 @@ from typing import Any
 from gpurender.util import checks
 
 VERSION = 2
-SAMPLED = {"rank", "world_size", "mark"}  # keys of a loader that follows a user's sampler
+SAMPLED = {"rank", "world_size", "mark"}  # keys of the state of a loader that follows a user's sampler
 
 
 def checked_state(
     state: Any, ours: Mapping[str, Any], identity: tuple[str, ...]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return a state to load, as one of this version, and the loader's own.
+    """Return a state to load, migrated to this version, and the loader's own state.
 
     Args:
-        state: what is to be loaded.
+        state: the state to load.
         ours: the loader's own state.
         identity: keys that must be equal in both.
 
     Raises:
-        TypeError, ValueError: it is no state, or that of a loader with another order of samples; both values are named.
+        TypeError, ValueError: ``state`` is no state, or is of a loader with another order of samples; the message names
+            both values.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"state must be what state_dict() returned, got {type(state).__name__}")
@@ -40,10 +41,13 @@ def checked_state(
 
 
 def checked_digest(state: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-    """Return the digest of what a user's sampler gave, or ``None``: another rank's digest says nothing about this one.
+    """Return the digest of the indices that a user's sampler gave; ``None`` for another rank's state.
+
+    Another rank's digest says nothing about this rank's indices.
 
     Raises:
-        ValueError: the state is of another number of ranks; their shares are the sampler's, not the loader's.
+        ValueError: the state is of another number of ranks, among which the sampler, not the loader, divides the
+            samples; or its mark or rank is invalid.
     """
     _same("world_size", state["world_size"], ours["world_size"])
     mark, rank = state["mark"], state["rank"]
@@ -62,7 +66,7 @@ def _same(name: str, theirs: Any, ours: Any) -> None:
 
 
 def _migrated(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state of version 1, from before samples could be repeated, as one of version 2."""
+    """Return a state of version 1, from before samples could be repeated, as one of version 2."""
     if type(state.get("version")) is int and state["version"] == 1 and "repeats" not in state:
         return {**state, "version": VERSION, "repeats": 1}
     return state

@@ -1,7 +1,7 @@
-"""exp and log from + − × ÷ alone, so that a parameter drawn through them has the same bits on every machine.
+"""exp and log from + − × ÷ alone, so that a parameter computed with them has the same bits on every machine.
 
 The C library's functions, and NumPy's, differ between machines in the last bit. The four operations do not: IEEE 754
-rounds each of them correctly, and NumPy runs them one array operation at a time, which leaves nothing to fuse.
+rounds each of them correctly, and NumPy runs them one array operation at a time, so no two of them are fused.
 Everything is float64.
 """
 
@@ -16,7 +16,7 @@ LOG_TERMS = 12  # (3 - sqrt 8)**24 / 25 < 2**-64
 
 
 def exp(x: np.ndarray | float) -> np.ndarray:
-    """e to the power x, to within 2e-15 of itself.
+    """Return e to the power x, with a relative error of at most 2e-15.
 
     Formula: x = k ln 2 + r with |r| <= ln 2 / 2, and e**x = 2**k (1 + r (1 + r/2 (1 + r/3 (...)))).
 
@@ -31,12 +31,12 @@ def exp(x: np.ndarray | float) -> np.ndarray:
     series = np.ones_like(r)
     for n in range(EXP_TERMS - 1, 0, -1):
         series = 1.0 + r * (1.0 / n) * series
-    power = (k.astype(np.int64) + 1023 << 52).view(np.float64)  # 2**k, its bits written down
+    power = (k.astype(np.int64) + 1023 << 52).view(np.float64)  # 2**k, made from its bits
     return series * power
 
 
 def log(x: np.ndarray | float) -> np.ndarray:
-    """The natural logarithm of a positive x, to within 2e-15 of max(log x, 1).
+    """Return the natural logarithm of a positive x, with an error of at most 2e-15 max(abs(log x), 1).
 
     Formula: x = 2**e m with sqrt(1/2) <= m < sqrt(2), s = (m - 1) / (m + 1), and
     log x = e ln 2 + 2 (s + s**3/3 + s**5/5 + ...).

@@ -1,23 +1,23 @@
 """The addresses of all randomness.
 
-One generator, Philox4x32-10, and one address for every number drawn::
+There is one generator, Philox4x32-10, and every number drawn has one address::
 
     key     = (seed low, seed high)                        the recipe's or the loader's 64-bit seed
-    counter = (block, stream, number low, number high)     four uint32
+    counter = (block, stream, draw id low, draw id high)   four uint32
 
-*stream* is the purpose (:class:`Stream`), *number* says whose number it is (for a sample: epoch x len + sample) and
-*block* counts on within one purpose, four words a block. So any number can be computed again anywhere, by anyone, in
-any order; and no address is a sum of two things (seed 0, epoch 1 is not seed 1, epoch 0).
+*stream* is the purpose (:class:`Stream`), *draw id* identifies the owner of the number (for a sample: epoch x len +
+index) and *block* counts within one purpose, four words per block. So any number can be computed again anywhere, by
+anyone, in any order; and no address is a sum of two things (seed 0, epoch 1 is not seed 1, epoch 0).
 
 ``LAYOUT`` is the version of these addresses and of everything drawn from them. It is part of every fingerprint, and it
-changes, with a line in the CHANGELOG, whenever a pixel, a label or a parameter would.
+changes, with a line in the CHANGELOG, whenever a pixel, a label or a parameter would change.
 """
 
 from enum import IntEnum
 
 from gpurender.util import kernel_sources
 
-kernel_sources.fingerprint()  # of the files as they are now: kernels inline Stream, and are imported when first used
+kernel_sources.fingerprint()  # taken now, at import: kernels inline Stream, and are imported when first used
 
 LAYOUT = 2
 
@@ -25,11 +25,11 @@ LAYOUT = 2
 class Stream(IntEnum):
     """The purposes of randomness. Append only: a value that changes its meaning changes every dataset."""
 
-    POINTS = 1  # chaos game: which map comes next
-    MASK = 2  # patch masks: one fair bit a pixel
-    MASK_EXCESS = 3  # patch masks: the gaps between the pixels that 256/511 lights beyond 1/2
+    POINTS = 1  # chaos game: the next map
+    MASK = 2  # patch masks: one fair bit per pixel
+    MASK_EXCESS = 3  # patch masks: the gaps between the pixels lit in addition, for 256/511 instead of 1/2
     NOISE = 4  # visual atoms: abscissae of the Perlin noise
-    LINE_COLOR = 5  # visual atoms: one grey an orbit
+    LINE_COLOR = 5  # visual atoms: one grey per orbit
     NUCLEUS = 6  # visual atoms: the position of the atom
     CLASS = 7  # visual atoms: the parameters of a class
     SEARCH = 8  # FractalDB: candidate systems
@@ -38,15 +38,15 @@ class Stream(IntEnum):
     ORDER = 11  # the loader's permutation
     CROP = 12  # RandomResizedCrop: area, aspect ratio, position, interpolation
     FLIP = 13  # horizontal and vertical flip
-    LAYER = 14  # RandAugment and AutoAugment: which operations, whether, how strong
+    LAYER = 14  # RandAugment and AutoAugment: which image operations, whether to apply them, magnitudes
     JITTER = 15  # colour jitter, grayscale, blur: order, factors
-    MIX = 16  # mixup and CutMix: which, weight, patch
-    ERASING = 17  # random erasing: whether, how many, boxes, the key of the noise
+    MIX = 16  # mixup and CutMix: which of them, weight, patch
+    ERASING = 17  # random erasing: whether to erase, how many boxes, the boxes, the key of the noise
     ERASED = 18  # random erasing: the noise itself, keyed by image
     VIEW = 19  # the keys of several views of one sample
-    LABEL = 20  # label noise: whether, and which other class
+    LABEL = 20  # label noise: whether to change the label, and to which other class
 
 
 def halves(value: int) -> tuple[int, int]:
-    """Low and high 32 bits of an unsigned 64-bit integer."""
+    """Return the low and high 32 bits of an unsigned 64-bit integer."""
     return value & 0xFFFFFFFF, value >> 32

@@ -5,20 +5,21 @@ and the symmetries of the circle leave only sin and cos on [0, pi/4]::
 
     sin x = x - x^3/3! + x^5/5! - ...          cos x = 1 - x^2/2! + x^4/4! - ...
 
-Both series are summed by + - * and / alone, which IEEE 754 rounds alike everywhere; the libm of a machine does not.
+Both series are summed by + - * and / alone, which IEEE 754 rounds in the same way everywhere; libm differs between
+machines.
 """
 
 import numpy as np
 
 QUARTER_PI = 0.7853981633974483
-TERMS = 9  # the first left out is below (pi/4)^18 / 18! = 2^-59: nothing in float64
+TERMS = 9  # the first omitted term is below (pi/4)^18 / 18! = 2^-59: negligible in float64
 
 
 def cos_sin_table(q: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos(2 pi i / q) and sin(2 pi i / q) for i = 0 .. q-1, float64 ``[q]`` each, within two last places."""
+    """Return cos(2 pi i / q) and sin(2 pi i / q) for i = 0 .. q-1, float64 ``[q]`` each, to within two ulp."""
     octant, r = np.divmod(8 * np.arange(q, dtype=np.int64), q)
     odd = octant % 2 == 1
-    x = QUARTER_PI * (np.where(odd, q - r, r) / q)  # an odd octant is run backwards
+    x = QUARTER_PI * (np.where(odd, q - r, r) / q)  # odd octants run backwards
     c, s = _cos(x), _sin(x)
     # (cos, sin) of the octants 0 .. 7, from the octant's own angle x
     cosines = np.choose(octant, [c, s, -s, -c, -c, -s, s, c])
@@ -27,7 +28,7 @@ def cos_sin_table(q: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sin(x: np.ndarray) -> np.ndarray:
-    """The sine's series by Horner's rule, x in [0, pi/4]; the small terms are summed first and x is added last."""
+    """Return sin x by Horner's rule, x in [0, pi/4]; the small terms are summed first and x is added last."""
     total = np.zeros_like(x)
     for k in range(TERMS - 1, 0, -1):
         total = (1.0 + total) * (-(x * x) / ((2 * k) * (2 * k + 1)))
@@ -35,7 +36,7 @@ def _sin(x: np.ndarray) -> np.ndarray:
 
 
 def _cos(x: np.ndarray) -> np.ndarray:
-    """The cosine's series by Horner's rule, x in [0, pi/4]."""
+    """Return cos x by Horner's rule, x in [0, pi/4]."""
     total = np.zeros_like(x)
     for k in range(TERMS - 1, 0, -1):
         total = (1.0 + total) * (-(x * x) / ((2 * k - 1) * (2 * k)))

@@ -1,4 +1,4 @@
-"""The families of images, one file per family. A new family is a file here, an import and a public name."""
+"""The families of images, one file per family. A new family needs a file, an import and a public name."""
 
 from gpurender.recipes.base import Recipe, presets, recipe
 from gpurender.recipes.fractaldb import FractalDB

@@ -1,4 +1,4 @@
-"""Recipe: a dataset as pure data — frozen, validated, JSON in and out, fingerprinted."""
+"""Recipe: a dataset as pure data, frozen and validated, with JSON input and output and a fingerprint."""
 
 import hashlib
 import json
@@ -17,40 +17,40 @@ from gpurender.util import checks
 from gpurender.util.lazy import cached_property
 from gpurender.util.texts import MARK, read_text
 
-FORMAT = 1  # of the JSON text
+FORMAT = 1  # version of the JSON text
 MIN_IMAGE_SIZE = 16
 MAX_IMAGE_SIZE = 8192
-MAX_CLASSES = 10_000_000  # their parameters are held in memory
+MAX_CLASSES = 10_000_000  # classes; their parameters are held in memory
 MAX_INSTANCES = 2**31 - 1
 VARIANTS = ("released", "paper")
-OPTIONS = ("class_prior", "label_noise")  # of every family; they change labels and numbers, never a picture
+OPTIONS = ("class_prior", "label_noise")  # of every family; they change labels and indices, never a canvas
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Recipe:
-    """What every family of images has in common; the families in ``gpurender.recipes`` add their parameters.
+    """Base class of all families of images; the families in ``gpurender.recipes`` add their parameters.
 
     A recipe is a value: two equal recipes are the same dataset, on every machine. ``len(recipe)`` is ``classes *
-    instances``; sample ``n`` is instance ``n % instances`` of class ``n // instances``.
+    instances``; index ``n`` is instance ``n % instances`` of class ``n // instances``.
 
     Args:
         classes: number of classes.
-        instances: images of a class.
+        instances: images per class.
         image_size: side of the square canvas in pixels, 16 to 8192.
         seed: unsigned 64-bit key of all the recipe's randomness.
-        variant: ``"released"`` draws as the authors' released generator does, ``"paper"`` as their paper says.
-        class_prior: a long tail: how many times more images the first class has than the last, or a weight for each
-            class; ``instances`` are then those of the largest (:mod:`gpurender.recipes.labels`).
-        label_noise: the probability of a wrong label, or a matrix ``[classes][classes]`` of the probabilities of
+        variant: ``"released"`` follows the authors' released generator, ``"paper"`` follows their paper.
+        class_prior: a long tail: the ratio of the images of the first class to those of the last, or one weight per
+            class; ``instances`` is then the size of the largest class (:mod:`gpurender.recipes.labels`).
+        label_noise: the probability of a wrong label, or a matrix ``[classes][classes]`` with the probability of
             label k for class c.
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    families: ClassVar[dict[str, type["Recipe"]]] = {}  # by name: every family announces itself
+    families: ClassVar[dict[str, type["Recipe"]]] = {}  # by name; every family registers itself
     family: ClassVar[str] = ""
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by name: what differs from the family's defaults
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by name: values that differ from the family's defaults
     channels: ClassVar[int] = 1
 
     classes: int = 1000
@@ -58,11 +58,11 @@ class Recipe:
     image_size: int = 512
     seed: int = 0
     variant: str = "released"
-    class_prior: Any = None  # once made: float | tuple[float, ...] | None
-    label_noise: Any = None  # once made: float | tuple[tuple[float, ...], ...] | None
+    class_prior: Any = None  # after validation: float | tuple[float, ...] | None
+    label_noise: Any = None  # after validation: float | tuple[tuple[float, ...], ...] | None
 
     def __init_subclass__(cls) -> None:
-        if "family" in vars(cls):  # a user's subclass of a family has inherited the name
+        if "family" in vars(cls):  # a user's subclass of a family only inherits the name
             Recipe.families[cls.family] = cls
 
     def __post_init__(self) -> None:
@@ -78,11 +78,11 @@ class Recipe:
         self._set("label_noise", labels.checked_noise(self.label_noise, self.classes))
 
     def _set(self, name: str, value: Any) -> None:
-        """Store a normalised field; only ``__post_init__`` may, a recipe is frozen afterwards."""
+        """Store a normalised field. Only constructors call this method: a recipe is frozen afterwards."""
         object.__setattr__(self, name, value)
 
     def _default(self, name: str, value: Any) -> None:
-        """Give a field that was left at ``None`` its default."""
+        """Set a field that was left at ``None`` to its default."""
         if getattr(self, name) is None:
             self._set(name, value)
 
@@ -100,7 +100,7 @@ class Recipe:
         return int(self.class_counts().sum())
 
     def class_counts(self) -> np.ndarray:
-        """Images of each class, int64 ``[classes]``; samples are numbered class by class."""
+        """Return the number of images of each class, int64 ``[classes]``; samples are numbered class by class."""
         return labels.class_counts(self.class_prior, self.classes, self.instances)
 
     @property
@@ -109,15 +109,15 @@ class Recipe:
         return 1
 
     def joint(self, labels: Any) -> Any:
-        """Return labels as numbers of classes: they are, but for a mixture with separate labels."""
+        """Return labels as class numbers: unchanged, except for a mixture with separate labels."""
         return labels
 
     def class_name(self, label: int) -> str:
-        """Name of a class: its number in at least five digits, as the published folders are named."""
+        """Return the name of a class: its number in at least five digits, as the published folders are named."""
         return f"{label:0{max(5, len(str(self.classes - 1)))}d}"
 
     def canonical(self) -> dict[str, Any]:
-        """All that decides a pixel or a label, and nothing else; a family drops here what its other fields override."""
+        """Return exactly the values that decide a pixel or a label; a family drops fields overridden by others."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in OPTIONS:
             del values[name]
@@ -130,30 +130,31 @@ class Recipe:
         return values
 
     def catalog(self, device: Any, cache_bytes: int = 0) -> Any:
-        """What the family knows of all its classes: parameters, found or drawn once, and kept on the device.
+        """Return the parameters of all classes, found or drawn once and kept on the device.
 
-        ``cache_bytes``: what else it may keep there to draw images faster.
+        ``cache_bytes``: further bytes that the catalog may keep on the device to render images faster.
         """
         raise TypeError(f"{type(self).__name__} draws nothing")
 
     def order(self) -> EpochOrder:
-        """Return which sample stands at a position of an epoch."""
+        """Return the order of an epoch: which sample is at each position."""
         return PermutedOrder(len(self))
 
     def label_map(self, device: Any) -> Any:
-        """Return the tables on a device that say which class and which label a sample has."""
+        """Return tables on a device that give the class and the label of each sample."""
         return labels.LabelMap(self.classes, self.instances, self.seed, self.class_prior, self.label_noise, device)
 
     def render(self, catalog: Any, label_map: Any, indices: Any, draw_ids: Any, fresh: bool) -> Any:
-        """Render canvases of samples: those of a long tail by their indices in the untrimmed dataset.
+        """Render the canvases of samples; a long-tailed dataset uses their indices in the untrimmed dataset.
 
         Args:
             catalog, label_map: of this recipe, on the device.
-            indices, draw_ids: int64 ``[N]`` there.
-            fresh: whether everything is drawn again, also what the released dataset shares between images.
+            indices, draw_ids: int64 ``[N]`` on the device.
+            fresh: whether each image draws all of its randomness, including the part that the released dataset shares
+                between images.
 
         Returns:
-            uint8 ``[N, C, S, S]`` on the device. On a GPU nothing here waits for the host.
+            uint8 ``[N, C, S, S]`` on the device. On a GPU this method does not synchronise with the host.
         """
         dense = label_map.dense_indices(indices)
         if not fresh:
@@ -161,39 +162,40 @@ class Recipe:
         return self.canvases(catalog, dense, draw_ids, fresh)
 
     def canvases(self, catalog: Any, indices: Any, draw_ids: Any, fresh: bool) -> Any:
-        """Render the canvases of a family, uint8 ``[N, C, S, S]``, of indices in the untrimmed dataset and draw ids,
-        int64 ``[N]`` both, on their device, which is the catalog's.
+        """Render the canvases of a family; uint8 ``[N, C, S, S]`` on the catalog's device.
+
+        ``indices`` (in the untrimmed dataset), ``draw_ids``: int64 ``[N]`` on the same device.
         """
         raise TypeError(f"{type(self).__name__} draws nothing")
 
     @classmethod
     def smallest(cls) -> "Recipe | None":
-        """Return a recipe of the family with small, cheap canvases and at least 32 samples, for trials of kernels;
-        ``None``: the family has no kernel of its own.
+        """Return a recipe of the family with small, cheap canvases and at least 32 samples, for testing kernels;
+        ``None`` if the family has no separate kernel.
         """
         return None
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hex digits that change if and only if some image (or label) could: SHA-256 of :meth:`canonical`."""
+        """64 hex digits that change if and only if an image or a label could change: SHA-256 of :meth:`canonical`."""
         text = json.dumps(
             {"layout": LAYOUT, "family": self.family, **self.canonical()}, sort_keys=True, allow_nan=False
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The recipe as JSON text; ``Recipe.from_json`` gives back an equal recipe."""
+        """Return the recipe as JSON text; ``Recipe.from_json`` returns an equal recipe."""
         return json.dumps({"gpurender": FORMAT, **self._data()}, allow_nan=False)
 
     def _data(self) -> dict[str, Any]:
-        """Family and parameters; options that are not used are not mentioned."""
+        """Return the family and the parameters; unused options are left out."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         used = {name: value for name, value in values.items() if name not in OPTIONS or value is not None}
         return {"family": self.family, **used}
 
     @classmethod
     def _from_data(cls, data: dict[str, Any]) -> "Recipe":
-        """The recipe of what :meth:`_data` returned, without the family."""
+        """Return the recipe of a :meth:`_data` result without its family."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ValueError(f"{cls.family} has no parameter {checks.shown(unknown[0])}; it has {sorted(known)}")
@@ -201,7 +203,7 @@ class Recipe:
 
     @staticmethod
     def from_json(text: str | bytes) -> "Recipe":
-        """The recipe of a JSON text, with or without a byte-order mark; parameters left out take their defaults.
+        """Return the recipe of a JSON text, with or without a byte-order mark; missing parameters take their defaults.
 
         Raises:
             ValueError: the text is not JSON, not a recipe, of a newer format, or holds a value that is not allowed.
@@ -225,19 +227,19 @@ class Recipe:
             )
         try:
             return from_data(data)
-        except (TypeError, ValueError) as error:  # a wrong type inside a text is a wrong text
+        except (TypeError, ValueError) as error:  # a value of a wrong type makes the text invalid
             raise ValueError(f"not a recipe: {error}") from None
 
 
 def _in_short(value: Any) -> str:
-    """``repr`` of a parameter; of a long table its length alone: 1,000 categories are half a million characters."""
+    """Return the ``repr`` of a parameter; for a long table only its length (1,000 categories: 500,000 characters)."""
     if isinstance(value, tuple) and (len(value) > 8 or len(repr(value)) > 400):
         return f"<{len(value)} entries>"
     return repr(value)
 
 
 def from_data(data: Any) -> Recipe:
-    """Return the recipe of a JSON object without its version."""
+    """Return the recipe of a JSON object without a version entry."""
     if not isinstance(data, dict):
         raise ValueError(f"expected a JSON object, got {type(data).__name__}")
     family = data.pop("family", None)
@@ -255,16 +257,16 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def presets() -> dict[str, Callable[[], Recipe]]:
-    """Return what makes the recipe of each preset, by name."""
+    """Return one function per preset that makes its recipe, by name."""
     families = Recipe.families.values()
     return {name: partial(family, **values) for family in families for name, values in family.presets.items()}
 
 
 def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
-    """Return the recipe that a preset's name, the path of a JSON file or a recipe itself stands for.
+    """Return the recipe of a preset's name or a JSON file's path; a recipe is returned unchanged.
 
     Raises:
-        ValueError: neither a preset nor a readable JSON file, or the file holds no recipe.
+        ValueError: the argument is neither a preset nor a readable JSON file, or the file holds no recipe.
     """
     if isinstance(x, Recipe):
         return x

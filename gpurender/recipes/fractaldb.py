@@ -1,7 +1,7 @@
 """FractalDB: a category is an iterated function system found by random search.
 
 Source: Kataoka et al., "Pre-training without Natural Images" (ACCV 2020); "Exploring the Potential of Neural Dataset
-Search" restates the rules; and the search and the renderer that the authors released.
+Search", which restates the rules; and the authors' released search and renderer.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ from gpurender.util.progress import progress
 WEIGHT_SETS = {"small": 0.2, "base": 0.4, "large": 0.6}  # the papers' 20 %, 40 % and 60 % variation
 MAX_WEIGHTS = 1024
 MAX_WEIGHT = 1e3
-SEARCH_POINTS = 100_000  # as released, whatever the images are drawn with
+SEARCH_POINTS = 100_000  # points per candidate, as released, independent of ``points``
 SEARCH_SIZE = 512
-SEARCH_BATCH = 128
-GPU_SEARCH_BATCH = 4096  # some waves of a GPU's multiprocessors
-SAVE_SECONDS = 10.0  # of searching that a kill may lose
+SEARCH_BATCH = 128  # candidates
+GPU_SEARCH_BATCH = 4096  # candidates; several waves on a GPU's multiprocessors
+SAVE_SECONDS = 10.0  # seconds of searching that a kill may lose
 SEARCH_LIMIT = 50_000  # candidates in a row without a category
 MOST_MAPS = {"released": 7, "paper": 8}
 
-# Orientations (kernels.chaos_game) of an instance's flip, on top of the upside-down storage of the released images.
+# Orientation codes (kernels.chaos_game) by flip, combined with the upside-down storage of the released images.
 ORIENTATIONS = {
     "released": np.array([1, 0, 3, 2], np.uint8),  # none, top-bottom, left-right, both
     "paper": np.array([1, 7, 2, 4], np.uint8),  # turns by 0, 90, 180, 270 degrees, anticlockwise
@@ -50,11 +50,11 @@ class Categories:
 
     Attributes:
         maps: float64 ``[classes, M, 6]``.
-        thresholds: int32 ``[classes, M]``, as the kernel takes them.
+        thresholds: int32 ``[classes, M]``, as the kernel expects them.
         counts: int32 ``[classes]``.
         factors: float64 ``[W, 6]``, the instance weights.
-        orientations: uint8 ``[4]``, by flip.
-        bitmaps: by ``category * W + weight``.
+        orientations: uint8 ``[4]``, indexed by flip.
+        bitmaps: indexed by ``category * W + weight``.
     """
 
     maps: torch.Tensor
@@ -65,40 +65,40 @@ class Categories:
     bitmaps: ifs.Bitmaps
 
     def systems(self, category: torch.Tensor, weight: torch.Tensor) -> Systems:
-        """The systems of categories with instance weights, int64 ``[N]`` both; multiplied in float64."""
+        """Return the systems of categories times instance weights, int64 ``[N]`` both; multiplied in float64."""
         maps = self.maps[category] * self.factors[weight][:, None]  # [N, M, 6]
         return Systems(maps.float(), self.thresholds[category], self.counts[category])
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FractalDB(Recipe):
-    """Images of random iterated function systems, a class a system ("category").
+    """Images of random iterated function systems, one system ("category") per class.
 
     A category has 2 to 7 maps (paper: 2 to 8) with parameters U(-1, 1) and probabilities in proportion to \\|det\\|,
-    and is accepted when 100,000 points cover at least ``fill_rate`` of a 512 x 512 canvas. Instance ``i`` of it is
-    ``(weight * patches + patch) * flips + flip``: a row of instance weights that multiply a, b, c, d, e, f of every
-    map, a redraw of the random patches, and a flip (0 none, 1 top-bottom, 2 left-right, 3 both; in the paper's variant
-    turns by 0, 90, 180, 270 degrees).
+    and is accepted when 100,000 points cover at least ``fill_rate`` of a 512 x 512 canvas. Instance ``i`` of a category
+    is ``(weight * patches + patch) * flips + flip``: a row of instance weights that multiply a, b, c, d, e, f of
+    every map, a redraw of the random patches, and a flip (0 none, 1 top-bottom, 2 left-right, 3 both; in the paper's
+    variant rotations by 0, 90, 180, 270 degrees).
 
     Args:
         classes: number of categories (default 1000, or all the given ones).
-        instances: images of a category; default and most: weights x patches x flips.
-        weights: ``"small"``, ``"base"`` or ``"large"`` (25 rows: ones, and one parameter at a time times 1 +- w, 1 +- 2
-            w for w = 0.2, 0.4, 0.6), or a table of 6 columns.
-        patches: redraws of the patch masks; default 10 with random masks, else 1, where redraws would be equal.
-        flips: 1 to 4.
-        points: points of an image.
-        fill_rate: least share of covered pixels for a category to be accepted.
-        categories: the systems themselves, each rows of a, b, c, d, e, f, p, instead of a search; see :meth:`from_csv`.
+        instances: images per category; default and maximum: weights x patches x flips.
+        weights: ``"small"``, ``"base"`` or ``"large"`` (25 rows: all ones, and one parameter at a time multiplied by
+            1 +- w, 1 +- 2 w for w = 0.2, 0.4, 0.6), or a table of 6 columns.
+        patches: redraws of the patch masks; default 10 with random masks, else 1, because redraws would be equal.
+        flips: number of flips, 1 to 4.
+        points: points per image.
+        fill_rate: minimum fraction of covered pixels for a category to be accepted.
+        categories: the systems, each as rows of a, b, c, d, e, f, p, instead of a search; see :meth:`from_csv`.
         draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
         mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
         variant: ``"released"``: all images share the uniforms that choose the maps, so the patches and flips of a
             category and weight share their points, and its flips share their masks; ``"paper"``: every image draws its
-            own.
+            own uniforms.
 
-    Systems that diverge: most published categories contract only on average, and about one image in twenty leaves
-    float32's range. A walker that does so starts again at the origin; what it drew on the way stays in the frame. The
-    picture is a few pixels, as with the released program, which ends there in NaNs.
+    Diverging systems: most published categories contract only on average, and about one image in twenty leaves
+    float32's range. A walker that leaves the range restarts at the origin; the pixels set before stay in the canvas.
+    The image is a few pixels, as with the released program, whose coordinates become NaN at that point.
     """
 
     family: ClassVar[str] = "fractaldb"
@@ -112,7 +112,7 @@ class FractalDB(Recipe):
     flips: int = 4
     points: int = 200_000
     fill_rate: float | None = None
-    categories: Any = None  # once made: tuple[tuple[tuple[float, ...], ...], ...] | None
+    categories: Any = None  # after validation: tuple[tuple[tuple[float, ...], ...], ...] | None
     draw_type: str = "patch_gray"
     mask_mode: str = "random"
 
@@ -157,7 +157,7 @@ class FractalDB(Recipe):
             given = iter(self.categories)
         except Exception:
             raise TypeError(f"categories must be a sequence of systems, got {checks.shown(self.categories)}") from None
-        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given))  # also those left out
+        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given))  # checks unused ones too
         if not systems:
             raise ValueError("categories must hold at least one system, got none")
         self._default("classes", len(systems))
@@ -166,18 +166,18 @@ class FractalDB(Recipe):
 
     @classmethod
     def from_csv(cls, folder: str | os.PathLike[str], weights: Any = "base", **parameters: Any) -> "FractalDB":
-        """The recipe of published category files.
+        """Return the recipe of published category files.
 
         Args:
-            folder: directory of ``*.csv``, one category a file, one map a row: a, b, c, d, e, f, p; those in folders
-                below it too, as the authors publish them in csv0, csv1, ... Classes are in the order of the files'
-                names, whatever folders they are in. Hidden files and folders are left out.
-            weights: a published weights file (6 columns a row), or as for :class:`FractalDB`.
+            folder: directory of ``*.csv``, one category per file, one map per row: a, b, c, d, e, f, p. Files in
+                subfolders are read too, as the authors publish them in csv0, csv1, ... Classes are in the order of the
+                files' names, independent of their folders. Hidden files and folders are left out.
+            weights: a published weights file (6 columns), or as for :class:`FractalDB`.
             parameters: any other parameter of :class:`FractalDB`.
 
         Raises:
-            ValueError: a file or folder that is missing, empty or malformed, with its name and line; two files of one
-                name.
+            ValueError: a file or folder is missing, empty or malformed (the message gives its name and line), or two
+                files have the same name.
         """
         for name in ("categories", "fill_rate"):
             if name in parameters:
@@ -194,23 +194,23 @@ class FractalDB(Recipe):
 
     @property
     def channels(self) -> int:  # type: ignore[override]
-        """Channels of a canvas: 1 grey, 3 coloured."""
+        """Channels of a canvas: 1 for grey, 3 for colour."""
         return 3 if self.draw_type.endswith("_color") else 1
 
     def factors(self) -> tuple[tuple[float, ...], ...]:
-        """The instance weights as a table, ``[weights][6]``."""
+        """Return the instance weights as a table, ``[weights][6]``."""
         return weight_set(WEIGHT_SETS[self.weights]) if isinstance(self.weights, str) else self.weights
 
     def canonical(self) -> dict[str, Any]:
         values = super().canonical()
-        used = -(-self.instances // (self.patches * self.flips))  # rows of weights that some instance has
+        used = -(-self.instances // (self.patches * self.flips))  # rows of weights that instances use
         values["weights"] = self.factors()[:used]
-        if used == 1:  # then the number of patches names nothing, and flips only as far as there are instances
+        if used == 1:  # then patches has no effect, and flips only up to the number of instances
             del values["patches"]
             values["flips"] = min(self.flips, self.instances)
         if self.categories is not None:
             systems = [ifs.canonical(rows) for rows in self.categories]
-            values["categories"] = [[row for row in rows if row[6] > 0] for rows in systems]  # what is never chosen
+            values["categories"] = [[row for row in rows if row[6] > 0] for rows in systems]  # without unused maps
         else:
             values["fill_rate"] = self._least
         if self.draw_type.startswith("point_"):
@@ -218,7 +218,7 @@ class FractalDB(Recipe):
         return values
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> "Categories":
-        """The categories' systems; a search is cached on disk."""
+        """Return the categories' systems; the result of a search is cached on disk."""
         if self.categories is None:
             candidate_ids = np.array(self._search(device)[: self.classes])
             maps, probabilities, counts = candidates(self.seed, self.variant, candidate_ids)
@@ -234,7 +234,7 @@ class FractalDB(Recipe):
         )
 
     def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Maps float64 [classes, M, 6], probabilities [classes, M] and counts [classes] of the given categories."""
+        """Return maps float64 [classes, M, 6], probabilities [classes, M], counts [classes] of the given categories."""
         width = max(len(rows) for rows in self.categories)
         maps, probabilities = np.zeros((self.classes, width, 6)), np.zeros((self.classes, width))
         for i, rows in enumerate(self.categories):
@@ -245,7 +245,7 @@ class FractalDB(Recipe):
     def canvases(
         self, catalog: "Categories", indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool
     ) -> torch.Tensor:
-        """Render uint8 ``[N, channels, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
+        """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         category, instance = indices // self.instances, indices % self.instances
         flip, weight = instance % self.flips, instance // (self.patches * self.flips)
         redraw = fresh or self.variant == "paper"
@@ -263,12 +263,13 @@ class FractalDB(Recipe):
 
     @property
     def _least(self) -> int:
-        """Pixels that a category covers at least in the search."""
+        """Minimum number of pixels that a category covers in the search."""
         return math.ceil((self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE)
 
     def _search(self, device: torch.device) -> list[int]:
-        """Numbers of the first ``classes`` candidates (or more) that are filled; found once, cached, and carried on
-        from there, also after an interruption.
+        """Return the ids of the first ``classes`` candidates (or more) that are filled.
+
+        The ids are cached; a later search continues from the cached ids, also after an interruption.
         """
         law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
         key = hashlib.sha256(law.encode()).hexdigest()
@@ -285,15 +286,15 @@ class FractalDB(Recipe):
                 if time.monotonic() - saved > SAVE_SECONDS:
                     _keep(key, found)
                     saved = time.monotonic()
-        finally:  # Ctrl-C, too
+        finally:  # also after Ctrl-C
             _keep(key, found)
         return found
 
     def _longer(self, found: list[int], device: torch.device) -> Iterator[list[int]]:
-        """What is found after every further batch of candidates, until there are ``classes`` of them.
+        """Yield the ids found after every further batch of candidates, until there are ``classes`` ids.
 
-        The batch of the last one found is tested once more, as what was tried of it is not known. So batches begin
-        where they would without an interruption, and the numbers are the same.
+        The batch of the last id found is tested again, because the number of its tested candidates is unknown. So
+        batches begin where they would without an interruption, and the ids are the same.
         """
         batch = SEARCH_BATCH if dispatch.on_host(device) else GPU_SEARCH_BATCH
         tried = found[-1] // batch * batch if found else 0
@@ -314,9 +315,9 @@ class FractalDB(Recipe):
                 yield found
 
     def _accepted(self, candidate_ids: np.ndarray, device: torch.device) -> list[int]:
-        """Those of some candidates that are filled."""
+        """Return the ids of the candidates that are filled."""
         tested = ifs.systems(*candidates(self.seed, self.variant, candidate_ids))
-        addresses = torch.from_numpy(candidate_ids | np.int64(-(2**63)))  # bit 63: away from the images' own points
+        addresses = torch.from_numpy(candidate_ids | np.int64(-(2**63)))  # bit 63: disjoint from the images' draw ids
         covered = covered_pixels(
             tested.to(device), addresses.to(device), seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE
         )
@@ -324,14 +325,14 @@ class FractalDB(Recipe):
 
 
 def _keep(key: str, found: list[int]) -> None:
-    """Save what a search found, unless another one has found more: any two are beginnings of the same numbers."""
+    """Save the ids of a search, unless a longer result is saved: all results are prefixes of the same sequence."""
     if len(found) > len(disk_cache.load("fractaldb", key) or ()):
         disk_cache.save("fractaldb", key, found)
 
 
 def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
-    """The 25 rows of the released weights files: a, b, c, d, e, f in turn times 1 - 2w, 1 - w, (1), 1 + w, 1 + 2w; all
-    ones in row 2.
+    """Return the 25 rows of the released weights files: a, b, c, d, e, f in turn times 1 - 2w, 1 - w, (1), 1 + w,
+    1 + 2w; row 2 (from 0) is all ones.
     """
     steps = [round(1.0 + sign * spread, 10) for sign in (-2, -1, 1, 2)]
     rows = [
@@ -341,11 +342,11 @@ def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
 
 
 def candidates(seed: int, variant: str, candidate_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random systems of the search: maps float64 [N, M, 6], probabilities [N, M], counts [N]; candidate numbers int
-    [N].
+    """Return random systems of the search: maps float64 [N, M, 6], probabilities [N, M], counts [N]; ``candidate_ids``:
+    integers [N].
     """
     most = MOST_MAPS[variant]
-    drawn = words(seed, Stream.SEARCH, candidate_ids, blocks=1 + (6 * most + 3) // 4)  # block 0: the count
+    drawn = words(seed, Stream.SEARCH, candidate_ids, blocks=1 + (6 * most + 3) // 4)  # block 0 gives the count
     counts = 2 + bounded(drawn[:, 0], most - 1)
     maps = (2.0 * uniform(drawn[:, 4 : 4 + 6 * most]) - 1.0).reshape(-1, most, 6)
     maps = np.where((np.arange(most) < counts[:, None])[:, :, None], maps, 0.0)
@@ -353,8 +354,8 @@ def candidates(seed: int, variant: str, candidate_ids: np.ndarray) -> tuple[np.n
 
 
 def _preset_search(key: str) -> list[int]:
-    """What the search of the preset finds, shipped with the package (``preset_search.json``); nothing for any other
-    search.
+    """Return the result of the preset's search, shipped with the package (``preset_search.json``); an empty list for
+    any other search.
     """
     preset = json.loads((Path(__file__).parent / "preset_search.json").read_text(encoding="utf-8"))
     return preset["values"] if preset["key"] == key else []
@@ -369,7 +370,7 @@ def _read_category(path: Path) -> tuple[tuple[float, ...], ...]:
 
 
 def _read_table(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
-    """A table of comma-separated numbers, with errors that name the file and line."""
+    """Return a table of comma-separated numbers; errors name the file and line."""
     rows = []
     for number, line in published.lines(path):
         row = [published.number(cell) for cell in line.split(",")]

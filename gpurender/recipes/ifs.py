@@ -1,7 +1,7 @@
-"""Iterated function systems, as 1p-frac and FractalDB share them: probabilities, thresholds, how images are drawn.
+"""Iterated function systems, shared by 1p-frac and FractalDB: probabilities, thresholds, rendering.
 
-Host arithmetic is float64 by NumPy's + - * / and comparisons alone, so that the float32 a kernel gets is the same on
-every machine.
+Host arithmetic is float64 and uses only NumPy's + - * / and comparisons, so that the float32 values passed to a kernel
+are the same on every machine.
 """
 
 from collections.abc import Callable
@@ -17,25 +17,25 @@ from gpurender.util import checks
 
 DRAW_TYPES = ("patch_gray", "patch_color", "point_gray", "point_color")
 MASK_MODES = ("random", "fill")
-# Sierpinski's triangle, for trials
+# Sierpinski's triangle, for testing kernels
 TRIANGLE = tuple((0.5, 0.0, 0.0, 0.5, x, y) for x, y in ((0.0, 0.0), (0.5, 0.0), (0.25, 0.5)))
-MAX_PARAMETER = 1e6  # of a map; the kernel's range check keeps every orbit finite below it
+MAX_PARAMETER = 1e6  # bound of a map's parameter; below it the kernel's range check keeps every orbit finite
 
-# The released programs store every image upside down (row 0 at the top, y upwards); codes as in kernels.chaos_game.
+# The released programs store every image upside down (row 0 at the top, y upwards); code of kernels.chaos_game.
 UPSIDE_DOWN = 1
 
-COVER_BATCH = 4096  # bitmaps made at a time: 128 MiB at 512 x 512
+COVER_BATCH = 4096  # bitmaps computed per call: 128 MiB at 512 x 512
 
 
 def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
-    """Validate one system: 1 to 64 maps of a, b, c, d, e, f and perhaps a probability p."""
+    """Validate one system: 1 to 64 maps of a, b, c, d, e, f and optionally a probability p."""
     rows = checks.table(name, value, (6, 7), MAX_MAPS, -MAX_PARAMETER, MAX_PARAMETER)
     map_probabilities(np.array([rows]), name)
     return rows
 
 
 def map_probabilities(maps: np.ndarray, name: str = "base") -> np.ndarray:
-    """Probabilities of the maps, [N, M]: column 7 where there is one, else |det| = |a d - b c|, normalised (released
+    """Return the probabilities of the maps, [N, M]: column 7 if present, else |det| = |a d - b c|, normalised (released
     rule).
 
     maps  # [N, M, 6 or 7] float64, rows of zeros as padding
@@ -55,13 +55,13 @@ def map_probabilities(maps: np.ndarray, name: str = "base") -> np.ndarray:
 
 
 def canonical(system: tuple[tuple[float, ...], ...]) -> list[list[float]]:
-    r"""A system as rows of a, b, c, d, e, f, p: the same with and without its own \|det\|."""
+    r"""Return a system as rows of a, b, c, d, e, f, p, the same whether p is given as \|det\| or left out."""
     probabilities = map_probabilities(np.array([system]))[0].tolist()
     return [[*row[:6], p] for row, p in zip(system, probabilities, strict=True)]
 
 
 def thresholds(probabilities: np.ndarray) -> np.ndarray:
-    """The kernel's cumulative probabilities in units of 2^-16, int32 [N, M], of probabilities float64 [N, M]."""
+    """Return the kernel's cumulative probabilities in units of 2^-16, int32 [N, M]; probabilities: float64 [N, M]."""
     cumulative, total = np.empty(probabilities.shape), np.zeros(len(probabilities))
     for column in range(probabilities.shape[1]):
         total = total + probabilities[:, column]
@@ -70,7 +70,7 @@ def thresholds(probabilities: np.ndarray) -> np.ndarray:
 
 
 def systems(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Systems:
-    """The kernel's systems of maps float64 [N, M, 6], their probabilities [N, M] and counts [N]; on the CPU."""
+    """Return the kernel's systems, on the CPU; maps: float64 [N, M, 6], probabilities: [N, M], counts: [N]."""
     return Systems(
         maps=torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32)),
         thresholds=torch.from_numpy(thresholds(probabilities)),
@@ -79,7 +79,7 @@ def systems(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> 
 
 
 def style(draw_type: str, mask_mode: str) -> dict[str, bool]:
-    """The kernel's switches for the released names of a drawing style."""
+    """Return the kernel's switches for the released names of a drawing style."""
     return {
         "color": draw_type.endswith("_color"),
         "patch": draw_type.startswith("patch_"),
@@ -88,7 +88,7 @@ def style(draw_type: str, mask_mode: str) -> dict[str, bool]:
 
 
 class PointRecipe(Protocol):
-    """The fields that 1p-frac and FractalDB share."""
+    """The fields of 1p-frac and FractalDB that :func:`render` reads."""
 
     @property
     def seed(self) -> int: ...
@@ -104,19 +104,20 @@ class PointRecipe(Protocol):
 
 @dataclass
 class Bitmaps:
-    """The occupancy bitmaps of a recipe's point sets, where these are finitely many: one bit a pixel, kept on the
-    device. Only masks are drawn anew then. A catalog has one of these; they are made when first needed.
+    """The occupancy bitmaps of a recipe's point sets, if these are finitely many; one bit per pixel, on the device.
+
+    With kept bitmaps only the masks are drawn per image. A catalog has one ``Bitmaps``, filled at first use.
 
     Attributes:
-        budget: bytes that they may take; if all of them take more, none is kept.
-        kept: int32 ``[keys, size, words]``.
+        budget: maximum bytes of all bitmaps; if they take more, none is kept.
+        kept: int32 ``[systems, size, words]``, or ``None`` before first use.
     """
 
     budget: int
     kept: torch.Tensor | None = None
 
     def fit(self, count: int, size: int) -> bool:
-        """Whether so many bitmaps are within the budget."""
+        """Return whether ``count`` bitmaps are within the budget."""
         return count * size * ((size + 31) // 32) * 4 <= self.budget
 
 
@@ -132,7 +133,7 @@ def render(
 ) -> torch.Tensor:
     """Render canvases uint8 ``[N, C, S, S]`` of the systems ``system_ids``, int64 ``[N]`` in ``[0, count)``.
 
-    ``point_ids``: int64 ``[N]``, or ``None`` where all images share draw id 0: then a system has one point set.
+    ``point_ids``: int64 ``[N]``, or ``None`` if all images share draw id 0, so that a system has one point set.
     """
     how = style(recipe.draw_type, recipe.mask_mode)
     if point_ids is None and not how["color"] and bitmaps.fit(count, recipe.image_size):
@@ -152,7 +153,7 @@ def render(
 def _cover(
     recipe: PointRecipe, systems_of: Callable[[torch.Tensor], Systems], count: int, device: torch.device
 ) -> torch.Tensor:
-    """The bitmaps of all keys."""
+    """Compute the bitmaps of systems 0 to ``count - 1``."""
     size = recipe.image_size
     kept = torch.empty((count, size, (size + 31) // 32), dtype=torch.int32, device=device)
     for first in range(0, count, COVER_BATCH):
@@ -160,5 +161,5 @@ def _cover(
         kept[first : first + COVER_BATCH] = occupancy(
             systems_of(system_ids), torch.zeros_like(system_ids), seed=recipe.seed, points=recipe.points, size=size
         )
-    cuda_streams.settle(device)  # who asks on another stream, now or later, must not read what is still being drawn
+    cuda_streams.settle(device)  # another CUDA stream must not read bitmaps that are still being computed
     return kept

@@ -1,19 +1,19 @@
-"""Labels: how many images a class has, and which label an image is given.
+"""Labels: the number of images per class, and the label of each image.
 
 **Class priors.** A long-tailed dataset has fewer images of some classes. With ``class_prior = rho`` class c has
 
     n_c = floor(instances * rho**(-c / (classes - 1)))
 
-images, so the first has ``instances`` of them and the last rho times fewer: the exponential profile of Cui et al.,
+images, so the first class has ``instances`` images and the last rho times fewer: the exponential profile of Cui et al.,
 "Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019), with their imbalance factor rho. With a table
-of one weight a class, ``n_c = floor(instances * w_c / max w)``. These are the first n_c instances of the class, and
-the samples are numbered anew, class by class, without gaps.
+of one weight per class, ``n_c = floor(instances * w_c / max w)``. A class keeps its first n_c instances, and the
+samples are numbered again, class by class, without gaps.
 
 **Label noise.** With ``label_noise = eta`` a sample has, with probability eta, a label drawn uniformly from the other
 classes (symmetric noise); with a matrix T, rows of probabilities, a sample of class c has label k with probability
 T[c][k] (class-dependent noise: Patrini et al., "Making Deep Neural Networks Robust to Label Noise", CVPR 2017). The
-noise belongs to the sample: it is drawn at the address (recipe's seed, LABEL, number) and is the same in every epoch,
-unless every epoch draws new images.
+noise belongs to the sample: it is drawn at the address (recipe's seed, LABEL, index in the untrimmed dataset) and is
+the same in every epoch, unless every epoch renders new images.
 """
 
 from collections.abc import Sequence
@@ -27,19 +27,19 @@ from gpurender.numerics import portable_math
 from gpurender.numerics.streams import Stream
 from gpurender.util import checks
 
-MAX_RATIO = 1e9  # of the largest class to the smallest
+MAX_RATIO = 1e9  # ratio of the largest class to the smallest
 MAX_WEIGHT = 1e9
 MAX_MATRIX = 1024  # classes
-ROUNDING = 1e-6  # of an image: 500 / 100 is 5, not 4.9999999
-SUM = 1e-6  # how far from 1 a row of probabilities may add up
+ROUNDING = 1e-6  # fraction of an image: 500 / 100 is 5, not 4.9999999
+SUM = 1e-6  # maximum distance from 1 of the sum of a row of probabilities
 WORDS = 2**32
 
 
 def checked_prior(value: Any, classes: int, instances: int) -> Any:
-    """``None``, the ratio of the largest class to the smallest, or a weight for each class.
+    """Check a class prior: ``None``, the ratio of the largest class to the smallest, or one weight per class.
 
     Raises:
-        TypeError, ValueError: something else, or a class that should have images would have none.
+        TypeError, ValueError: the value is something else, or a class that should have images would have none.
     """
     value = _scalar(value)
     if value is None:
@@ -66,7 +66,7 @@ def checked_prior(value: Any, classes: int, instances: int) -> Any:
 
 
 def class_counts(prior: Any, classes: int, instances: int) -> np.ndarray:
-    """Images of each class, int64 ``[classes]``."""
+    """Return the number of images of each class, int64 ``[classes]``."""
     if prior is None:
         return np.full(classes, instances, np.int64)
     if isinstance(prior, tuple):
@@ -77,10 +77,10 @@ def class_counts(prior: Any, classes: int, instances: int) -> np.ndarray:
 
 
 def checked_noise(value: Any, classes: int) -> Any:
-    """``None``, the probability of a wrong label, or a matrix ``[classes][classes]`` of probabilities.
+    """Check label noise: ``None``, the probability of a wrong label, or a matrix ``[classes][classes]`` of them.
 
     Raises:
-        TypeError, ValueError: something else.
+        TypeError, ValueError: the value is something else.
     """
     value = _scalar(value)
     if value is None:
@@ -102,7 +102,7 @@ def checked_noise(value: Any, classes: int) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    """An array of no dimension as its number, a tensor as an array."""
+    """Return a zero-dimensional array as its number, a tensor as an array, and any other value unchanged."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
@@ -117,8 +117,8 @@ def _vector(name: str, value: Any, length: int, high: float) -> tuple[float, ...
 
 
 def noise_table(noise: Any, classes: int) -> np.ndarray | None:
-    """Cumulative probabilities in units of 2^-32, int64: ``[1]`` of a rate, ``[classes, classes]`` of a matrix;
-    ``None`` where no label is ever changed.
+    """Return cumulative probabilities in units of 2^-32, int64: ``[1]`` of a rate, ``[classes, classes]`` of a matrix;
+    ``None`` if no label is ever changed.
     """
     if noise is None or noise == 0.0:
         return None
@@ -130,21 +130,21 @@ def noise_table(noise: Any, classes: int) -> np.ndarray | None:
     for k in range(classes):  # in order: a sum by NumPy may pair differently on another machine
         total = total + rows[:, k]
         cumulative[:, k] = np.floor(np.minimum(total, 1.0) * WORDS + 0.5)
-    for c in range(classes):  # what is rounded away at the end is the last possible label's
+    for c in range(classes):  # the last possible label takes up the rounding error
         cumulative[c, np.flatnonzero(rows[c])[-1] :] = WORDS
     never = np.where(np.arange(classes) >= np.arange(classes)[:, None], WORDS, 0)
     return None if (cumulative == never).all() else cumulative
 
 
 class LabelMap:
-    """Class and label of each sample of one recipe, by tables on a device.
+    """Class and label of each sample of one recipe, from tables on a device.
 
-    All methods take and return int64 ``[N]`` there and wait for nothing.
+    All methods take and return int64 ``[N]`` on that device and do not synchronise.
 
     Args:
         classes, instances, seed: of the recipe.
         prior, noise: its ``class_prior`` and ``label_noise``, checked.
-        device: where the tables are.
+        device: device of the tables.
 
     Attributes:
         is_default: whether every label is ``index // instances``.
@@ -157,7 +157,7 @@ class LabelMap:
         if prior is not None:
             counts = class_counts(prior, classes, instances)
             self._length = int(counts.sum())
-            self._begins = torch.from_numpy(np.cumsum(counts) - counts).to(device)  # [classes]: first index of each
+            self._begins = torch.from_numpy(np.cumsum(counts) - counts).to(device)  # [classes]: first index
             self._ends = torch.from_numpy(np.cumsum(counts)).to(device)
         table = noise_table(noise, classes)
         self._noise = None if table is None else torch.from_numpy(table).to(device)
@@ -165,7 +165,7 @@ class LabelMap:
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """The tables."""
+        """All tables."""
         made = () if self._begins is None else (self._begins, self._ends)
         return [*made, *(() if self._noise is None else (self._noise,))]
 
@@ -183,8 +183,9 @@ class LabelMap:
         return classes * self._instances + (indices - self._begins[classes])
 
     def dense_draw_ids(self, indices: torch.Tensor, dense: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:
-        """Return the draw ids, ``index + epoch * length``, as those of the untrimmed dataset; ``dense``: the indices
-        there.
+        """Return the draw ids, ``index + epoch * length``, as those of the untrimmed dataset.
+
+        ``dense``: the indices in the untrimmed dataset.
         """
         if self._begins is None:
             return draw_ids

@@ -1,16 +1,16 @@
-"""Mixture: several recipes in one stream, in exact shares.
+"""Mixture: several recipes in one dataset, in exact proportions.
 
-**Which recipe comes when.** Weights are brought to integers w_i without a common factor; W is their sum. Every W
-positions of an epoch have w_i samples of recipe i, spread evenly: the k-th of them (from 0) is due at (k + 1/2) / w_i
-of the way, and slots are given out in the order in which they are due. So wherever a stretch of W positions begins, its
-shares are exact.
+**Order of the recipes.** The weights are reduced to integers w_i without a common factor; W is their sum. Every W
+positions of an epoch have w_i samples of recipe i, spread evenly: the k-th of them (from 0) is due at the fraction
+(k + 1/2) / w_i of the W positions, and positions are assigned in the order of these fractions. The assignment repeats
+every W positions, so the proportions are exact in any W consecutive positions.
 
-**Which of its samples.** Every recipe goes through epochs of its own, each as shuffled as the loader is, however long
-the mixture's are: with n_i samples of recipe i in an epoch of the mixture, the j-th one of epoch e is number
-t = e n_i + j since the beginning, which is sample t mod N_i of the recipe's epoch floor(t / N_i). No sample of a recipe
-comes again before all of them have come.
+**Order of a recipe's samples.** Every recipe has separate epochs, shuffled if the loader shuffles, whose length does
+not depend on the mixture's epochs. With n_i samples of recipe i in an epoch of the mixture and N_i samples in the
+recipe, the j-th sample of epoch e is number t = e n_i + j since the beginning, at position t mod N_i of the recipe's
+epoch floor(t / N_i). No sample of a recipe is repeated before all of its samples have been used.
 
-All of this is a pure function of position and epoch, so a mixture is resumed and shared out among ranks as any recipe.
+Both orders are pure functions of position and epoch, so a mixture is resumed and divided among ranks like any recipe.
 """
 
 from collections.abc import Mapping
@@ -33,33 +33,32 @@ from gpurender.util.lazy import cached_property
 __all__ = ["Mixture"]
 
 MAX_RECIPES = 64
-MAX_SUM = 1 << 16  # of the weights as integers
+MAX_SUM = 1 << 16  # sum of the weights as integers
 LABELS = ("joint", "separate")
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Mixture(Recipe):
-    """Several recipes in one stream.
+    """Several recipes in one dataset.
 
     >>> mixture = gr.Mixture({"onepfrac-1k": 1, "fractaldb-1k": 3})
-    >>> loader = gr.DataLoader(mixture, batch_size=256, shuffle=True)  # 64 and 192 of a batch, labels 0 to 1999
+    >>> loader = gr.DataLoader(mixture, batch_size=256, shuffle=True)  # 64 and 192 per batch, labels 0 to 1999
 
-    A mixture is a recipe: it has JSON, a fingerprint, classes and samples (those of its recipes, one after the other),
-    and whatever takes a recipe takes it. Canvases have the side of the largest; others are resized to it (bicubic, as
-    Pillow does). An epoch has as many samples as the recipes together have, in the shares of the weights; a recipe with
-    a larger share than its size begins anew.
+    A mixture is a recipe: it has JSON, a fingerprint, classes and samples (those of its recipes, concatenated), and
+    every function that takes a recipe accepts a mixture. All canvases have the side of the largest; smaller ones are
+    resized to that side (bicubic, as in Pillow). An epoch has as many samples as all recipes together, in the
+    proportion of the weights; a recipe whose part of the epoch exceeds its size starts again.
 
-    Shares are the loader's: a dataset, an export or a user's sampler sees every sample as often as it asks for it. The
-    fingerprint says them too, as another order is another training.
+    Only the loader applies the weights: a dataset, an export or a user's sampler gets every sample as often as
+    requested. The fingerprint includes the weights, because another order is another training.
 
-    On a GPU the host chooses a mixture's samples, and its batches are launched kernel by kernel.
+    On a GPU the host chooses the samples of a mixture, and its batches are launched kernel by kernel.
 
     Args:
-        recipes: weights above 0 by recipe; a recipe as ``gr.recipe`` takes it. They should be in the proportion of
-            integers whose sum is at most 65,536.
-        labels: ``"joint"``: the classes of all recipes one after the other, int64 ``[B]``; ``"separate"``: each
-            recipe's own, targets int64 ``[B, 2]`` of (number of the recipe, label). The latter cannot be mixed or
-            smoothed.
+        recipes: mapping of recipes, as accepted by ``gr.recipe``, to weights above 0. The weights must be in the
+            proportion of integers whose sum is at most 65,536.
+        labels: ``"joint"``: the classes of all recipes, concatenated, int64 ``[B]``; ``"separate"``: each recipe's
+            labels, as targets int64 ``[B, 2]`` of (number of the recipe, label), which cannot be mixed or smoothed.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -88,7 +87,7 @@ class Mixture(Recipe):
         self._set("classes", sum(part.classes for part in parts))
         self._set("instances", max(part.instances for part in parts))
         self._set("image_size", max(part.image_size for part in parts))
-        for name in ("class_prior", "label_noise"):  # its recipes have them
+        for name in ("class_prior", "label_noise"):  # options of the recipes inside
             self._set(name, None)
 
     def __repr__(self) -> str:
@@ -104,7 +103,7 @@ class Mixture(Recipe):
         return max(part.channels for part in self.recipes)
 
     def order(self) -> "Interleaving":
-        """Return the order in which the recipes' samples come."""
+        """Return the order of an epoch, which interleaves the recipes' samples."""
         return self._order
 
     @cached_property
@@ -117,11 +116,11 @@ class Mixture(Recipe):
         return 2 if self.labels == "separate" else 1
 
     def class_counts(self) -> np.ndarray:
-        """Images of each class of the joint label space, int64 ``[classes]``."""
+        """Return the number of images of each class of the joint label space, int64 ``[classes]``."""
         return np.concatenate([part.class_counts() for part in self.recipes])
 
     def class_name(self, label: int) -> str:
-        """Name of a class of the joint label space: the number of its recipe, and the class's name there."""
+        """Return the name of a class of the joint label space: the number of its recipe and its name in that recipe."""
         for number, part in enumerate(self.recipes):
             if label < part.classes:
                 return f"{number}-{part.class_name(label)}"
@@ -129,7 +128,7 @@ class Mixture(Recipe):
         raise IndexError(f"label must be below {self.classes}")
 
     def joint(self, labels: torch.Tensor) -> torch.Tensor:
-        """Labels of the joint label space, int64 ``[N]``, of labels as the targets have them."""
+        """Return labels of the joint label space, int64 ``[N]``; ``labels``: as in the targets."""
         if self.labels == "joint":
             return labels
         first = np.cumsum([0, *(part.classes for part in self.recipes)])
@@ -208,9 +207,9 @@ class Catalogs:
 
     Attributes:
         recipes: the recipes.
-        device: where they are kept.
-        cache_bytes: of each.
-        made: of each recipe its catalog, or ``None`` where none of its samples has been rendered yet.
+        device: device of the catalogs.
+        cache_bytes: ``cache_bytes`` of each catalog.
+        made: the catalog of each recipe, or ``None`` if none of its samples has been rendered yet.
     """
 
     recipes: tuple[Recipe, ...]
@@ -227,22 +226,22 @@ class Catalogs:
 
 
 def resized(canvases: torch.Tensor, side: int) -> torch.Tensor:
-    """Return canvases uint8 ``[N, C, S, S]`` resized to ``[N, C, side, side]``, bicubic, as Pillow does it."""
+    """Resize canvases, uint8 ``[N, C, S, S]``, to ``[N, C, side, side]``, bicubic, as in Pillow."""
     if canvases.shape[-1] == side:
         return canvases
     n, device = len(canvases), canvases.device
     boxes = torch.zeros((n, 4), dtype=torch.int32, device=device)
-    boxes[:, 2:] = canvases.shape[-1]  # filled there: a tensor made of a list would be copied to the device
+    boxes[:, 2:] = canvases.shape[-1]  # filled on the device: a tensor made from a list would be copied to it
     flips = torch.zeros((n, 2), dtype=torch.bool, device=device)
     filters = torch.full((n,), BICUBIC, dtype=torch.uint8, device=device)
     return crop_resize(canvases, boxes, flips, filters, (side, side))
 
 
 def integers(weights: list[Any]) -> tuple[int, ...]:
-    """Weights as integers without a common factor.
+    """Return weights as integers without a common factor.
 
     Raises:
-        TypeError, ValueError: a weight is not above 0, or their proportion is not that of small integers.
+        TypeError, ValueError: a weight is not above 0, or the weights are not in the proportion of small integers.
     """
     exact = []
     for i, weight in enumerate(weights):
@@ -250,7 +249,7 @@ def integers(weights: list[Any]) -> tuple[int, ...]:
             exact.append(weight)
             continue
         number = checks.real(f"weights[{i}]", weight, 0.0, 1e9)
-        near = Fraction(number).limit_denominator(MAX_SUM)  # 0.1 is a tenth and 0.3333333333333333 a third
+        near = Fraction(number).limit_denominator(MAX_SUM)  # 0.1 means 1/10, 0.3333333333333333 means 1/3
         exact.append(near if abs(near - Fraction(number)) <= Fraction(1, 10**12) * near else Fraction(number))
     for i, share in enumerate(exact):
         if share <= 0:
@@ -267,11 +266,11 @@ def integers(weights: list[Any]) -> tuple[int, ...]:
 
 
 class Interleaving:
-    """The order of a mixture's epoch, as :class:`gpurender.recipes.order.EpochOrder`; the host computes it.
+    """The order of a mixture's epoch, a :class:`gpurender.recipes.order.EpochOrder` computed on the host.
 
     Args:
-        weights: of the recipes, integers.
-        lengths: of the recipes.
+        weights: weights of the recipes, integers.
+        lengths: lengths of the recipes.
     """
 
     on_device = False
@@ -286,12 +285,12 @@ class Interleaving:
         self._before = np.concatenate([np.zeros((1, len(weights)), np.int64), np.cumsum(ones, axis=0)])  # [W + 1, P]
 
     def counts(self, positions: int) -> list[int]:
-        """Return how many samples each recipe has in the first so many positions."""
+        """Return the number of samples of each recipe in the first ``positions`` positions."""
         blocks, rest = divmod(positions, len(self._sources))
         return [blocks * w + int(self._before[rest, i]) for i, w in enumerate(self._weights)]
 
     def indices(self, positions: np.ndarray, length: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
-        """Return the indices at positions of an epoch of ``length`` positions; int64 ``[n]`` both."""
+        """Return the indices at positions of an epoch of ``length`` positions; both int64 ``[n]``."""
         blocks, slots = np.divmod(positions, len(self._sources))
         sources, found = self._sources[slots], np.empty(len(positions), np.int64)
         for i, count in enumerate(self.counts(length)):
@@ -301,16 +300,16 @@ class Interleaving:
         return found
 
     def _own(self, i: int, since: np.ndarray, seed: int, shuffle: bool) -> np.ndarray:
-        """Return indices of recipe i; ``since``: how many of its samples came before, in all epochs."""
+        """Return indices of recipe i; ``since``: the number of its earlier samples over all epochs."""
         turns, positions = np.divmod(since, self._lengths[i])
         if not shuffle:
             return positions
-        # Every turn of every recipe has an order of its own.
+        # Every turn (epoch) of every recipe has a separate order.
         return permute(positions, self._lengths[i], seed, turns * len(self._weights) + i)
 
 
 class MixtureLabelMap:
-    """Label maps of a mixture's recipes; labels as :class:`gpurender.recipes.labels.LabelMap` has them."""
+    """Label maps of a mixture's recipes, used like :class:`gpurender.recipes.labels.LabelMap`."""
 
     is_default = False
 
@@ -322,11 +321,11 @@ class MixtureLabelMap:
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """The tables."""
+        """All tables."""
         return [tensor for part in self.parts for tensor in part.tensors]
 
     def dense_indices(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return the indices: each recipe has an untrimmed dataset of its own."""
+        """Return the indices unchanged: each recipe has a separate untrimmed dataset."""
         return indices
 
     def labels(self, indices: torch.Tensor, draw_ids: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """1p-frac: one fractal, locally perturbed; every perturbation is a class.
 
 Source: Nakamura, Tadokoro et al., "Scaling Backwards: Minimal Synthetic Pre-training?" (ECCV 2024), eqs. 2 and 9, and
-the generator its authors released. The base system is sampled at a given sigma-factor as in Anderson & Farrell,
+the authors' released generator. The base system is sampled at a given sigma-factor as in Anderson & Farrell,
 "Improving Fractal Pre-training" (WACV 2022).
 """
 
@@ -22,26 +22,26 @@ from gpurender.util import checks
 from gpurender.util.progress import progress
 
 SIGMA_MARGIN = 0.1  # released: sigma-factor ~ U(sigma - 0.1, sigma + 0.1)
-MAX_BASES = 100  # tried for a recipe
-MAX_ATTEMPTS = 1000  # perturbations tried for a class
-BATCH = 16  # classes checked at a time; small, so that a hopeless base is refused soon
-GPU_BATCH_BYTES = 1 << 28  # of canvases checked at a time there
-UNKNOWN = -1
+MAX_BASES = 100  # bases tried per recipe
+MAX_ATTEMPTS = 1000  # perturbations tried per class
+BATCH = 16  # classes checked per batch; small, so that an unsuitable base is rejected early
+GPU_BATCH_BYTES = 1 << 28  # bytes of canvases checked per batch on a GPU
+UNKNOWN = -1  # attempt of a class whose perturbation is not known
 
 
 @dataclass
 class Perturbations:
-    """What a recipe knows of its classes.
+    """The perturbations of a recipe's classes.
 
-    On a CPU a class's perturbation is found when the class is first drawn; on a GPU, where looking at the pixels would
-    make the host wait, all of them are found first.
+    On a CPU the perturbation of a class is found when the class is first rendered. On a GPU all perturbations are found
+    in advance, because checking pixels makes the host wait.
 
     Attributes:
         base: number of the base among the candidates.
-        attempts: int32 ``[classes]``, the number of a class's perturbation; on the host.
-        complete: whether all of them are known.
-        systems: of the classes whose perturbation is known, on the device.
-        bitmaps: of the classes, by class.
+        attempts: int32 ``[classes]``, the number of each class's perturbation, or ``UNKNOWN``; on the host.
+        complete: whether all perturbations are known.
+        systems: systems of the classes whose perturbation is known, on the device.
+        bitmaps: bitmaps of the classes, indexed by class.
     """
 
     base: int
@@ -57,21 +57,21 @@ class OnePFrac(Recipe):
 
     Args:
         classes: L, the number of perturbations.
-        instances: images of a class; they differ in their patch masks (and, in the paper's variant, in their points).
-        sigma: sigma-factor of the base, sum over maps of s1 + 2 s2 with the singular values s1 >= s2; the base's is
-            U(sigma - 0.1, sigma + 0.1), at most 3 maps.
+        instances: images per class; they differ in their patch masks (and, in the paper's variant, in their points).
+        sigma: sigma-factor of the base, sum over maps of s1 + 2 s2 with the singular values s1 >= s2; the base's
+            value is drawn from U(sigma - 0.1, sigma + 0.1), at most 3 x maps.
         maps: N, number of affine maps of the base.
-        base: the base itself, rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the
-            probabilities are |det|.
+        base: the base, as rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the
+            probabilities are in proportion to |det|.
         delta: the perturbation. Released: each parameter times U(1 - delta, 1 + delta). Paper: plus U(-delta/2,
             delta/2).
-        points: points of an image.
-        fill_rate: a class's perturbation is drawn again until more than this share of its image is lit (released:
-            0.05).
+        points: points per image.
+        fill_rate: a class's perturbation is drawn again until more than this fraction of its image is lit
+            (released: 0.05).
         draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
         mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
         variant: ``"released"``: all images share the uniforms that choose the maps; ``"paper"``: every image draws its
-            own.
+            own uniforms.
     """
 
     family: ClassVar[str] = "onepfrac"
@@ -79,7 +79,7 @@ class OnePFrac(Recipe):
 
     sigma: float | None = None
     maps: int | None = None
-    base: Any = None  # once made: tuple[tuple[float, ...], ...] | None
+    base: Any = None  # after validation: tuple[tuple[float, ...], ...] | None
     delta: float = 0.1
     points: int = 100_000
     fill_rate: float = 0.05
@@ -112,7 +112,7 @@ class OnePFrac(Recipe):
 
     @property
     def channels(self) -> int:  # type: ignore[override]
-        """Channels of a canvas: 1 grey, 3 coloured."""
+        """Channels of a canvas: 1 for grey, 3 for colour."""
         return 3 if self.draw_type.endswith("_color") else 1
 
     def canonical(self) -> dict[str, Any]:
@@ -124,10 +124,10 @@ class OnePFrac(Recipe):
         return values
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> Perturbations:
-        """The base, and for every class which of its perturbations is drawn, as far as that is known."""
+        """Return the base and the perturbations of the classes, all on a GPU, none yet on a CPU."""
         base, n = self._find_base(device), self.classes
         m = len(self._base(base))
-        systems = Systems(  # zeros that nobody touches take no memory on the host
+        systems = Systems(  # untouched zeros take no memory on the host
             torch.zeros((n, m, 6), dtype=torch.float32, device="cpu"),
             torch.zeros((n, m), dtype=torch.int32, device="cpu"),
             torch.zeros(n, dtype=torch.int32, device="cpu"),
@@ -141,7 +141,7 @@ class OnePFrac(Recipe):
     def canvases(
         self, catalog: Perturbations, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool
     ) -> torch.Tensor:
-        """Render uint8 ``[N, channels, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
+        """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         classes = indices // self.instances
         if not catalog.complete:
             self._find_attempts(catalog, np.unique(classes.numpy()), indices.device)
@@ -154,11 +154,11 @@ class OnePFrac(Recipe):
 
     @property
     def _sparse(self) -> int:
-        """Values of a canvas above 0 that are not yet enough."""
+        """Largest number of values above 1 with which a canvas is not yet filled."""
         return math.floor(self.fill_rate * self.channels * self.image_size**2)
 
     def _filled(self, systems: Systems, classes: np.ndarray, device: torch.device) -> np.ndarray:
-        """Whether the classes' first images are filled, bool [N]."""
+        """Return whether the first image of each class is filled, bool [N]."""
         draw_ids = torch.from_numpy(classes.astype(np.int64) * self.instances).to(device)
         images = render_systems(
             systems.to(device),
@@ -173,13 +173,16 @@ class OnePFrac(Recipe):
         return (images > 1).flatten(1).sum(1).cpu().numpy() > self._sparse
 
     def _base(self, candidate: int) -> np.ndarray:
-        """The base system, float64 [M, 6 or 7]: given, or the candidate of that number."""
+        """Return the base system, float64 [M, 6 or 7]: the given base, or the candidate of that number."""
         if self.base is not None:
             return np.array(self.base)
         return sample_system(self.seed, candidate, self.maps or 2, self.sigma or 3.5)
 
     def _systems(self, candidate: int, classes: np.ndarray, attempts: np.ndarray) -> Systems:
-        """Perturbed systems: released times U(1 - d, 1 + d), paper plus U(-d/2, d/2); probabilities stay the base's."""
+        """Return perturbed systems: released times U(1 - d, 1 + d), paper plus U(-d/2, d/2).
+
+        The probabilities are those of the base.
+        """
         base = self._base(candidate)
         count = len(base)
         draw_ids = classes.astype(np.uint64) | (attempts.astype(np.uint64) << np.uint64(32))
@@ -193,7 +196,7 @@ class OnePFrac(Recipe):
         return ifs.systems(maps, probabilities, np.full(len(classes), count))
 
     def _find_base(self, device: torch.device) -> int:
-        """The first candidate whose own image is filled; 0 for a given base."""
+        """Return the first candidate whose unperturbed image is filled; 0 for a given base."""
         if self.base is not None:
             return 0
         for candidate in range(MAX_BASES):
@@ -208,9 +211,9 @@ class OnePFrac(Recipe):
         )
 
     def _find_attempts(self, catalog: Perturbations, classes: np.ndarray, device: torch.device) -> None:
-        """Find for classes the first perturbation whose image is filled.
+        """Find the first perturbation of each class whose image is filled.
 
-        It depends on the class alone, so it does not matter when, or by which of several threads, it is found.
+        The result depends on the class alone, so the time and the thread of the search do not matter.
         """
         unknown = classes[catalog.attempts[classes] == UNKNOWN]
         most = BATCH if dispatch.on_host(device) else GPU_BATCH_BYTES // (self.channels * self.image_size**2)
@@ -235,7 +238,7 @@ class OnePFrac(Recipe):
 
     @staticmethod
     def _note(catalog: Perturbations, classes: np.ndarray, systems: Systems, attempt: int) -> None:
-        """Write down the perturbation of classes: the systems first, so that whoever sees the attempt sees them."""
+        """Store the perturbation of classes; the systems first, so that a thread that sees the attempt sees those."""
         places = torch.from_numpy(classes)
         catalog.systems.maps[places] = systems.maps
         catalog.systems.thresholds[places] = systems.thresholds
@@ -244,19 +247,19 @@ class OnePFrac(Recipe):
 
 
 def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:
-    """A contractive system of a given sigma-factor, float64 ``[maps, 6]`` (a, b, c, d, e, f).
+    """Return a contractive system of a given sigma-factor, float64 ``[maps, 6]`` (a, b, c, d, e, f).
 
     A_i = U_i diag(s_i1, s_i2) V_i with U, V random rotations times random reflections, translations U(-1, 1), and
     singular values with sum_i (s_i1 + 2 s_i2) = alpha, alpha ~ U(sigma - 0.1, sigma + 0.1) (Anderson & Farrell, section
-    3.2). A random angle is a point of the unit disc, normalised: no cosine is needed.
+    3.2). A random angle is a normalised point of the unit disc: no cosine is needed.
     """
     u = uniform(words(seed, Stream.SYSTEM, np.array([candidate << 32]), blocks=(1 + 4 * maps + 3) // 4)[0])
-    alpha = min(sigma - SIGMA_MARGIN + 2.0 * SIGMA_MARGIN * float(u[0]), 3.0 * maps)  # 3 maps: nothing contracts
+    alpha = min(sigma - SIGMA_MARGIN + 2.0 * SIGMA_MARGIN * float(u[0]), 3.0 * maps)  # at 3 x maps no map contracts
     values = _singular_values(maps, alpha, u[1 : 1 + 2 * maps])
     rows = []
     for i, (s1, s2) in enumerate(values):
         (uc, us, ux, uy), (vc, vs, vx, vy) = (_frame(seed, candidate, 2 * i + side) for side in (0, 1))
-        # U = [[uc ux, -us uy], [us ux, uc uy]] and V alike: rotation times diag of signs
+        # U = [[uc ux, -us uy], [us ux, uc uy]] and V likewise: rotation times diag of signs
         left = (uc * ux * s1, -us * uy * s2, us * ux * s1, uc * uy * s2)
         right = (vc * vx, -vs * vy, vs * vx, vc * vy)
         a, b = left[0] * right[0] + left[1] * right[2], left[0] * right[1] + left[1] * right[3]
@@ -267,11 +270,11 @@ def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndar
 
 
 def _singular_values(maps: int, alpha: float, u: np.ndarray) -> list[tuple[float, float]]:
-    """Pairs 1 >= s1 >= s2 >= 0 with sum(s1 + 2 s2) = alpha, each uniform in what the others leave it (the released
-    sequential sampler).
+    """Return pairs 1 >= s1 >= s2 >= 0 with sum(s1 + 2 s2) = alpha, each value uniform in the interval that the others
+    leave (the released sequential sampler).
     """
     pairs = []
-    left, slack = alpha, alpha - 3.0 * maps + 3.0  # to be spent; least that this and no later map must spend
+    left, slack = alpha, alpha - 3.0 * maps + 3.0  # rest of alpha; minimum for this map if all later ones take 3
     for i in range(maps - 1):
         low, high = max(0.0, slack / 3.0), min(1.0, left)
         s1 = low + (high - low) * float(u[2 * i])
@@ -286,7 +289,7 @@ def _singular_values(maps: int, alpha: float, u: np.ndarray) -> list[tuple[float
 
 
 def _frame(seed: int, candidate: int, index: int) -> tuple[float, float, float, float]:
-    """Cosine and sine of a uniform angle, and two random signs."""
+    """Return cosine and sine of a uniform angle, and two random signs."""
     number = np.array([(candidate << 32) + 1 + index], dtype=np.uint64)
     block = words(seed, Stream.SYSTEM, number, blocks=16)[0]
     signs = [1.0 if word & 1 else -1.0 for word in block[:2]]

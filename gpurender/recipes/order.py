@@ -1,4 +1,4 @@
-"""Which sample of a recipe stands at a position of an epoch."""
+"""The order of an epoch: which sample of a recipe is at each position."""
 
 from typing import Protocol
 
@@ -17,12 +17,12 @@ class EpochOrder(Protocol):
     on_device: bool
 
     def indices(self, positions: np.ndarray, length: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
-        """Return the indices at positions of an epoch of ``length`` positions; int64 ``[n]`` both."""
+        """Return the indices at positions of an epoch of ``length`` positions; both int64 ``[n]``."""
         ...
 
 
 class PermutedOrder:
-    """The order of a single dataset: its samples permuted by seed and epoch, or as they are numbered."""
+    """The order of a single dataset: its samples permuted by seed and epoch, or in index order."""
 
     on_device = True
 
@@ -30,7 +30,8 @@ class PermutedOrder:
         self._length = length
 
     def indices(self, positions: np.ndarray, length: int, epoch: int, seed: int, shuffle: bool) -> np.ndarray:
-        """Return the indices at positions, int64 ``[n]`` both. The permutation is of the whole dataset: an epoch of
-        fewer positions shows a part of it.
+        """Return the indices at positions; both int64 ``[n]``.
+
+        The permutation covers the whole dataset: an epoch of fewer positions uses a part of the dataset.
         """
         return permute(positions, self._length, seed, epoch) if shuffle else positions

@@ -1,4 +1,4 @@
-"""Class parameters as authors publish them: folders of small CSV files, one a class."""
+"""Class parameters as authors publish them: folders of small CSV files, one per class."""
 
 import os
 from collections.abc import Callable
@@ -8,18 +8,19 @@ from typing import Any
 from gpurender.util import checks
 from gpurender.util.texts import read_text
 
-MOST_OTHERS = 20_000  # files and folders looked at; with more, / or a folder of images was given by mistake
+MOST_OTHERS = 20_000  # files and folders visited; with more, / or a folder of images was given by mistake
 
 
 def categories(folder: Any, read: Callable[[Path], Any]) -> tuple[Any, ...]:
-    """Return what ``read`` makes of every CSV file in a folder and in all folders below it, by file name.
+    """Return the result of ``read`` for every CSV file in a folder and all its subfolders, ordered by file name.
 
     Hidden files and folders are left out, links are followed. FractalDB's 1,000 categories lie in csv0, csv1, ...,
-    csv39: the order is that of the files' names, whatever folders they are in.
+    csv39: the order is that of the files' names, independent of their folders.
 
     Raises:
         TypeError: ``folder`` is not a path.
-        ValueError: a folder or file that cannot be read, is empty, malformed or there twice, with its path.
+        ValueError: a folder or file cannot be read, is empty or malformed, or a file name occurs twice; the message
+            gives the path.
     """
     if not isinstance(folder, (str, os.PathLike)) or not isinstance(os.fspath(folder), str):
         raise TypeError(f"folder must be the path of a directory, got {checks.shown(folder)}")
@@ -34,7 +35,7 @@ def categories(folder: Any, read: Callable[[Path], Any]) -> tuple[Any, ...]:
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a file that are not blank, with their numbers from 1.
+    """Return the non-blank lines of a file with their line numbers, counted from 1.
 
     Raises:
         ValueError: the file cannot be read or is not UTF-8.
@@ -48,7 +49,10 @@ def lines(path: Path) -> list[tuple[int, str]]:
 
 
 def number(cell: str) -> float | None:
-    """Return a number as C and NumPy write it; Python would also read 1_000 and other alphabets' digits."""
+    """Return the number in a cell, as C and NumPy write numbers, or ``None``.
+
+    Python would also read 1_000 and the digits of other alphabets.
+    """
     try:
         return float(cell) if cell.isascii() and "_" not in cell else None
     except ValueError:
@@ -57,7 +61,7 @@ def number(cell: str) -> float | None:
 
 def _csv_files(folder: Path) -> list[Path]:
     found, folders, others = [], [folder], 0
-    seen: set[tuple[int, int]] = set()  # a link may lead back
+    seen: set[tuple[int, int]] = set()  # a link may form a cycle
     while folders:
         here = folders.pop()
         if others + len(seen) > MOST_OTHERS:
@@ -75,7 +79,7 @@ def _csv_files(folder: Path) -> list[Path]:
             reason = getattr(error, "strerror", None) or error
             raise ValueError(f"folder {checks.shown_path(here)} cannot be read: {reason}") from None
         for entry in inside:
-            if entry.name.startswith("."):  # what some systems put beside every file
+            if entry.name.startswith("."):  # hidden files that some systems put next to every file
                 continue
             if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
                 folders.append(here / entry.name)
@@ -104,7 +108,7 @@ def _by_name(files: list[Path]) -> list[Path]:
 
 
 def _where_categories_are(files: list[Path], wrong: Path, read: Callable[[Path], Any]) -> str:
-    """The end of an error about a file whose folder holds no category: where the categories are."""
+    """Return the end of an error about a file whose folder holds no category: where the categories are."""
 
     def good(path: Path) -> bool:
         try:

@@ -1,7 +1,7 @@
 """VisualAtom: grey wavy rings around a nucleus.
 
 Source: Takashima et al., "Visual Atoms: Pre-training Vision Transformers with Sinusoidal Waves" (CVPR 2023),
-equations 3 to 10 and table 1, and the generator its authors released.
+equations 3 to 10 and table 1, and the authors' released generator.
 """
 
 import os
@@ -20,8 +20,8 @@ from gpurender.recipes import published
 from gpurender.recipes.base import VARIANTS, Recipe
 from gpurender.util import checks
 
-# What only one variant has, and the defaults of what both have but differ in: the released generator as its own shell
-# script calls it ("best practice VisualAtom-1k"), and table 1 of the paper.
+# Defaults of the parameters that only one variant has or whose defaults differ: released as in the generator's shell
+# script ("best practice VisualAtom-1k"), paper as in table 1 of the paper.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "released": {"noise_level": (0.0, 4.0), "line_width": (0.0, 0.1), "radius": (10, 60), "oval": (1.0, 2.0)},
     "paper": {"noise_level": (0.0, 1.0), "axes": (1.0, 400.0), "interval": 1.0},
@@ -38,7 +38,7 @@ MAX_OVAL = 16.0
 MAX_INTERVAL = 8.0
 MAX_NUCLEUS = 4.0
 
-# The parameters of one class, by name: each within its bounds; integers where both bounds are.
+# Bounds of the parameters of one class, by name; a parameter is an integer if both of its bounds are.
 BOUNDS: dict[str, tuple[float, float]] = {
     "K": (1, MAX_RINGS),
     "q": (3, MAX_VERTICES),
@@ -54,13 +54,13 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "a1": (0.0, float(MAX_RADIUS)),
     "b1": (0.0, float(MAX_RADIUS)),
 }
-COLUMNS = {  # of a category
+COLUMNS = {  # columns of a category
     "released": ("K", "q", "n1", "n2", "lambda1", "lambda2", "eta", "w", "r0", "oval_x", "oval_y"),
     "paper": ("K", "q", "n1", "n2", "lambda1", "lambda2", "eta", "a1", "b1"),
 }
-# What the classes are drawn from where they are not given.
+# Ranges from which the classes are drawn if they are not given.
 LAWS = ("orbits", "quantization", "frequencies", "amplitudes", "noise_level", "line_width", "radius", "oval", "axes")
-# Names in the published files. The amplitudes are not among them: they are 1/2 throughout the released program.
+# Names in the published files. These have no amplitudes, which are 1/2 throughout the released program.
 PUBLISHED = {
     "Vertex": "q",
     "Line_num": "K",
@@ -79,18 +79,18 @@ PUBLISHED_AMPLITUDE = 0.5
 class VisualAtom(Recipe):
     """Images of atoms: a class is one atom, its instances differ in nucleus, greys and noise.
 
-    Every (low, high) is a range, both ends included, that a class draws from uniformly; ``nucleus`` and
-    ``line_color`` are drawn for every image. ``None`` stands for the default of the variant; what belongs to the
-    other variant must be left at ``None``.
+    Every (low, high) is a range from which each class draws uniformly, for integers both ends included; ``nucleus`` and
+    ``line_color`` are drawn per image. ``None`` stands for the default of the variant; parameters of the other variant
+    must be left at ``None``.
 
-    ``visualatom-1k`` and ``visualatom-21k`` follow the law of the published datasets, but their classes are drawn from
-    it anew: class 7 here is another atom than class 7 there. The published ones are read by :meth:`from_csv`.
+    ``visualatom-1k`` and ``visualatom-21k`` follow the distribution of the published datasets, but draw other classes
+    from it: class 7 of a preset is not the published class 7. :meth:`from_csv` reads the published classes.
 
     Args:
         classes: number of classes (default 1000, or all the given ones).
-        instances: images of a class.
+        instances: images per class.
         orbits: K, lines around the nucleus, 1 to 2048.
-        quantization: q, vertices of a line, 3 to 4096.
+        quantization: q, vertices per line, 3 to 4096.
         frequencies: n1 and n2, integers from 0 to 4096. Released: n2 differs from n1 unless n1 is 0 (or the range
             holds one number).
         amplitudes: lambda1 and lambda2, from -4 to 4.
@@ -101,18 +101,19 @@ class VisualAtom(Recipe):
         axes: paper; a1 and b1, half axes of the first orbit in pixels, 0 to 16384. Default (1, 400).
         interval: paper; c, pixels from orbit to orbit, one number from 0 to 8. Default 1.
         line_thickness: 1, the thickness of a line in pixels; no other is allowed.
-        line_color: grey of a line as a share of white, within 0 to 1.
+        line_color: grey of a line as a fraction of white, within 0 to 1.
         nucleus: p of a centre at (p + 1) / 2 of the canvas, for x and y, within -4 to 4. Released: whole half pixels.
-        categories: the classes themselves, each a row of K, q, n1, n2, lambda1, lambda2, eta and, released, w, r0,
-            oval_x, oval_y or, paper, a1, b1; the ranges these are drawn from otherwise are left out.
-        variant: ``"released"``: each line steps outwards from the one before by eta + w + waves, plus noise for every
+        categories: the classes, each a row of K, q, n1, n2, lambda1, lambda2, eta and, released, w, r0,
+            oval_x, oval_y or, paper, a1, b1; the ranges of these parameters must then be left out.
+        variant: ``"released"``: each line steps outwards from the previous line by eta + w + waves, plus noise per
             vertex and coordinate; ``"paper"``: each orbit is an ellipse times 1 + waves + noise.
 
-    Two facts of the released generator: its own command-line defaults differ from the script that made the dataset
-    (these are ``noise_level=(2, 6), line_width=(0, 0.01), radius=(0, 50)``), and eta is a range of width 4, r0 one of
-    width 50, from a given minimum.
+    Two facts about the released generator: its command-line defaults (``noise_level=(2, 6), line_width=(0, 0.01),
+    radius=(0, 50)``) differ from the script that made the dataset, and the ranges of eta and r0 have fixed widths, 4
+    and 50, from a given minimum.
 
-    Radii are pixels, whatever the canvas: on one much smaller than the released 512 some atoms lie outside altogether.
+    Radii are in pixels for every canvas size: on a canvas much smaller than the released 512 some atoms lie entirely
+    outside.
     """
 
     family: ClassVar[str] = "visualatom"
@@ -133,7 +134,7 @@ class VisualAtom(Recipe):
     line_thickness: int = 1
     line_color: tuple[float, float] = (0.0, 1.0)
     nucleus: tuple[float, float] = (-1.0, 1.0)
-    categories: Any = None  # once made: tuple[tuple[float, ...], ...] | None
+    categories: Any = None  # after validation: tuple[tuple[float, ...], ...] | None
 
     def __post_init__(self) -> None:
         if self.categories is None:
@@ -184,7 +185,7 @@ class VisualAtom(Recipe):
         self._set("categories", rows[: self.classes])
 
     def _check_laws(self) -> None:
-        """Refuse ranges that would say nothing, the classes being given."""
+        """Refuse ranges that have no effect because the classes are given."""
         usual = {field.name: field.default for field in fields(self)} | DEFAULTS[self.variant]
         for name in LAWS:
             if getattr(self, name) != usual[name]:
@@ -194,26 +195,26 @@ class VisualAtom(Recipe):
 
     @classmethod
     def from_csv(cls, folder: str | os.PathLike[str], **parameters: Any) -> "VisualAtom":
-        """The recipe of published class parameters, such as the folder ``param`` of the VisualAtom-1k download.
+        """Return the recipe of published class parameters, such as the folder ``param`` of the VisualAtom-1k download.
 
         Args:
-            folder: directory of ``*.csv``, one class a file, one parameter a line, ``name,value``: Vertex (q), Line_num
-                (K), nami 1, nami 2 (n1, n2), Perlin_noise (eta), line_width (w), Center_rad (r0), Oval_rate_x,
-                Oval_rate_y; other names are left out (a centre that is written there is one image's). lambda1 and
-                lambda2 are 1/2, as always in the released program. Classes are in the order of the files' names, those
-                in folders below it included.
+            folder: directory of ``*.csv``, one class per file, one parameter per line, ``name,value``: Vertex (q),
+                Line_num (K), nami 1, nami 2 (n1, n2), Perlin_noise (eta), line_width (w), Center_rad (r0), Oval_rate_x,
+                Oval_rate_y; other names are ignored (a centre in a file is that of one image). lambda1 and lambda2 are
+                1/2, as always in the released program. Classes are in the order of the files' names, including files
+                in subfolders.
             parameters: any other parameter of :class:`VisualAtom`.
 
         Raises:
-            ValueError: a file or folder that is missing, empty or malformed, with its name and line; two files of one
-                name.
+            ValueError: a file or folder is missing, empty or malformed (the message gives its name and line), or two
+                files have the same name.
         """
         if "categories" in parameters:
             raise TypeError("categories must be left out: the files in folder are the categories")
         return cls(categories=published.categories(folder, _read_category), **parameters)
 
     def _take_defaults(self) -> None:
-        """Give the variant's own parameters their defaults, and refuse those of the other variant."""
+        """Set missing parameters of the variant to their defaults, and refuse those of the other variant."""
         own = DEFAULTS[self.variant]
         for variant, names in DEFAULTS.items():
             for name in names:
@@ -248,16 +249,16 @@ class VisualAtom(Recipe):
     def _data(self) -> dict[str, Any]:
         values = super()._data()
         if self.categories is None:
-            del values["categories"]  # as it was when there were none
+            del values["categories"]  # the JSON of recipes without categories has no such entry
         return values
 
     @property
     def _half_pixels(self) -> tuple[int, int]:
-        """Released: the range of ``2 centre - S``, an integer."""
+        """Released: the range of the integer ``2 centre - S``."""
         return round(self.nucleus[0] * self.image_size), round(self.nucleus[1] * self.image_size)
 
     def parameters(self, classes: np.ndarray) -> dict[str, np.ndarray]:
-        """The parameters of classes, int64 ``[N]``, by name: ``K, q, n1, n2, r0`` int64, the rest float64, ``[N]``."""
+        """Return class parameters by name, ``[N]``: int64 (K, q, n1, n2, r0) or float64; classes: int64 ``[N]``."""
         if self.categories is not None:
             return self._given(classes)
         u = words(self.seed, Stream.CLASS, classes.astype(np.uint64), blocks=3)  # [N, 12]
@@ -286,7 +287,7 @@ class VisualAtom(Recipe):
         return {name: x.astype(np.int64) if _is_integer(name) else x for name, x in columns.items()}
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> Atoms:
-        """The atoms of all classes and the tables they share. (No two images share their lines: nothing is kept.)"""
+        """Return the atoms of all classes and their shared tables. (No two images share lines, so none are kept.)"""
         p = self.parameters(np.arange(self.classes))
         axes = _half_axes(p)
         growth = p["w"] if self.variant == "released" else np.full(self.classes, self.interval)
@@ -310,9 +311,9 @@ class VisualAtom(Recipe):
         return Atoms(**tensors, most_vertices=int(quantizations[-1])).to(device)
 
     def canvases(self, catalog: Atoms, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """Render uint8 ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
+        """Render uint8 canvases ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
 
-        ``fresh`` changes nothing: whatever an image does not share with its class depends on its draw number already.
+        ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id.
         """
         images = render_atoms(
             catalog,
@@ -327,7 +328,7 @@ class VisualAtom(Recipe):
         return images[:, None]
 
     def _centres(self, draw_ids: torch.Tensor) -> torch.Tensor:
-        """float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
+        """Return float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
         u, size = words(self.seed, Stream.NUCLEUS, draw_ids)[:, :2], self.image_size
         if self.variant == "released":
             low, high = self._half_pixels
@@ -337,21 +338,22 @@ class VisualAtom(Recipe):
 
 
 def _integers(u: np.ndarray, pair: tuple[int, int] | None) -> np.ndarray:
-    """Uniform integers in [low, high] from words."""
+    """Return uniform integers in [low, high] from words."""
     low, high = pair  # type: ignore[misc]
     return low + bounded(u, high - low + 1)
 
 
 def _reals(u: np.ndarray, pair: tuple[float, float] | None) -> np.ndarray:
-    """Uniform numbers in [low, high) from words; low where the two are equal."""
+    """Return uniform numbers in [low, high) from words; low if the two are equal."""
     low, high = pair  # type: ignore[misc]
     return low + (high - low) * uniform(u)
 
 
 def _others(u: np.ndarray, pair: tuple[int, int], taken: np.ndarray) -> np.ndarray:
-    """Uniform integers in [low, high] other than the taken one, unless that is 0 or the only one.
+    """Return uniform integers in [low, high] other than ``taken``, unless ``taken`` is 0 or the only one.
 
-    The released generator draws again as long as n2 = n1 > 0; that is uniform over the others, drawn here at once.
+    The released generator draws again while n2 = n1 > 0. The result is uniform over the other integers, from which this
+    function draws directly.
     """
     low, high = pair
     if low == high:
@@ -361,14 +363,14 @@ def _others(u: np.ndarray, pair: tuple[int, int], taken: np.ndarray) -> np.ndarr
 
 
 def _half_axes(p: dict[str, np.ndarray]) -> np.ndarray:
-    """Half axes of the first line, float64 [N, 2]."""
+    """Return the half axes of the first line, float64 [N, 2]."""
     pair = (p["a1"], p["b1"]) if "a1" in p else (p["r0"] * p["oval_x"], p["r0"] * p["oval_y"])
     return np.stack(pair, axis=1)
 
 
 def _canonical(p: dict[str, np.ndarray]) -> list[list[Any]]:
-    """What images see of given classes, a row each: r0 and oval as their product, frequencies modulo q (at the vertices
-    the waves are the same), the two waves in either order; reals as float32.
+    """Return the values of given classes that decide pixels, one row per class: r0 and oval as their product,
+    frequencies modulo q (at the vertices the waves are the same), the two waves sorted; reals as float32.
     """
     reals = [p["lambda1"], p["lambda2"], p["eta"], *([p["w"]] if "w" in p else []), *_half_axes(p).T]
     columns = np.array(reals, np.float32).T.tolist()
@@ -390,7 +392,7 @@ def _category(shown: str, row: Any, columns: tuple[str, ...]) -> tuple[float, ..
 
 
 def _parameter(shown: str, name: str, value: Any) -> float:
-    """A checked class parameter; an array of floats and a file may hold whole numbers as 500.0."""
+    """Check a class parameter; whole numbers may be floats such as 500.0, as in an array of floats or a file."""
     low, high = BOUNDS[name]
     if not _is_integer(name):
         return checks.real(shown, value, low, high)
@@ -399,7 +401,7 @@ def _parameter(shown: str, name: str, value: Any) -> float:
 
 
 def _read_category(path: Path) -> tuple[float, ...]:
-    """A published class, in the order of COLUMNS."""
+    """Read a published class, in the order of COLUMNS."""
     names = {_plain(label): name for label, name in PUBLISHED.items()}
     found: dict[str, float] = {"lambda1": PUBLISHED_AMPLITUDE, "lambda2": PUBLISHED_AMPLITUDE}
     for number, line in published.lines(path):
@@ -417,7 +419,7 @@ def _read_category(path: Path) -> tuple[float, ...]:
             raise ValueError(f"{shown} must be a number, got {cells[0][:60]!r}")
         try:
             found[name] = _parameter(shown, name, value)
-        except TypeError as error:  # 300.5 vertices
+        except TypeError as error:  # for example 300.5 vertices
             raise ValueError(str(error)) from None
     if missing := [label for label, name in PUBLISHED.items() if name not in found]:
         raise ValueError(f"{path}: a line is missing for {', '.join(missing)}; is the file cut off?")
@@ -425,5 +427,5 @@ def _read_category(path: Path) -> tuple[float, ...]:
 
 
 def _plain(label: str) -> str:
-    """A name's letters and digits: "nami 1", "nami_1" and "Nami1" are one."""
+    """Return a name's letters and digits in lower case: "nami 1", "nami_1" and "Nami1" are the same name."""
     return "".join(filter(str.isalnum, label)).lower()

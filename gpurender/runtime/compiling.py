@@ -1,4 +1,4 @@
-"""Saying that kernels are being compiled: one line, once a process, and a bar on a terminal where it takes long."""
+"""Messages about kernel compilation: one log line per process, and a bar on a terminal if compiling takes long."""
 
 import contextlib
 import functools
@@ -20,11 +20,11 @@ DELAY = 2.0  # seconds of compiling before the bar appears
 
 @functools.cache
 def announce(place: Path | None) -> None:
-    """Say that kernels are compiled now, as a warning, which is seen also where logging is not set up; in a process of
+    """Log that kernels are being compiled, as a warning, which is visible even without logging set up; in a process of
     multiprocessing, such as a worker of torch's loader, as information.
 
     Args:
-        place: the folder in which they are to be kept; whether they can be is part of what is said.
+        place: the folder in which the kernels are to be kept; the message says whether they can be kept there.
     """
     level = logging.WARNING if multiprocessing.parent_process() is None else logging.INFO  # not in each of 64 workers
     if kernel_cache.writable(place):
@@ -36,9 +36,10 @@ def announce(place: Path | None) -> None:
 
 
 class _Compilation:
-    """The bar of the kernels that Numba compiles: there while it compiles, gone when it has.
+    """The bar of the kernels that Numba compiles, shown only while Numba compiles.
 
-    A kernel compiles those that it calls. Numba compiles under a lock of the process, so there is one nest at a time.
+    Compiling a kernel compiles the kernels that it calls. Numba compiles under a lock of the process, so there is one
+    nest at a time.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class _Compilation:
         self._bar: Any = None
 
     def start(self) -> None:
-        """Begin with a kernel."""
+        """Count the start of a kernel's compilation; the outermost one opens the bar on a terminal."""
         self._depth += 1
         if self._depth > 1:
             return
@@ -61,7 +62,7 @@ class _Compilation:
             )  # fmt: skip
 
     def end(self) -> None:
-        """End with a kernel, compiled or not."""
+        """Count the end of a kernel's compilation, successful or not; the outermost one closes the bar."""
         self._depth -= 1
         self._done += 1
         bar = self._bar
@@ -76,7 +77,7 @@ class _Compilation:
 
 @functools.cache
 def watch_numba() -> None:
-    """Say so whenever Numba compiles a kernel of this package, from now on."""
+    """Register a listener that announces every compilation of a kernel of this package by Numba."""
     from numba.core import event
 
     class Watch(event.Listener):

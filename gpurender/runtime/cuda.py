@@ -1,13 +1,13 @@
 """CUDA kernels: compiled once, kept on disk, launched on torch's current stream.
 
-A kernel's source is ``kernels/<operation>/gpu.cu`` with everything that it includes, behind the numbers of
-``numerics/streams.py``. NVRTC makes machine code of it for one architecture (it needs no GPU for that, so a login node
-can prepare a cluster's), and :mod:`gpurender.runtime.kernel_cache` keeps the result, named by the hash of everything it
-depends on and moved into place whole: many processes may compile the same kernel at once, and each ends up with a good
-file.
+A kernel's source is ``kernels/<operation>/gpu.cu`` with everything that it includes, after the stream numbers of
+``numerics/streams.py``. NVRTC compiles the source to machine code for one architecture (NVRTC needs no GPU for that, so
+a login node can prepare the kernels of a cluster), and :mod:`gpurender.runtime.kernel_cache` keeps the result. The file
+is named by the hash of everything that the code depends on and is written atomically: many processes may compile the
+same kernel at once, and each ends up with a valid file.
 
 ``--fmad=false``: a fused multiply-add rounds once where the reference rounds twice. Denormals are kept (CuPy's own
-compilation would flush them), division is IEEE's.
+compilation would flush them), and division is IEEE division.
 """
 
 import functools
@@ -32,13 +32,13 @@ KERNELS = Path(__file__).parent.parent / "kernels"
 OPERATIONS = tuple(sorted(path.parent.name for path in KERNELS.glob("*/gpu.cu")))
 INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"([^"]*)"')
 OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--ftz=false")
-FREE_SHARED = 32 << 10  # bytes of dynamic shared memory a block may have without asking, beside 16 KB of static
+FREE_SHARED = 32 << 10  # bytes of dynamic shared memory per block without a request, besides 16 KB of static
 
 Argument = torch.Tensor | np.generic | None
 
 
 class Limits(NamedTuple):
-    """What a GPU has: multiprocessors, and bytes of shared memory for a block and for a multiprocessor."""
+    """Limits of a GPU: number of multiprocessors, bytes of shared memory per block and per multiprocessor."""
 
     multiprocessors: int
     shared_a_block: int
@@ -48,31 +48,32 @@ class Limits(NamedTuple):
 def source(operation: str) -> str:
     """Return the whole source of an operation's kernels; NVRTC needs no include path for it.
 
-    ``#include "device/common.cuh"`` is replaced by that file of ``gpurender/kernels``, the second time by nothing.
+    ``#include "device/common.cuh"`` is replaced by that file of ``gpurender/kernels``; a repeated ``#include`` is
+    removed.
 
     Raises:
-        ValueError: an ``#include`` of a file that is not there, or not in ``gpurender/kernels``.
+        ValueError: an ``#include`` names a file that does not exist or is not in ``gpurender/kernels``.
     """
     streams = "".join(f"#define STREAM_{stream.name} {stream.value}u\n" for stream in Stream)
     return streams + _expanded(f"{operation}/gpu.cu", set())
 
 
 def _expanded(name: str, included: set[str]) -> str:
-    """Return a file of the kernels' folder with what it includes, less the files ``included`` before."""
+    """Return a file of the kernels' folder with the files that it includes, except those in ``included``."""
     included.add(name)
     lines = [f'#line 1 "{name}"']
     for number, line in enumerate((KERNELS / name).read_text(encoding="utf-8").splitlines(), 1):
         if found := INCLUDE.match(line):
             other = _includable(found[1], f"{name}:{number}")
             lines += [] if other in included else [_expanded(other, included)]
-            lines.append(f'#line {number + 1} "{name}"')  # the compiler names files and lines as they are
+            lines.append(f'#line {number + 1} "{name}"')  # for the compiler's messages
         else:
             lines.append(line)
     return "\n".join(lines) + "\n"
 
 
 def _includable(name: str, where: str) -> str:
-    """Return an included file's path below the kernels' folder. A link counts as a file: some installers make links."""
+    """Return an included file's path below the kernels' folder. Links are allowed: some installers make links."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f'{where}: #include must name a file in gpurender/kernels, got "{name}", which is outside')
@@ -82,11 +83,11 @@ def _includable(name: str, where: str) -> str:
 
 
 def compiled(operation: str, architecture: str) -> bytes:
-    """Machine code of an operation for ``"sm_90"`` and the like, or PTX for ``"compute_90"``; compiled now.
+    """Compile an operation to machine code for ``"sm_90"`` and the like, or to PTX for ``"compute_90"``.
 
     Raises:
         ValueError: NVRTC does not know the architecture.
-        RuntimeError: the source does not compile; NVRTC's log is in the message.
+        RuntimeError: the source does not compile; the message contains NVRTC's log.
     """
     cupy_cache.make_usable()
     from cupy.cuda import nvrtc
@@ -109,7 +110,7 @@ def compiled(operation: str, architecture: str) -> bytes:
 
 
 def supported_architectures() -> tuple[str, ...]:
-    """What the installed NVRTC compiles for, oldest first: ``sm_75``, ``sm_80`` …"""
+    """Return the architectures that the installed NVRTC supports, oldest first: ``sm_75``, ``sm_80`` …"""
     cupy_cache.make_usable()
     from cupy.cuda import nvrtc
 
@@ -117,7 +118,7 @@ def supported_architectures() -> tuple[str, ...]:
 
 
 def architecture_of(device: torch.device) -> str:
-    """The architecture to compile for: the device's own, or PTX of the newest known one for a device newer still."""
+    """Return the architecture to compile for: the device's own, or PTX of the newest known one if NVRTC lacks it."""
     major, minor = torch.cuda.get_device_capability(device)
     known = supported_architectures()
     own = f"sm_{major}{minor}"
@@ -125,7 +126,7 @@ def architecture_of(device: torch.device) -> str:
 
 
 def place(operation: str, architecture: str) -> Path | None:
-    """Return the file of an operation's machine code, which need not exist; ``None`` where there is no place for it.
+    """Return the file of an operation's machine code, which need not exist; ``None`` if no folder can hold it.
 
     The name is a hash of everything that the code depends on: source, options, architecture and NVRTC's version.
     """
@@ -142,7 +143,7 @@ def place(operation: str, architecture: str) -> Path | None:
 
 
 def cached(operation: str, architecture: str) -> Path | None:
-    """Return the file of an operation's machine code, compiled if it is not there; ``None`` where it cannot be kept."""
+    """Return the file of an operation's machine code, compiled if missing; ``None`` if the code cannot be kept."""
     path = place(operation, architecture)
     if path is None:
         return None
@@ -152,7 +153,7 @@ def cached(operation: str, architecture: str) -> Path | None:
 
 @functools.cache
 def limits(device: torch.device) -> Limits:
-    """What the device has."""
+    """Return the device's multiprocessor count and shared-memory limits (cached)."""
     cupy_cache.make_usable()
     import cupy
 
@@ -171,14 +172,14 @@ def launch(
     shared: int = 0,
     arguments: Sequence[Argument],
 ) -> None:
-    """Launch a kernel on the device and on the stream that torch works on there now.
+    """Launch a kernel on torch's current stream of a device.
 
     Args:
         operation: folder of the kernel.
         name: the kernel's own name.
-        device: with its index.
-        blocks, threads: of the grid, and of a block.
-        shared: bytes of dynamic shared memory of a block.
+        device: a GPU, with its index.
+        blocks, threads: number of blocks in the grid and of threads per block; a grid of no blocks is not launched.
+        shared: bytes of dynamic shared memory per block.
         arguments: tensors, passed as addresses (``None``: a null pointer), and NumPy scalars of the parameters' types.
     """
     if blocks == 0:
@@ -189,7 +190,7 @@ def launch(
     with torch.cuda.device(device):
         kernel = _kernel(operation, name, device.index)
         kernel.allow(shared)
-        handle = torch.cuda.current_stream(device).cuda_stream  # asked each time: a kept one would miss a capture
+        handle = torch.cuda.current_stream(device).cuda_stream  # at each launch: a kept stream would miss a capture
         if hasattr(cupy.cuda.Stream, "from_external"):  # CuPy 14
             stream = cupy.cuda.Stream.from_external(_Stream(handle))
         else:
@@ -199,7 +200,7 @@ def launch(
 
 
 class _Stream(NamedTuple):
-    """A stream in the protocol by which CUDA libraries hand them to each other (version, address)."""
+    """A CUDA stream in the protocol by which CUDA libraries exchange streams (version, address)."""
 
     handle: int
 
@@ -215,36 +216,36 @@ def _value(argument: Argument) -> np.generic:
 
 
 class _Kernel:
-    """A kernel of a device's module, and the shared memory that its blocks may have."""
+    """A kernel of a device's module, and the shared memory that its blocks may use."""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
         self._allowed = FREE_SHARED
 
     def allow(self, shared: int) -> None:
-        """Let blocks have so many bytes; never fewer than before, as all launches share the setting."""
+        """Allow ``shared`` bytes per block; the limit is never lowered, because all launches share it."""
         if shared > self._allowed:
             self.raw.max_dynamic_shared_size_bytes = shared
-            self.raw.preferred_shared_memory_carveout = 100  # percent: what counts is how many blocks fit
+            self.raw.preferred_shared_memory_carveout = 100  # percent: the number of resident blocks matters most
             self._allowed = shared
 
 
 @functools.cache
 def _kernel(operation: str, name: str, index: int) -> _Kernel:
-    """A kernel, loaded on the current device ``index``."""
+    """Return a kernel, loaded on the current device ``index``."""
     return _Kernel(_module(operation, index).get_function(name))
 
 
 @functools.cache
 def _module(operation: str, index: int) -> Any:
-    """Return the operation's module on the current device; machine code that cannot be used is compiled anew."""
+    """Return the operation's module on the current device; machine code that cannot be used is compiled again."""
     architecture = architecture_of(torch.device("cuda", index))
     path = place(operation, architecture)
     kept = None if path is None else kernel_cache.load(path)
     if kept is not None:
         try:
             return _loaded(kept)
-        except Exception as error:  # whatever the driver says of code that it cannot use
+        except Exception as error:  # any error of the driver for code that it cannot use
             log.warning("%s is compiled anew: %s", path, error)
     compiling.announce(kernel_cache.folder())
     made = compiled(operation, architecture)
@@ -256,8 +257,8 @@ def _module(operation: str, index: int) -> Any:
 def _loaded(code: bytes) -> Any:
     """Return machine code as a module of CuPy, loaded on the current device.
 
-    CuPy takes a file and remembers the module by the file's path, so no path is used twice: the file is a temporary one
-    or, where no disk takes it, one in memory that stays open.
+    CuPy reads a file and caches the module by the file's path, so no path is used twice: the file is a temporary file
+    or, if no disk accepts one, a file in memory that stays open.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -276,5 +277,5 @@ def _loaded_from(path: str) -> Any:
     import cupy
 
     module = cupy.RawModule(path=path)
-    module.compile()  # loads it now: the file may go
+    module.compile()  # loads the module now: the file may be removed
     return module

@@ -1,9 +1,10 @@
-"""What goes from the host to a stream, and from one stream of a GPU to another.
+"""Transfers from the host to a CUDA stream, and from one stream of a GPU to another.
 
-Streams of a GPU run beside each other. What one of them makes is there for another only once that one has got so far,
-and torch's allocator gives memory back to the stream that asked for it, whoever else may still be reading. A renderer
-may be used from several streams, so what it makes once and keeps (catalog, label tables, kept bitmaps) is waited for
-when it is made (:func:`settle`), and the allocator is told of every stream that reads it (:func:`lend`).
+Streams of a GPU run concurrently. A result of one stream is available to another only after the first stream has
+computed it, and torch's allocator returns memory to the stream that requested it, even if another stream still reads
+it. A renderer may be used from several streams. So the renderer waits for the results that it makes once and keeps
+(catalog, label tables, kept bitmaps) when it makes them (:func:`settle`), and informs the allocator of every stream
+that reads them (:func:`lend`).
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from gpurender.runtime import devices
 
 
 def settle(device: torch.device) -> None:
-    """Wait until the current stream of a GPU has done all it was given: what it made may be read by any other."""
+    """Wait until the current stream of a GPU has finished all its work: any other stream may then read its results."""
     if devices.on_gpu(device):
         torch.cuda.current_stream(device).synchronize()
 
@@ -25,17 +26,17 @@ def lend(kept: Any, device: torch.device) -> None:
     """Tell torch's allocator that the current stream of a GPU reads the tensors of ``kept``.
 
     Args:
-        kept: a tensor, or a list or a dataclass that holds some, at any depth; all else is passed over.
-        device: where they are.
+        kept: a tensor, or a list or a dataclass that contains tensors, at any depth; other values are skipped.
+        device: the device of the tensors.
     """
     if devices.on_gpu(device):
         stream = torch.cuda.current_stream(device)
         for tensor in tensors_of(kept):
-            tensor.record_stream(stream)  # on the stream that asked for the memory it does nothing
+            tensor.record_stream(stream)  # does nothing on the stream that requested the memory
 
 
 def tensors_of(kept: Any) -> Iterator[torch.Tensor]:
-    """The tensors of a tensor, a list or a dataclass."""
+    """Yield the tensors of a tensor, a list or a dataclass, at any depth."""
     if isinstance(kept, torch.Tensor):
         yield kept
     elif isinstance(kept, list):
@@ -47,10 +48,11 @@ def tensors_of(kept: Any) -> Iterator[torch.Tensor]:
 
 
 def pinned(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return what the host has chosen as it is best copied from to the device, with ``non_blocking=True``.
+    """Return values of the host in the memory best suited for a copy to the device with ``non_blocking=True``.
 
-    For a GPU a copy in pinned memory: CUDA copies from that alone without the host. From any other it may wait for the
-    stream, in which a training step stands before a batch. The pinned memory is torch's, whose allocator gives it to
-    nobody else until the copy is over and then to the next batch, so the host may let it go at once.
+    For a GPU this is a copy in pinned memory, the only host memory from which CUDA copies without the host. A copy from
+    other memory may wait for the stream, in which a training step is queued before a batch. Torch's allocator owns the
+    pinned memory and reuses it only after the copy has ended, then for the next batch, so the host may release it at
+    once.
     """
     return values.pin_memory() if devices.on_gpu(device) else values

@@ -1,7 +1,7 @@
-"""Where CuPy keeps what it compiles: ``$CUPY_CACHE_DIR``, by default ``~/.cupy/kernel_cache``.
+"""CuPy's cache folder: ``$CUPY_CACHE_DIR``, by default ``~/.cupy/kernel_cache``.
 
-Nothing of ours is in it (:mod:`gpurender.runtime.cuda` compiles by itself), but CuPy makes the folder when it is
-imported, and cannot be imported where the folder cannot be made: in a home that is read-only, say.
+The folder contains no kernels of this package (:mod:`gpurender.runtime.cuda` compiles them itself), but CuPy makes the
+folder on import, and the import fails if the folder cannot be made, for example in a read-only home.
 """
 
 import functools
@@ -16,7 +16,7 @@ log = logging.getLogger("gpurender")
 
 @functools.cache
 def make_usable() -> None:
-    """Lead CuPy to a folder that can be written, where its own cannot be; to be called before CuPy is imported."""
+    """Set a writable folder for CuPy if its own cannot be written; to be called before CuPy is imported."""
     own = Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))
     if own.is_absolute() and kernel_cache.writable(own):
         return

@@ -1,4 +1,4 @@
-"""Which device is meant: names of devices are checked, and what a GPU needs to be used."""
+"""Devices: checks of their names, and of the packages that a GPU needs."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from gpurender.util import checks
 
 
 def on_gpu(device: torch.device) -> bool:
-    """Whether kernels take their GPU implementation there."""
+    """Return whether kernels use their GPU implementation on the device."""
     return device.type == "cuda"
 
 
 def resolve(device: Any = None) -> torch.device:
-    """The device of a name: ``None`` is torch's current GPU, or the CPU where there is none.
+    """Return the device of a name: ``None`` is torch's current GPU, or the CPU if there is no GPU.
 
     Raises:
-        ValueError: no such device on this machine.
-        RuntimeError: it is a GPU and the packages that compile its kernels are missing.
+        ValueError: there is no such device on this machine.
+        RuntimeError: the device is a GPU, and the packages that compile its kernels are missing.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,7 +44,7 @@ def resolve(device: Any = None) -> torch.device:
 
 
 def require_compilers() -> None:
-    """Refuse a GPU where its kernels cannot be compiled, in one line that names what to install."""
+    """Raise an error of one line that names the package to install, if GPU kernels cannot be compiled."""
     from importlib.util import find_spec
 
     from gpurender.runtime import triton_cache

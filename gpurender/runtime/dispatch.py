@@ -1,8 +1,8 @@
-"""Which implementation of an operation a device takes.
+"""Dispatch of an operation to its implementation for a device.
 
 A backend is a prefix of modules: in the folder of every operation, ``<backend>.py`` (and ``<backend>_<part>.py``) has
 the functions that the operation's ``__init__`` calls. Another backend is an entry in ``BACKENDS`` and these modules;
-docs/backends.md says what else it needs.
+docs/backends.md lists its other requirements.
 """
 
 import importlib
@@ -19,7 +19,7 @@ def backend(device: torch.device) -> str:
     """Return the backend of a device.
 
     Raises:
-        ValueError: there is none for devices of this type.
+        ValueError: there is no backend for devices of this type.
     """
     if device.type not in BACKENDS:
         raise ValueError(f"device must be of type {' or '.join(BACKENDS)}, got {device}")
@@ -27,7 +27,7 @@ def backend(device: torch.device) -> str:
 
 
 def on_host(device: torch.device) -> bool:
-    """Return whether the host reads values there without waiting for a device: whether its backend is the CPU's."""
+    """Return whether the host reads the device's values without waiting, that is, whether its backend is the CPU's."""
     return backend(device) == "cpu"
 
 
@@ -36,7 +36,7 @@ def implementation(operation: str, device: torch.device, part: str = "") -> Modu
 
     Args:
         operation: a folder in ``kernels/``.
-        part: of the operation, where it has several modules a backend.
+        part: part of the operation, if the operation has several modules per backend.
 
     Raises:
         ValueError: there is no backend for devices of this type.

@@ -1,4 +1,4 @@
-"""Formats of images: the types of their elements, the integers that carry an element's bits, the order in memory."""
+"""Image formats: dtypes, integer dtypes that carry an element's bits, memory formats."""
 
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,7 +10,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
 Kind = TypeVar("Kind")
 
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # that carry an element of so many bytes
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes per element -> the dtype that carries its bits
 
 
 class ImageFormat(NamedTuple):
@@ -21,23 +21,23 @@ class ImageFormat(NamedTuple):
     memory_format: torch.memory_format
 
     def keywords(self) -> dict[str, Any]:
-        """Return the keywords of a policy's ``apply``; a user's policy need not know of an order in memory."""
+        """Return the keywords of a policy's ``apply``; omit the default memory format (users' policies may lack it)."""
         more = {} if self.memory_format == torch.contiguous_format else {"memory_format": self.memory_format}
         return {"image_size": self.size, "dtype": self.dtype, **more}
 
 
 def check_memory_format(memory_format: Any) -> torch.memory_format:
-    """Return a memory format, or refuse one that images do not have."""
+    """Return a memory format; raise an error for one that images cannot have."""
     return _one_of("memory_format", memory_format, torch.memory_format, MEMORY_FORMATS)
 
 
 def check_dtype(dtype: Any) -> torch.dtype:
-    """Return a type of elements, or refuse one that images do not have."""
+    """Return a dtype; raise an error for one that images cannot have."""
     return _one_of("dtype", dtype, torch.dtype, DTYPES)
 
 
 def _one_of(name: str, value: Any, kind: type[Kind], allowed: tuple[Kind, ...]) -> Kind:
-    """Raise TypeError for a value of another kind, and ValueError for one that is not allowed."""
+    """Return an allowed value; raise TypeError for a value of another kind, ValueError for one that is not allowed."""
     wrong = None if isinstance(value, kind) else TypeError
     if wrong or value not in allowed:
         raise (wrong or ValueError)(f"{name} must be one of {allowed}, got {checks.shown(value)}")

@@ -1,11 +1,11 @@
-"""Compiled kernels on disk: one file each, whole or absent, in the user's cache and never beside the sources.
+"""Compiled kernels on disk: one file per kernel, complete or absent, in the user's cache and never beside the sources.
 
-They lie in a folder named after everything that they are compiled from (:mod:`gpurender.util.kernel_sources`). So a
-change of any source makes another folder, and an old kernel cannot be met. A file ends in a checksum of its name and
-contents: a damaged, unreadable or missing file is compiled again, and a file that cannot be written is not kept. That
-costs time, never correctness, and is no error.
+The kernels are in a folder named after their sources and compilers (:mod:`gpurender.util.kernel_sources`). So a change
+of any source makes another folder, and an old kernel is never loaded. A file ends with a checksum of its name and
+contents: a kernel with a damaged, unreadable or missing file is compiled again, and a file that cannot be written is
+not kept. That costs time, never correctness, and is no error.
 
-The files are code that is run: a folder is to be shared only among people who trust each other.
+The files are code that is run: a folder must be shared only among people who trust each other.
 """
 
 import atexit
@@ -25,14 +25,14 @@ CHECKSUM = hashlib.sha256().digest_size  # bytes at the end of a file
 
 
 def folder() -> Path | None:
-    """Return the folder of the kernels of these sources and compilers, which need not exist; ``None`` where there is no
-    place for it, or where the sources cannot be read.
+    """Return the folder of the kernels of these sources and compilers, which need not exist; ``None`` if the user has
+    no cache directory or the sources cannot be read.
     """
     return _below(disk_cache.directory())
 
 
 def numba_folder() -> Path | None:
-    """Return the folder of Numba's kernels: another one where ``NUMBA_CACHE_DIR`` is set."""
+    """Return the folder of Numba's kernels: below ``NUMBA_CACHE_DIR`` if that is set, else :func:`folder`."""
     root = os.environ.get("NUMBA_CACHE_DIR")
     return _below(Path(root, "gpurender")) if root else folder()
 
@@ -43,7 +43,7 @@ def _below(root: Path | None) -> Path | None:
 
 
 def load(path: Path) -> bytes | None:
-    """Return what was saved at a path, or ``None`` if nothing whole is there."""
+    """Return the kernel saved at a path, or ``None`` if the file is missing, unreadable or damaged."""
     try:
         contents = path.read_bytes()
     except OSError as error:
@@ -58,8 +58,8 @@ def load(path: Path) -> bytes | None:
 
 
 def save(path: Path, data: bytes) -> bool:
-    """Save a kernel at a path, whole or not at all; return whether it is there."""
-    # Otherwise the name of the folder would belong to other sources than those that are compiled.
+    """Save a kernel at a path, completely or not at all; return whether it was saved."""
+    # Otherwise the folder would be named after other sources than those that were compiled.
     if kernel_sources.fingerprint() != kernel_sources.current_fingerprint():
         _not_kept("the sources were changed since they were imported")
         return False
@@ -69,7 +69,7 @@ def save(path: Path, data: bytes) -> bool:
 
 
 def writable(place: Path | None) -> bool:
-    """Return whether a file can be kept in a folder, which is made for that. It is tried: full disks show only so."""
+    """Make a folder and return whether a file can be written in it, by writing one: only that reveals a full disk."""
     if place is None:
         return False
     try:
@@ -84,7 +84,7 @@ def writable(place: Path | None) -> bool:
 
 @functools.cache
 def _not_kept(reason: str) -> None:
-    """Log a reason once."""
+    """Log, once per reason, why kernels are not kept."""
     log.info("compiled kernels are not kept: %s", reason)
 
 
@@ -93,7 +93,7 @@ def _checksum(path: Path, data: bytes) -> bytes:
 
 
 def writable_folder(name: str) -> Path:
-    """Return a folder beside our kernels or, where that cannot be written, one of this process."""
+    """Return a folder in the user's cache or, if that cannot be written, a temporary folder of this process."""
     root = disk_cache.directory()
     if root is not None and writable(root / name):
         return root / name
@@ -103,6 +103,6 @@ def writable_folder(name: str) -> Path:
 
 
 def _remove(place: Path, maker: int) -> None:
-    """Remove the folder of a process, unless this is another that was forked from it."""
+    """Remove the temporary folder of a process; do nothing in a process that was forked from it."""
     if os.getpid() == maker:
         shutil.rmtree(place, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""Compiled versions of Numba kernels on disk, in the place of Numba's own cache.
+"""Compiled versions of Numba kernels on disk, instead of Numba's own cache.
 
-Numba keeps them beside the source, in an index and data files without checksums, and ends in an error where these are
-damaged or cannot be written. This takes the place of that cache in a kernel (``numba.core.caching`` has the interface)
-and keeps each version, one a signature and CPU, as :mod:`gpurender.runtime.kernel_cache` does. Numba asks it when a
-kernel is called with new types, never at other calls. It was tried with Numba 0.58 to 0.68; where Numba's parts are
-not as they were there, kernels are compiled in every process.
+Numba keeps the versions beside the source, in an index and data files without checksums, and fails if these files are
+damaged or cannot be written. This module replaces that cache in a kernel (``numba.core.caching`` has the interface) and
+keeps each version, one per signature and CPU, with :mod:`gpurender.runtime.kernel_cache`. Numba uses the cache when a
+kernel is called with new types, never at other calls. This module was tested with Numba 0.58 to 0.68; if Numba's
+internals differ from these versions, kernels are compiled in every process.
 """
 
 import functools
@@ -26,7 +26,7 @@ CompileResult: Any = compiler.CompileResult
 
 
 def attach(dispatcher: Any) -> None:
-    """Give a kernel this cache; a plain function, as there are under ``NUMBA_DISABLE_JIT``, is left as it is."""
+    """Replace a kernel's cache with this one; leave a plain function, as under ``NUMBA_DISABLE_JIT``, unchanged."""
     if not hasattr(dispatcher, "py_func"):
         return
     try:
@@ -43,12 +43,12 @@ def attach(dispatcher: Any) -> None:
 
 
 class Versions:
-    """The compiled versions of one kernel, in the interface of Numba's caches. Nothing that it does fails."""
+    """The compiled versions of one kernel, with the interface of Numba's caches. No method raises an error."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._enabled = True
-        kernel_sources.fingerprint()  # the sources as they are now, when they are being imported
+        kernel_sources.fingerprint()  # the sources as they are now, at import
 
     @property
     def cache_path(self) -> str | None:
@@ -57,9 +57,9 @@ class Versions:
         return None if place is None else str(place)
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        """Return the compiled version of a signature, or ``None`` if none is there or it cannot be used."""
+        """Return the compiled version of a signature, or ``None`` if none is kept or it cannot be used."""
         try:
-            target_context.refresh()  # fills it, which must come before anything is linked
+            target_context.refresh()  # fills the context, which must precede any linking
             path = self._path(sig, target_context)
             data = None if path is None else kernel_cache.load(path)
             return None if data is None else CompileResult._rebuild(target_context, *pickle.loads(data))
@@ -82,11 +82,11 @@ class Versions:
         self._enabled = True
 
     def disable(self) -> None:
-        """Neither load nor keep from now on."""
+        """Stop loading and keeping from now on."""
         self._enabled = False
 
     def flush(self) -> None:
-        """Forget nothing: the files are those of all processes, and right as long as their folder's name is."""
+        """Do nothing: the files belong to all processes, and are valid as long as the name of their folder is."""
 
     def _path(self, sig: Any, target_context: Any) -> Path | None:
         """Return the file of a signature on this CPU."""
@@ -115,5 +115,5 @@ def _told(reason: str) -> None:
 
 
 def _strange(error: Exception) -> None:
-    """Log an error of Numba's or pickle's, each once."""
+    """Log an error of Numba or pickle, once per message."""
     _told(f"{type(error).__name__}: {error}")

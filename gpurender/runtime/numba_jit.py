@@ -1,4 +1,4 @@
-"""How the reference kernels are compiled: without the GIL, without fast-math, kept in the user's cache."""
+"""Compilation of the reference kernels: without the GIL, without fast-math, kept in the user's cache."""
 
 import logging
 from collections.abc import Callable
@@ -18,6 +18,6 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
         compiling.watch_numba()
         numba_cache.attach(compiled)
-    except (ImportError, AttributeError) as error:  # a Numba whose parts lie elsewhere
+    except (ImportError, AttributeError) as error:  # a Numba with other internals
         log.info("kernels are compiled in every process: %s", error)
     return compiled

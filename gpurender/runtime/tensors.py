@@ -1,4 +1,4 @@
-"""Tensors that are taken, checked, and tensors that are given, ordinary ones."""
+"""Checks of the tensors that functions take, and ordinary tensors (not inference tensors) as results."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ Made = TypeVar("Made")
 
 
 def ordinary(function: Callable[Given, Made]) -> Callable[Given, Made]:
-    """Decorate a function, so that it makes ordinary tensors, also where it is called in inference mode.
+    """Decorate a function so that it makes ordinary tensors, even if it is called in inference mode.
 
-    What it returns then serves in training, too, and what it keeps for later calls may be written into by them: torch
-    allows neither of an inference tensor. In the batches of a loader the same is done for whatever a policy makes.
+    Its results can then be used in training, and later calls can write into the tensors that it keeps: torch allows
+    neither for an inference tensor. In the batches of a loader the same is done for everything that a policy makes.
     """
 
     @functools.wraps(function)
     def called(*arguments: Given.args, **keywords: Given.kwargs) -> Made:
-        if not torch.is_inference_mode_enabled():  # to ask takes a tenth of the time of entering a mode
+        if not torch.is_inference_mode_enabled():  # this check takes a tenth of the time of entering a mode
             return function(*arguments, **keywords)
         with torch.inference_mode(False):
             return function(*arguments, **keywords)
@@ -32,12 +32,12 @@ def ordinary(function: Callable[Given, Made]) -> Callable[Given, Made]:
 
 
 def supported(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor lies where the library computes: on a device that has a backend."""
+    """Return whether a tensor is on a device on which the library computes, that is, one that has a backend."""
     return tensor.device.type in dispatch.BACKENDS
 
 
 def readable(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor's values can be looked at without waiting for a device."""
+    """Return whether a tensor's values can be read without waiting for a device."""
     return dispatch.on_host(tensor.device)
 
 
@@ -48,7 +48,12 @@ def checked_tensor(
     shape: Sequence[int | None],
     device: torch.device | None = None,
 ) -> torch.Tensor:
-    """Refuse what is not a tensor of these dtypes and this shape (None: any length) on the device (None: any)."""
+    """Return a contiguous tensor, checked for dtype, shape (None: any length) and device (None: any with a backend).
+
+    Raises:
+        TypeError: ``value`` is not a tensor or has another dtype.
+        ValueError: the shape or the device differs.
+    """
     lengths = ", ".join("any" if length is None else str(length) for length in shape)
     allowed = f"a tensor of {' or '.join(str(dtype) for dtype in dtypes)} [{lengths}] on {device or 'a CPU or a GPU'}"
     if not isinstance(value, torch.Tensor):

@@ -1,9 +1,10 @@
 """Parallel loops over images: plain threads around kernels that release the GIL.
 
-Threads live for one call only, so a fork between two calls is harmless (OpenMP's pools do not survive one) and nothing
-runs while no batch is being drawn. Their number is torch's (``torch.set_num_threads``, ``OMP_NUM_THREADS``), which
-torch sets to one inside the workers of its own ``DataLoader``. A result never depends on it. The caller is one of them,
-so where the system gives fewer threads (a container's limit, an interpreter that ends), it does what is left.
+Threads live for one call only, so a fork between two calls is harmless (OpenMP's pools do not survive a fork) and no
+thread runs while no batch is being rendered. The number of threads is torch's (``torch.set_num_threads``,
+``OMP_NUM_THREADS``), which torch sets to one inside the workers of its own ``DataLoader``. A result never depends on
+this number. The calling thread is one of the threads, so if the system grants fewer threads (a container's limit, an
+interpreter that is shutting down), the calling thread does the remaining work.
 """
 
 import contextlib
@@ -13,19 +14,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-CHUNKS_PER_THREAD = 4  # images differ in cost; a few chunks a thread even that out
-CHUNK = 64  # images at most: an interrupt waits for the chunks that have begun
+CHUNKS_PER_THREAD = 4  # images differ in cost; a few chunks per thread even that out
+CHUNK = 64  # images per chunk at most: an interrupt waits for the chunks that have begun
 
 _of_thread = threading.local()
 
 
 class StoppedError(Exception):
-    """Nobody wants the result any more."""
+    """The result is no longer wanted."""
 
 
 @contextlib.contextmanager
 def stopped_by(event: threading.Event) -> Iterator[None]:
-    """Let parallel loops of this thread begin no range after an event; they raise :class:`StoppedError`."""
+    """Make parallel loops of this thread raise :class:`StoppedError` before their next range once ``event`` is set."""
     _of_thread.event = event
     try:
         yield
@@ -36,7 +37,7 @@ def stopped_by(event: threading.Event) -> Iterator[None]:
 def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(start, stop)`` over disjoint ranges that cover ``range(n)``, on torch's number of threads.
 
-    If it raises, ranges that have not begun are left, and the error of the first range that failed is raised.
+    If ``work`` raises, ranges that have not begun are skipped, and the error of the first range that failed is raised.
     """
     import torch
 
@@ -65,32 +66,32 @@ def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
         _start(helpers, threads - 1, take)
         take()
     finally:
-        left.clear()  # for a Ctrl-C between two ranges
+        left.clear()  # after a Ctrl-C between two ranges
         for helper in helpers:
             _join(helper)
     if failed:
         try:
             raise min(failed, key=lambda found: found[0])[1]
         finally:
-            failed.clear()  # an error keeps its frames, and these would keep the error
+            failed.clear()  # an error keeps its frames, and the frames would keep the error
 
 
 def _start(threads: list[threading.Thread], count: int, target: Callable[[], None]) -> None:
-    """Start so many threads, or as many as there are to be had."""
+    """Start ``count`` threads, or as many as the system grants."""
     for _ in range(count):
-        threads.append(threading.Thread(target=target, name="gpurender"))  # before a Ctrl-C can come in its start
+        threads.append(threading.Thread(target=target, name="gpurender"))  # before a Ctrl-C can interrupt its start
         try:
             threads[-1].start()
-        except RuntimeError:  # a limit of the system, or the interpreter ends; the next loop tries again
+        except RuntimeError:  # a limit of the system, or interpreter shutdown; the next loop tries again
             threads.pop()
             return
 
 
 def _join(thread: threading.Thread) -> None:
-    """Wait for a thread, unless it has not begun: then it will find nothing left to do."""
+    """Wait for a thread, unless it has not begun: such a thread will find no work left."""
     while thread.ident is not None:
         try:
             thread.join()
             return
-        except RuntimeError:  # it has begun, and is about to say so
+        except RuntimeError:  # the thread has begun, and is about to report that
             time.sleep(0)

@@ -1,12 +1,12 @@
-"""Files that are there whole or not at all, written where their path leads.
+"""Atomic files: complete or absent, written to the target of their path.
 
-A file is written under a temporary name beside its place and renamed into it. Symbolic links are followed: the file
-behind a link is replaced, the link stays, and a link to nothing gets its file. What is no regular file (a device, a
-pipe, ``/dev/stdout``, ``/dev/fd/63``) is never replaced: the finished bytes are written into it.
+A file is written under a temporary name in the same folder and then renamed. Symbolic links are followed: the target of
+a link is replaced, the link stays, and the missing target of a dangling link is created. Anything but a regular file (a
+device, a pipe, ``/dev/stdout``, ``/dev/fd/63``) is never replaced: the finished bytes are written into it.
 
 Some file systems refuse the rename, and some folders refuse new files (a file mounted into a container, a folder of
-somebody else). A regular file there is written in place. The file is then not protected: a full disk or a kill while
-the bytes are copied leaves a part of it.
+another user). A regular file in such a place is overwritten in place. The file is then not protected: a full disk or a
+kill while the bytes are copied leaves a partial file.
 """
 
 import contextlib
@@ -22,31 +22,31 @@ from pathlib import Path
 
 TEMPORARY = ".gpurender-unfinished-"  # prefix of a file that is still being written
 
-# A folder or file system says so when it will not have a new file or a rename, though the file itself may be writable.
+# Errors of a folder or file system that refuses a new file or a rename, though the file itself may be writable.
 REFUSALS = {
     errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS,
     errno.EXDEV,
 }  # fmt: skip
 
 
-DISK = {errno.EDQUOT, errno.EIO, errno.ENOSPC}  # the machine's matter, not the path's
+DISK = {errno.EDQUOT, errno.EIO, errno.ENOSPC}  # errors of the machine, not of the path
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[str]:
-    """Yield the path of a temporary file; its bytes go to ``path`` when the block ends well, nowhere when it does not.
+    """Yield the path of a temporary file; its bytes go to ``path`` if the block succeeds, else they are discarded.
 
-    A new file has the mode that the umask (or the folder's access list) gives, a replaced one keeps its permissions
-    where the file system can. The umask is not touched.
+    A new file gets the mode that the umask (or the folder's access list) gives; a replaced file keeps its permissions
+    if the file system supports them. The umask is not touched.
 
     Args:
-        path: a regular file, something to write into, or nothing yet.
-        durable: the bytes are on the disk before the file takes its place, so that a power cut leaves the old file or
-            the new one (fsync). Without it a power cut may leave an empty file; a kill never does.
+        path: a regular file, a device, pipe or descriptor to write into, or a path at which nothing exists yet.
+        durable: the bytes are flushed to the disk (fsync) before the rename, so that a power cut leaves the old file or
+            the new one. Without ``durable`` a power cut may leave an empty file; a kill never does.
 
     Raises:
-        OSError: naming ``path``, whichever file it was about: it cannot be written, or is protected (no write bit is
-            set, whoever asks).
+        OSError: ``path`` cannot be written, or is protected (no write bit is set; this holds for root, too). The error
+            names ``path``, whichever file failed.
     """
     path = os.fsdecode(path)
     target = temporary = None
@@ -60,7 +60,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
             _copy(temporary, target or path)
             if durable and target is not None:
                 _sync(target)
-            with contextlib.suppress(OSError):  # a store of objects without deletion
+            with contextlib.suppress(OSError):  # an object store without deletion
                 os.unlink(temporary)
     except BaseException as error:
         if temporary is not None:
@@ -68,15 +68,16 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
                 os.unlink(temporary)
         if not isinstance(error, OSError) or error.errno is None or error.filename not in (None, temporary, target):
             raise
-        if error.errno == errno.EPIPE and _descriptor(path) is not None:  # standard output's: the command's own matter
+        if error.errno == errno.EPIPE and _descriptor(path) is not None:  # standard output: handled by the command
             raise
         raise OSError(error.errno, error.strerror, path) from error
 
 
 def keep(path: Path, data: bytes) -> OSError | None:
-    """Write a file of a cache, whole or not at all, in a folder that is made; return what forbade it.
+    """Write a cache file atomically, creating its folder; return the error that prevented it, or ``None``.
 
-    A cache's file may be replaced, whoever wrote it: one that cannot be read or written would be in the way for ever.
+    An existing file that cannot be read or written is removed first, whichever user wrote it: the file would otherwise
+    block its cache entry for ever.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,10 +91,11 @@ def keep(path: Path, data: bytes) -> OSError | None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out by trying whether ``path`` can be written, before long work.
+    """Check by trying, before long work, whether ``path`` can be written.
 
-    A block of 4096 bytes is written beside a regular file and removed. What is no regular file is only asked for its
-    permission if it is a pipe, whose reader would take an opening and closing for the end; else it is opened.
+    For a regular file, 4096 bytes are written to a temporary file in the same folder and removed. A pipe is not opened,
+    because its reader would treat opening and closing as the end; only its permission is checked. Of a descriptor of
+    this process the mode is checked. Any other target is opened.
 
     Raises:
         ValueError: it cannot be written.
@@ -137,10 +139,10 @@ def _try(path: str) -> None:
 
 
 def _regular(path: str) -> str | None:
-    """The real path of a regular file, existing or to be made; ``None`` if ``path`` leads to something to write into.
+    """Return the real path of a regular file that exists or is to be created; ``None`` for another target.
 
     Raises:
-        OSError: a directory, a socket, a protected file, links in a circle.
+        OSError: ``path`` is a directory, a socket, a protected file or a circle of links.
     """
     if _descriptor(path) is not None:
         return None
@@ -156,23 +158,23 @@ def _regular(path: str) -> str | None:
         raise OSError(errno.ENXIO, "it is a socket", path)
     if not stat.S_ISREG(mode):
         return None
-    if not mode & 0o222:  # root could, but somebody wanted to keep it
+    if not mode & 0o222:  # root could write, but the owner has protected the file
         raise PermissionError(errno.EACCES, "the file there is read-only", path)
     if not os.access(path, os.W_OK):
-        os.close(os.open(path, os.O_WRONLY))  # says why
+        os.close(os.open(path, os.O_WRONLY))  # raises the reason
     return os.path.realpath(path)
 
 
 def _descriptor(path: str) -> int | None:
-    """The number of this process's own descriptor that ``path`` names, as ``/dev/stdout`` and ``/dev/fd/63`` do.
+    """Return the number of this process's own descriptor that ``path`` names, as ``/dev/stdout`` and ``/dev/fd/63`` do.
 
-    Such a name opened anew would write from the beginning of a file, over what stands there: it is written into as it
-    is open.
+    Opening such a name again would write from the beginning of its file, over the existing contents, so the bytes are
+    written into the open descriptor.
     """
     for _ in range(40):  # as many links as Linux follows
         try:
             link = os.readlink(path)
-        except OSError:  # most paths are no link
+        except OSError:  # most paths are not links
             return None
         folder, name = os.path.split(os.path.abspath(path))
         folder = os.path.realpath(folder)
@@ -183,7 +185,10 @@ def _descriptor(path: str) -> int | None:
 
 
 def _temporary(target: str | None) -> str:
-    """Make an empty file, beside ``target`` where it is to be renamed to it; no more open to others than ``target``."""
+    """Make an empty file, beside ``target`` if possible, to be renamed to it; return its path.
+
+    The file is no more accessible to others than ``target``.
+    """
     if target is not None:
         name = os.path.join(os.path.dirname(target), TEMPORARY + os.urandom(8).hex())
         mode = _mode(target)
@@ -199,7 +204,7 @@ def _temporary(target: str | None) -> str:
 
 
 def _moved(temporary: str, target: str) -> bool:
-    """Rename the file to ``target``; whether the file system would."""
+    """Rename the file to ``target``; return whether the file system allowed it."""
     if os.path.dirname(temporary) != os.path.dirname(target):
         return False
     mode = _mode(target)
@@ -216,7 +221,7 @@ def _moved(temporary: str, target: str) -> bool:
 
 
 def _mode(path: str) -> int | None:
-    """The permissions of a file; ``None`` if there is none."""
+    """Return the permissions of a file; ``None`` if there is no file."""
     try:
         return os.stat(path).st_mode & 0o777
     except OSError:
@@ -224,9 +229,9 @@ def _mode(path: str) -> int | None:
 
 
 def _copy(temporary: str, path: str) -> None:
-    """Write the bytes of a file into what ``path`` leads to."""
+    """Write the bytes of a file into the target of ``path``."""
     descriptor = _descriptor(path)
-    for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+    for stream in (sys.stdout, sys.stderr):  # earlier prints come first in the output
         if descriptor is not None and stream is not None:
             stream.flush()
     if descriptor is not None:
@@ -240,12 +245,12 @@ def _copy(temporary: str, path: str) -> None:
 
 
 def _sync(path: str) -> None:
-    """Wait until the bytes of a file are on the disk, where the file system has a way to."""
+    """Wait until the bytes of a file are on the disk, if the file system supports fsync."""
     handle = os.open(path, os.O_WRONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in REFUSALS:  # EIO, ENOSPC: they are not
+        if error.errno not in REFUSALS:  # EIO, ENOSPC: the bytes are not on the disk
             raise
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Argument checks: every refusal names the parameter, the value and what is allowed."""
+"""Argument checks: every error names the parameter, the value and the allowed values."""
 
 import math
 import operator
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 UINT64_MAX = 2**64 - 1
-TEXT = (str, bytes, bytearray, memoryview, np.void)  # float() would read a number out of it
+TEXT = (str, bytes, bytearray, memoryview, np.void)  # types from which float() would parse a number
 
 
 def shown(value: Any) -> str:
-    """``repr`` of a value, shortened so that an error stays one readable line; its type where it has none."""
+    """Return ``repr`` of a value, shortened so that an error stays one readable line; the type if ``repr`` fails."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # an integer of 5,000 digits, a list that holds itself
@@ -23,13 +23,13 @@ def shown(value: Any) -> str:
 
 
 def shown_path(path: Any) -> str:
-    """A path in quotes, whole unless no file system would have it."""
+    """Return a path in quotes, in full up to 1000 characters; a longer path is shortened as in :func:`shown`."""
     text = repr(os.fspath(path))
     return text if len(text) <= 1000 else shown(path)
 
 
 def is_boolean(value: Any) -> bool:
-    """Whether this is a boolean, of Python's, NumPy's or torch's: each of them would pass for a number."""
+    """Return whether a value is a boolean of Python, NumPy or torch: each of these would pass for a number."""
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
@@ -40,7 +40,7 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
         raise TypeError(f"{name} must be {allowed}, got {shown(value)}")
     try:
         number = operator.index(value)
-    except Exception:  # TypeError; RuntimeError of a tensor without values; whatever a stranger's __index__ raises
+    except Exception:  # TypeError; RuntimeError of a tensor without values; any error of a foreign __index__
         raise TypeError(f"{name} must be {allowed}, got {shown(value)}") from None
     if not low <= number <= high:
         raise ValueError(f"{name} must be {allowed}, got {shown(value)}")
@@ -48,14 +48,14 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
 
 
 def integers(name: str, values: Any, high: int) -> np.ndarray:
-    """Return integers in ``[0, high]`` — an int, a list, a NumPy array or a torch tensor — as uint64 ``[N]``."""
+    """Return integers in ``[0, high]`` (an int, a list, a NumPy array or a torch tensor) as uint64 ``[N]``."""
     if hasattr(values, "cpu"):  # a tensor
         values = values.cpu().numpy()
     if not isinstance(values, (np.ndarray, np.generic)):
         values = [values] if not isinstance(values, (list, tuple, range)) else values
         return np.array([integer(name, value, 0, high) for value in values], np.uint64)
     allowed = f"integers in [0, {high}], one or a list"
-    if values.ndim > 1 or (values.dtype.kind not in "iu" and values.size > 0):  # np.array([]) is of floats
+    if values.ndim > 1 or (values.dtype.kind not in "iu" and values.size > 0):  # np.array([]) has a float dtype
         raise TypeError(f"{name} must be {allowed}, got {shown(values)} of {values.dtype}")
     if values.size:
         integer(name, values.min(), 0, high)
@@ -95,7 +95,7 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
 
 
 def is_sequence(value: Any, length: int) -> bool:
-    """Whether this is a list, a tuple, an array or a tensor of so many values; sets and dicts are in no order."""
+    """Return whether a value is a list, tuple, array or tensor of ``length`` values; sets and dicts have no order."""
     if isinstance(value, TEXT):
         return False
     return (isinstance(value, Sequence) or getattr(value, "ndim", None) == 1) and len(value) == length

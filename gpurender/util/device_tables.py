@@ -1,11 +1,11 @@
-"""Tables on a device that are made once for whoever has the same parameters, and how long they stay.
+"""Tables on a device, made once for all users of the same parameters, and their lifetime.
 
-The tables of a policy (normalisation, quantiles, laws of operations) are a few KB each. They are kept because a copy to
-the device for every batch would wait for it every time, and at most ``KEPT`` of a kind are, as a search over policies
-may ask for any number: the one that was not asked for longest goes first.
+The tables of a policy (normalisation, quantiles, distributions of operations) are a few KB each. They are kept because
+copying a table to the device for every batch would wait for the device every time. At most ``KEPT`` tables per kind are
+kept, because a search over policies may request any number; the least recently used table is dropped first.
 
-A CUDA graph reads them by address, without asking. So whoever captures one collects what is handed out meanwhile
-(:func:`in_use`) and keeps it with the graph.
+A CUDA graph reads the tables by address, without requesting them. So the code that captures a graph collects the tables
+handed out during the capture (:func:`in_use`) and keeps them with the graph.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-KEPT = 1024  # of a kind: 32 MB of the largest, quantiles; the 64 views of a policy of views may ask for 192 at once
+KEPT = 1024  # tables per kind: 32 MB for the largest kind, quantiles; a policy of 64 views may request 192 at once
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
 
 class _Collecting(threading.local):
-    """The lists that this thread's tables are written down in."""
+    """The lists that record the tables handed out to this thread."""
 
     def __init__(self) -> None:
         self.lists: list[list[Any]] = []
@@ -31,7 +31,7 @@ _collecting = _Collecting()
 
 @contextlib.contextmanager
 def in_use() -> Iterator[list[Any]]:
-    """Collect the tables that this thread is handed meanwhile: they live as long as the list."""
+    """Collect the tables that are handed out to this thread in the block: they live as long as the yielded list."""
     tables: list[Any] = []
     _collecting.lists.append(tables)
     try:
@@ -41,7 +41,7 @@ def in_use() -> Iterator[list[Any]]:
 
 
 def on_device(make: Make) -> Make:
-    """Keep what a function of hashable arguments returns, tables on a device, to be read only."""
+    """Cache the tables on a device that a function of hashable arguments returns; callers must only read them."""
     kept = functools.lru_cache(maxsize=KEPT)(make)
 
     @functools.wraps(make)

@@ -1,7 +1,7 @@
-"""Results of searches, kept on disk: lists of integers under the user's cache directory, one file a key.
+"""Results of searches, kept on disk: lists of integers under the user's cache directory, one file per key.
 
-A file is written beside its place and moved into it, so a reader sees all of it or none. Whatever does not carry its
-own checksum is treated as absent and made again. A directory that cannot be written costs time, never correctness.
+A file is written under a temporary name and renamed, so a reader sees all of it or none. A file without a valid
+checksum is treated as absent and made again. A directory that cannot be written costs time, never correctness.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ def directory() -> Path | None:
     """Return the folder of all caches: ``$GPURENDER_CACHE_DIR``, else ``$XDG_CACHE_HOME/gpurender``, else
     ``~/.cache/gpurender``; ``None`` for a user without a home.
 
-    A variable that is no absolute path is ignored, as the XDG specification has it: jobs of one user start in many
-    folders.
+    A variable that is not an absolute path is ignored, as the XDG specification requires: jobs of one user start in
+    many folders.
     """
     own = os.environ.get("GPURENDER_CACHE_DIR", "")
     if os.path.isabs(own):

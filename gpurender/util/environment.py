@@ -1,4 +1,4 @@
-"""What a result was measured with: hardware, versions, commit."""
+"""The environment of a measurement: hardware, versions, commit."""
 
 import datetime
 import importlib.metadata
@@ -21,7 +21,7 @@ PACKAGES = {
 
 
 def version(package: str) -> str | None:
-    """Installed version of a package, whichever of its distributions is there; ``None`` without. Imports nothing."""
+    """Return the version of a package's installed distribution, or ``None`` if there is none; import nothing."""
     for name in PACKAGES[package]:
         try:
             return importlib.metadata.version(name)
@@ -55,7 +55,7 @@ def environment(device: Any = None) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, ``+`` behind it if files are changed; ``None`` for an
+    """Return the commit of the checkout this package runs from, followed by ``+`` if files are changed; ``None`` for an
     installed copy.
     """
     root = Path(__file__).resolve().parents[2]

@@ -1,8 +1,8 @@
-"""A lock that the kernel releases: one process at a time works in a folder.
+"""A lock that the operating system releases: one process at a time works in a folder.
 
-The lock is ``flock`` on a file in the folder, so it ends with its process, however that ends. It holds between the
-processes of a machine, and between machines where the network file system has locks between them (NFS does, unless it
-is mounted with ``nolock``).
+The lock is ``flock`` on a file in the folder, so the lock ends with its process, however the process ends. It holds
+between the processes of a machine, and between machines if the network file system has locks between them (NFS does,
+unless mounted with ``nolock``).
 """
 
 import contextlib
@@ -16,10 +16,11 @@ LOCK = ".gpurender-lock"
 
 @contextlib.contextmanager
 def alone(folder: str | os.PathLike[str], what: str) -> Iterator[bool]:
-    """Hold the folder's lock; yield whether there is one, which there is not where files or locks are refused.
+    """Hold the folder's lock; yield whether it is held: ``False`` if the file system refuses files or locks.
 
     Raises:
-        RuntimeError: another process holds it; ``what`` says what that one does, such as "another export writes".
+        RuntimeError: another process holds the lock; ``what`` says what that process does, such as "another export
+            writes".
     """
     path = os.path.join(folder, LOCK)
     try:
@@ -33,15 +34,15 @@ def alone(folder: str | os.PathLike[str], what: str) -> Iterator[bool]:
     finally:
         if handle is not None:
             with contextlib.suppress(OSError):
-                os.unlink(path)  # before the release: whoever opened it meanwhile sees that it is gone
+                os.unlink(path)  # before the release: a process that has opened the file meanwhile sees that it is gone
             os.close(handle)
 
 
 def _locked(path: str) -> int | None:
-    """Return an open descriptor that holds the lock, ``None`` if there can be none.
+    """Return an open descriptor that holds the lock, or ``None`` if files or locks are refused.
 
     Raises:
-        BlockingIOError: another process has it.
+        BlockingIOError: another process holds the lock.
     """
     while (handle := _opened(path)) is not None:
         try:
@@ -57,12 +58,12 @@ def _locked(path: str) -> int | None:
         except OSError:  # a file system without locks
             os.close(handle)
             return None
-        os.close(handle)  # its holder ended, and removed the file, between our opening and our lock: once more
+        os.close(handle)  # its holder removed the file and ended between our opening and our lock: try again
     return None
 
 
 def _opened(path: str) -> int | None:
-    """Return a descriptor of the lock's file, for reading alone if it is another user's; ``None`` if it cannot be."""
+    """Return a descriptor of the lock file, read-only if it is another user's; ``None`` if it cannot be opened."""
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         with contextlib.suppress(OSError):
             return os.open(path, flags, 0o666)
@@ -70,14 +71,14 @@ def _opened(path: str) -> int | None:
 
 
 def _sign(handle: int) -> None:
-    """Write into the lock's file who holds it, for the message of whoever is refused."""
+    """Write the lock's holder into the lock file, for the error message of the processes that are refused."""
     with contextlib.suppress(OSError):  # a full disk
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
 def _owner(path: str) -> str:
-    """Who holds the lock, in brackets; nothing if that is not known."""
+    """Return the lock's holder in brackets, or an empty string if the holder is unknown."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(200).strip()

@@ -1,7 +1,8 @@
-"""A name for what kernels are compiled from.
+"""A name for the sources and compilers of the kernels.
 
-It is a hash of the bytes of all kernel sources (Numba inlines functions of other files, and looks at the time of the
-caller's own file only), of what they take from elsewhere, and of the versions of this package, Python and compilers.
+The name is a hash of the bytes of all kernel sources (Numba inlines functions of other files, but checks the time of
+the caller's own file only), of the sources that kernels import from elsewhere, and of the versions of this package,
+Python and the compilers.
 """
 
 import functools
@@ -17,16 +18,16 @@ from gpurender.util.version import __version__
 log = logging.getLogger("gpurender")
 
 PACKAGE = Path(__file__).parent.parent
-FOLDERS = ("kernels", "numerics")  # kernels, and what they take from elsewhere
+FOLDERS = ("kernels", "numerics")  # kernels, and the sources that they import from elsewhere
 DECORATOR = "runtime/numba_jit.py"
 SUFFIXES = {".py", ".cu", ".cuh"}
-COMPILERS = ("numba", "llvmlite", "numpy")  # NVRTC's version is in the names of its files, and Triton keeps its own
+COMPILERS = ("numba", "llvmlite", "numpy")  # NVRTC's version is in the names of its files, and Triton has its own cache
 
 
 @functools.cache
 def fingerprint() -> str | None:
-    """Return the name of the sources as they were when this was first called, 32 hex digits; ``None`` if they cannot be
-    read.
+    """Return the name of the sources as they were at the first call of this function, 32 hex digits; ``None`` if the
+    sources cannot be read.
     """
     return current_fingerprint()
 
@@ -40,7 +41,7 @@ def current_fingerprint() -> str | None:
             contents = path.read_bytes()
             digest.update(f"{path.relative_to(PACKAGE)}\0{len(contents)}\0".encode())
             digest.update(contents)
-    except OSError as error:  # imported from an archive, say
+    except OSError as error:  # for example, the package was imported from an archive
         log.info("compiled kernels are not kept: %s", error)
         return None
     versions = [__version__, platform.python_version(), f"{sys.implementation.cache_tag}{sys.abiflags}"]

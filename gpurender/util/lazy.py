@@ -10,8 +10,8 @@ else:
     class cached_property:  # noqa: N801
         """``functools.cached_property`` as of Python 3.12.
 
-        The one before computes under a lock that all instances share. A process that is forked while another thread
-        computes one would find it taken for ever.
+        Earlier versions compute under a lock that all instances share. A process that is forked while another thread
+        computes a property would find the lock taken for ever.
         """
 
         def __init__(self, function: Any) -> None:

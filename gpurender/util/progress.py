@@ -1,4 +1,4 @@
-"""Progress bars of whatever may take more than a few seconds."""
+"""Progress bars for work that may take more than a few seconds."""
 
 import functools
 import os
@@ -15,14 +15,14 @@ def progress(delay: float = 2, **options: Any) -> Any:
 
 @functools.cache
 def _bar() -> Any:
-    """tqdm with a lock of this process alone.
+    """Return a subclass of tqdm with a lock that belongs to this process alone.
 
-    tqdm's own is shared by all processes that are forked after its first bar, and taken even by a bar that is not
-    shown: one of them that is killed while it holds the lock would stop all the others.
+    tqdm's own lock is shared by all processes that are forked after its first bar, and is taken even by a bar that is
+    not shown: a process that is killed while it holds the lock would stop all the others.
     """
 
     class Bar(tqdm):
-        monitor_interval = 0  # no thread that looks after bars, hidden ones too; the clock is looked at in every update
+        monitor_interval = 0  # no monitor thread, which would watch hidden bars, too; every update reads the clock
 
     def renew() -> None:
         Bar.set_lock(threading.RLock())

@@ -1,10 +1,10 @@
-"""Texts of users' files: UTF-8, with or without the byte-order mark that some editors put before it."""
+"""Texts of users' files: UTF-8, with or without the byte-order mark that some editors write first."""
 
 import codecs
 import os
 
 MARK = "\ufeff"
-OTHERS = {  # the longer marks first: that of UTF-16 begins one of UTF-32
+OTHERS = {  # the longer marks first: a UTF-32 mark begins with the UTF-16 mark
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -17,7 +17,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not UTF-8; the message says what it is, as far as that can be seen.
+        ValueError: the file is not UTF-8; the message names the encoding, if a byte-order mark shows it.
     """
     with open(path, "rb") as file:
         data = file.read()

@@ -1,14 +1,15 @@
 """The random parameters of augmentation: crops, layers of operations, jitter, mixing, erasing.
 
-Each draw is a pure function of the seed and of draw ids, the same bits on every device, and it happens where the draw
-ids lie. The formulas and the addresses are at the head of the references, ``cpu_*.py`` and ``jitter.py``.
+Each draw is a pure function of the seed and the draw ids, gives the same bits on every device, and runs on the device
+of the draw ids. The module docstrings of the references, ``cpu_*.py`` and ``jitter.py``, have the formulas and the
+addresses of randomness.
 
 All functions take:
     draw_ids: int64 ``[N]`` on any device, the bits of unsigned integers (:func:`as_draw_ids`).
     seed: unsigned 64-bit key.
-    params: what is drawn from.
+    params: parameters of the distributions.
 
-They return tensors on the draw ids' device. On a GPU nothing waits for it.
+They return tensors on the draw ids' device. On a GPU the host does not wait for the results.
 
 Raises:
     TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -54,11 +55,12 @@ __all__ = [
 
 
 def as_draw_ids(numbers: Any) -> torch.Tensor:
-    """Return draw ids as int64 ``[N]``, the bits of the unsigned ones: on the GPU if they lie there, else on the CPU.
+    """Return draw ids as int64 ``[N]``, the bits of unsigned integers: on the GPU for a tensor on it, else on the CPU.
 
     Args:
-        numbers: unsigned 64-bit integers: one, a list, a NumPy array or a torch tensor. The values of a tensor on a GPU
-            are not looked at, which would wait for it; a negative number there stands for the unsigned one of its bits.
+        numbers: draw ids, unsigned 64-bit integers: one, a list, a NumPy array or a torch tensor. The values of a GPU
+            tensor are not checked, because reading them would make the host wait; a negative value stands for the
+            unsigned integer with the same bits.
     """
     if not isinstance(numbers, torch.Tensor) or readable(numbers):
         return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
@@ -90,7 +92,8 @@ def draw_layers(
     """Draw the operations of RandAugment, AutoAugment or 3-Augment.
 
     Returns:
-        Operations int32 (0 where none is applied), arguments float64, interpolations uint8, each ``[N, layers * D]``.
+        Operations int32 (0 where none is applied), arguments float64, interpolations uint8, each ``[N, layers * D]``
+        for alternatives of D operations.
     """
     draw_ids, seed = _checked(draw_ids, seed)
     return dispatch.implementation("augment_params", draw_ids.device, "layers").draw_layers(draw_ids, seed, params)
@@ -111,13 +114,13 @@ def draw_mixing(
     """Draw the weights and the patches of mixup and CutMix.
 
     Args:
-        draw_ids: of a whole batch, in its order: image n is mixed with image N - 1 - n.
+        draw_ids: draw ids of a whole batch, in its order: image n is mixed with image N - 1 - n.
         image_size: side of the images in pixels.
-        params: active ones.
+        params: parameters that are ``active``.
 
     Returns:
-        Weights float64 ``[N]``: the image's own share in its target, and in its pixels if it is mixed up; cut bool
-        ``[N]``; patches int32 ``[N, 4]``: top, left, height, width, 0 where nothing is cut.
+        Weights float64 ``[N]``: the image's own fraction of its target and, in mixup, of its pixels; cut bool ``[N]``:
+        whether CutMix is applied; patches int32 ``[N, 4]``: top, left, height, width, 0 where nothing is cut.
     """
     draw_ids, seed = _checked(draw_ids, seed)
     size = checks.integer("image_size", image_size, 1, MAX_SIDE)
@@ -127,7 +130,7 @@ def draw_mixing(
 def draw_erasing(
     draw_ids: torch.Tensor, seed: int, image_size: int, params: ErasingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw the boxes of random erasing, and the keys of their noise.
+    """Draw the boxes of random erasing and the keys of their noise.
 
     Args:
         image_size: side of the images in pixels.
@@ -143,6 +146,6 @@ def draw_erasing(
 
 
 def _checked(draw_ids: torch.Tensor, seed: int) -> tuple[torch.Tensor, int]:
-    """Return contiguous draw ids and the seed, or refuse what is none."""
+    """Check draw ids and a seed, and return them, the draw ids contiguous."""
     draw_ids = checked_tensor("draw_ids", draw_ids, (torch.int64,), (None,))
     return draw_ids, checks.integer("seed", seed, 0, checks.UINT64_MAX)

@@ -11,10 +11,10 @@ The first attempt whose width and height lie in 1 .. S is taken; if none does, t
 of ratios. (Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6; the rules are timm's and
 torchvision's.)
 
-Addresses: of ``(seed, Stream.CROP, draw_id)``, block k is attempt k, its words are area, aspect ratio, top and left;
-the first word of block 10 chooses the interpolation. Of ``(seed, Stream.FLIP, draw_id)``, the first two words of block
-0 are the horizontal and the vertical flip. So no parameter moves another's numbers: with another ``scale``, the same
-samples are flipped.
+Addresses: in ``(seed, Stream.CROP, draw_id)``, block k is attempt k, its words are area, aspect ratio, top and left;
+the first word of block 10 chooses the interpolation. In ``(seed, Stream.FLIP, draw_id)``, the first two words of block
+0 are the horizontal and the vertical flip. So no parameter changes the random numbers of another: with another
+``scale``, the same samples are flipped.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ from gpurender.numerics.streams import Stream
 def draw_crops(
     draw_ids: torch.Tensor, seed: int, side: int, params: CropParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return boxes int32 ``[N, 4]``, flips bool ``[N, 2]``, interpolations uint8 ``[N]`` of draw ids int64 ``[N]``."""
+    """Draw boxes int32 ``[N, 4]``, flips bool ``[N, 2]``, interpolations uint8 ``[N]`` for draw ids int64 ``[N]``."""
     ids = draw_ids.numpy().view(np.uint64)
     blocks = words(seed, Stream.CROP, ids, ATTEMPTS + 1).reshape(-1, ATTEMPTS + 1, 4)
     boxes = _boxes(blocks[:, :ATTEMPTS], side, params)
@@ -43,7 +43,7 @@ def draw_crops(
 
 
 def _boxes(attempts: np.ndarray, side: int, params: CropParams) -> np.ndarray:
-    """Return boxes int32 [N, 4] of words uint32 [N, ATTEMPTS, 4]."""
+    """Return boxes int32 [N, 4] computed from words uint32 [N, ATTEMPTS, 4]."""
     (low, high), (log_low, log_span) = params.scale, params.log_ratio
     area = (low + uniform(attempts[..., 0]) * (high - low)) * float(side * side)
     ratio = exp(log_low + uniform(attempts[..., 1]) * log_span)

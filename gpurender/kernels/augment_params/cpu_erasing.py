@@ -8,8 +8,8 @@ Formula (attempt a = 0 .. 9 at box k of n, its words u0 .. u3 as uniforms in [0,
 
 The first attempt whose sides are both smaller than the image's is taken; if none is, there is no box.
 
-Addresses: of ``(seed, Stream.ERASING, draw_id)``, the words of block 0 are whether to erase, how many boxes, and the
-key of the noise (low, high); block 1 + 10 k + a is attempt a at box k: area, aspect ratio, top, left.
+Addresses: in ``(seed, Stream.ERASING, draw_id)``, the words of block 0 are whether to erase, the number of boxes, and
+the key of the noise (low, high); block 1 + 10 k + a is attempt a at box k: area, aspect ratio, top, left.
 
 Source: Zhong et al., "Random Erasing Data Augmentation" (AAAI 2020); the rules are those of timm 1.0.31.
 """
@@ -25,7 +25,7 @@ from gpurender.numerics.streams import Stream
 def draw_erasing(
     draw_ids: torch.Tensor, seed: int, size: int, params: ErasingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return boxes int32 ``[N, K, 4]``, 0 where there is no box, and keys int64 ``[N]``, of draw ids int64 ``[N]``."""
+    """Draw boxes int32 ``[N, K, 4]``, 0 where there is no box, and keys int64 ``[N]``, for draw ids int64 ``[N]``."""
     least, most = params.boxes
     drawn = words(seed, Stream.ERASING, draw_ids, 1 + ATTEMPTS * most)  # [N, 4 (1 + 10 K)]
     count = least + bounded(drawn[:, 1], most - least + 1)  # [N]

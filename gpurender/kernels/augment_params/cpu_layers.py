@@ -1,15 +1,15 @@
 """The operations of RandAugment, AutoAugment and 3-Augment in torch, the reference.
 
-Formula (a sample gets ``layers`` alternatives of D operations each; of each operation, with its rule of levels)::
+Formula (a sample gets ``layers`` alternatives of D operations each; for each operation, with its rule of levels)::
 
-    level    = clip(level + std z, 0, highest)          (level u, where std is infinite)
-    v        = min(level / 10 gain, cap),  truncated if whole,  negated with chance 1/2 if signed
+    level    = clip(level + std z, 0, highest)          (level u if std is infinite)
+    v        = min(level / 10 gain, cap),  truncated if whole,  negated with probability 1/2 if signed
     argument = max(offset + v, least)                   (offset - v if falling)
-    argument = 0.1 + (2 argument - 0.1) u               (of a random radius)
+    argument = 0.1 + (2 argument - 0.1) u               (for a random radius)
 
-Addresses: of ``(seed, Stream.LAYER, draw_id)``, block l D + d is operation d of layer l; its words are the choice (of
-the layer: where d = 0), whether it is applied, its level, and: sign (highest bit), interpolation (the next) and radius
-(the last 24).
+Addresses: in ``(seed, Stream.LAYER, draw_id)``, block l D + d is operation d of layer l. Its words are the layer's
+choice of an alternative (used if d = 0), whether the operation is applied, its level, and three fields: sign (the
+highest bit), interpolation (the next bit) and radius (the lowest 24 bits).
 """
 
 import math
@@ -27,7 +27,7 @@ from gpurender.numerics.streams import Stream
 def draw_layers(
     draw_ids: torch.Tensor, seed: int, params: LayerParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return operations int32, arguments float64, interpolations uint8, ``[N, layers D]`` each, of int64 ``[N]``."""
+    """Draw operations int32, arguments float64, interpolations uint8, ``[N, layers D]`` each, for ids int64 ``[N]``."""
     depth = len(params.alternatives[0])
     drawn = words(seed, Stream.LAYER, draw_ids, params.layers * depth).view(-1, params.layers, depth, 4)
     choice = _choices(params, drawn[:, :, 0, 0])  # [N, layers]
@@ -49,7 +49,7 @@ def draw_layers(
 
 
 def _choices(params: LayerParams, drawn: torch.Tensor) -> torch.Tensor:
-    """Return alternatives, int64 [N, layers], of words [N, layers]."""
+    """Return the alternatives chosen by words [N, layers]: int64 [N, layers]."""
     if params.weights is None:
         return bounded(drawn, len(params.alternatives))
     left = tables.weights(params.weights, drawn.device).repeat(len(drawn), 1)  # [N, A]
@@ -64,7 +64,7 @@ def _choices(params: LayerParams, drawn: torch.Tensor) -> torch.Tensor:
 
 
 def _levels(params: LayerParams, level: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-    """Return levels, spread by words and clipped."""
+    """Return levels, spread by the words ``drawn`` and clipped."""
     if params.std == math.inf:
         level = level * uniform(drawn)
     elif params.std > 0.0:
@@ -73,7 +73,7 @@ def _levels(params: LayerParams, level: torch.Tensor, drawn: torch.Tensor) -> to
 
 
 def _arguments(column: dict[str, torch.Tensor], level: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-    """Return the arguments of levels, float64 of their shape; ``last``: the word of sign and radius."""
+    """Return the arguments for levels, float64 of the same shape; ``last``: the word of sign and radius."""
     v = torch.minimum(level / LEVEL_SCALE * column["gain"], column["cap"])
     v = torch.where(column["whole"] != 0.0, torch.trunc(v), v)
     v = torch.where((column["signed"] != 0.0) & (last >> 31 != 0), -v, v)

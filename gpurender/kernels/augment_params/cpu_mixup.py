@@ -5,11 +5,11 @@ Formula (image of side S, mixed with image N - 1 - n of its batch)::
     weight ~ Beta(alpha, alpha), mixup's or CutMix's
     patch: side floor(S sqrt(1 - weight)) around a uniform centre, clipped by the image;
            or (cutmix_minmax) height and width uniform in the range of sides, at a uniform position inside
-    weight = 1 - height width / S^2, of a patch whose weight is that of its pixels
+    weight = 1 - height width / S^2, if it is recomputed from the pixels of the patch
 
-Addresses: of ``(seed, Stream.MIX, draw_id)``, the words of block 0 are whether to mix, whether by CutMix, CutMix's
-weight and mixup's; those of block 1 the patch: the row and column of its centre, or (``cutmix_minmax``) its height,
-width, top and left. The draw id is the batch's first, the pair's first, or the image's own.
+Addresses: in ``(seed, Stream.MIX, draw_id)``, the words of block 0 are whether to mix, whether to use CutMix, CutMix's
+weight and mixup's weight; the words of block 1 are the patch: the row and column of its centre, or (``cutmix_minmax``)
+its height, width, top and left. The draw id is that of the batch's first image, the pair's first image, or the image.
 
 Sources: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018); Yun et al., "CutMix" (ICCV 2019); the
 rules are those of timm 1.0.31's ``Mixup`` and ``FastCollateMixup``.
@@ -26,7 +26,7 @@ from gpurender.numerics.streams import Stream
 def draw_mixing(
     draw_ids: torch.Tensor, seed: int, size: int, params: MixParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return weights float64 ``[N]``, cut bool ``[N]``, patches int32 ``[N, 4]`` of a batch's ids int64 ``[N]``."""
+    """Draw weights float64 ``[N]``, cut bool ``[N]``, patches int32 ``[N, 4]`` for a batch's draw ids int64 ``[N]``."""
     owner = torch.arange(len(draw_ids), device=draw_ids.device)
     if params.mode == "batch":
         owner = owner * 0
@@ -37,7 +37,7 @@ def draw_mixing(
     cut = mixed & (uniform(drawn[:, 1]) < params.cutmix_prob)
     mixup_alpha, cutmix_alpha = params.alphas
     weights = torch.where(cut, _beta(drawn[:, 2], cutmix_alpha), _beta(drawn[:, 3], mixup_alpha))
-    if params.mode != "batch":  # then timm's weights are float32, and so is its square root below
+    if params.mode != "batch":  # in these modes timm's weights are float32, and so is the square root below
         weights = weights.to(torch.float32)
     patches = _patches(params, weights, drawn[:, 4:], size)
     if params.corrected:
@@ -48,12 +48,12 @@ def draw_mixing(
 
 
 def _beta(drawn: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Return variates of words, float64 of their shape; 1 where alpha is 0."""
+    """Return the Beta variates of words, float64 of the same shape; 1 if alpha is 0."""
     return quantiles.beta(drawn, alpha) if alpha else torch.ones_like(drawn, dtype=torch.float64)
 
 
 def _patches(params: MixParams, weights: torch.Tensor, drawn: torch.Tensor, size: int) -> torch.Tensor:
-    """Return patches int64 [N, 4] for CutMix, of words [N, 4]."""
+    """Return patches int64 [N, 4] for CutMix, computed from words [N, 4]."""
     if (sides := params.sides(size)) is not None:
         low, high = sides
         drawn_sides = low + bounded(drawn[:, :2], high - low)

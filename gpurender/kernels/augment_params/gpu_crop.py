@@ -1,9 +1,10 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Crops and flips in Triton; the formula and the addresses are in ``cpu_crop.py``, and so are the bits.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""Crops and flips in Triton, with the bits of ``cpu_crop.py``, which has the formula and the addresses.
 
-Float64 from + − × ÷ √ alone, each rounded by itself (no fused multiply-adds), in the order of ``cpu_crop.py`` and of
-``portable_math.exp``. All attempts of a sample are computed side by side and the first that fits is taken.
+The float64 arithmetic is + − × ÷ √ only, each rounded separately (no fused multiply-adds), in the order of
+``cpu_crop.py`` and of ``portable_math.exp``. All attempts of a sample are computed side by side and the first that fits
+is taken.
 """
 
 import torch
@@ -19,13 +20,13 @@ from gpurender.numerics.streams import Stream
 CROP = tl.constexpr(int(Stream.CROP))
 FLIP = tl.constexpr(int(Stream.FLIP))
 LOWEST = tl.constexpr(BILINEAR)
-LANES = triton.next_power_of_2(ATTEMPTS)  # attempts of a sample, side by side
-BLOCK = 8  # samples a program: 128 lanes with their attempts, so that a batch of 256 occupies 32 processors
+LANES = triton.next_power_of_2(ATTEMPTS)  # lanes for the attempts of a sample, side by side
+BLOCK = 8  # samples per program: 128 lanes with their attempts, so that a batch of 256 occupies 32 multiprocessors
 
 
 @triton.jit
 def attempted(seed, draw_id, side, low, span, area, log_low, log_span, ATTEMPTS: tl.constexpr, LANES: tl.constexpr):
-    """Height, width, and the words of top and left, of the first attempt that fits [n]; height 0 where none does."""
+    """Return height, width and the words of top and left of the first attempt that fits, [n]; height 0 if none fits."""
     attempt = tl.arange(0, LANES)[None, :]
     w0, w1, w2, w3 = words_at(seed, CROP, draw_id[:, None], attempt)  # [n, LANES]
     share = (low + uniform(w0) * span) * area
@@ -35,7 +36,7 @@ def attempted(seed, draw_id, side, low, span, area, log_low, log_span, ATTEMPTS:
     limit = side.to(tl.float64)
     fits = (w > 0) & (w <= limit) & (h > 0) & (h <= limit) & (attempt < ATTEMPTS)
     first = tl.min(tl.where(fits, attempt, LANES), 1)
-    taken = attempt == first[:, None]  # nowhere, if none fits
+    taken = attempt == first[:, None]  # false everywhere if none fits
     h = tl.sum(tl.where(taken, h, 0.0).to(tl.int64), 1)
     w = tl.sum(tl.where(taken, w, 0.0).to(tl.int64), 1)
     return h, w, tl.sum(tl.where(taken, w2.to(tl.int64), 0), 1), tl.sum(tl.where(taken, w3.to(tl.int64), 0), 1)
@@ -64,7 +65,7 @@ def draw(
     LANES: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """boxes int32 [N, 4], flips uint8 [N, 2] and interpolations uint8 [N] of draw ids int64 [N]."""
+    """Draw boxes int32 [N, 4], flips uint8 [N, 2] and interpolations uint8 [N] for draw ids int64 [N]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used = index < count
     draw_id = tl.load(draw_ids + index, mask=used, other=0)
@@ -91,7 +92,7 @@ def draw(
 def draw_crops(
     draw_ids: torch.Tensor, seed: int, side: int, params: CropParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return boxes int32 ``[N, 4]``, flips bool ``[N, 2]``, interpolations uint8 ``[N]`` of draw ids int64 ``[N]``."""
+    """Draw boxes int32 ``[N, 4]``, flips bool ``[N, 2]``, interpolations uint8 ``[N]`` for draw ids int64 ``[N]``."""
     n, device = len(draw_ids), draw_ids.device
     boxes = torch.empty((n, 4), dtype=torch.int32, device=device)
     flips = torch.empty((n, 2), dtype=torch.bool, device=device)

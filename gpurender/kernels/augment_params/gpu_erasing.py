@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Boxes of random erasing in Triton; the formula and the addresses are in ``cpu_erasing.py``, and so are the bits.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""Boxes of random erasing in Triton, with the bits of ``cpu_erasing.py``, which has the formula and the addresses.
 
 All attempts at a box are computed side by side and the first that fits is taken, as in ``gpu_crop.py``.
 """
@@ -17,8 +17,8 @@ from gpurender.numerics import quantiles
 from gpurender.numerics.streams import Stream
 
 ERASING = tl.constexpr(int(Stream.ERASING))
-LANES = triton.next_power_of_2(ATTEMPTS)  # attempts at a box, side by side
-BLOCK = 8  # samples a program
+LANES = triton.next_power_of_2(ATTEMPTS)  # lanes for the attempts at a box, side by side
+BLOCK = 8  # samples per program
 
 
 @triton.jit(do_not_specialize=["count", "seed", "size", "least", "most"])
@@ -40,7 +40,7 @@ def draw(
     LANES: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """Box k (the second program id) of draw ids int64 [N]: boxes int32 [N, most, 4]; and keys int64 [N]."""
+    """Draw box k (the second program id) of boxes int32 [N, most, 4], and keys int64 [N], for draw ids int64 [N]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     k = tl.program_id(1)
     used = index < count
@@ -58,7 +58,7 @@ def draw(
     h, w = rint(tl.sqrt(share * aspect)).to(tl.int64), rint(tl.sqrt(share / aspect)).to(tl.int64)
     fits = (w < size) & (h < size) & (attempt < ATTEMPTS)
     first = tl.min(tl.where(fits, attempt, LANES), 1)
-    taken = (attempt == first[:, None]) & (k < n_boxes)[:, None]  # nowhere, if none fits
+    taken = (attempt == first[:, None]) & (k < n_boxes)[:, None]  # false everywhere if none fits
     h, w = tl.sum(tl.where(taken, h, 0), 1), tl.sum(tl.where(taken, w, 0), 1)
     top, left = tl.sum(tl.where(taken, top.to(tl.int64), 0), 1), tl.sum(tl.where(taken, left.to(tl.int64), 0), 1)
     some = tl.max(taken.to(tl.int32), 1) > 0
@@ -72,7 +72,7 @@ def draw(
 def draw_erasing(
     draw_ids: torch.Tensor, seed: int, size: int, params: ErasingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return boxes int32 ``[N, K, 4]``, 0 where there is no box, and keys int64 ``[N]``, of draw ids int64 ``[N]``."""
+    """Draw boxes int32 ``[N, K, 4]``, 0 where there is no box, and keys int64 ``[N]``, for draw ids int64 ``[N]``."""
     n, device = len(draw_ids), draw_ids.device
     (least, most), (low, high) = params.boxes, params.area
     ratios = quantiles.table_on_device(device, "ratio", *params.aspect)

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+# ruff: noqa: N803  (capitals: constants known at compile time)
 """The operations of RandAugment, AutoAugment and 3-Augment in Triton; the formula is in ``cpu_layers.py``.
 
-One launch in the place of some sixty; float64 from + − × ÷ alone, each rounded by itself, in the same order.
+One launch replaces about sixty. The float64 arithmetic is + − × ÷ only, each rounded separately, in the same order.
 """
 
 import torch
@@ -19,7 +19,7 @@ from gpurender.numerics.streams import Stream
 
 LAYER = tl.constexpr(int(Stream.LAYER))
 LOWEST = tl.constexpr(BILINEAR)
-COLUMNS = tl.constexpr(len(LEVEL_FIELDS))  # of the table of levels
+COLUMNS = tl.constexpr(len(LEVEL_FIELDS))  # columns of the table of levels
 PROBABILITY = tl.constexpr(LEVEL_FIELDS.index("probability"))
 LEVEL = tl.constexpr(LEVEL_FIELDS.index("level"))
 GAIN = tl.constexpr(LEVEL_FIELDS.index("gain"))
@@ -32,12 +32,12 @@ LEAST = tl.constexpr(LEVEL_FIELDS.index("least"))
 RANDOM_RADIUS = tl.constexpr(LEVEL_FIELDS.index("random_radius"))
 SCALE = tl.constexpr(LEVEL_SCALE)
 NO_SPREAD, NORMAL, UNIFORM = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-BLOCK = 32  # samples a program: a batch of 256 occupies eight processors for some microseconds
+BLOCK = 32  # samples per program: a batch of 256 occupies eight multiprocessors for a few microseconds
 
 
 @triton.jit
 def argument_of(row, spread, last, std, highest, normals, low, high, SPREAD: tl.constexpr):
-    """The argument of the level in a row of the table of levels."""
+    """Return the operation's argument for the level in a row of the table of levels."""
     level = tl.load(row + LEVEL)
     if SPREAD == UNIFORM:
         level = level * uniform(spread)
@@ -77,7 +77,7 @@ def draw(
     INTERPOLATION: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """operations int32, arguments float64, interpolations uint8, [N, LAYERS * DEPTH] each, of draw ids int64 [N]."""
+    """Draw operations int32, arguments float64, interpolations uint8, [N, LAYERS * DEPTH] each, for ids int64 [N]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used = index < count
     draw_id = tl.load(draw_ids + index, mask=used, other=0)
@@ -115,7 +115,7 @@ def draw(
 def draw_layers(
     draw_ids: torch.Tensor, seed: int, params: LayerParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return operations int32, arguments float64, interpolations uint8, ``[N, layers D]`` each, of int64 ``[N]``."""
+    """Draw operations int32, arguments float64, interpolations uint8, ``[N, layers D]`` each, for ids int64 ``[N]``."""
     n, device = len(draw_ids), draw_ids.device
     levels, codes = tables.levels(params.alternatives, device)
     weights = None if params.weights is None else tables.weights(params.weights, device)

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Mixup and CutMix in Triton; the formula and the addresses are in ``cpu_mixup.py``, and so are the bits.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""Mixup and CutMix in Triton, with the bits of ``cpu_mixup.py``, which has the formula and the addresses.
 
-One weight for a batch is computed by every sample from the first one's draw id: no program waits for another.
+If a batch has one weight, every sample computes it from the first image's draw id, so no program waits for another.
 """
 
 import torch
@@ -18,21 +18,21 @@ from gpurender.numerics.streams import Stream
 MIX = tl.constexpr(int(Stream.MIX))
 BATCH = tl.constexpr(MIXUP_MODES.index("batch"))
 PAIR = tl.constexpr(MIXUP_MODES.index("pair"))
-BLOCK = 32  # samples a program
+BLOCK = 32  # samples per program
 
 
 @triton.jit
 def beta(table, word):
-    """A variate of the table's distribution, or 1 where there is no table."""
+    """Return the variate of a word in the table's distribution; 1 if there is no table."""
     if table is None:
         return word.to(tl.float64) * 0.0 + 1.0
-    else:  # noqa: RET505  (of two branches known when compiling, only one is)
+    else:  # noqa: RET505  (Triton compiles only one of two branches whose condition is a constant)
         return 0.5 + symmetric(table, word)
 
 
 @triton.jit
 def own_share(h, w, size):
-    """The part of an image outside a patch of h x w pixels, float64."""
+    """Return the fraction of an image outside a patch of h x w pixels, float64."""
     return 1.0 - (h * w).to(tl.float64) / (size.to(tl.int64) * size).to(tl.float64)
 
 
@@ -56,7 +56,7 @@ def draw(
     CORRECTED: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """weights float64 [N], cuts uint8 [N] and patches int32 [N, 4] of a batch's draw ids int64 [N]."""
+    """Draw weights float64 [N], cuts uint8 [N] and patches int32 [N, 4] for a batch's draw ids int64 [N]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used = index < count
     owner = index
@@ -68,7 +68,7 @@ def draw(
     chance, switch, word_cutmix, word_mixup = words_at(seed, MIX, draw_id, index * 0)
     w0, w1, w2, w3 = words_at(seed, MIX, draw_id, index * 0 + 1)
     mixed = uniform(chance) < prob
-    cut = mixed & (uniform(switch) < cutmix_prob)  # a chance of 0 where there is no CutMix
+    cut = mixed & (uniform(switch) < cutmix_prob)  # the probability is 0 if CutMix is off
     weight = tl.where(cut, beta(cutmix_table, word_cutmix), beta(mixup_table, word_mixup))
     if MODE != BATCH:
         weight = weight.to(tl.float32).to(tl.float64)
@@ -102,7 +102,7 @@ def draw(
 def draw_mixing(
     draw_ids: torch.Tensor, seed: int, size: int, params: MixParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return weights float64 ``[N]``, cut bool ``[N]``, patches int32 ``[N, 4]`` of a batch's ids int64 ``[N]``."""
+    """Draw weights float64 ``[N]``, cut bool ``[N]``, patches int32 ``[N, 4]`` for a batch's draw ids int64 ``[N]``."""
     n, device = len(draw_ids), draw_ids.device
     weights = torch.empty(n, dtype=torch.float64, device=device)
     cut = torch.empty(n, dtype=torch.bool, device=device)

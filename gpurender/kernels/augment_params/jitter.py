@@ -1,14 +1,15 @@
-"""Colour jitter, grayscale and blur: torchvision's transforms as timm chains them, as operations of a sample.
+"""Colour jitter, grayscale and blur: torchvision's transforms as timm chains them, as image operations.
 
 Formula (component i of strength s, u uniform)::
 
     factor = max(0, 1 - s) + (1 + s - max(0, 1 - s)) u       of hue: -s + 2 s u turns
 
-The file's name has no side in front: this is torch on every device. A policy with RandAugment does not jitter unless it
-is forced to (timm's rule), so a kernel of its own would save a few launches of a few policies.
+The file name has no prefix ``cpu_`` or ``gpu_``, because torch computes this on every device. A policy with RandAugment
+does not jitter unless it is forced to (timm's rule), so a separate kernel would save a few launches in a few policies.
 
-Addresses: of ``(seed, Stream.JITTER, draw_id)``, the words of block 0 are order, whether to jitter, whether to make
-grey, whether to blur; those of block 1 the four factors; the first of block 2 is the blur's standard deviation.
+Addresses: in ``(seed, Stream.JITTER, draw_id)``, the words of block 0 decide the order, whether to jitter, whether to
+convert to grey and whether to blur; the words of block 1 are the four factors; the first word of block 2 is the blur's
+standard deviation.
 """
 
 import torch
@@ -21,13 +22,13 @@ from gpurender.numerics.streams import Stream
 
 
 def draw_jitter(draw_ids: torch.Tensor, seed: int, params: JitterParams) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return operations int32 and arguments float64, ``[N, params.layers]`` each, of draw ids int64 ``[N]``."""
+    """Draw operations int32 and arguments float64, ``[N, params.layers]`` each, for draw ids int64 ``[N]``."""
     drawn = words(seed, Stream.JITTER, draw_ids, 3)  # [N, 12]
     operations, arguments = [], []
     if params.components:
         orders, lows, spans, codes = tables.jitter(params, draw_ids.device)
         order = orders[bounded(drawn[:, 0], len(orders))]  # [N, k]
-        chosen = torch.stack([drawn[:, 4 + i] for i in params.components], 1)  # a list as an index would wait for a GPU
+        chosen = torch.stack([drawn[:, 4 + i] for i in params.components], 1)  # indexing by a list would wait for a GPU
         factors = lows + spans * uniform(chosen)  # [N, k]
         jittered = (uniform(drawn[:, 1]) < params.probability)[:, None]
         operations.append(torch.where(jittered, codes[order], Operation.IDENTITY))

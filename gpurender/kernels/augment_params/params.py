@@ -1,4 +1,4 @@
-"""What the draws of augmentation are drawn from, for both implementations: one type per draw."""
+"""Parameters of the augmentation distributions, for both implementations: one type per draw."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import NamedTuple
 from gpurender.kernels.image_ops.ops import Operation
 from gpurender.numerics.portable_math import log
 
-ATTEMPTS = 10  # at a crop, and at each erased box
-LEVEL_SCALE = 10.0  # a level's share of an operation's full strength is level / LEVEL_SCALE
-BLUR_RADII = (0.1, 2.0)  # of a random radius, the second times the level's argument
-BLUR_SIGMAS = (0.1, 2.0)  # of the jitter's blur, in pixels
+ATTEMPTS = 10  # attempts per crop and per erased box
+LEVEL_SCALE = 10.0  # a level is the fraction level / LEVEL_SCALE of an operation's full strength
+BLUR_RADII = (0.1, 2.0)  # range of a random radius; its upper end is multiplied by the level's argument
+BLUR_SIGMAS = (0.1, 2.0)  # range of the jitter blur's standard deviation, in pixels
 MIXUP_MODES = ("batch", "pair", "elem")
 JITTERED = (Operation.BRIGHTNESS, Operation.CONTRAST, Operation.COLOR, Operation.HUE)
 
@@ -19,13 +19,13 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class CropParams:
-    """What crops and flips are drawn from.
+    """Parameters of the distributions of crops and flips.
 
     Attributes:
         scale: lowest and highest area, as fractions of the canvas; uniform.
         ratio: lowest and highest width / height; log-uniform.
         flips: probabilities of the horizontal and of the vertical flip.
-        interpolation: its code, or ``None`` for bilinear or bicubic with equal chances.
+        interpolation: code of the interpolation, or ``None`` for bilinear or bicubic with equal probability.
     """
 
     scale: Range
@@ -35,12 +35,12 @@ class CropParams:
 
     @property
     def log_ratio(self) -> Range:
-        """The logarithm of the lowest ratio, and that of the highest less it."""
+        """The logarithm of the lowest ratio, and the logarithm of highest / lowest."""
         low, high = (float(log(ratio)) for ratio in self.ratio)
         return low, high - low
 
     def central(self, side: int) -> tuple[int, int]:
-        """Return height and width of the largest crop within the range of ratios, at least one pixel each."""
+        """Return the height and width of the largest crop within the range of ratios, at least one pixel each."""
         low, high = self.ratio
         if low > 1.0:
             return max(round(side / low), 1), side
@@ -50,9 +50,9 @@ class CropParams:
 
 
 class Level(NamedTuple):
-    """How a level in 0 .. 10 (or more, by ``mmax``) becomes an operation's argument::
+    """Rule that converts a level in 0 .. 10 (or more, by ``mmax``) to an operation's argument::
 
-    v = min(level / 10 * gain, cap),  truncated if whole,  negated with chance 1/2 if signed
+    v = min(level / 10 * gain, cap),  truncated if whole,  negated with probability 1/2 if signed
     argument = max(offset + v, least)           (offset - v if falling)
     """
 
@@ -70,7 +70,7 @@ LEVEL_FIELDS = ("probability", "level", *Level._fields)  # the columns of the ta
 
 
 class LayerOp(NamedTuple):
-    """One operation of an alternative: how likely it is applied, at which level, and how the level becomes a number."""
+    """One operation of an alternative: its probability, its level, and the rule that makes an argument of it."""
 
     operation: Operation
     probability: float
@@ -80,15 +80,15 @@ class LayerOp(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerParams:
-    """What the operations of RandAugment, AutoAugment and 3-Augment are drawn from.
+    """Parameters of the distributions of operations in RandAugment, AutoAugment and 3-Augment.
 
     Attributes:
-        alternatives: each a sequence of operations, all of one length D.
-        weights: of the alternatives where they are chosen without being put back, integers; ``None``: evenly, put back.
-        layers: how many alternatives a sample gets, one after the other.
-        std: standard deviation of the level; infinity: uniform from 0 to the level.
+        alternatives: sequences of operations, all of the same length D.
+        weights: integer weights of the alternatives, chosen without replacement; ``None``: uniform, with replacement.
+        layers: number of alternatives per sample, applied one after the other.
+        std: standard deviation of the level; infinity: uniform from 0 to the operation's level.
         highest: levels are clipped to 0 .. highest.
-        interpolation: its code, or ``None`` for bilinear or bicubic with equal chances.
+        interpolation: code of the interpolation, or ``None`` for bilinear or bicubic with equal probability.
     """
 
     alternatives: tuple[tuple[LayerOp, ...], ...]
@@ -100,20 +100,20 @@ class LayerParams:
 
     @property
     def operations(self) -> frozenset[Operation]:
-        """All that may be drawn."""
+        """All operations that may be drawn."""
         return frozenset(each.operation for alternative in self.alternatives for each in alternative)
 
 
 @dataclass(frozen=True)
 class JitterParams:
-    """What colour jitter, grayscale and blur are drawn from.
+    """Parameters of the distributions of colour jitter, grayscale and blur.
 
     Attributes:
-        strengths: of brightness, contrast, saturation and hue: factors are uniform in [max(0, 1 - s), 1 + s], hue in
-            [-s, s] turns; a strength of 0 leaves the component out.
-        probability: of the jitter as a whole.
-        grayscale: probability of losing the colours.
-        blur: probability of a Gaussian blur of 23 pixels.
+        strengths: strengths s of brightness, contrast, saturation and hue: factors are uniform in
+            [max(0, 1 - s), 1 + s], hue in [-s, s] turns; a strength of 0 leaves the component out.
+        probability: probability of the jitter as a whole.
+        grayscale: probability of conversion to grey.
+        blur: probability of a Gaussian blur with a kernel of 23 pixels.
     """
 
     strengths: tuple[float, float, float, float]
@@ -123,34 +123,34 @@ class JitterParams:
 
     @property
     def components(self) -> tuple[int, ...]:
-        """Those that have a strength, by their place in JITTERED."""
+        """The components that may be drawn, by their place in JITTERED: those with a strength other than 0."""
         return tuple(i for i, strength in enumerate(self.strengths) if strength) if self.probability else ()
 
     @property
     def operations(self) -> frozenset[Operation]:
-        """All that may be drawn."""
+        """All operations that may be drawn."""
         drawn = {JITTERED[i] for i in self.components}
         drawn |= {Operation.COLOR} if self.grayscale else set()
         return frozenset(drawn | ({Operation.GAUSSIAN_KERNEL} if self.blur else set()))
 
     @property
     def layers(self) -> int:
-        """The most operations of a sample."""
+        """The maximum number of operations per sample."""
         return len(self.components) + (self.grayscale > 0.0) + (self.blur > 0.0)
 
 
 @dataclass(frozen=True)
 class MixParams:
-    """What mixup and CutMix are drawn from.
+    """Parameters of the distributions of mixup and CutMix.
 
     Attributes:
         mixup_alpha, cutmix_alpha: Beta parameters of the weights; 0 disables.
-        cutmix_minmax: lowest and highest side of the patch as fractions of the image's, instead of the weight's; or
-            ``None``. CutMix is then on.
-        prob: of mixing at all.
-        switch_prob: of CutMix where both are on.
-        mode: whether a batch, a pair of partners or an image is drawn for: one of MIXUP_MODES.
-        correct_lam: whether the weight of a clipped patch is that of its pixels.
+        cutmix_minmax: lowest and highest side of the patch as fractions of the image's side, instead of a side computed
+            from the weight; or ``None``. A range switches CutMix on.
+        prob: probability of mixing at all.
+        switch_prob: probability of CutMix if both are on.
+        mode: one of MIXUP_MODES: one draw per batch, per pair of partners or per image.
+        correct_lam: whether the weight is recomputed from the pixels of the clipped patch.
     """
 
     mixup_alpha: float
@@ -163,17 +163,17 @@ class MixParams:
 
     @property
     def active(self) -> bool:
-        """Whether there is anything to mix by."""
+        """Whether mixup or CutMix is on."""
         return any(self.alphas)
 
     @property
     def alphas(self) -> Range:
-        """Beta parameters of the weights of mixup and of CutMix, 0 where it is off."""
+        """Beta parameters of the weights of mixup and of CutMix, each 0 if it is off."""
         return self.mixup_alpha, self.cutmix_alpha if self.cutmix_minmax is None else 1.0
 
     @property
     def cutmix_prob(self) -> float:
-        """The probability of CutMix where something is mixed."""
+        """The probability of CutMix, given that an image is mixed."""
         mixup, cutmix = self.alphas
         if not cutmix:
             return 0.0
@@ -181,14 +181,14 @@ class MixParams:
 
     @property
     def corrected(self) -> bool:
-        """Whether the weight of a patch is that of its pixels."""
+        """Whether the weight is recomputed from the pixels of the patch."""
         return self.correct_lam or self.cutmix_minmax is not None
 
     def sides(self, size: int) -> tuple[int, int] | None:
-        """Return the lowest side of a patch in pixels and the first that is too high; ``None``: the weight decides.
+        """Return the lowest and the highest + 1 side of a patch, in pixels, or ``None`` if the weight decides the side.
 
         Raises:
-            ValueError: there is no side between them.
+            ValueError: the range of sides is empty.
         """
         if self.cutmix_minmax is None:
             return None
@@ -200,13 +200,13 @@ class MixParams:
 
 @dataclass(frozen=True)
 class ErasingParams:
-    """What erased boxes are drawn from.
+    """Parameters of the distribution of erased boxes.
 
     Attributes:
-        probability: of erasing anything.
-        boxes: fewest and most boxes of an image; of n boxes each has an n-th of the area.
-        area: of all boxes, as a fraction of the image: a range; uniform.
-        aspect: height / width of a box: a range; log-uniform.
+        probability: probability of erasing at all.
+        boxes: minimum and maximum number of boxes per image; each of n boxes gets 1 / n of the area.
+        area: range of the total area of the boxes, as fractions of the image; uniform.
+        aspect: range of a box's height / width; log-uniform.
     """
 
     probability: float

@@ -1,4 +1,4 @@
-"""Tables that draws look up, once per device."""
+"""Look-up tables of the draws, computed once per device."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def weights(of_alternatives: tuple[int, ...], device: torch.device) -> torch.Ten
 
 @device_tables.on_device
 def jitter(params: JitterParams, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return orders int64 ``[k!, k]``; lowest factors and spans float64 ``[k]``; codes int64 ``[k]``."""
+    """Return component orders int64 ``[k!, k]``; lowest factors and spans float64 ``[k]``; codes int64 ``[k]``."""
     components = params.components
     orders = torch.tensor(list(itertools.permutations(range(len(components)))), dtype=torch.int64, device=device)
     ranges = []

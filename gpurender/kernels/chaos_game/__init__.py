@@ -25,24 +25,24 @@ def render_systems(
 
     Args:
         systems: the N systems.
-        point_ids: int64 ``[N]`` (the bits of uint64), addresses of the points' randomness.
-        mask_ids: int64 ``[N]``, addresses of the masks' randomness.
+        point_ids: int64 ``[N]`` (the bits of uint64), draw ids of the points.
+        mask_ids: int64 ``[N]``, draw ids of the masks.
         orientations: uint8 ``[N]``, 0 to 7: flip top-bottom (1), then left-right (2), then transpose (4).
         seed: unsigned 64-bit key.
-        points: points of an image, 1 to ``MAX_POINTS``.
+        points: points per image, 1 to ``MAX_POINTS``.
         size: side of the canvas in pixels.
         color: three channels, the hue cycling with the number of the point; else one channel, grey 127.
-        patch: every point is a 3 x 3 patch; else one pixel.
-        mask: covered pixels of patches are lit with probability 256/511; else all of them.
+        patch: render every point as a 3 x 3 patch; else as one pixel.
+        mask: light every pixel that patches cover with probability 256/511; else light all of them.
 
     Returns:
         uint8 ``[N, 3 if color else 1, size, size]`` on the device.
 
     Source: FractalDB (Kataoka et al., ACCV 2020) and its released renderer. The released program pastes, for every
-    point in order, an opaque 3 x 3 patch whose nine bits are uniform over 1 .. 511. In distribution that is one bit a
-    pixel: the last patch over a pixel decides it, its bit is 1 with probability 256/511, and pixels decided by
-    different patches are independent (by the same patch, up to the missing all-zero mask). So: dilate the occupancy by
-    the patch, AND it with independent bits of probability 256/511.
+    point in order, an opaque 3 x 3 patch whose nine bits are uniform over 1 .. 511. In distribution this is one bit per
+    pixel: the last patch over a pixel decides the pixel, the patch's bit is 1 with probability 256/511, and pixels
+    decided by different patches are independent (pixels decided by the same patch: up to the missing all-zero mask).
+    So the kernels dilate the occupancy by the patch and AND it with independent bits of probability 256/511.
     """
     implementation = dispatch.implementation("chaos_game", systems.maps.device)
     return implementation.render_systems(
@@ -51,7 +51,7 @@ def render_systems(
 
 
 def occupancy(systems: Systems, draw_ids: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
-    """Find the pixels that the points of each system fall on, which :func:`render_bitmaps` makes images of.
+    """Compute bitmaps of the pixels that each system's points fall on; :func:`render_bitmaps` renders them.
 
     Returns:
         int32 ``[N, size, ceil(size / 32)]``, bitmaps: bit k of word j is column 32 j + k.
@@ -69,7 +69,7 @@ def render_bitmaps(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """Render grey images from bitmaps of :func:`occupancy`, the same bytes that :func:`render_systems` makes of points.
+    """Render grey images from bitmaps of :func:`occupancy`; the bytes equal those of :func:`render_systems`.
 
     Args:
         bitmaps: int32 ``[K, size, ceil(size / 32)]``.
@@ -84,8 +84,9 @@ def render_bitmaps(
 
 
 def covered_pixels(systems: Systems, draw_ids: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:
-    """Count the pixels of a ``size x size`` canvas that single points of each system cover, int64 ``[N]``; arguments as
-    for :func:`render_systems`.
+    """Count the pixels of a ``size x size`` canvas that each system's points cover as single pixels; int64 ``[N]``.
+
+    Arguments as in :func:`render_systems`, with its ``point_ids`` as ``draw_ids``.
     """
     return dispatch.implementation("chaos_game", systems.maps.device).covered_pixels(
         systems, draw_ids, seed, points, size

@@ -1,32 +1,32 @@
-"""The chaos game in Numba: the reference every other implementation equals byte for byte.
+"""The chaos game in Numba: the reference that every other implementation equals byte for byte.
 
-An iterated function system is a set of affine maps chosen with given probabilities. The game walks::
+An iterated function system is a set of affine maps, each chosen with a given probability. The game walks::
 
     x' = a x + b y + e
     y' = c x + d y + f          (a, b, c, d, e, f) = map i with probability p_i
 
-and lights the pixel under every point it visits. One image, top to bottom: :func:`walk` the points and frame them,
-splat them into a bitmap of one bit per pixel (``device/cpu_bitmap.py``), then paint (``device/cpu_texture.py``): widen
-every point into a 3 x 3 patch, mask it at random, write bytes. Coloured images keep the number of the last point on a
-pixel instead of one bit.
+and lights the pixel under every point it visits. The steps of one image: :func:`walk` computes the points and their
+frame; ``splat`` sets their bits in a bitmap of one bit per pixel (``device/cpu_bitmap.py``); ``paint`` widens every
+point into a 3 x 3 patch, masks it at random and writes bytes (``device/cpu_texture.py``). Coloured images keep the
+number of the last point on each pixel instead of one bit.
 
-**Many walkers, one image.** A sequential game is one long dependency; here ``W`` walkers play at once, and point ``i``
-is step ``i // W`` of walker ``i % W``. They start along one sequential game, the *pilot*: it begins at the origin as
-the released one does, and walker ``w`` starts where it is after ``16 w`` steps. So walker 0 draws the released game's
-own beginning, the others need no burn-in, and a system that mixes slowly (the spirals of 1p-frac turn for hundreds of
-steps) or does not contract at all shows it within the pilot's 2,048 steps as it would in a sequential game. The tests
-compare occupancies with a sequential float64 game.
+**Many walkers, one image.** A sequential game is one long chain of dependent steps. Instead, ``W`` walkers play at
+once, and point ``i`` is step ``i // W`` of walker ``i % W``. The walkers start along one sequential game, the *pilot*:
+the pilot begins at the origin, as the released game does, and walker ``w`` starts where the pilot is after ``16 w``
+steps. So walker 0 begins like the released game, and the other walkers need no burn-in. A system that mixes slowly (the
+spirals of 1p-frac turn for hundreds of steps) or does not contract at all shows this within the pilot's 2,048 steps, as
+in a sequential game. The tests compare occupancies with a sequential float64 game.
 
-**Which map.** Sixteen random bits a step against cumulative probabilities in units of 2^-16, so a share is off by at
-most 2^-16; over 200,000 points that is 3 points, against a sampling deviation of up to 220.
+**Which map.** Sixteen random bits per step are compared with cumulative probabilities in units of 2^-16, so a map's
+probability is off by at most 2^-16; over 200,000 points this is 3 points, against a sampling deviation of up to 220.
 
-**Divergence.** Most published systems contract only on average and a few do not contract at all. A walker that leaves
-|x|, |y| <= 2^62 goes back to the origin, and the point it would have reached is neither drawn nor framed. What it drew
-on the way out stays, so the frame is as wide as in the released float64 program and the picture is, as there, a few
-pixels.
+**Divergence.** Most published systems contract only on average, and a few do not contract at all. A walker that leaves
+|x|, |y| <= 2^62 returns to the origin, and the point out of range is neither rendered nor framed. The points that the
+walker visited on the way out stay, so the frame is as wide as in the released float64 program and the image is, as in
+that program, a few pixels.
 
-**What makes it deterministic.** Every random word has an address (image's number, stream, step, walker); min, max and
-OR do not care for order; float32 with no contraction.
+**What makes it deterministic.** Every random word has an address (draw id of the image, stream, step, walker); min, max
+and OR do not depend on the order; the arithmetic is float32 without contraction.
 """
 
 import numpy as np
@@ -43,10 +43,10 @@ from gpurender.runtime.numba_jit import kernel
 from gpurender.runtime.threads import parallel_ranges
 
 MAX_WALKERS = 128
-STEPS_A_WALKER = 64  # at least; fewer would leave the measure unmixed
-PILOT_STEPS = 16  # of the pilot from one walker's start to the next one's
-PILOT_BLOCKS = 1 << 31  # the pilot's Philox blocks begin here, behind all of the walkers'
-PICKS_A_CALL = 8  # sixteen bits each, from the four words of one Philox call
+STEPS_A_WALKER = 64  # minimum steps per walker; fewer would leave the measure unmixed
+PILOT_STEPS = 16  # steps of the pilot between the starts of successive walkers
+PILOT_BLOCKS = 1 << 31  # first Philox block of the pilot, after all blocks of the walkers
+PICKS_A_CALL = 8  # picks of sixteen bits each, from the four words of one Philox call
 LIMIT = np.float32(2.0**62)  # squares stay finite in float32
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ POINTS = np.uint32(Stream.POINTS)
 
 @njit(forceinline=True)
 def walker_count(points):
-    """The largest power of two that leaves every walker 64 steps, at most 128."""
+    """Return the largest power of two, at most 128, that leaves every walker 64 steps; 1 if there is none."""
     walkers = 1
     while walkers < MAX_WALKERS and walkers * 2 * STEPS_A_WALKER <= points:
         walkers *= 2
@@ -64,7 +64,7 @@ def walker_count(points):
 
 @kernel
 def draw_picks(chunk, walkers, key, number, picks):
-    """Eight picks for every walker: picks[j, w] holds those of steps 2j (low half) and 2j + 1 (high half)."""
+    """Draw eight picks for every walker: picks[j, w] holds those of steps 2j (low half) and 2j + 1 (high half)."""
     for w in range(walkers):
         block = uint32(chunk * walkers + w)
         picks[0, w], picks[1, w], picks[2, w], picks[3, w] = philox4x32(
@@ -74,7 +74,7 @@ def draw_picks(chunk, walkers, key, number, picks):
 
 @njit(forceinline=True)
 def step(maps, i, x, y):
-    """Map i of (x, y); the origin instead of a point out of range."""
+    """Apply map i to (x, y); return the origin instead of a point out of range."""
     next_x = maps[i, 0] * x + maps[i, 1] * y + maps[i, 4]
     next_y = maps[i, 2] * x + maps[i, 3] * y + maps[i, 5]
     inside = (abs(next_x) <= LIMIT) & (abs(next_y) <= LIMIT)  # False for NaN as well
@@ -83,7 +83,7 @@ def step(maps, i, x, y):
 
 @kernel
 def choose(thresholds, words, shift, which):
-    """which[w] = the map for the sixteen bits of words[w] from bit ``shift`` on; int32 [W]."""
+    """Set which[w] to the map that the sixteen bits of words[w] from bit ``shift`` on choose; int32 [W]."""
     which[:] = 0
     for k in range(thresholds.shape[0] - 1):  # one threshold at a time: every loop over walkers is a vector loop
         for w in range(words.shape[0]):
@@ -92,14 +92,14 @@ def choose(thresholds, words, shift, which):
 
 @kernel
 def move(maps, which, x, y):
-    """One step of every walker, in place; x, y  # [W] float32."""
+    """Move every walker one step, in place; x, y  # [W] float32."""
     for w in range(x.shape[0]):
         x[w], y[w] = step(maps, which[w], x[w], y[w])
 
 
 @kernel
 def pilot(maps, thresholds, key, number, x, y):
-    """Where the walkers start, x, y float32 [W]: every sixteenth point of a sequential game from the origin."""
+    """Fill x, y (float32 [W]) with the walkers' starts: every sixteenth point of a sequential game from the origin."""
     calls = x.shape[0] * PILOT_STEPS // PICKS_A_CALL
     words, which = np.empty(4 * calls, np.uint32), np.empty((2, 4 * calls), np.int32)
     for c in range(calls):
@@ -119,7 +119,7 @@ def pilot(maps, thresholds, key, number, x, y):
 def walk(maps, thresholds, key, number, xs, ys):
     """Play the game: fill xs, ys (float32 [points]) and return their frame, float32 [4]: min x, max x, min y, max y.
 
-    (An array: a number that Numba returns comes back to Python, and from there to the next kernel, in float64.)
+    (The frame is an array because a scalar that Numba returns becomes float64 in Python, and so in the next kernel.)
 
     maps  # [M, 6] float32; thresholds  # [M] uint32; key, number  # [2] uint32
     """
@@ -149,8 +149,8 @@ def walk(maps, thresholds, key, number, xs, ys):
 def render_color(xs, ys, frame, patch, mask, survival, palette, key, number, image):
     """Render a coloured image, uint8 [3, size, size]: a pixel takes the colour of the last point (or patch) on it.
 
-    The hue advances by one along a walk, as along the released sequential one: point i is step i // W of walker i % W,
-    and the walkers' paths count one after the other.
+    The hue advances by one per step of a walk, as in the released sequential walk: point i is step i // W of walker
+    i % W, and the walkers' paths are counted one after the other.
     """
     size = image.shape[1]
     walkers = walker_count(xs.shape[0])
@@ -178,8 +178,8 @@ def render_color(xs, ys, frame, patch, mask, survival, palette, key, number, ima
                 image[c, y, x] = palette[along % palette.shape[0], c] if lit else np.uint8(0)
 
 
-# What follows is ordinary Python around the loops above: compiled into one function they would be optimised twice, and
-# the first image would come two seconds later.
+# The functions below are ordinary Python around the loops above: compiled into one function, the loops would be
+# optimised twice, and the first image would take two seconds longer.
 
 
 def render_cover(maps, thresholds, key, number, points, cover):
@@ -202,12 +202,12 @@ def render_system(maps, thresholds, key, point_number, mask_number, points, patc
         paint(cover, patch, mask, survival, key, mask_number, image[0])
 
 
-# The launchers' implementations: batches of tensors, one image per turn of the loop, on all threads.
+# Implementations of the public functions: batches of tensors, one image per iteration of the loop, on all threads.
 
 
 def render_systems(systems, point_ids, mask_ids, orientations, seed, points, size, color, patch, mask):
-    """uint8 [N, C, size, size]; arguments as :func:`gpurender.kernels.chaos_game.render_systems`."""
-    images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy asks for huge pages
+    """Render images; uint8 [N, C, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.render_systems`."""
+    images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy requests huge pages
     own, key = unpadded(systems), key_of(seed)
     point_words, mask_words, codes = split(point_ids), split(mask_ids), orientations.numpy()
     gaps, hues = survival_table(size, CPU).numpy().view(np.uint32), tables.palette(CPU).numpy()
@@ -223,7 +223,7 @@ def render_systems(systems, point_ids, mask_ids, orientations, seed, points, siz
 
 
 def occupancy(systems, draw_ids, seed, points, size):
-    """int32 [N, size, words], the bits of uint32; arguments as :func:`gpurender.kernels.chaos_game.occupancy`."""
+    """Compute bitmaps; int32 [N, size, words]; arguments as in :func:`gpurender.kernels.chaos_game.occupancy`."""
     covers = np.empty((len(systems), size, (size + 31) // 32), np.uint32)
     own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
 
@@ -236,7 +236,7 @@ def occupancy(systems, draw_ids, seed, points, size):
 
 
 def covered_pixels(systems, draw_ids, seed, points, size):
-    """int64 [N]; arguments as :func:`gpurender.kernels.chaos_game.covered_pixels`."""
+    """Count covered pixels; int64 [N]; arguments as in :func:`gpurender.kernels.chaos_game.covered_pixels`."""
     covered = np.empty(len(systems), np.int64)
     own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
 
@@ -251,7 +251,7 @@ def covered_pixels(systems, draw_ids, seed, points, size):
 
 
 def render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask):
-    """uint8 [N, 1, size, size]; arguments as :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
+    """Render images; uint8 [N, 1, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
     size = bitmaps.shape[1]
     images = np.empty((len(which), 1, size, size), np.uint8)
     covers, places, codes = bitmaps.numpy().view(np.uint32), which.numpy(), orientations.numpy()
@@ -267,17 +267,17 @@ def render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask):
 
 
 def unpadded(systems):
-    """A function of n: maps float32 [m, 6] and thresholds uint32 [m] of system n, without its padding."""
+    """Return a function of n that gives maps float32 [m, 6] and thresholds uint32 [m] of system n without padding."""
     maps, thresholds = systems.maps.numpy(), systems.thresholds.numpy().view(np.uint32)
     counts = systems.counts.numpy()
     return lambda n: (maps[n, : counts[n]], thresholds[n, : counts[n]])
 
 
 def key_of(seed):
-    """uint32 [2]."""
+    """Return the Philox key of a seed; uint32 [2]."""
     return np.array(halves(seed), dtype=np.uint32)
 
 
 def split(draw_ids):
-    """int64 [N], the bits of uint64 -> uint32 [N, 2], low word first."""
+    """Split draw ids, int64 [N] (the bits of uint64), into words, uint32 [N, 2], low word first."""
     return np.ascontiguousarray(draw_ids.numpy()).view(np.uint32).reshape(-1, 2)

@@ -1,23 +1,25 @@
 // The chaos game in CUDA C: one block per image, its bitmap of one bit per pixel in shared memory.
 //
-// The formulas, the addresses of the randomness and the reasons stand in cpu.py; every byte equals its bytes. Top to
-// bottom: the system, the pilot, the walk, the frame, and the kernels, which put these together. A visit of a point
-// (Widen, Splat, Number) is in device/bitmap.cuh; patches, mask, orientation and bytes are in device/texture.cuh.
+// The formulas, the addresses of the randomness and the reasons are in cpu.py; all bytes equal those of cpu.py. Top to
+// bottom: the system, the pilot, the walk, the frame, and the kernels, which combine these. The visits of a point
+// (Widen, Splat, Number) are in device/bitmap.cuh; patches, mask, orientation and bytes are in device/texture.cuh.
 //
-// **Two walks.** Where a pixel lies depends on the extreme points, so the points are walked through twice: once for
-// the frame, once for the pixels. Storing them would cost 800 KB per image, and walking again is cheaper than reading
-// that. (Folding the frame into the maps would save six instructions per point and change its rounding, so pixels.)
+// **Two walks.** The pixel of a point depends on the extreme points, so the walk is done twice: once for the frame,
+// once for the pixels. Storing the points would cost 800 KB per image, and walking again is cheaper than reading them.
+// (Folding the frame into the maps would save six instructions per point but change the rounding, and so pixels.)
 //
 // **What makes it deterministic.** float32 with no contraction (--fmad=false); min, max, OR and "latest point" do not
-// care for order; barriers separate what does.
+// depend on the order; barriers separate the operations that do.
 //
-// **Why 128 threads.** One for each walker. A walk is a chain of dependent operations, so an image takes its latency
-// whatever the block size, and a multiprocessor is filled by several images: 36 KB at 512 x 512 lets six of them share
-// one of Hopper's. Few images leave the chip idle; more blocks per image would not shorten the chain.
+// **Why 128 threads.** One per walker. A walk is a chain of dependent operations, so an image takes the latency of this
+// chain whatever the block size, and several images fill a multiprocessor: with 36 KB of shared memory per image at
+// 512 x 512, six images share a multiprocessor of Hopper. Few images leave the GPU idle; more blocks per image would
+// not shorten the chain.
 //
-// **Large canvases** are rendered in bands of rows, one block per band, which plays the whole game and keeps its rows.
+// **Large canvases** are rendered in bands of rows, one block per band. A block plays the whole game and keeps the
+// points in its rows.
 //
-// One thread per block is a correct program: every loop strides by blockDim.x, every barrier is reached by all threads.
+// A launch with one thread per block is correct: every loop strides by blockDim.x, all threads reach every barrier.
 
 #include "device/bitmap.cuh"
 #include "device/common.cuh"
@@ -29,7 +31,7 @@ constexpr int MAX_WALKERS = 128;
 constexpr int STEPS_A_WALKER = 64;
 constexpr int PILOT_STEPS = 16;
 constexpr uint32 PILOT_BLOCKS = 1u << 31;
-constexpr int PICKS = 8;                  // of one Philox call, sixteen bits each
+constexpr int PICKS = 8;                  // picks per Philox call, sixteen bits each
 constexpr float LIMIT = 4.611686018e18f;  // 2^62
 constexpr uint32 NEVER = 0xFFFFFFFFu;
 
@@ -41,16 +43,16 @@ struct __align__(8) Point {
     float x, y;
 };
 
-// A system as a block holds it: x' = a x + b y + e, y' = c x + d y + f.
+// An iterated function system in shared memory: x' = a x + b y + e, y' = c x + d y + f.
 struct System {
     Linear linear[MAX_MAPS];
     Point shift[MAX_MAPS];
-    uint32 limits[MAX_MAPS + 8];  // a pick in a word's upper half goes past map k if the word is greater; else NEVER
-    int first;                    // maps of probability 0 at the beginning
+    uint32 limits[MAX_MAPS + 8];  // a word (pick in its upper half) passes map k if greater; NEVER: no word passes
+    int first;                    // number of leading maps of probability 0
     int count;
 };
 
-// What an image's game is played with, besides its system.
+// The parameters of an image's game, its system included.
 struct Game {
     const System* system;
     const Point* starts;  // of the walkers
@@ -61,7 +63,7 @@ struct Game {
 
 // ------------------------------------------------------------------------------------------------------ the system
 
-// Maps [most, 6] and thresholds [most] of one image into shared memory.
+// Load maps [most, 6] and thresholds [most] of one image into shared memory.
 __device__ void load_system(const float* maps, const int* thresholds, int count, System& system) {
     for (int k = threadIdx.x; k < 8; k += blockDim.x) system.limits[MAX_MAPS + k] = NEVER;
     for (int k = threadIdx.x; k < MAX_MAPS; k += blockDim.x) {
@@ -81,7 +83,7 @@ __device__ void load_system(const float* maps, const int* thresholds, int count,
     __syncthreads();
 }
 
-// The map that the upper half of a word chooses.
+// Return the map that the upper half of a word chooses.
 __device__ __forceinline__ int choose(const System& system, uint32 word) {
     int which = system.first;
 #pragma unroll 1
@@ -89,7 +91,7 @@ __device__ __forceinline__ int choose(const System& system, uint32 word) {
     return which;
 }
 
-// One step. CHECKED: to the origin if the point leaves the range of +-LIMIT, or is none. Returns whether it stayed.
+// Apply a map to (x, y). CHECKED: to the origin if the point leaves +-LIMIT or is NaN. Return whether it stayed inside.
 template <bool CHECKED>
 __device__ __forceinline__ bool step(const Linear& m, const Point& shift, float& x, float& y) {
     float next_x = m.a * x + m.b * y + shift.x;
@@ -108,12 +110,12 @@ __device__ __forceinline__ int walker_count(int points) {
     return walkers;
 }
 
-// Sixteen steps of the pilot from (x, y); the maps are packed four to a word. Returns whether every point stayed in
+// Advance the pilot by sixteen steps from (x, y); `packed` has four maps per word. Return whether every point stayed in
 // range.
 template <bool CHECKED>
 __device__ __forceinline__ bool follow(const System& system, const uint32* packed, float& x, float& y) {
     bool inside = true;
-#pragma unroll 8  // the maps of eight steps are on their way while the points follow one another
+#pragma unroll 8  // the maps of eight steps are loaded while the dependent points are computed
     for (int i = 0; i < PILOT_STEPS; ++i) {
         int k = packed[i / 4] >> (8 * (i % 4)) & 255;
         inside &= step<CHECKED>(system.linear[k], system.shift[k], x, y);
@@ -121,9 +123,9 @@ __device__ __forceinline__ bool follow(const System& system, const uint32* packe
     return inside;
 }
 
-// Where the walkers start: every sixteenth point of a sequential game from the origin. All threads choose the maps,
-// into `packed`; then one thread walks, 2,048 dependent steps. It leaves out the range check and repeats with it the
-// rare sixteen steps that need it: a third of the latency.
+// Compute the walkers' starts: every sixteenth point of a sequential game from the origin. All threads choose the maps,
+// into `packed`; then one thread walks, 2,048 dependent steps. This thread leaves out the range check, a third of the
+// latency, and repeats with the check the rare sixteen steps that need it.
 __device__ void pilot(const System& system, const Game& game, uint32* packed, Point* starts) {
     for (int call = threadIdx.x; call < game.walkers * PILOT_STEPS / PICKS; call += blockDim.x) {
         Four words = philox4x32(PILOT_BLOCKS + call, STREAM_POINTS, game.number, game.key0, game.key1);
@@ -149,8 +151,8 @@ __device__ void pilot(const System& system, const Game& game, uint32* packed, Po
 
 // -------------------------------------------------------------------------------------------------------- the walk
 
-// How walkers move, by the number of maps. Few maps: the thresholds stay in registers. Two: the maps as well, which
-// spares the shared memory pipe, the first that these kernels exhaust.
+// The step of a walker, specialised by the number of maps. Few maps: the thresholds stay in registers. Two maps: the
+// maps as well, which relieves the shared memory pipe, the first pipe that these kernels saturate.
 template <int MAPS>
 struct Mover {
     const System& system;
@@ -201,7 +203,7 @@ struct Mover<MAX_MAPS> {
     }
 };
 
-// The walkers of a thread, eight points from each Philox call: visit the point, then step.
+// Move a thread's walkers, eight points per Philox call: visit the point, then step.
 template <int MAPS, bool CHECKED, class Visit>
 __device__ __forceinline__ void walk(const Game& game, const Visit& visit) {
     const Mover<MAPS> mover(*game.system);
@@ -210,7 +212,7 @@ __device__ __forceinline__ void walk(const Game& game, const Visit& visit) {
         uint32 block = w;
         for (int index = w; index < game.points; block += game.walkers) {
             Four words = philox4x32(block, STREAM_POINTS, game.number, game.key0, game.key1);
-            if (index + (PICKS - 1) * game.walkers >= game.points) {  // the last, incomplete eight
+            if (index + (PICKS - 1) * game.walkers >= game.points) {  // the last, incomplete group of eight
                 for (int j = 0; index < game.points; ++j, index += game.walkers) {
                     visit(x, y, index);
                     uint32 word = j < 4 ? j < 2 ? words.x : words.y : j < 6 ? words.z : words.w;
@@ -244,8 +246,8 @@ __device__ void play(const Game& game, bool escapes, const Visit& visit) {
 
 // ------------------------------------------------------------------------------------------------------- the frame
 
-// The extreme coordinates of all points; `escapes` tells whether one was out of range (then it is seen here: the first
-// such point is finite, as |map| < 2^31 and the point before it lies within 2^62).
+// Compute the extreme coordinates of all points, and set `escapes` if a point was out of range. The extremes show such
+// a point: the first one is finite, as |map| < 2^31 and the point before it lies within 2^62.
 __device__ Frame frame_of(const Game& game, bool& escapes, SharedFrame& shared) {
     for (escapes = false;; escapes = true) {
         if (threadIdx.x == 0) shared.reset();
@@ -272,7 +274,7 @@ struct Shared {
     SharedFrame frame;
 };
 
-// The system and the starts of the walkers of image n; `scratch` holds MAX_WALKERS * 16 bytes.
+// Prepare the game of image n: its system and the walkers' starts; `scratch` holds MAX_WALKERS * 16 bytes.
 __device__ Game begin(const float* maps, const int* thresholds, const int* counts, int most, int64 n, int64 number,
                       uint32 key0, uint32 key1, int points, Shared& shared, uint32* scratch) {
     load_system(maps + n * most * 6, thresholds + n * most, counts[n], shared.system);
@@ -281,7 +283,7 @@ __device__ Game begin(const float* maps, const int* thresholds, const int* count
     return game;
 }
 
-// The bitmap of an image's points, in this block's band.
+// Render the bitmap of an image's points in this block's band.
 __device__ void cover(const Game& game, int size, const Bitmap& bitmap, Shared& shared) {
     bool escapes;
     Frame frame = frame_of(game, escapes, shared.frame);
@@ -291,16 +293,16 @@ __device__ void cover(const Game& game, int size, const Bitmap& bitmap, Shared& 
     if (bitmap.rows == size)
         play(game, escapes, Splat<false>(bitmap, viewport));
     else
-        walk<MAX_MAPS, true>(game, Splat<true>(bitmap, viewport));  // the one walk that any system may take
+        walk<MAX_MAPS, true>(game, Splat<true>(bitmap, viewport));  // the walk that is valid for every system
     __syncthreads();
 }
 
-// Grey images. blocks = N x bands.
+// Render grey images. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_grey(const float* maps,           // [N, most, 6]
                     const int* thresholds,       // [N, most], units of 2^-16
                     const int* counts,           // [N]
-                    int most,                    //
+                    int most,                    // maps per system, padding included
                     const int64* point_ids,  // [N]
                     const int64* mask_ids,   // [N]
                     const uint8* orientations,   // [N]
@@ -318,7 +320,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     write(bitmap, {orientations[n], size}, images + n * size * size);
 }
 
-// Occupancy bitmaps alone, and how many bits are set. blocks = N x bands.
+// Compute occupancy bitmaps alone, and the number of bits set. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_cover(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_ids,
                      uint32 key0, uint32 key1, int points, int size, int band_rows, int bands,
@@ -339,7 +341,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     if (covered) atomicAdd(&covered[n], set);
 }
 
-// Grey images from kept bitmaps: patches, mask, orientation. blocks = N x bands.
+// Render grey images from stored bitmaps: patches, mask, orientation. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_paint(const uint32* bitmaps,  // [K, size, words]
                      const int64* which,     // [N], bitmap of each image
@@ -358,8 +360,8 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     write(bitmap, {orientations[n], size}, images + n * size * size);
 }
 
-// Coloured images: a pixel takes the colour of the last point on it. The numbers of the points take four bytes per
-// pixel, too much for shared memory: they stay in global memory, one canvas for each block, and a block renders image
+// Render coloured images: a pixel takes the colour of the last point on it. The numbers of the points take four bytes
+// per pixel, too much for shared memory: they stay in global memory, one canvas per block, and a block renders image
 // after image. Shared memory holds the masks of `mask_rows` rows at a time.
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_color(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_ids,

@@ -9,18 +9,18 @@ from gpurender.kernels.device.tables import survival_table
 from gpurender.numerics.streams import halves
 from gpurender.runtime import cuda
 
-THREADS = 128  # one a walker
+THREADS = 128  # threads per block, one per walker
 STATIC_SHARED = 4 << 10  # bytes: the system, the walkers' starts, the frame
-LEAST_SHARED = 2 << 10  # bytes: the pilot's maps, before the bitmap is there
-ROWS_ABOVE = 3  # of a band, which the patches of its first rows need
-COLOR_BLOCKS = 2  # a multiprocessor; each has a canvas of four bytes a pixel in global memory
-MASK_ROWS = 64  # of a coloured image in shared memory at a time
+LEAST_SHARED = 2 << 10  # bytes: the pilot's maps, which the bitmap overwrites later
+ROWS_ABOVE = 3  # rows above a band, which the patches of its first rows need
+COLOR_BLOCKS = 2  # blocks per multiprocessor; each has a canvas of four bytes per pixel in global memory
+MASK_ROWS = 64  # mask rows of a coloured image that are in shared memory at a time
 
 
 def bands(size: int, limits: cuda.Limits) -> tuple[int, int, int]:
-    """Rows of a band, number of bands, and bytes of shared memory of one.
+    """Return the rows of a band, the number of bands, and the bytes of shared memory per band.
 
-    A canvas is one band wherever its bitmap fits a block's shared memory: up to 1,312 pixels on Hopper, 864 on Ada.
+    A canvas is one band if its bitmap fits a block's shared memory: up to 1,344 pixels on Hopper, 865 on Ada.
     """
     words = (size + 31) // 32
     most = (limits.shared_a_block - STATIC_SHARED) // (4 * words) - ROWS_ABOVE
@@ -41,7 +41,7 @@ def render_systems(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """uint8 ``[N, C, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.render_systems`."""
+    """Render images, uint8 ``[N, C, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.render_systems`."""
     device, count = systems.maps.device, len(systems)
     images = torch.empty((count, 3 if color else 1, size, size), dtype=torch.uint8, device=device)
     common = (
@@ -80,7 +80,7 @@ def _color(common: tuple[cuda.Argument, ...], count: int, size: int, images: tor
 
 
 def occupancy(systems: Systems, draw_ids: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
-    """int32 ``[N, size, words]``; arguments as :func:`gpurender.kernels.chaos_game.occupancy`."""
+    """Compute bitmaps; int32 ``[N, size, words]``; arguments as in :func:`gpurender.kernels.chaos_game.occupancy`."""
     shape = (len(systems), size, (size + 31) // 32)
     bitmaps = torch.empty(shape, dtype=torch.int32, device=systems.maps.device)
     _cover(systems, draw_ids, seed, points, size, bitmaps, None)
@@ -88,7 +88,7 @@ def occupancy(systems: Systems, draw_ids: torch.Tensor, seed: int, points: int, 
 
 
 def covered_pixels(systems: Systems, draw_ids: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
-    """int64 ``[N]``; arguments as :func:`gpurender.kernels.chaos_game.covered_pixels`."""
+    """Count covered pixels; int64 ``[N]``; arguments as in :func:`gpurender.kernels.chaos_game.covered_pixels`."""
     covered = torch.zeros(len(systems), dtype=torch.int32, device=systems.maps.device)
     _cover(systems, draw_ids, seed, points, size, None, covered)
     return covered.long()
@@ -122,7 +122,7 @@ def render_bitmaps(
     patch: bool,
     mask: bool,
 ) -> torch.Tensor:
-    """uint8 ``[N, 1, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
+    """Render images, uint8 ``[N, 1, size, size]``; arguments as :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
     device, count, size = bitmaps.device, len(which), bitmaps.shape[1]
     images = torch.empty((count, 1, size, size), dtype=torch.uint8, device=device)
     rows, parts, shared = bands(size, cuda.limits(device))

@@ -10,12 +10,12 @@ MAX_POINTS = 10_000_000
 
 @dataclass(frozen=True)
 class Systems:
-    """A batch of iterated function systems on one device, padded to the widest of them.
+    """A batch of iterated function systems on one device, padded to the largest number of maps.
 
     Attributes:
         maps: float32 ``[N, M, 6]``: a, b, c, d, e, f of x' = a x + b y + e, y' = c x + d y + f.
         thresholds: int32 ``[N, M]``: cumulative probabilities in units of 2^-16.
-        counts: int32 ``[N]``: maps of each system, 1 to M.
+        counts: int32 ``[N]``: number of maps of each system, 1 to M.
     """
 
     maps: torch.Tensor
@@ -40,5 +40,5 @@ class Systems:
         return Systems(self.maps[which], self.thresholds[which], self.counts[which])
 
     def to(self, device: torch.device) -> "Systems":
-        """The same systems on a device."""
+        """Return the same systems on a device."""
         return Systems(self.maps.to(device), self.thresholds.to(device), self.counts.to(device))

@@ -1,4 +1,4 @@
-"""The colours of the points, made once for each device."""
+"""The colours of the points, computed once per device."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ SATURATION = INTENSITY = 0.75
 
 @cache
 def palette(device: torch.device) -> torch.Tensor:
-    """uint8 ``[128, 3]``: the released colour wheel (HSI-like, released order of channels, truncated to bytes)."""
+    """Return the released colour wheel, uint8 ``[128, 3]`` (HSI-like, released channel order, truncated to bytes)."""
     table = np.zeros((HUES, 3), np.uint8)
     pi = 3.141592653589793
     for i in range(HUES):

@@ -1,4 +1,4 @@
-// Points on a canvas of one bit per pixel: the frame of all points, where a point lies, and the bits in shared memory.
+// Points on a canvas of one bit per pixel: the frame of all points, the pixel of a point, the bits in shared memory.
 //
 // A kernel visits its points twice: with Widen for the frame, then with Splat (a bit per pixel) or Number (the last
 // point on each pixel). device/cpu_bitmap.py is the reference.
@@ -7,7 +7,7 @@
 
 constexpr float PAD = 6.0f;                   // pixels between the extreme points and the edge
 constexpr float MIN_SPAN = 8.673617380e-19f;  // 2^-60
-constexpr int ROWS_ABOVE = 3;                 // a patch reaches that many rows below its point
+constexpr int ROWS_ABOVE = 3;                 // rows above a band: a patch reaches 3 rows below its point
 
 // ---------------------------------------------------------------------------------------------------------- the frame
 
@@ -16,7 +16,7 @@ struct Frame {
     float min_x, max_x, min_y, max_y;
 };
 
-// Visit a point: widen the frame of a thread's points.
+// Visit a point: widen the frame of a thread's points to include the point.
 struct Widen {
     Frame* frame;
 
@@ -26,7 +26,7 @@ struct Widen {
     }
 };
 
-// Integers in the order of the floats they stand for, so that integer atomics find the extremes.
+// Convert floats to integers of the same order, so that integer atomics find the extremes.
 __device__ __forceinline__ int ordered(float value) {
     int bits = __float_as_int(value);
     return bits >= 0 ? bits : bits ^ 0x7FFFFFFF;
@@ -36,7 +36,7 @@ __device__ __forceinline__ float unordered(int bits) {
     return __int_as_float(bits >= 0 ? bits : bits ^ 0x7FFFFFFF);
 }
 
-// The frame of a block's points, in shared memory; a barrier stands between these functions.
+// The frame of a block's points, in shared memory; barriers must separate reset, include and whole.
 struct SharedFrame {
     int min_x, max_x, min_y, max_y;
 
@@ -50,7 +50,7 @@ struct SharedFrame {
     }
 };
 
-// Pixels per unit, along one axis: the span becomes size - 12 pixels and `high` lands exactly on the last.
+// Return pixels per unit along one axis: the span becomes size - 12 pixels, and `high` lands exactly on the last pixel.
 __device__ __forceinline__ float pixels_per_unit(float low, float high, int size) {
     float span = high - low;
     if (!(span >= MIN_SPAN)) return 0.0f;
@@ -59,7 +59,7 @@ __device__ __forceinline__ float pixels_per_unit(float low, float high, int size
     return span * scale < room ? scale * 1.00000011920928955078125f : scale;  // 1 + 2^-23
 }
 
-// Where a point lies on the canvas.
+// The conversion of a point to its pixel on the canvas.
 struct Viewport {
     float min_x, scale_x, min_y, scale_y;
 
@@ -74,7 +74,7 @@ __device__ __forceinline__ Viewport viewport_of(const Frame& frame, int size) {
 
 // ----------------------------------------------------------------------------------------------------------- the bits
 
-// The rows of a canvas that a block keeps: rows first - 3 to first + rows - 1, the three above for the patches.
+// The rows of a canvas that a block keeps: rows first - 3 to first + rows - 1; the first three are for the patches.
 struct Bitmap {
     uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k
     int words, first, rows;
@@ -83,18 +83,18 @@ struct Bitmap {
     __device__ __forceinline__ int size() const { return (rows + ROWS_ABOVE) * words; }
 };
 
-// The rows of a band of a canvas; all bands but the last have `band_rows`.
+// Return the bitmap of a band of a canvas; every band except the last has `band_rows` rows.
 __device__ Bitmap band_of(uint32* bits, int size, int band_rows, int band) {
     int first = band * band_rows;
     return {bits, (size + 31) / 32, first, min(band_rows, size - first)};
 }
 
-// Visit a point: set the bit of its pixel. BANDED: unless it belongs to another band.
+// Visit a point: set the bit of its pixel. BANDED: skip a point outside the kept rows.
 template <bool BANDED>
 struct Splat {
     Viewport viewport;
-    SharedWord base;  // row 0 of the canvas, or of the band's rows and those above
-    int stride, first;  // pixels of a row of words; the first row kept
+    SharedWord base;  // row 0 of the canvas; BANDED: the first row kept
+    int stride, first;  // pixels per row of words; the first row kept
     uint32 slots;
 
     __device__ __forceinline__ Splat(const Bitmap& bitmap, const Viewport& v)

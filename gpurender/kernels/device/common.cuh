@@ -1,18 +1,18 @@
 // Types and shared memory of every kernel.
 //
-// gpurender/runtime/cuda.py puts a STREAM_... for every purpose of numerics/streams.py in front of a gpu.cu, and reads
-// what it includes: `#include "..."` names a file below gpurender/kernels, which comes in once.
+// gpurender/runtime/cuda.py prepends a STREAM_... constant for every purpose of numerics/streams.py to a gpu.cu and
+// expands its includes: `#include "..."` names a file below gpurender/kernels, which is included once.
 
 typedef unsigned char uint8;
 typedef unsigned int uint32;
 typedef unsigned long long uint64;
 typedef long long int64;
 
-struct __align__(16) Sixteen {  // bytes, moved by one load or store
+struct __align__(16) Sixteen {  // sixteen bytes, moved by one load or store
     uint32 x, y, z, w;
 };
 
-// The host header of the tests has its own versions of these.
+// The host header of the tests has its own versions of the following definitions.
 #ifndef HOST
 
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
@@ -21,8 +21,8 @@ typedef uint32 SharedWord;  // the address of a word in shared memory
 
 __device__ __forceinline__ SharedWord shared_word(uint32* word) { return (uint32)__cvta_generic_to_shared(word); }
 
-// Set bits of a word of shared memory, `index` words behind another, unless they are set. Most are, and reading is
-// cheaper than the atomic. In PTX, because the compiler would compute the window's address again for every word.
+// Set bits of the word of shared memory `index` words after `base`, unless they are set already. Most are, and reading
+// is cheaper than the atomic. In PTX, because the compiler would compute the window's address again for every word.
 __device__ __forceinline__ void set_bits(SharedWord base, uint32 index, uint32 bits) {
     asm volatile(
         "{\n\t"

@@ -6,12 +6,12 @@ from numba import float32, int32, njit, uint32
 from gpurender.runtime.numba_jit import kernel
 
 PAD = 6  # pixels between the extreme points and the edge, as released
-MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is one point: keeps denormals away from any pixel
+MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is treated as one point, so that denormals affect no pixel
 
 
 @njit(forceinline=True)
 def pixels_per_unit(low, high, size):
-    """Return the scale that takes an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last."""
+    """Return the scale from an axis to size - 2 * PAD pixels, so that ``high`` lands exactly on the last pixel."""
     span = high - low
     if not span >= MIN_SPAN:
         return float32(0)
@@ -24,7 +24,7 @@ def pixels_per_unit(low, high, size):
 
 @kernel
 def locate(xs, ys, frame, size, stride, pixels):
-    """Set pixels[i] = stride * row + column of point i, in [PAD, size - PAD] both, truncated as released."""
+    """Set pixels[i] = stride * row + column of point i, both in [PAD, size - PAD], truncated as released."""
     scale_x = pixels_per_unit(frame[0], frame[1], size)
     scale_y = pixels_per_unit(frame[2], frame[3], size)
     for i in range(xs.shape[0]):
@@ -38,7 +38,7 @@ def splat(xs, ys, frame, size, cover):
     """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k."""
     flat = cover.ravel()
     stride = 32 * cover.shape[1]
-    pixels = np.empty(1024, np.int32)  # a block that stays in the first cache: places first, then scattered writes
+    pixels = np.empty(1024, np.int32)  # a chunk that stays in the L1 cache: pixels first, then scattered writes
     for first in range(0, xs.shape[0], 1024):
         last = min(first + 1024, xs.shape[0])
         locate(xs[first:last], ys[first:last], frame, size, stride, pixels)

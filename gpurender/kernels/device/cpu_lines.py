@@ -1,14 +1,14 @@
 """One-pixel lines in Numba: the reference of ``lines.cuh``.
 
-The lines are Pillow's: end points truncated toward zero, then Bresenham. Of a segment that goes ``long`` pixels along
-its longer axis and ``short`` along the other, pixel i = 0 .. long lies m(i) pixels across, as Bresenham's error term
-counts::
+The lines are Pillow's: end points truncated toward zero, then Bresenham. A segment goes ``long`` pixels along its
+longer axis and ``short`` pixels along the other. Its pixel i = 0 .. long lies m(i) pixels across, as Bresenham's error
+term counts::
 
     m(i) = floor((2 short i + long) / (2 long))
 
 A segment within the canvas is rendered by m in fixed point (:func:`plan`), without its last pixel, which is the first
-of the next segment. One that crosses the edge goes by Bresenham's remainder from its first visible pixel to its last,
-both in closed form (:func:`render_crossing`).
+of the next segment. A segment that crosses the edge is rendered by Bresenham's remainder from its first visible pixel
+to its last; both pixels are computed in closed form (:func:`render_crossing`).
 """
 
 import numpy as np
@@ -16,13 +16,13 @@ from numba import float64, int32, int64, njit
 
 from gpurender.runtime.numba_jit import kernel
 
-MAX_COORDINATE = np.float32(2.0**20)  # in pixels; no valid recipe reaches it
-FRACTION_BITS = 30  # of a slope
+MAX_COORDINATE = np.float32(2.0**20)  # pixels; no valid recipe reaches this coordinate
+FRACTION_BITS = 30  # fraction bits of a slope
 
 
 @njit(inline="always")
 def truncate(coordinate):
-    """Toward zero, as a C cast; a coordinate is kept within +-2^20 first."""
+    """Truncate toward zero, as a C cast does, after clamping the coordinate to +-2^20."""
     return int32(min(max(coordinate, -MAX_COORDINATE), MAX_COORDINATE))
 
 
@@ -30,12 +30,14 @@ def truncate(coordinate):
 def plan(x, y, size, lines):
     """Prepare the segments of a closed polygon; x, y float32 [q], lines int32 [7, q].
 
-    Rows of lines: x and y of the vertex, then of the segment that ends there: its first pixel, the step along, the
-    step across, the slope, and its number of pixels without the last one (at least 1) or, if it leaves the canvas, 0.
+    The rows of lines: x and y of the vertex; then, of the segment that ends at the vertex, the first pixel, the step
+    along, the step across, the slope, and the number of pixels without the last one (at least 1), or 0 if the segment
+    leaves the canvas.
 
-    The slope is short / long in units of 2^-30, rounded up by more than 0 and at most 2. As pixel i < long lies m(i)
-    = floor(short i / long + 1/2) across, and short i / long + 1/2 stays 1 / (2 long) or more below the next integer,
-    the excess, below 2 long 2^-30, never carries as long as 4 long^2 < 2^30: within the canvas long is below 2^13.
+    The slope is short / long in units of 2^-30, rounded up by more than 0 and at most 2. Pixel i < long lies m(i)
+    = floor(short i / long + 1/2) across, and short i / long + 1/2 stays 1 / (2 long) or more below the next integer.
+    The excess of i slopes is below 2 long 2^-30, so it never carries if 4 long^2 < 2^30: within the canvas long is
+    below 2^13.
     """
     xs, ys, start, along, across, slope, count = lines
     q = x.shape[0]
@@ -74,7 +76,7 @@ def render_polygon(x, y, grey, size, pixels, lines):
 
 @kernel
 def render_crossing(x0, y0, x1, y1, grey, size, pixels):
-    """Render the visible pixels of a segment, its last one included, wherever its ends are (within +-2^20)."""
+    """Render the visible pixels of a segment, the last one included; its ends lie anywhere within +-2^20."""
     if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= size or min(y0, y1) >= size:
         return
     flat = abs(x1 - x0) > abs(y1 - y0)
@@ -84,7 +86,7 @@ def render_crossing(x0, y0, x1, y1, grey, size, pixels):
     u_step, v_step = 1 if u1 >= u0 else -1, 1 if v1 >= v0 else -1
     first, last = visible(u0, u_step, size)
     low, high = visible(v0, v_step, size)
-    # m(i) >= low from some pixel on, m(i) >= high + 1 from another: these two bound what is seen of the shorter axis
+    # m(i) >= low from some pixel on, m(i) >= high + 1 from another: both bound the visible part of the shorter axis
     first, last = max(first, reach(low, long, short)), min(last, abs(u1 - u0))
     if high < short:
         last = min(last, reach(high + 1, long, short) - 1)
@@ -101,20 +103,20 @@ def render_crossing(x0, y0, x1, y1, grey, size, pixels):
 
 @njit(inline="always")
 def visible(start, step, size):
-    """First and last i with 0 <= start + step i < size, step 1 or -1; the first is at least 0."""
+    """Return the first and last i with 0 <= start + step i < size, step 1 or -1; the first is at least 0."""
     before, after = (-start, size - 1 - start) if step > 0 else (start - size + 1, start)
     return max(int64(before), 0), int64(after)
 
 
 @njit(inline="always")
 def reach(m, long, short):
-    """The first i with m(i) >= m, for 0 <= m <= short: 2 short i + long >= 2 long m."""
+    """Return the first i with m(i) >= m, for 0 <= m <= short: 2 short i + long >= 2 long m."""
     return (long * (2 * m - 1) + 2 * short - 1) // (2 * short) if m > 0 else int64(0)
 
 
 @kernel
 def render_polygons(x, y, greys, canvas):
-    """Render closed polygons, each over those before.
+    """Render closed polygons, each over the earlier ones.
 
     x, y  # [K, q] float32; greys  # [K] uint8; canvas  # [size, size] uint8
     """

@@ -1,6 +1,6 @@
 """From a bitmap of points to a grey image, in Numba: the reference of ``texture.cuh``.
 
-Every point becomes a 3 x 3 patch, the patches are masked at random, the bits become bytes, and the image is turned.
+Every point becomes a 3 x 3 patch, the patches are masked at random, the bits become bytes, and the image is oriented.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
 
 @kernel
 def widen(cover, wide):
-    """Set wide to cover moved by one, two and three columns: those of the 3 x 3 patches, which are pasted at
-    (x + 1, y + 1) as released.
+    """Set wide to the OR of cover moved by one, two and three columns: the columns of the 3 x 3 patches, which are
+    pasted at (x + 1, y + 1) as released.
     """
     for y in range(cover.shape[0]):
         carry = uint32(0)
@@ -34,11 +34,11 @@ def widen(cover, wide):
 
 @kernel
 def mask_row(y, size, survival, key, number, mask):
-    """Draw a row of mask bits, each lit with probability 256/511: a fair bit, OR one lit with probability 1/511.
+    """Draw a row of mask bits, each lit with probability 256/511: a fair bit OR a bit lit with probability 1/511.
 
-    1 - (1 - 1/2)(1 - 1/511) = 256/511. The second kind is rare, so it is drawn by the gaps between its pixels:
-    survival[g] = 2^32 (510/511)^g is the chance that a gap is at least g, and the gap of a word u is the largest g with
-    u < survival[g]. mask  # [words] uint32
+    1 - (1 - 1/2)(1 - 1/511) = 256/511. Bits of the second kind are rare, so they are drawn by the gaps between
+    them: survival[g] = 2^32 (510/511)^g is the probability, in units of 2^-32, that a gap is at least g, and the gap of
+    a word u is the largest g with u < survival[g]. mask  # [words] uint32
     """
     calls = (mask.shape[0] + 3) // 4
     for q in range(calls):
@@ -84,7 +84,7 @@ def paint(cover, patch, mask, survival, key, number, image):
         for y in range(size):
             write_row(cover[y], image[y])
         return
-    wide = np.zeros((size + 3, words), np.uint32)  # three empty rows stand above the first
+    wide = np.zeros((size + 3, words), np.uint32)  # three empty rows above the first
     widen(cover, wide[3:])
     lit, bits = np.empty(words, np.uint32), np.full(words, uint32(0xFFFFFFFF))
     for y in range(size):

@@ -4,14 +4,14 @@
 
 #include "device/common.cuh"
 
-constexpr int FAR = 1 << 14;  // a shorter segment is clipped in 32 bits: no product below exceeds 2 FAR^2 + 2 FAR
-constexpr float MAX_COORDINATE = 1048576.0f;  // 2^20, in pixels
+constexpr int FAR = 1 << 14;  // pixels; shorter segments clip in 32 bits: no product below exceeds 2 FAR^2 + 2 FAR
+constexpr float MAX_COORDINATE = 1048576.0f;  // 2^20 pixels
 
 struct __align__(8) Pixel {
     int x, y;
 };
 
-// Toward zero, and within the range that lines are computed in.
+// Truncate toward zero, within the range in which lines are computed.
 __device__ __forceinline__ int truncate(float coordinate) {
     return (int)fminf(fmaxf(coordinate, -MAX_COORDINATE), MAX_COORDINATE);
 }
@@ -23,20 +23,21 @@ struct Band {
     int count;  // rows * size
 };
 
-// All bands of a canvas but the last have `band_rows`.
+// Return a band of a canvas; every band except the last has `band_rows` rows.
 __device__ __forceinline__ Band band_of(uint8* bytes, int size, int band_rows, int band) {
     int first = band * band_rows, rows = min(band_rows, size - first);
     return {bytes, size, first, rows, rows * size};
 }
 
-// The first i with floor((2 short i + long) / (2 long)) >= m, for 0 <= m <= short.
+// Return the first i with floor((2 short i + long) / (2 long)) >= m, for 0 <= m <= short; long, short: length, across.
 template <class Integer>
 __device__ __forceinline__ Integer reach(Integer m, Integer length, Integer across) {
     return m > 0 ? (length * (2 * m - 1) + 2 * across - 1) / (2 * across) : 0;
 }
 
-// A one-pixel line between two points in the band's own rows. One that leaves the band goes from its first visible
-// pixel to its last, both in closed form. Integer is unsigned: distances along the line, from its start.
+// Render a one-pixel line between two points, their rows counted from the band's first row. A line that leaves the band
+// is rendered from its first visible pixel to its last, both computed in closed form. Integer is unsigned: distances
+// along the line, from its start.
 template <class Integer>
 __device__ __forceinline__ void render_line(const Band& band, Pixel from, Pixel to, bool leaves, uint8 grey) {
     int dx = abs(to.x - from.x), dy = abs(to.y - from.y);
@@ -48,7 +49,7 @@ __device__ __forceinline__ void render_line(const Band& band, Pixel from, Pixel 
     if (leaves) {
         int before_x = forth ? -from.x : from.x - band.size + 1, before_y = down ? -from.y : from.y - band.rows + 1;
         int after_x = forth ? band.size - 1 - from.x : from.x, after_y = down ? band.rows - 1 - from.y : from.y;
-        int high = flat ? after_y : after_x;  // not negative, nor is the other: the line's box meets the band
+        int high = flat ? after_y : after_x;  // not negative, nor is `end`: the line's bounding box meets the band
         Integer low = max(flat ? before_y : before_x, 0), end = flat ? after_x : after_y;
         first = max(max(flat ? before_x : before_y, 0), 0);
         Integer enters = reach(low, length, across);
@@ -64,7 +65,7 @@ __device__ __forceinline__ void render_line(const Band& band, Pixel from, Pixel 
     }
     int x = from.x + (forth ? 1 : -1) * (int)(flat ? first : m), y = from.y + (down ? 1 : -1) * (int)(flat ? m : first);
     uint8* pixel = band.bytes + (y * band.size + x);
-    // Bresenham's remainder, less what it may not reach: a sign tells when to go across
+    // Bresenham's remainder minus its limit: the sign decides when to step across
     int straight = 2 * (int)across, diagonal = straight - 2 * (int)length, error = (int)rest + diagonal;
     for (int left = (int)(last - first); left >= 0; --left) {
         *pixel = grey;
@@ -73,7 +74,7 @@ __device__ __forceinline__ void render_line(const Band& band, Pixel from, Pixel 
     }
 }
 
-// The part of a line between two points of the canvas that lies in the band.
+// Render the part in the band of a line between two points of the canvas.
 __device__ __forceinline__ void render_segment(const Band& band, Pixel from, Pixel to, uint8 grey) {
     from.y -= band.first, to.y -= band.first;
     if (max(from.y, to.y) < 0 || min(from.y, to.y) >= band.rows) return;
@@ -87,13 +88,13 @@ __device__ __forceinline__ void render_segment(const Band& band, Pixel from, Pix
         render_line<uint32>(band, from, to, leaves, grey);
 }
 
-// Copy bytes from shared to global memory, in words as wide as both ends allow.
+// Copy bytes from shared to global memory, one Word at a time.
 template <class Word>
 __device__ __forceinline__ void copy(const uint8* from, uint8* to, int bytes) {
     for (int i = threadIdx.x; i < bytes / (int)sizeof(Word); i += blockDim.x) ((Word*)to)[i] = ((const Word*)from)[i];
 }
 
-// Copy a band to its rows of an image in global memory.
+// Copy a band to its rows of an image in global memory, in words as wide as both ends allow.
 __device__ __forceinline__ void write(const Band& band, uint8* to) {
     if (band.size % 4 == 0 && band.count % 16 == 0)
         copy<Sixteen>(band.bytes, to, band.count);

@@ -1,4 +1,4 @@
-"""Tables that shared device code looks up, made once for each device."""
+"""Look-up tables of the shared device code, computed once per device."""
 
 from functools import cache
 
@@ -8,9 +8,9 @@ import torch
 
 @cache
 def survival_table(size: int, device: torch.device) -> torch.Tensor:
-    """Return floor(2^32 (510/511)^g), the chance that g pixels in a row are all spared by an event of chance 1/511.
+    """Return floor(2^32 (510/511)^g): the probability that an event of probability 1/511 spares g pixels in a row.
 
-    int32 ``[size + 1]``, the bits of uint32
+    int32 ``[size + 1]``, the bits of uint32; entry 0 is 0 and not used.
     """
     chance, table = 1.0, np.zeros(size + 1, np.uint32)
     for gap in range(1, size + 1):

@@ -1,6 +1,6 @@
 // From a bitmap of points to an image: 3 x 3 patches, a random mask, an orientation, bytes of 0 or GREY.
 //
-// device/cpu_texture.py is the reference and says what the mask is.
+// device/cpu_texture.py is the reference and defines the mask.
 
 #include "device/bitmap.cuh"
 #include "device/common.cuh"
@@ -18,8 +18,8 @@ struct Mask {
     const uint32* survival;  // [size + 1]: 2^32 (510/511)^g
 };
 
-// Mask bits of columns 128 q to 128 q + 127 of row y: fair ones, and the rare ones that are drawn by their gaps from
-// the beginning of the row (one or two draws: far fewer than the words of a second mask).
+// Draw the mask bits of columns 128 q to 128 q + 127 of row y: fair bits, and rare bits that are drawn by their gaps
+// from the beginning of the row (one or two draws: far fewer than the words of a second mask).
 __device__ void mask_words(const Mask& mask, int y, int q, int size, uint32* four) {
     int words = (size + 31) / 32;
     Four fair = philox4x32(y * ((words + 3) / 4) + q, STREAM_MASK, mask.number, mask.key0, mask.key1);
@@ -50,7 +50,7 @@ __device__ void mask_words(const Mask& mask, int y, int q, int size, uint32* fou
 
 // -------------------------------------------------------------------------------------------------------- the patches
 
-// Four words of row y after the patch: each point lights the 3 x 3 pixels below and to the right of it.
+// Compute four words of row y with patches: each point lights the 3 x 3 pixels below and to the right of it.
 __device__ void dilated(const Bitmap& bitmap, int y, int q, uint32* four) {
     for (int k = 0; k < 4; ++k) {
         int j = 4 * q + k;
@@ -63,8 +63,8 @@ __device__ void dilated(const Bitmap& bitmap, int y, int q, uint32* four) {
     }
 }
 
-// Patches and mask, in place. A row depends on rows above it alone, so the rows go bottom up: all threads read what
-// they need for as many pieces of 128 pixels as there are threads, then all write.
+// Apply patches and mask, in place. A row depends only on rows above it, so the rows are processed bottom up: all
+// threads read the input of as many pieces of 128 pixels as there are threads, then all threads write.
 __device__ void texture(const Bitmap& bitmap, int size, const Mask& mask) {
     int quads = (bitmap.words + 3) / 4, pieces = bitmap.rows * quads;
     for (int begin = 0; begin < pieces; begin += blockDim.x) {
@@ -85,7 +85,7 @@ __device__ void texture(const Bitmap& bitmap, int size, const Mask& mask) {
     }
 }
 
-// The number of the newest point on a pixel, or on the patches over it; 0 without.
+// Return the number of the newest point on a pixel, or of the newest patch over the pixel; 0 if there is none.
 __device__ __forceinline__ int newest_at(const int* last, int size, int y, int x, bool patch) {
     const int* own = last + (int64)(y + ROWS_ABOVE) * (size + ROWS_ABOVE) + x + ROWS_ABOVE;
     if (!patch) return *own;
@@ -97,7 +97,7 @@ __device__ __forceinline__ int newest_at(const int* last, int size, int y, int x
 
 // ---------------------------------------------------------------------------------------------------------- the image
 
-// The pixel of the canvas that stands at (row, column) of the turned one: flips first, then the transposition.
+// The orientation of an image, flips first, then the transposition: source finds the canvas pixel at (row, column).
 struct Orientation {
     int code, size;
 
@@ -105,7 +105,7 @@ struct Orientation {
         y = code & 4 ? column : row, x = code & 4 ? row : column;
         y = code & 1 ? size - 1 - y : y, x = code & 2 ? size - 1 - x : x;
     }
-    // The reverse: where the pixel (y, x) of the canvas goes, as an offset into the image.
+    // The inverse: return the offset in the image of the canvas pixel (y, x).
     __device__ __forceinline__ int64 target(int y, int x) const {
         int row = code & 1 ? size - 1 - y : y, column = code & 2 ? size - 1 - x : x;
         return code & 4 ? (int64)column * size + row : (int64)row * size + column;
@@ -116,7 +116,7 @@ __device__ __forceinline__ uint32 bytes_of(uint32 nibble) {  // four bits to fou
     return (nibble * 0x00204081u & 0x01010101u) * GREY;
 }
 
-// A whole canvas whose side is a multiple of 16 and which is not transposed: sixteen pixels per store.
+// Write a whole canvas whose side is a multiple of 16 and which is not transposed: sixteen pixels per store.
 __device__ void write_sixteens(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
     int size = orientation.size;
     for (int p = threadIdx.x; p < size / 16 * size; p += blockDim.x) {
@@ -136,14 +136,14 @@ __device__ __forceinline__ uint32 lit_at(const Bitmap& bitmap, const Orientation
     return y >= bitmap.first && y < bitmap.first + bitmap.rows ? bitmap.row(y)[x >> 5] >> (x & 31) & 1 : 0;
 }
 
-// The four neighbouring pixels of an item of work, and the order in which it reads their bits.
+// The four neighbouring pixels of a work item, and the order in which their bits are read.
 //
-// A canvas that is not transposed is read along its rows, and 32 threads read neighbouring words. A transposed one is
-// read down its columns, by steps of 4 rows of the bitmap from thread to thread. If 32 threads of a warp went on like
-// that, they would all hit one bank of shared memory at 256 and 512 pixels (16 words per row, 64 per step), and wait
-// for each other 32 times; at 362 pixels 16 times. So eight of them go down a column (32 bytes of the image, the least that
+// A canvas that is not transposed is read along its rows, and 32 threads read neighbouring words. A transposed canvas
+// is read down its columns, in steps of 4 rows of the bitmap from thread to thread. If all 32 threads of a warp did so,
+// they would all hit one bank of shared memory at 256 and 512 pixels (at 512: 16 words per row, 64 per step), a 32-way
+// conflict; at 362 pixels a 16-way conflict. So eight threads go down a column (32 bytes of the image, the minimum that
 // is written at once), the next eight go down the column 32 pixels further on, which is another word, and so on; and
-// every second thread begins with another of its four rows. Then 2 of them meet at most at 362 pixels, 4 at 512.
+// each pair of threads begins with another of its four rows. Then at most 2 threads conflict at 362 pixels, 4 at 512.
 struct Fours {
     int size, transposed;
 
@@ -158,7 +158,7 @@ struct Fours {
     __device__ __forceinline__ int place(int item, int k) const { return transposed ? (k + (item >> 1)) & 3 : k; }
 };
 
-// Any whole canvas of a multiple of four pixels: four per store, across the ends of rows.
+// Write any whole canvas of a multiple of four pixels: four pixels per store, across the ends of rows.
 __device__ void write_fours(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
     int size = orientation.size;
     const Fours fours = {size, orientation.code & 4};
@@ -175,7 +175,7 @@ __device__ void write_fours(const Bitmap& bitmap, const Orientation& orientation
     }
 }
 
-// Any band of any canvas: one pixel per store.
+// Write any band of any canvas: one pixel per store.
 __device__ void write_bytes(const Bitmap& bitmap, const Orientation& orientation, uint8* image) {
     int size = orientation.size;
     for (int p = threadIdx.x; p < bitmap.rows * size; p += blockDim.x) {

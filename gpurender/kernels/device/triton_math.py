@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-"""Functions of float64 in Triton, from + − × alone: ``gpurender.numerics.portable_math``, bit for bit."""
+"""Functions of float64 in Triton, from + − × alone, equal to ``gpurender.numerics.portable_math`` bit for bit."""
 
 import triton
 import triton.language as tl
@@ -15,13 +15,13 @@ EXP_TERMS = tl.constexpr(portable_math.EXP_TERMS)
 
 @triton.jit
 def rint(x):
-    """Return the nearest integer of abs(x) < 2**51, halves to even."""
+    """Return the nearest integer of x, halves to even; abs(x) < 2**51."""
     return (x + ROUNDING) - ROUNDING
 
 
 @triton.jit
 def exp(x):
-    """Return ``portable_math.exp``; x within [-700, 700]."""
+    """Return ``portable_math.exp`` of x in [-700, 700]."""
     k = rint(x * PER_LN2)
     r = (x - k * LN2_HIGH) - k * LN2_LOW
     series = tl.full(r.shape, 1.0, tl.float64)

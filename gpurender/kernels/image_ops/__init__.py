@@ -1,4 +1,4 @@
-"""Image operations of augmentation policies, one chain of them a sample: as Pillow does them, byte for byte."""
+"""Image operations of augmentation policies, one chain of operations per sample, byte for byte as Pillow."""
 
 from collections.abc import Collection, Sequence
 
@@ -21,22 +21,22 @@ def apply_ops(
     fill: Sequence[int],
     possible: Collection[Operation] = tuple(Operation),
 ) -> torch.Tensor:
-    """Apply to each image its own chain of operations, one after the other.
+    """Apply each image's chain of operations, one operation after the other.
 
-    An image of one band stands for three equal ones: the result is the band that all three would be. (Of equal bands,
-    every operation makes equal bands if the fill is grey. COLOR and HUE leave them as they are.)
+    An image with one channel stands for three equal channels: the result is the channel that all three would become.
+    (Every operation makes equal channels of equal channels if the fill is grey. COLOR and HUE leave them unchanged.)
 
     Args:
         images: uint8 ``[N, 1 or 3, H, W]``.
         operations: int32 ``[N, L]``: codes of :class:`Operation`.
-        arguments: float64 ``[N, L]``: of the operation, in its unit; not looked at where it takes none.
-        interpolations: uint8 ``[N, L]``, of the operations that move pixels: 0 nearest, 1 bilinear, 2 bicubic.
-        fill: what comes in from beyond the image's edge: red, green, blue, 0 to 255 each; equal ones for one band.
-        possible: the operations that may occur, besides IDENTITY. A GPU skips the launches of others and treats them
-            as IDENTITY; a CPU refuses them.
+        arguments: float64 ``[N, L]``: the operation's argument, in its unit; ignored if the operation takes none.
+        interpolations: uint8 ``[N, L]``, for the operations that move pixels: 0 nearest, 1 bilinear, 2 bicubic.
+        fill: colour of pixels from beyond the image's edge: red, green, blue, 0 to 255 each; equal for one channel.
+        possible: the operations that may occur, besides IDENTITY. A GPU skips the launches of others and treats
+            them as IDENTITY; a CPU refuses them.
 
-    All tensors are on one device. On a GPU the values of the tensors are not looked at, which would wait for it: there
-    what is no code counts as IDENTITY, and an argument is forced into its range.
+    All tensors are on one device. On a GPU the values of the tensors are not checked, because reading them would make
+    the host wait: an unknown code counts as IDENTITY, and an argument is forced into its range.
 
     Returns:
         uint8 ``[N, 1 or 3, H, W]``, a new tensor on the images' device.
@@ -53,7 +53,7 @@ def apply_ops(
 
 
 def checked_fill(fill: Sequence[int]) -> tuple[int, int, int]:
-    """Red, green and blue of a colour."""
+    """Check a colour and return its red, green and blue."""
     if not checks.is_sequence(fill, 3):
         raise TypeError(f"fill must be (red, green, blue), integers in [0, 255], got {checks.shown(fill)}")
     red, green, blue = (checks.integer(f"fill[{i}]", value, 0, 255) for i, value in enumerate(fill))
@@ -67,7 +67,7 @@ def _checked(
     interpolations: torch.Tensor,
     possible: Collection[Operation],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
+    """Check everything that the kernels rely on, and return the four tensors, contiguous."""
     images = checked_tensor("images", images, (torch.uint8,), (None, None, None, None))
     n, channels, height, width = images.shape
     if channels not in (1, 3):

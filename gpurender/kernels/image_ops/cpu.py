@@ -1,11 +1,11 @@
 """Chains of operations in Numba, the reference: Pillow's results, byte for byte.
 
 Each sample's chain is run to its end before the next sample's, so that its image stays in the cache. The operations
-are in files of their own, with their formulas, and are compiled when the first image needs them:
+are in separate files, with their formulas, and are compiled when the first image needs them:
 
-    cpu_pointwise.py  bytes where they are: tables of 256 entries, COLOR, HUE
-    cpu_filters.py    bytes and their neighbours: SHARPNESS, the blurs
-    cpu_affine.py     bytes from elsewhere: rotation, shear, translation
+    cpu_pointwise.py  pixels by themselves: tables of 256 entries, COLOR, HUE
+    cpu_filters.py    pixels and their neighbours: SHARPNESS, the blurs
+    cpu_affine.py     pixels from elsewhere: rotation, shear, translation
 """
 
 from collections.abc import Callable, Collection
@@ -31,7 +31,10 @@ def apply_ops(
     fill: tuple[int, int, int],
     _possible: Collection[Operation],
 ) -> torch.Tensor:
-    """``gpurender.kernels.image_ops.apply_ops`` of checked arguments; ``_possible`` spares launches of a GPU."""
+    """Do ``gpurender.kernels.image_ops.apply_ops`` on the CPU; the arguments are checked.
+
+    ``_possible`` only saves launches on a GPU.
+    """
     source, out = images.numpy(), np.empty(images.shape, np.uint8)
     height, width = source.shape[2:]
     matrices = coefficients(operations, arguments, height, width).numpy()  # [N, L, 6]
@@ -53,7 +56,7 @@ def apply_ops(
 
 
 def run(steps: list[Change], image: np.ndarray, scratch: np.ndarray, out: np.ndarray) -> None:
-    """Make the steps one after the other, to and fro between two scratch images, the last one into out."""
+    """Run the steps in order, alternating between two scratch images; the last step writes ``out``."""
     if not steps:
         out[...] = image
     for i, step in enumerate(steps):
@@ -63,7 +66,7 @@ def run(steps: list[Change], image: np.ndarray, scratch: np.ndarray, out: np.nda
 
 
 def change_of(code: int, argument: float, interpolation: int, matrix: np.ndarray, fill: np.ndarray) -> Change:
-    """Return an operation with its arguments. Its function has its name, in small letters, in the file of its kind."""
+    """Return an operation with its arguments; its function in the file of its kind has its name in lower case."""
     operation = Operation(code)
     kind = operation.spec.kind
     if kind == Kind.LUT:

@@ -9,8 +9,9 @@ Formula (matrix a .. f; the pixel at column x and row y of the result)::
     bicubic     between the sixteen, by p(t) = v2 + t (v3 - v1 + t (2 (v1 - v2) + v3 - v4 + t (v2 - v1 + v4 - v3))),
                 clipped, truncated
 
-with the image's edge in the place of pixels beyond it. Nearest neighbour goes in steps from pixel to pixel, as Pillow
-does: in fixed point of 16 bits, or in float64 where the image is too large for that or nothing turns or shears.
+where pixels beyond the image's edge repeat the edge. Nearest neighbour adds steps from pixel to pixel, as Pillow does:
+in fixed point with 16 fractional bits, or in float64 if the image is too large for that or is neither turned nor
+sheared.
 """
 
 import numpy as np
@@ -18,28 +19,28 @@ from numba import int32, int64, njit, uint8, uint32, uint64
 
 from gpurender.runtime.numba_jit import kernel
 
-PAD = 2  # pixels of its edge around a band: the farthest that 4 x 4 pixels reach
-LIMIT = 32768.0  # of coordinates in fixed point
+PAD = 2  # edge pixels around a channel: the farthest that 4 x 4 pixels reach
+LIMIT = 32768.0  # limit of coordinates in fixed point
 
 
 @njit(inline="always")
 def clipped(i, size):
-    """A row or column, that of the edge where it lies beyond."""
+    """Return row or column i, or that of the edge if i lies beyond."""
     return min(max(i, 0), size - 1)
 
 
 @njit(inline="always")
 def along(constant, across, down, x, y):
-    """Coordinate of pixel (x, y): in Pillow's order of operations."""
+    """Return a source coordinate of pixel (x, y), in Pillow's order of operations."""
     return across * (x + 0.5) + down * (y + 0.5) + constant
 
 
 @kernel
 def bounds(matrix, height, width, y, out):
-    """The columns of row y that show the image, from out[0] to before out[1].
+    """Find the columns of row y that show the image: out[0] to out[1] - 1.
 
-    Coordinates run monotonously along a row, so the columns are one stretch; its ends are found by the same arithmetic
-    that places the pixels.
+    Coordinates are monotonic along a row, so the columns are one range; its ends are found by the same arithmetic that
+    places the pixels.
     """
     a, b, c, d, e, f = matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5]
     first, last = 0, width
@@ -54,18 +55,21 @@ def bounds(matrix, height, width, y, out):
 
 @kernel
 def places(matrix, height, width, y, first, corners, dx, dy):
-    """Of pixels of a row, from column first on: where the 4 x 4 around them begin in a padded band, and how far on."""
+    """Compute where the 4 x 4 pixels around each pixel of a row begin in a padded channel, and the fractions dx, dy.
+
+    The pixels start at column ``first``.
+    """
     a, b, c, d, e, f = matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5]
     for i in range(len(dx)):
         x_in, y_in = along(c, a, b, first + i, y) - 0.5, along(f, d, e, first + i, y) - 0.5
-        column, row = int32(x_in + 1.0) - 1, int32(y_in + 1.0) - 1  # floor, of numbers above -1
+        column, row = int32(x_in + 1.0) - 1, int32(y_in + 1.0) - 1  # floor, for numbers above -1
         dx[i], dy[i] = x_in - column, y_in - row
         corners[i] = uint64((row - 1 + PAD) * (width + 2 * PAD) + column - 1 + PAD)
 
 
 @kernel
 def padded(band):
-    """A band uint8 [H, W] with its edge repeated PAD times on every side, flat."""
+    """Return a channel uint8 [H, W] with its edge repeated PAD times on every side, flat."""
     height, width = band.shape
     wide = np.empty((height + 2 * PAD, width + 2 * PAD), np.uint8)
     for y in range(height + 2 * PAD):
@@ -78,40 +82,40 @@ def padded(band):
 
 @njit(inline="always")
 def four(flat, i):
-    """Four neighbours in a word, the first one lowest: one load. (An unsigned index never counts from the end.)"""
+    """Return four neighbours as a word, the first lowest: one load. (An unsigned index never counts from the end.)"""
     low = uint32(flat[i]) | uint32(flat[i + uint64(1)]) << uint32(8)
     return low | uint32(flat[i + uint64(2)]) << uint32(16) | uint32(flat[i + uint64(3)]) << uint32(24)
 
 
 @njit(inline="always")
 def byte_of(word, k):
-    """The k-th byte of a word."""
+    """Return the k-th byte of a word."""
     return int32((word >> uint32(8 * k)) & uint32(255))
 
 
 @njit(inline="always")
 def between_two(word, t):
-    """Between the middle two of four pixels: float64."""
+    """Return the value at t between the middle two of four pixels: float64."""
     left = byte_of(word, 1)
     return left + (byte_of(word, 2) - left) * t
 
 
 @njit(inline="always")
 def between_four(word, t):
-    """The cubic through four pixels, at t behind the second: its coefficients are integers."""
+    """Return the cubic through four pixels, at t after the second: its coefficients are integers."""
     v1, v2, v3, v4 = byte_of(word, 0), byte_of(word, 1), byte_of(word, 2), byte_of(word, 3)
     return v2 + t * ((v3 - v1) + t * ((2 * (v1 - v2) + v3 - v4) + t * (v2 - v1 + v4 - v3)))
 
 
 @njit(inline="always")
 def cubic(v1, v2, v3, v4, t):
-    """The cubic through four values, at t behind the second."""
+    """Return the cubic through four values, at t after the second."""
     return v2 + t * (v3 - v1 + t * (2.0 * (v1 - v2) + v3 - v4 + t * (-v1 + v2 - v3 + v4)))
 
 
 @kernel
 def bilinear_row(flat, pitch, corners, dx, dy, words, target):
-    """Bytes between 2 x 2 pixels each. The words are gathered first, so that the arithmetic vectorises."""
+    """Interpolate bytes between 2 x 2 pixels each. The words are gathered first, so that the arithmetic vectorises."""
     upper, lower = words[0], words[1]
     for i in range(len(target)):
         upper[i] = four(flat, corners[i] + pitch)
@@ -123,7 +127,7 @@ def bilinear_row(flat, pitch, corners, dx, dy, words, target):
 
 @kernel
 def bicubic_row(flat, pitch, corners, dx, dy, words, target):
-    """Bytes between 4 x 4 pixels each."""
+    """Interpolate bytes between 4 x 4 pixels each."""
     w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
     for i in range(len(target)):
         w0[i] = four(flat, corners[i])
@@ -138,7 +142,7 @@ def bicubic_row(flat, pitch, corners, dx, dy, words, target):
 
 @kernel
 def interpolate(image, matrix, smooth, fill, out):
-    """An affine transform of an image uint8 [C, H, W], bilinear or (smooth) bicubic."""
+    """Apply an affine transform to an image uint8 [C, H, W], bilinear or (smooth) bicubic."""
     channels, height, width = image.shape
     corners, words = np.empty(width, np.uint64), np.empty((4, width), np.uint32)
     dx, dy, ends = np.empty(width), np.empty(width), np.empty(2, np.int64)
@@ -163,20 +167,20 @@ def interpolate(image, matrix, smooth, fill, out):
 
 @njit(inline="always")
 def fixed(v):
-    """v in 16.16 bits, rounded."""
+    """Return v in fixed point of 16.16 bits, rounded."""
     return int64(np.floor(v * 65536.0 + 0.5))
 
 
 @njit(inline="always")
 def is_small(matrix, x, y):
-    """Whether the coordinates at a corner fit the fixed point."""
+    """Return whether the coordinates at a corner fit the fixed point."""
     across = abs(x * matrix[0] + y * matrix[1] + matrix[2])
     return across < LIMIT and abs(x * matrix[3] + y * matrix[4] + matrix[5]) < LIMIT
 
 
 @kernel
 def nearest(image, matrix, fill, out):
-    """An affine transform of an image uint8 [C, H, W], by the nearest pixel."""
+    """Apply an affine transform to an image uint8 [C, H, W], by the nearest pixel."""
     channels, height, width = image.shape
     a, b, c, d, e, f = matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5]
     small = is_small(matrix, 0, 0) and is_small(matrix, width, 0)

@@ -4,15 +4,15 @@ Formulas::
 
     SHARPNESS         blend(s, v, factor), s the mean of 3 x 3 pixels, the middle one five times, rounded; at the
                       image's edge s = v
-    GAUSSIAN_BLUR     three box blurs along the rows, then three along the columns, rounded to bytes after each. Of a
-                      standard deviation r, in float32 but for the square root:
+    GAUSSIAN_BLUR     three box blurs along the rows, then three along the columns, rounded to bytes after each. For a
+                      standard deviation r, in float32 except the square root:
                       L = sqrt(4 r^2 + 1),  l = floor((L - 1) / 2),
                       R = l + (2 l + 1) (l (l + 1) - r^2) / (2 (r^2 - (l + 1)^2)),
                       a box of 2 trunc(R) + 1 pixels of weight 1 / (2 R + 1) and two ends that share the rest, in 2^-24;
-                      beyond its ends a line goes on as it ends
+                      beyond its ends a line repeats its end pixels
     GAUSSIAN_KERNEL   w_k = E^(k^2), E = exp(-1 / (2 sigma^2)), |k| <= 11, divided by their sum in float64; float32 sums
                       along the row from left to right, then along the column from top to bottom, rounded, halves to
-                      even; beyond the image's edge it goes on as in a mirror
+                      even; beyond the image's edge the image is mirrored
 """
 
 import numpy as np
@@ -22,12 +22,12 @@ from gpurender.kernels.image_ops.cpu_pointwise import blended
 from gpurender.numerics.portable_math import exp
 from gpurender.runtime.numba_jit import kernel
 
-REACH = 11  # of the kernel of 23 pixels
+REACH = 11  # pixels to either side, in the kernel of 23 pixels
 
 
 @kernel
 def sharpness(image, argument, out):
-    """SHARPNESS of an image uint8 [C, H, W]."""
+    """Apply SHARPNESS to an image uint8 [C, H, W]."""
     factor = float32(argument)
     channels, height, width = image.shape
     column = np.empty(width, np.int32)
@@ -51,7 +51,7 @@ def sharpness(image, argument, out):
 
 @njit(inline="always")
 def box_of(radius):
-    """Of a standard deviation: the box's whole radius, and the weights of its pixels and of its ends in 2^-24."""
+    """Return the box for a standard deviation: whole radius, weights of its pixels and of its ends in 2^-24."""
     radius = float32(radius)
     variance = float32(float32(radius * radius) / float32(3.0))
     length = float32(np.sqrt(12.0 * variance + 1.0))
@@ -70,7 +70,7 @@ def box_of(radius):
 
 @kernel
 def box_rows(source, reach, inner, outer, target):
-    """A box blur across rows: target[y] from source[y - reach - 1 .. y + reach + 1], uint8 [h, w]."""
+    """Blur across rows with a box: target[y] from source[y - reach - 1 .. y + reach + 1], uint8 [h, w]."""
     height, width = source.shape
     total = np.zeros(width, np.uint32)
     for k in range(-reach, reach + 1):
@@ -89,7 +89,7 @@ def box_rows(source, reach, inner, outer, target):
 
 @kernel
 def gaussian_blur(image, argument, out):
-    """GAUSSIAN_BLUR of an image uint8 [C, H, W]. Along the rows it is done across those of the turned image."""
+    """Apply GAUSSIAN_BLUR to an image uint8 [C, H, W]; the blur along rows runs across the rows of the turned image."""
     channels, height, width = image.shape
     reach, inner, outer = box_of(argument)
     flat, other_flat = np.empty((width, height), np.uint8), np.empty((width, height), np.uint8)
@@ -112,14 +112,14 @@ def gaussian_blur(image, argument, out):
 
 @njit(inline="always")
 def mirrored(i, size):
-    """A row or column, that of its mirror image where it lies beyond the edge; for tiny images that of the edge."""
+    """Return row or column i, mirrored if it lies beyond the edge; in tiny images then clipped to the edge."""
     i = abs(i)
     return min(max(i if i < size else 2 * (size - 1) - i, 0), size - 1)
 
 
 @kernel
 def kernel_weights(base):
-    """Weights float32 [12] from the middle outwards, of E."""
+    """Return the weights float32 [12], from the middle outwards, for E = ``base``."""
     exact = np.empty(REACH + 1)
     weight, factor, square = 1.0, base, base * base
     exact[0] = total = 1.0
@@ -135,13 +135,13 @@ def kernel_weights(base):
 
 
 def gaussian_kernel(image, argument, out):
-    """Do GAUSSIAN_KERNEL of an image uint8 [C, H, W]."""
+    """Apply GAUSSIAN_KERNEL to an image uint8 [C, H, W]."""
     weigh(image, float(exp(-1.0 / (2.0 * argument * argument))), out)
 
 
 @kernel
 def weigh(image, base, out):
-    """Do the blur by a kernel of an image uint8 [C, H, W], with E for the base."""
+    """Blur an image uint8 [C, H, W] by the kernel with E = ``base``."""
     channels, height, width = image.shape
     weights = kernel_weights(base)
     sums, total = np.empty((height, width), np.float32), np.empty(width, np.float32)

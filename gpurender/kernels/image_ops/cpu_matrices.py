@@ -1,12 +1,12 @@
 """The coefficients of the operations that move pixels, as Pillow computes them.
 
-An output pixel (x, y) shows what lies at (a (x + 1/2) + b (y + 1/2) + c, d (x + 1/2) + e (y + 1/2) + f). A rotation by
-an angle about the image's centre has the entries of its matrix rounded to 15 decimals.
+An output pixel (x, y) shows the input at (a (x + 1/2) + b (y + 1/2) + c, d (x + 1/2) + e (y + 1/2) + f). The matrix of
+a rotation by an angle about the image's centre has its entries rounded to 15 decimals.
 
-Pillow takes sine and cosine from the C library. Here they come from + and × alone, so that they are the same on every
-machine and device: from a table of the 4096th parts of a turn, in two float64 each, and three terms of the series of
-the rest; the sum is within 0.51 units in the last place, so that rounding to 15 decimals gives Pillow's number but for
-one in some thousand angles, where the 15th decimal differs (by a pixel's 10^-12th part).
+Pillow takes sine and cosine from the C library. This module computes them by + and × alone, so that they are the same
+on every machine and device: from a table of the multiples of a 4096th of a turn, in two float64 each, and three terms
+of the series of the rest. The sum is within 0.51 units in the last place, so rounding to 15 decimals gives Pillow's
+number except for one in some thousand angles, where the 15th decimal differs (by 10^-12 of a pixel).
 """
 
 import torch
@@ -15,21 +15,21 @@ from gpurender.kernels.image_ops.ops import Operation
 from gpurender.kernels.image_ops.tables import PARTS, PI, step, turns
 
 PARTS_PER_RADIAN = PARTS / float(2 * PI)
-RADIANS = 0.017453292519943295  # of a degree
+RADIANS = 0.017453292519943295  # radians per degree
 DECIMALS = 1e15
 SPLITTER = 2.0**27 + 1.0
 
 
 def coefficients(operations: torch.Tensor, arguments: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return a, b, c, d, e, f of each operation; those that move nothing have the identity's.
+    """Return a, b, c, d, e, f of each operation; operations that do not move pixels have the identity's.
 
     Args:
         operations: int32 ``[N, L]``.
         arguments: float64 ``[N, L]``.
-        height, width: of the images in pixels.
+        height, width: sides of the images in pixels.
 
     Returns:
-        float64 ``[N, L, 6]`` on their device.
+        float64 ``[N, L, 6]`` on the device of the arguments.
     """
     zero, one = torch.zeros_like(arguments), torch.ones_like(arguments)
     cosine, sine = turned(torch.where(operations == Operation.ROTATE, arguments, zero))
@@ -60,7 +60,7 @@ def coefficients(operations: torch.Tensor, arguments: torch.Tensor, height: int,
 
 
 def turned(degrees: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosine and sine, float64, that Pillow's matrix has for a rotation by ``degrees``: to 15 decimals."""
+    """Return the cosine and sine of Pillow's matrix for a rotation by ``degrees``: float64, to 15 decimals."""
     angle = degrees - 360.0 * torch.floor(degrees / 360.0)  # degrees modulo 360, exactly
     angle = torch.where(angle < 0.0, angle + 360.0, angle)
     angle = -(angle * RADIANS)
@@ -77,10 +77,10 @@ def turned(degrees: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rounded(x: torch.Tensor) -> torch.Tensor:
-    """Return x, of size up to 1, to 15 decimals: Python's ``round(x, 15)``.
+    """Return x, at most 1 in size, rounded to 15 decimals: Python's ``round(x, 15)``.
 
-    The error of the product with 10^15 is computed, too (Dekker's product), so the nearest integer is the true one;
-    and the quotient of an integer below 2^53 by 10^15 is the float64 next to that decimal.
+    The error of the product with 10^15 is also computed (Dekker's product), so the nearest integer is the true one; and
+    the quotient of an integer below 2^53 by 10^15 is the float64 nearest to that decimal.
     """
     product = x * DECIMALS
     high, low = _split(x)

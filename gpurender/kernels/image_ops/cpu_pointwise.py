@@ -1,19 +1,19 @@
-"""Operations on bytes where they are, in Numba: tables of 256 entries a band, COLOR, HUE.
+"""Operations on pixels by themselves, in Numba: tables of 256 entries per channel, COLOR, HUE.
 
-Formulas (v a byte; counts the histogram of a band; every division of integers is a floor)::
+Formulas (v a byte; counts the histogram of a channel; every division of integers is a floor)::
 
     blend(d, v, f)  clip(d + f (v - d)) in float32, truncated
 
-    AUTO_CONTRAST   s = 255 / (high - low); clip(trunc(v s - low s)) in float64; v, if the band has one value
+    AUTO_CONTRAST   s = 255 / (high - low); clip(trunc(v s - low s)) in float64; v, if the channel has one value
     EQUALIZE        step = (pixels - counts[highest]) / 255; min((step / 2 + pixels darker than v) / step, 255);
                     v, if step is 0
     INVERT          255 - v
-    POSTERIZE       v and the highest bits
+    POSTERIZE       the highest bits of v, the others 0
     SOLARIZE        v below the threshold, else 255 - v
     SOLARIZE_ADD    min(v + argument, 255) below 128, else v
     BRIGHTNESS      blend(0, v, factor)
     CONTRAST        blend(mean of the grey image, rounded, v, factor)
-    COLOR           blend(grey, v, factor) in each band, grey = (19595 R + 38470 G + 7471 B + 2^15) / 2^16
+    COLOR           blend(grey, v, factor) in each channel, grey = (19595 R + 38470 G + 7471 B + 2^15) / 2^16
     HUE             to hue, saturation, value; hue + trunc(255 argument) mod 256; back
 """
 
@@ -34,20 +34,20 @@ BRIGHTNESS, CONTRAST = int(Operation.BRIGHTNESS), int(Operation.CONTRAST)
 
 @njit(inline="always")
 def blended(degenerate, byte, factor):
-    """Byte degenerate + factor (byte - degenerate): Pillow's Image.blend, in float32."""
+    """Return degenerate + factor (byte - degenerate) as a byte: Pillow's Image.blend, in float32."""
     mixed = float32(float32(degenerate) + float32(factor * float32(int32(byte) - int32(degenerate))))
     return uint8(int32(min(max(mixed, float32(0.0)), float32(255.0))))
 
 
 @njit(inline="always")
 def grey_of(red, green, blue):
-    """Pillow's luma."""
+    """Return Pillow's luma."""
     return (int32(19595) * int32(red) + int32(38470) * int32(green) + int32(7471) * int32(blue) + int32(32768)) >> 16
 
 
 @njit(inline="always")
 def histogram(band):
-    """How many pixels of a band have each value: four counters in turn, so that no increment waits for the last."""
+    """Count the pixels of a channel per value, in four counters in turn, so that no increment waits for the last."""
     counts = np.zeros((4, 256), np.int64)
     height, width = band.shape
     for y in range(height):
@@ -64,7 +64,7 @@ def histogram(band):
 
 @njit(inline="always")
 def mean_grey(image):
-    """The mean of the grey image, rounded (a half upwards)."""
+    """Return the mean of the grey image, rounded (a half upwards)."""
     channels, height, width = image.shape
     total = int64(0)
     for y in range(height):
@@ -81,7 +81,7 @@ def mean_grey(image):
 
 @njit(inline="always")
 def stretch(counts, table):
-    """AUTO_CONTRAST's table of a histogram."""
+    """Write AUTO_CONTRAST's table for a histogram over the identity's."""
     low, high = 0, 255
     while low < 255 and counts[low] == 0:
         low += 1
@@ -96,7 +96,7 @@ def stretch(counts, table):
 
 @njit(inline="always")
 def equalize(counts, table):
-    """EQUALIZE's table of a histogram."""
+    """Write EQUALIZE's table for a histogram over the identity's."""
     pixels, last = int64(0), int64(0)
     for v in range(256):
         pixels += counts[v]
@@ -112,7 +112,7 @@ def equalize(counts, table):
 
 @kernel
 def tabulated(image, operation, argument):
-    """The tables uint8 [C, 256] of an operation by table, for an image uint8 [C, H, W]."""
+    """Return the tables uint8 [C, 256] of an operation of kind LUT, for an image uint8 [C, H, W]."""
     channels = image.shape[0]
     table = np.empty((channels, 256), np.uint8)
     factor, whole = float32(argument), int(argument)
@@ -139,7 +139,7 @@ def tabulated(image, operation, argument):
 
 @kernel
 def look_up(image, operation, argument, out):
-    """An operation by table, from an image uint8 [C, H, W] to another."""
+    """Apply an operation of kind LUT, from an image uint8 [C, H, W] to another."""
     tables = tabulated(image, operation, argument)
     channels, height, width = image.shape
     for c in range(channels):
@@ -152,7 +152,7 @@ def look_up(image, operation, argument, out):
 
 @kernel
 def color(image, argument, out):
-    """COLOR of an image uint8 [3, H, W]."""
+    """Apply COLOR to an image uint8 [3, H, W]."""
     factor = float32(argument)
     _, height, width = image.shape
     for y in range(height):
@@ -166,7 +166,7 @@ def color(image, argument, out):
 
 @njit(inline="always")
 def hue_of(red, green, blue, high, low):
-    """Pillow's hue of a colour that is not grey, 0 to 255: float32 and float64 in turn, as its C has them."""
+    """Return Pillow's hue of a colour that is not grey, 0 to 255: float32 and float64 in turn, as in its C code."""
     span = float32(int32(high) - int32(low))
     from_red = float32(float32(int32(high) - int32(red)) / span)
     from_green = float32(float32(int32(high) - int32(green)) / span)
@@ -183,7 +183,7 @@ def hue_of(red, green, blue, high, low):
 
 @kernel
 def hue(image, argument, out):
-    """HUE of an image uint8 [3, H, W]. Pillow's rounded floats, on the way back, are these rounded fractions."""
+    """Apply HUE to an image uint8 [3, H, W]. These rounded fractions equal Pillow's rounded floats on the way back."""
     shift = int(argument * 255.0)
     _, height, width = image.shape
     for y in range(height):

@@ -1,13 +1,14 @@
-"""Chains of operations in Triton: the bytes of ``cpu.py``. A file has the formulas of the ``cpu_*.py`` of its name.
+"""Chains of operations in Triton, with the bytes of ``cpu.py``. Each ``gpu_X.py`` has the formulas of ``cpu_X.py``.
 
-A batch goes step by step: at step k every sample has the k-th of its operations other than IDENTITY. The step's kernels
-go over all samples, and a program whose sample has an operation of another kernel, or none any more, leaves at once. A
-sample's last operation writes the result, those before it go to and fro between two scratch images; a sample without
-any is copied at the first step. So operations that are not drawn cost nothing but these programs.
+A batch is processed step by step: step k applies the k-th operation, other than IDENTITY, of every sample. The step's
+kernels run over all samples, and a program returns at once if its sample's operation belongs to another kernel or its
+sample's chain has ended. A sample's last operation writes the result; the operations before it alternate between two
+scratch images. A sample without operations is copied at the first step. So operations that are not drawn cost only
+these programs.
 
-A step has up to five launches: the tables of the operations by table, which may have to look at their images; the
-operations on bytes where they are, and SHARPNESS; those that move pixels; and the blurs, along rows and along columns.
-Which of them does an operation is its kind, in the table of ``ops.py``.
+A step has up to five launches: the tables of the operations of kind LUT, which may have to read their images; the
+operations on pixels by themselves, and SHARPNESS; the operations that move pixels; and the blurs, along rows and along
+columns. An operation's kind, in the table of ``ops.py``, says which launch performs the operation.
 """
 
 import itertools
@@ -26,14 +27,15 @@ from gpurender.kernels.image_ops.ops import Kind, Operation
 from gpurender.kernels.image_ops.tables import specs
 
 EVERY = tuple(Operation)
-PLANNED = 128  # samples, or operations, of a program that only looks at chains
-SCANNED = 4096  # bytes at once of an image that is read for its table
-# Pixels that a program of four warps has at once, and in all: so many that a program of an image that has another kind
-# of operation, which only finds that out, is a small part of a launch.
+PLANNED = 128  # samples, or operations, per program that only reads chains
+SCANNED = 4096  # bytes read at once from an image that is read for its table
+# Pixels that a program of four warps has at once, and in total. The total is large, so that the programs that return at
+# once, because their image has another kind of operation, are a small part of a launch.
 CHANGED, CHANGED_SPAN = 512, 8192
 MOVED, MOVED_SPAN = 256, 4096
 BLURRED = 1024
-REGISTERS = 96  # a thread: for five programs a processor. Left alone, the compiler takes fewer and spills some.
+# Registers per thread, for five programs per multiprocessor. By default the compiler takes fewer and spills some.
+REGISTERS = 96
 
 
 def apply_ops(
@@ -44,9 +46,9 @@ def apply_ops(
     fill: tuple[int, int, int],
     possible: Collection[Operation] = EVERY,
 ) -> torch.Tensor:
-    """Images uint8 [N, C, H, W] after their chains: operations int32, arguments float64, interpolations uint8 [N, L].
+    """Apply the chains of images uint8 [N, C, H, W]: operations int32, arguments float64, interpolations uint8 [N, L].
 
-    possible: what the operations can be; others are taken for IDENTITY. What only others need is not launched.
+    possible: the operations that may occur. Others are treated as IDENTITY, and launches only for others are skipped.
     """
     if not images.numel() or not operations.numel():
         return images.clone()
@@ -80,7 +82,7 @@ class _Batch:
         self.make_room(operations.numel())
 
     def make_room(self, count: int) -> None:
-        """The plan, tables and weights; an image between the axes of blurs, float32 if a kernel may be among them."""
+        """Allocate plan, tables, weights, and an image between a blur's axes: float32 if GAUSSIAN_KERNEL may occur."""
         of = self.images.new_empty
         self.plan, self.values = of(count, dtype=torch.int32), of(count, dtype=torch.float64)
         self.tables = of((self.n, self.channels, 256) if self.points else 0)
@@ -90,7 +92,7 @@ class _Batch:
         self.sums = self.between.view(torch.float32) if self.kernels else self.weights
 
     def run(self) -> torch.Tensor:
-        """The result, after the launches of all steps."""
+        """Launch all steps and return the result."""
         plan_steps[(triton.cdiv(self.n, PLANNED),)](
             *self.chain, specs(self.images.device), self.plan, self.values, self.n, self.layers, self.codes, PLANNED,
             num_warps=4, enable_fp_fusion=False,
@@ -109,7 +111,7 @@ class _Batch:
         return self.result
 
     def launch(self, step: int, ways: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-        """One step of all samples: from source to scratch or result."""
+        """Launch one step of all samples: from source to scratch or result."""
         when, size = (self.layers, step), (self.height, self.width, self.area)
         plan, values = self.plan, self.values
         if self.points:

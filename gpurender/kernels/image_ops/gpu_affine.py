@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+# ruff: noqa: N803  (capitals: constants known at compile time)
 """The operations that move pixels, in Triton: Pillow's affine transforms; the formulas are in cpu_affine.py.
 
-Coordinates and interpolation are float64 as in Pillow. A program has a stretch of pixels in all bands: their
-coordinates are the same.
+Coordinates and interpolation are float64 as in Pillow. A program has a run of pixels in all channels, because the
+channels share the coordinates.
 """
 
 import triton
@@ -14,7 +14,7 @@ from gpurender.kernels.image_ops.gpu_plan import AFFINE, is_last, kind_of, layer
 
 NEAREST = tl.constexpr(resized_crop.NEAREST)
 BICUBIC = tl.constexpr(resized_crop.BICUBIC)
-FIXED_LIMIT = tl.constexpr(32768.0)  # of coordinates that 32 bits hold, 16 of them behind the point
+FIXED_LIMIT = tl.constexpr(32768.0)  # limit of coordinates in 32 bits, 16 of them fractional
 
 
 @triton.jit
@@ -25,7 +25,7 @@ def small_at(a, b, c, x, y):
 
 @triton.jit
 def fixed(v):
-    """Return v in 16.16 bits; the least number where that is too few."""
+    """Return v in fixed point of 16.16 bits, rounded; the lowest number if v does not fit."""
     scaled = tl.floor(v * 65536.0 + 0.5)
     fits = (scaled >= -2147483648.0) & (scaled < 2147483648.0)
     return tl.where(fits, scaled, -2147483648.0).to(tl.int32)
@@ -33,7 +33,7 @@ def fixed(v):
 
 @triton.jit
 def stepped(start, first, y, second, x):
-    """Return start + y times first + x times second, one addition after the other, each rounded."""
+    """Return start + y times first + x times second, by one addition at a time, each rounded."""
     position = start + y * 0.0
     for i in range(tl.max(y, 0)):
         position = tl.where(i < y, position + first, position)
@@ -44,16 +44,16 @@ def stepped(start, first, y, second, x):
 
 @triton.jit
 def whole(position, size):
-    """Return a float64 coordinate as a pixel's; -1 outside the image."""
+    """Return the row or column of a float64 coordinate; -1 outside the image."""
     inside = (position >= 0.0) & (position < size.to(tl.float64))
     return tl.where(inside, position, -1.0).to(tl.int32)
 
 
 @triton.jit
 def nearest_source(matrix, y, x, height, width):
-    """Return row and column of the pixel that is shown; negative or too large where there is none.
+    """Return the row and column of the pixel that is shown; negative or too large if there is none.
 
-    Pillow goes in steps from pixel to pixel: in fixed point, or in float64 where that is too small or nothing turns.
+    Pillow adds steps from pixel to pixel: in fixed point, or in float64 if that overflows or nothing turns or shears.
     """
     a, b, c, d, e, f = matrix
     h, w = height.to(tl.float64), width.to(tl.float64)
@@ -72,13 +72,13 @@ def nearest_source(matrix, y, x, height, width):
 
 @triton.jit
 def cubic(p1, p2, p3, p4, d):
-    """Return the cubic through four pixels, at d behind the second."""
+    """Return the cubic with coefficients p1 .. p4, at d after the second of four pixels."""
     return p1 + d * (p2 + d * (p3 + d * p4))
 
 
 @triton.jit
 def bilinear_row(pixels, x0, x1, dx, used):
-    """Return what lies between two pixels of a row: float64."""
+    """Return the value between two pixels of a row: float64."""
     left = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
     right = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
     return left.to(tl.float64) + (right - left).to(tl.float64) * dx
@@ -86,7 +86,7 @@ def bilinear_row(pixels, x0, x1, dx, used):
 
 @triton.jit
 def bicubic_row(pixels, x0, x1, x2, x3, dx, used):
-    """Return what lies between the middle two of four pixels of a row: float64. Its coefficients are integers."""
+    """Return the value between the middle two of four pixels of a row: float64. The coefficients are integers."""
     v1 = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
     v2 = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
     v3 = tl.load(pixels + x2, mask=used, other=0).to(tl.int32)
@@ -97,7 +97,7 @@ def bicubic_row(pixels, x0, x1, x2, x3, dx, used):
 
 @triton.jit
 def clipped(i, size):
-    """Return a row or column, that of the edge where it lies beyond."""
+    """Return row or column i, or that of the edge if i lies beyond."""
     return tl.minimum(tl.maximum(i, 0), size - 1)
 
 
@@ -131,7 +131,7 @@ def bilinear_at(image, row, column, dy, dx, height, width, used, INDEX: tl.const
 def nearest_pixels(
     image, target, matrix, i, y, x, used, fill, height, width, area, CHANNELS: tl.constexpr, INDEX: tl.constexpr
 ):
-    """Write pixels i of the target, at (y, x): those of the image, or the fill."""
+    """Write pixels i of the target, at (y, x): pixels of the image, or the fill."""
     row, column = nearest_source(matrix, y, x, height, width)
     shown = used & (row >= 0) & (row < height) & (column >= 0) & (column < width)
     place = tl.where(shown, row, 0).to(INDEX) * width + tl.where(shown, column, 0)
@@ -159,7 +159,7 @@ def interpolated_pixels(
     CHANNELS: tl.constexpr,
     INDEX: tl.constexpr,
 ):
-    """Write pixels i of the target, at (y, x): between those of the image, or the fill."""
+    """Write pixels i of the target, at (y, x): interpolated between pixels of the image, or the fill."""
     a, b, c, d, e, f = matrix
     across, down = x.to(tl.float64) + 0.5, y.to(tl.float64) + 0.5
     x_in, y_in = a * across + b * down + c, d * across + e * down + f
@@ -203,7 +203,7 @@ def move(
 ):
     """Do the step of the samples whose operation moves pixels, by coefficients float64 [N, L, 6].
 
-    A program has SPAN pixels in all bands, SIZE at a time.
+    A program has SPAN pixels in all channels, SIZE at a time.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks

@@ -1,11 +1,12 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+# ruff: noqa: N803  (capitals: constants known at compile time)
 """The operations on a pixel and its neighbours, in Triton: SHARPNESS, the blurs; the formulas are in cpu_filters.py.
 
-SHARPNESS is a branch of ``gpu_pointwise.change``, which says why. Of the blurs, one launch sums along the rows, another
-along the columns. GAUSSIAN_BLUR has three passes per axis with bytes between: a program owns whole lines, so it makes
-all three, to and fro between two images, with a barrier between them. GAUSSIAN_KERNEL has one pass per axis, with
-float32 between them, in the same space as the bytes; its weights are computed once per batch.
+SHARPNESS is a branch of ``gpu_pointwise.change``, whose module gives the reason. The blurs take two launches: one sums
+along the rows, the other along the columns. GAUSSIAN_BLUR has three passes per axis with bytes between them: a program
+owns whole lines, so it makes all three, alternating between two images, with a barrier between passes. GAUSSIAN_KERNEL
+has one pass per axis, with float32 between the passes, in the same memory as the bytes; its weights are computed once
+per batch.
 """
 
 import triton
@@ -17,10 +18,10 @@ from gpurender.kernels.image_ops.ops import Operation
 
 GAUSSIAN_BLUR = tl.constexpr(int(Operation.GAUSSIAN_BLUR))
 GAUSSIAN_KERNEL = tl.constexpr(int(Operation.GAUSSIAN_KERNEL))
-REACH = tl.constexpr(11)  # of the kernel of 23 pixels, to either side
-WEIGHTS = tl.constexpr(16)  # of a blur, 12 of them used
-ROWS = tl.constexpr(32)  # per program that sums along rows
-COLUMNS = tl.constexpr(32)  # per program that sums along columns
+REACH = tl.constexpr(11)  # pixels to either side, in the kernel of 23 pixels
+WEIGHTS = tl.constexpr(16)  # weights per blur, 12 of them used
+ROWS = tl.constexpr(32)  # rows per program that sums along rows
+COLUMNS = tl.constexpr(32)  # columns per program that sums along columns
 
 
 @triton.jit
@@ -37,7 +38,7 @@ def sharpened(pixels, used, inner, width, factor):
 
 @triton.jit
 def sharpen(image, target, area, i, used, height, width, factor, CHANNELS: tl.constexpr):
-    """Do SHARPNESS of pixels i in all bands."""
+    """Apply SHARPNESS to pixels i in all channels."""
     y, x = (i // width).to(tl.int32), (i % width).to(tl.int32)
     inner = used & (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
     for _ in tl.static_range(CHANNELS):
@@ -72,7 +73,7 @@ def weigh(plan, values, weights, count: tl.int32, SIZE: tl.constexpr):
 
 @triton.jit
 def box_of(radius):
-    """Return, of a standard deviation (float32), the box's whole radius, and the weights of its pixels in 2^-24."""
+    """Return the box for a standard deviation (float32): whole radius, weights of its pixels and its ends in 2^-24."""
     variance = tl.div_rn(radius * radius, 3.0)
     length = tl.sqrt(12.0 * variance.to(tl.float64) + 1.0).to(tl.float32)
     reach = tl.floor((length.to(tl.float64) - 1.0) / 2.0).to(tl.float32)
@@ -87,13 +88,13 @@ def box_of(radius):
 
 @triton.jit
 def inside(place, length):
-    """Return a place on a line, that of its end where it lies beyond."""
+    """Return a place on a line, or the end of the line if the place lies beyond."""
     return tl.minimum(tl.maximum(place, 0), length - 1)
 
 
 @triton.jit
 def boxed(line, place, length, stride, used, reach, inner, outer):
-    """Return means around places of lines of ``length`` pixels ``stride`` apart: uint8."""
+    """Return box means around places on lines of ``length`` pixels ``stride`` apart: uint8."""
     total = tl.zeros(place.shape, tl.int32)
     for k in range(-reach, reach + 1):
         total += tl.load(line + inside(place + k, length) * stride, mask=used, other=0).to(tl.int32)
@@ -104,7 +105,7 @@ def boxed(line, place, length, stride, used, reach, inner, outer):
 
 @triton.jit
 def weighted(line, place, length, stride, used, weights):
-    """Return sums by the kernel of 23 weights, float32; beyond its ends a line is seen as in a mirror there."""
+    """Return sums by the kernel of 23 weights, float32; beyond its ends a line is mirrored."""
     total = tl.zeros(place.shape, tl.float32)
     for tap in range(2 * REACH + 1):
         weight = tl.load(weights + tl.abs(tap - REACH))
@@ -116,7 +117,7 @@ def weighted(line, place, length, stride, used, weights):
 
 @triton.jit
 def nearest_byte(total):
-    """Return a float32 rounded, halves to even, and clipped."""
+    """Return a float32 clipped to 0 .. 255 and rounded, halves to even: uint8."""
     total = tl.where(total > 0.0, total, 0.0)
     total = tl.where(total < 255.0, total, 255.0)
     return ((total + 8388608.0) - 8388608.0).to(tl.int32).to(tl.uint8)
@@ -124,7 +125,7 @@ def nearest_byte(total):
 
 @triton.jit
 def pixels_of(q, block, height, width, VERTICAL: tl.constexpr, INDEX: tl.constexpr):
-    """Return where the lines of a block's q-th pixels begin, their places there, and if they are there."""
+    """Return the starts of the lines of a block's q-th pixels, their places there, and whether they are inside."""
     if VERTICAL:
         y, x = q // COLUMNS, block * COLUMNS + q % COLUMNS
         line, place = x.to(INDEX), y.to(INDEX)
@@ -138,7 +139,7 @@ def pixels_of(q, block, height, width, VERTICAL: tl.constexpr, INDEX: tl.constex
 def box_pass(
     source, target, block, height, width, box, VERTICAL: tl.constexpr, INDEX: tl.constexpr, SIZE: tl.constexpr
 ):
-    """Make one pass over a program's lines, for all of its threads to see."""
+    """Make one pass over a program's lines, with a barrier so that all of its threads see the result."""
     reach, inner, outer = box
     count = height * COLUMNS if VERTICAL else width * ROWS
     for start in range(0, count, SIZE):
@@ -191,8 +192,8 @@ def blur(
 ):
     """Do one axis of the step of the samples whose operation is a blur, SIZE pixels at a time.
 
-    From the source through ``between`` (bytes, ``pitch`` an image apart) or ``sums`` (float32, the same memory) to the
-    scratch image or the result.
+    Pixels go from the source through ``between`` (bytes, images ``pitch`` apart) or ``sums`` (float32, the same memory)
+    to the scratch image or the result.
     """
     program = tl.program_id(0)
     image, block = (program // blocks).to(tl.int64), program % blocks

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""The coefficients of the operations that move pixels, in Triton: what ``cpu_matrices.py`` computes, bit for bit.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""The coefficients of the operations that move pixels, in Triton: those of ``cpu_matrices.py``, bit for bit.
 
-One launch in the place of a hundred; float64 from + − × ÷ alone, each rounded by itself, in the same order.
+One launch replaces a hundred. The float64 arithmetic is + − × ÷ only, each rounded separately, in the same order.
 """
 
 import torch
@@ -30,7 +30,7 @@ BLOCK = 64  # operations per program
 
 @triton.jit
 def split(x):
-    """x as a sum of two numbers of 26 bits each."""
+    """Return x as a sum of two numbers of 26 bits each."""
     scaled = x * SPLITTER
     high = scaled - (scaled - x)
     return high, x - high
@@ -38,7 +38,7 @@ def split(x):
 
 @triton.jit
 def rounded(x):
-    """x to 15 decimals."""
+    """Return x rounded to 15 decimals."""
     ten = x * 0.0 + DECIMALS
     product = x * ten
     high, low = split(x)
@@ -52,7 +52,7 @@ def rounded(x):
 
 @triton.jit
 def turned(degrees, table):
-    """Cosine and sine to 15 decimals."""
+    """Return cosine and sine to 15 decimals."""
     angle = degrees - 360.0 * tl.floor(degrees / 360.0)
     angle = tl.where(angle < 0.0, angle + 360.0, angle)
     angle = -(angle * RADIANS)
@@ -79,7 +79,7 @@ def fill(
     width: tl.float64,
     SIZE: tl.constexpr,
 ):
-    """out float64 [count, 6] of operations int32 and arguments float64 [count]."""
+    """Write coefficients float64 [count, 6] to ``out`` for operations int32 and arguments float64 [count]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used = index < count
     code = tl.load(operations + index, mask=used, other=0)
@@ -105,7 +105,7 @@ def fill(
 
 
 def coefficients(operations: torch.Tensor, arguments: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Coefficients float64 [N, L, 6] of operations int32 and arguments float64 [N, L]."""
+    """Return coefficients float64 [N, L, 6] for operations int32 and arguments float64 [N, L]."""
     out = torch.empty((*operations.shape, 6), dtype=torch.float64, device=operations.device)
     count = operations.numel()
     if count:

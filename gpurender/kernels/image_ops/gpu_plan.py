@@ -1,9 +1,10 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Which operation is a sample's at a step, which all kernels ask first; and what several of them compute, in Triton.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""The plan of a chain's steps, which all kernels read first, and functions that several kernels share, in Triton.
 
-A step is a word and an argument. The word, from its lowest bit: three bits of the kind, which every program of every
-launch compares; five of the code, which those that work look at; one for the last step; the layer.
+A step is a word and an argument. The fields of the word, from its lowest bit: three bits for the kind, which every
+program of every launch compares; five for the code, which the programs with work read; one for the last step; the rest
+for the layer.
 """
 
 import triton
@@ -12,10 +13,10 @@ import triton.language as tl
 from gpurender.kernels.image_ops.ops import Kind, Operation
 
 COPY, LUT, PIXEL, STENCIL, BLUR, AFFINE = (tl.constexpr(int(kind)) for kind in Kind)
-DONE = tl.constexpr(7)  # the kind of no operation any more
+DONE = tl.constexpr(7)  # the kind after the last step
 CODE, LAST, LAYER = tl.constexpr(8), tl.constexpr(256), tl.constexpr(512)  # units of a word's fields
 OPERATIONS = tl.constexpr(len(Operation))
-COLUMNS = tl.constexpr(3)  # of the table of operations: kind, lowest and highest argument
+COLUMNS = tl.constexpr(3)  # columns of the table of operations: kind, lowest and highest argument
 
 
 @triton.jit(do_not_specialize=["count", "layers", "possible"])
@@ -30,11 +31,11 @@ def plan_steps(
     possible: tl.int32,
     SIZE: tl.constexpr,
 ):
-    """Write the steps of each sample: plan int32 and values float64 [count, layers], its words and their arguments.
+    """Write each sample's steps: words to plan int32 and arguments to values float64, [count, layers] each.
 
-    Operations come before those that are IDENTITY; a sample of these alone has one of them as its last. Behind the last
-    all are DONE. Arguments are forced into the range of the operation, NaN to its least. ``possible`` has one bit
-    per code; all other codes are treated as IDENTITY.
+    The operations other than IDENTITY come first; a sample without any has one IDENTITY as its last step. All steps
+    after the last are DONE. Arguments are forced into the range of the operation, NaN to its lowest argument.
+    ``possible`` has one bit per code; all other codes are treated as IDENTITY.
     """
     n = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used, row = n < count, n.to(tl.int64) * layers
@@ -61,7 +62,7 @@ def plan_steps(
 
 @triton.jit
 def code_at(place, used, possible):
-    """Return the code at a place, IDENTITY for what is none of those expected."""
+    """Return the code at an address, IDENTITY for an unknown code or one that is not possible."""
     code = tl.load(place, mask=used, other=0)
     code = tl.where((code >= 0) & (code < OPERATIONS), code, 0)
     return tl.where(((possible >> code) & 1) != 0, code, 0)
@@ -69,19 +70,19 @@ def code_at(place, used, possible):
 
 @triton.jit
 def kind_of(word):
-    """Return which kernel does a step."""
+    """Return the kind of a step's operation."""
     return word & 7
 
 
 @triton.jit
 def code_of(word):
-    """Return the operation of a step."""
+    """Return the code of a step's operation."""
     return (word >> 3) & 31
 
 
 @triton.jit
 def layer_of(word):
-    """Return where the operation of a step stands in the chain."""
+    """Return the place of a step's operation in the chain."""
     return word >> 9
 
 
@@ -93,7 +94,7 @@ def is_last(word):
 
 @triton.jit
 def blended(degenerate, image, factor):
-    """Return byte degenerate + factor (image - degenerate), in float32 as Pillow's Image.blend; operands int32."""
+    """Return degenerate + factor (image - degenerate) as a byte, in float32 as Pillow's Image.blend; operands int32."""
     mixed = degenerate.to(tl.float32) + factor * (image - degenerate).to(tl.float32)
     mixed = tl.where(mixed > 0.0, mixed, 0.0)
     return tl.where(mixed < 255.0, mixed, 255.0).to(tl.int32)

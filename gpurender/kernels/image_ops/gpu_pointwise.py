@@ -1,11 +1,11 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""The operations on bytes where they are, in Triton: tables of 256, COLOR, HUE; the formulas are in cpu_pointwise.py.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""The operations on pixels by themselves, in Triton: tables, COLOR, HUE; the formulas are in ``cpu_pointwise.py``.
 
-A launch of one program per band writes the tables of a step. Only three of the operations have to read their image for
-that: two need its histogram and one its mean. A second launch has a program for each stretch of pixels, in all bands.
-It also does SHARPNESS (``gpu_filters.py``) and copies, which go through the same pixels in the same order: a launch of
-their own would cost every step the programs of all samples that have another kind of operation.
+A launch with one program per channel writes the tables of a step. Only three of the operations have to read their image
+for that: two need its histogram and one its mean. A second launch has one program per run of pixels, in all channels.
+It also performs SHARPNESS (``gpu_filters.py``) and copies, which visit the same pixels in the same order: a separate
+launch would cost every step the programs of all samples that have another kind of operation.
 """
 
 import triton
@@ -26,12 +26,12 @@ SIXTH = tl.constexpr(1.0 / 6.0)
 
 @triton.jit
 def histogram(image, area, first, SIZE: tl.constexpr):
-    """Return how many of ``area`` bytes have each value: int64 [256]. first: a zero of the indices' type."""
+    """Count the bytes per value, of ``area`` bytes: int64 [256]. first: 0 in the dtype of offsets."""
     total = tl.zeros((256,), tl.int64)
     for start in range(first, area, SIZE):
         i = start + tl.arange(0, SIZE)
         byte = tl.load(image + i, mask=i < area, other=0).to(tl.int32)
-        beyond = tl.maximum(start + SIZE - area, 0)  # bytes that are not there were counted as zeros
+        beyond = tl.maximum(start + SIZE - area, 0)  # bytes beyond the end were counted as zeros
         total += tl.histogram(byte, 256).to(tl.int64) - tl.where(tl.arange(0, 256) == 0, beyond, 0)
     return total
 
@@ -39,7 +39,7 @@ def histogram(image, area, first, SIZE: tl.constexpr):
 @triton.jit
 def mean_grey(image, area, first, CHANNELS: tl.constexpr, SIZE: tl.constexpr):
     """Return the mean luma of an image, rounded (a half upwards): int32."""
-    total = tl.zeros((SIZE,), tl.int32)  # of at most 255 x 2^20 a lane
+    total = tl.zeros((SIZE,), tl.int32)  # at most 255 x 2^20 per lane
     for start in range(first, area, SIZE):
         i = start + tl.arange(0, SIZE)
         red = tl.load(image + i, mask=i < area, other=0).to(tl.int32)
@@ -54,7 +54,7 @@ def mean_grey(image, area, first, CHANNELS: tl.constexpr, SIZE: tl.constexpr):
 
 @triton.jit
 def stretched(counts, v):
-    """Return AUTO_CONTRAST's table: the least byte becomes 0, the largest 255."""
+    """Return AUTO_CONTRAST's table: the smallest byte becomes 0, the largest 255."""
     low = tl.min(tl.where(counts > 0, v, 255))
     high = tl.max(tl.where(counts > 0, v, 0))
     scale = 255.0 / tl.maximum(high - low, 1).to(tl.float64)
@@ -76,7 +76,7 @@ def equalized(counts, v, area):
 
 @triton.jit
 def table_of(code, argument, v):
-    """Return the table of an operation that need not look at its image."""
+    """Return the table of an operation that does not read its image."""
     whole = argument.to(tl.int32)
     byte = v
     if code == INVERT:
@@ -105,7 +105,7 @@ def tabulate(
     INDEX: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """Write tables uint8 [N, C, 256] of the samples whose operation at this step is one by table."""
+    """Write tables uint8 [N, C, 256] of the samples whose operation at this step is of kind LUT."""
     image = tl.program_id(0).to(tl.int64)
     n = image // CHANNELS
     place = n * layers + step
@@ -127,10 +127,10 @@ def tabulate(
 
 @triton.jit
 def hue_of(red, green, blue):
-    """Return Pillow's hue and saturation of int32 bytes; the value is the largest of them.
+    """Return Pillow's hue and saturation of int32 bytes, and the value, which is the largest byte.
 
-    Pillow's float32 and float64 mixture decides bytes where the quotient is a whole number; what is here gives the same
-    bytes for all colours. The saturation is as exact as in integers.
+    Pillow's mixture of float32 and float64 decides bytes where the quotient is a whole number; this arithmetic gives
+    the same bytes for all colours. Pillow's saturation equals the quotient of integers.
     """
     high = tl.maximum(red, tl.maximum(green, blue))
     low = tl.minimum(red, tl.minimum(green, blue))
@@ -149,7 +149,7 @@ def hue_of(red, green, blue):
 
 @triton.jit
 def colour_of(hue, saturation, value):
-    """Return red, green, blue of Pillow's hue, saturation and value: its rounded floats are these rounded fractions."""
+    """Return red, green, blue of Pillow's hue, saturation, value; these rounded fractions equal its rounded floats."""
     sector = 6 * hue // 255
     rest = 6 * hue - 255 * sector
     p = (value * (255 - saturation) + 127) // 255
@@ -164,7 +164,7 @@ def colour_of(hue, saturation, value):
 
 @triton.jit
 def recoloured(image, target, area, i, used, code, argument):
-    """Do COLOR or HUE of three bands."""
+    """Apply COLOR or HUE to three channels."""
     red = tl.load(image + i, mask=used, other=0).to(tl.int32)
     image += area
     green = tl.load(image + i, mask=used, other=0).to(tl.int32)
@@ -203,9 +203,9 @@ def change(
     SIZE: tl.constexpr,
     SPAN: tl.constexpr,
 ):
-    """Do the step of the samples whose operation reads no more than the pixels next to each; copy where it is IDENTITY.
+    """Do the step of the samples whose operation reads at most the pixels next to a pixel; copy if it is IDENTITY.
 
-    A program has SPAN pixels in all bands, SIZE at a time.
+    A program has SPAN pixels in all channels, SIZE at a time.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks

@@ -1,4 +1,4 @@
-"""What is looked up: the table of operations on a device, and sines and cosines."""
+"""Look-up tables: the table of operations on a device, and sines and cosines."""
 
 import functools
 from decimal import Decimal, localcontext
@@ -9,19 +9,19 @@ import torch
 from gpurender.kernels.image_ops.ops import Operation
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
-PARTS = 4096  # of a turn
+PARTS = 4096  # parts of a turn
 
 
 @functools.cache
 def specs(device: torch.device) -> torch.Tensor:
-    """Return kind, lowest and highest argument of each operation by its code: float64 ``[operations, 3]``."""
+    """Return kind, lowest and highest argument of each operation, by code: float64 ``[operations, 3]``."""
     rows = [(operation.spec.kind, *(operation.spec.limits or (0.0, 0.0))) for operation in Operation]
     return torch.tensor(rows, dtype=torch.float64, device=device)
 
 
 @functools.cache
 def step() -> tuple[float, float]:
-    """Return a 4096th of a turn in two parts; the first has 30 bits, so that its product with 0 .. 4096 is exact."""
+    """Return a 4096th of a turn as a sum of two: the first has 30 bits, so its product with 0 .. 4096 is exact."""
     step = 2 * PI / PARTS
     high = float(int(step * 2**39)) * 2.0**-39
     return high, float(step - Decimal(high))
@@ -29,7 +29,10 @@ def step() -> tuple[float, float]:
 
 @functools.cache
 def turns(device: torch.device) -> torch.Tensor:
-    """Return cos and sin of the parts of a turn, each in two parts: float64 ``[4096, 4]``, made in decimals."""
+    """Return cos and sin of the multiples of a 4096th of a turn, each as a sum of two: float64 ``[4096, 4]``.
+
+    They are computed in decimals.
+    """
     with localcontext() as context:
         context.prec = 50
         angle = 2 * PI / PARTS
@@ -42,7 +45,7 @@ def turns(device: torch.device) -> torch.Tensor:
 
 
 def _series(x: Decimal, first: int) -> Decimal:
-    """Return x**n/n! - x**(n+2)/(n+2)! + ... from n = first on: the cosine from 0, the sine from 1."""
+    """Return x**n/n! - x**(n+2)/(n+2)! + ... from n = ``first`` on: the cosine from 0, the sine from 1."""
     term, total = (Decimal(1), Decimal(1)) if first == 0 else (x, x)
     for n in range(first + 2, 40, 2):
         term *= -x * x / (n * (n - 1))

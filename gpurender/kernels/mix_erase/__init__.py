@@ -18,23 +18,23 @@ def mix_erase(
     erasing: Erasing | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:
-    """Bytes to the images of a batch: mixup or CutMix of partners, then ``lut[c][byte]``, then random erasing.
+    """Make the images of a batch from bytes: mixup or CutMix of partners, then ``lut[c][byte]``, then random erasing.
 
-    Mixup is of bytes, in float32, rounded to the nearest byte (halves to even)::
+    Mixup combines bytes in float32, rounded to the nearest byte (halves to even)::
 
         mixed = rint(float32(weight) own + float32(1 - weight) partner)
 
-    An image of one band stands for three equal ones; the table and the noise make three channels of it.
+    An image with one channel stands for three equal channels; the table and the noise turn it into three channels.
 
     Args:
         images: uint8 ``[N, 1 or 3, H, W]``.
-        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: what each byte becomes in each channel.
-        mixing: of the batch, or ``None``.
-        erasing: of the batch, or ``None``. The noise, standard normal, is cast to the table's type.
-        memory_format: of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
+        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: the value of each byte in each channel.
+        mixing: parameters of mixing the batch, or ``None``.
+        erasing: parameters of erasing, or ``None``. The standard normal noise is cast to the table's dtype.
+        memory_format: memory format of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
 
-    All tensors are on one device. On a GPU the values of the tensors are not looked at, which would wait for it: there
-    what lies outside an image is not written.
+    All tensors are on one device. On a GPU the values of the tensors are not checked, because reading them would make
+    the host wait: the parts of boxes and patches outside an image are not written.
 
     Returns:
         ``[N, 3, H, W]`` of the table's dtype, a new tensor on the images' device.
@@ -78,7 +78,7 @@ def _checked_erasing(erasing: Erasing, images: torch.Tensor) -> Erasing:
 
 
 def _check_inside(name: str, boxes: torch.Tensor, height: int, width: int) -> None:
-    """Refuse boxes, int32 ``[n, 4]`` on the CPU, that leave an image of ``height`` x ``width``; they may be empty."""
+    """Refuse boxes (int32 ``[n, 4]`` on the CPU) that leave an image of ``height`` x ``width``; boxes may be empty."""
     top, left, h, w = boxes.unbind(1)
     bad = (top < 0) | (left < 0) | (h < 0) | (w < 0) | (top > height - h) | (left > width - w)
     if bad.any():

@@ -2,8 +2,8 @@
 
 Formula (image n, its partner p = N - 1 - n, byte b, channel c, pixel (y, x), table lut)::
 
-    b   = partner's, inside the patch of a cut image
-    b   = rint(float32(weight) b_n + float32(1 - weight) b_p), of any other
+    b   = b_p inside the patch of a cut image, b_n outside the patch
+    b   = rint(float32(weight) b_n + float32(1 - weight) b_p) in any other image
     out = lut[c][b]
     out = the noise of the last box that covers (y, x), if any does
 
@@ -19,7 +19,7 @@ so that a pixel's noise does not depend on the box. A word becomes a variate by 
 
 where k, the cell, and f, the place in it, are the high and the low 16 bits of that float32.
 
-A byte of a mixture is rounded by adding 2^23, where the spacing of float32 is 1: its low bits then are the byte.
+A mixed byte is rounded by adding 2^23, where the spacing of float32 is 1: the low bits of the sum are the byte.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ ERASED = np.uint32(Stream.ERASED)
 ROUND = np.float32(2.0**23)
 FRACTION = np.float32(2.0**-16)
 MAGNITUDE = np.uint32(0x7FFFFFFF)
-LARGEST = np.uint32(0x7FFFFFFE)  # one more is float32(2^31 - 1) = 2^31 still, and an int32
+LARGEST = np.uint32(0x7FFFFFFE)  # LARGEST + 1 is still float32(2^31 - 1) = 2^31, and fits an int32
 FIRST_CELL = 127 * 128  # the high 16 bits of 1.0
 PIXEL = ERASING_MODES.index("pixel")
 RAND = ERASING_MODES.index("rand")
@@ -46,12 +46,12 @@ RAND = ERASING_MODES.index("rand")
 # Fields of a float32 and of a float16
 SMALLEST = np.int32((127 - 14) << 23)  # the bits of 2^-14, the smallest normal float16
 REBIAS = np.int32((127 - 15) << 23)
-HALF, HALF_BITS = np.float32(0.5), np.int32(126 << 23)  # above 1/2, float32 is spaced as a subnormal float16 is
+HALF, HALF_BITS = np.float32(0.5), np.int32(126 << 23)  # above 1/2, float32 has the spacing of subnormal float16
 
 
 @njit(inline="always")
 def mix(own, partner, weight, mixed):
-    """mixed = the mixture of two bands of bytes, each product and the sum rounded to float32."""
+    """Mix two channels of bytes into ``mixed``, each product and the sum rounded to float32."""
     share, rest = float32(weight), float32(1.0 - weight)
     for y in range(mixed.shape[0]):
         for x in range(mixed.shape[1]):
@@ -61,7 +61,7 @@ def mix(own, partner, weight, mixed):
 
 @njit(inline="always")
 def copy(source, target):
-    """target = source, two bands of bytes of equal size, faster than by one assignment."""
+    """Copy source to target, two arrays of bytes of equal shape, faster than one assignment does."""
     for y in range(target.shape[0]):
         for x in range(target.shape[1]):
             target[y, x] = source[y, x]
@@ -69,16 +69,16 @@ def copy(source, target):
 
 @kernel
 def mix_and_look_up(images, lut, weights, cut, patches, start, stop, out):
-    """out[n, c] = lut[c][images[n, c] mixed with its partner], for n from start to stop.
+    """Set out[n, c] to lut[c][images[n, c] mixed with its partner], for n from start to stop.
 
-    images uint8 [N, 1 or 3, H, W], lut [3, 256], out [N, 3, H, W] of integers, strided in any way.
+    images uint8 [N, 1 or 3, H, W], lut [3, 256], out [N, 3, H, W] of integers, with any strides.
     """
     n_images, channels, height, width = images.shape
     mixed = np.empty((height, width), np.uint8)
     for n in range(start, stop):
         band = mixed
         for c in range(3):
-            if c < channels:  # one band serves three channels
+            if c < channels:  # a single channel serves all three
                 band, partner = images[n, c], images[n_images - 1 - n, c]
                 if cut[n]:
                     top, left, h, w = patches[n, 0], patches[n, 1], patches[n, 2], patches[n, 3]
@@ -97,7 +97,7 @@ def mix_and_look_up(images, lut, weights, cut, patches, start, stop, out):
 
 @kernel
 def normals(words, table, noise):
-    """noise[i] = the standard normal variate of words[i], float32; there may be more words."""
+    """Set noise[i] to the standard normal variate of words[i], float32; ``words`` may be longer than ``noise``."""
     tail = np.empty(noise.shape[0], np.float32)
     for i in range(noise.shape[0]):
         tail[i] = float32(int32(min(words[i] & MAGNITUDE, LARGEST)) + int32(1))
@@ -110,7 +110,7 @@ def normals(words, table, noise):
 
 @kernel
 def draw_blocks(first, count, place, low, high, words):
-    """words[4 i + j] = word j of block first + i, for i below count; place: third word of the counter."""
+    """Set words[4 i + j] to word j of block first + i, for i below count; place: third word of the counter."""
     for i in range(count):
         w0, w1, w2, w3 = philox4x32(uint32(first + i), ERASED, uint32(place), uint32(0), low, high)
         words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = w0, w1, w2, w3
@@ -118,9 +118,9 @@ def draw_blocks(first, count, place, low, high, words):
 
 @kernel
 def store(noise, brain, target):
-    """target = the bits of noise, float32, in the floating type of the target's size, rounded to nearest, to even.
+    """Set target to the bits of noise, float32, in the floating dtype of target's size, rounded to nearest, to even.
 
-    brain: of the two types of 16 bits, bfloat16.
+    brain: the dtype of 16 bits is bfloat16, otherwise float16.
     """
     bits, count = noise.view(np.int32), noise.shape[0]
     if target.itemsize == 8:
@@ -177,13 +177,13 @@ def mix_erase(
     erasing: Erasing | None,
     memory_format: torch.memory_format,
 ) -> torch.Tensor:
-    """``gpurender.kernels.mix_erase.mix_erase`` of checked arguments."""
+    """Do ``gpurender.kernels.mix_erase.mix_erase`` on the CPU; the arguments are checked."""
     n, _, height, width = images.shape
     if n * height * width == 0:
         shape = (n, 3, height, width)
         return torch.empty(shape, dtype=lut.dtype, device="cpu", memory_format=memory_format)
     entries = lut.view(INTEGERS[lut.element_size()]).numpy()
-    # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
+    # NumPy asks the system for huge pages and torch does not: page faults of a new batch take a fifth of the time.
     if memory_format == torch.channels_last:
         out = np.empty((n, height, width, 3), entries.dtype).transpose(0, 3, 1, 2)
     else:

@@ -1,13 +1,13 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Mixing, look-up and erasing in Triton; the formulas are in ``cpu.py``, and so are the values.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""Mixing, look-up and erasing in Triton, with the values of ``cpu.py``, which has the formulas.
 
-One launch a batch: a program has a run of pixels of one image, in all channels. It reads each byte and, if the image
-is mixed, the partner's, and writes each entry once. What is not needed is decided for a program, before its pixels:
-an image that is not mixed costs no second read, and a run of rows that no box meets costs no noise.
+One launch per batch: a program has a run of pixels of one image, in all channels. It reads each byte and, if the image
+is mixed, the partner's byte, and writes each entry once. Each program decides before its pixels which work to skip: an
+image that is not mixed costs no second read, and a run of rows that no box meets costs no noise.
 
-No value is trusted: a byte of a mixture is 8 bits of a sum, whatever the weight; a box or a patch is only compared
-with the image's own pixels; and a word, whatever it is, has its cell in the table.
+No input value is trusted: a mixed byte is 8 bits of a sum for any weight; a box or a patch is only compared with the
+image's own pixels; and every word has a cell in the table.
 """
 
 import torch
@@ -26,12 +26,12 @@ FRACTION = tl.constexpr(2.0**-16)
 FIRST_CELL = tl.constexpr(127 * 128)  # the high 16 bits of 1.0 as a float32
 FORMATS = {torch.float16: "half", torch.bfloat16: "brain", torch.float32: "single", torch.float64: "double"}
 WARPS = 4
-WIDTH = 16  # bytes that a thread writes at once: a program's run is such that it writes once in each channel
+WIDTH = 16  # bytes that a thread writes at once: a program's run is sized for one write per thread and channel
 
 
 @triton.jit
 def inside(boxes, y, x):
-    """Whether the pixels (y, x) lie in the box at the address: top, left, height, width."""
+    """Return whether the pixels (y, x) lie in the box at the address ``boxes``: top, left, height, width."""
     top, left = tl.load(boxes), tl.load(boxes + 1)
     h, w = tl.load(boxes + 2), tl.load(boxes + 3)
     return (y >= top) & (y - top < h) & (x >= left) & (x - left < w)
@@ -39,7 +39,7 @@ def inside(boxes, y, x):
 
 @triton.jit
 def mixed(own, partner, weight, used):
-    """The mixture of bytes with those at the partner's address; the weight is float64, the arithmetic float32."""
+    """Return bytes mixed with the bytes at the partner's address; the weight is float64, the arithmetic float32."""
     share, rest = weight.to(tl.float32), (1.0 - weight).to(tl.float32)
     other = tl.load(partner, mask=used, other=0)
     total = own.to(tl.float32) * share + other.to(tl.float32) * rest
@@ -48,7 +48,7 @@ def mixed(own, partner, weight, used):
 
 @triton.jit
 def last_box(boxes, y, x, BOXES: tl.constexpr):
-    """The number of the last box that covers each of the pixels, -1 where there is none."""
+    """Return the number of the last box that covers each pixel, -1 if no box does."""
     last = tl.full(y.shape, -1, tl.int32)
     for k in tl.static_range(BOXES):
         last = tl.where(inside(boxes + 4 * k, y, x), k, last)
@@ -57,7 +57,7 @@ def last_box(boxes, y, x, BOXES: tl.constexpr):
 
 @triton.jit
 def meets(boxes, first_row, last_row, BOXES: tl.constexpr):
-    """Whether any box meets the rows from the first to the last."""
+    """Return whether any box meets the rows from ``first_row`` to ``last_row``."""
     met = first_row != first_row
     for k in tl.static_range(BOXES):
         top, h = tl.load(boxes + 4 * k), tl.load(boxes + 4 * k + 2)
@@ -67,9 +67,9 @@ def meets(boxes, first_row, last_row, BOXES: tl.constexpr):
 
 @triton.jit
 def pixel_words(element, low, high, i, ALIGNED: tl.constexpr):
-    """The words of the elements element + i, from which pixels' noise comes.
+    """Return the words of the elements element + i, from which the pixels' noise is computed.
 
-    ALIGNED: element is a multiple of 4, so four neighbours share a block of words; else each draws a block for itself.
+    ALIGNED: element is a multiple of 4, so four neighbours share a block of words; otherwise each draws its own block.
     """
     if ALIGNED:
         block = (element // 4).to(tl.uint32) + tl.arange(0, i.shape[0] // 4).to(tl.uint32)
@@ -87,14 +87,14 @@ def pixel_words(element, low, high, i, ALIGNED: tl.constexpr):
 
 @triton.jit
 def box_word(k, channel: tl.constexpr, low, high):
-    """The word of box k and a channel: one number."""
+    """Return the word of box k and a channel, a scalar."""
     none = low ^ low
     return philox4x32(tl.cast(k, tl.uint32), none + ERASED, none + 1, none, low, high)[channel]
 
 
 @triton.jit
 def normal(word, table, used):
-    """The standard normal variates of words, float32."""
+    """Return the standard normal variates of words, float32."""
     bits = ((word & 0x7FFFFFFF) + 1).to(tl.float32).to(tl.int32, bitcast=True)
     cell = (bits >> 16) - FIRST_CELL
     begin = tl.load(table + cell, mask=used, other=0.0)
@@ -105,7 +105,7 @@ def normal(word, table, used):
 
 @triton.jit
 def entries(value, FORMAT: tl.constexpr):
-    """The bits of float32 values in a floating type, rounded to nearest, to even."""
+    """Return the bits of float32 values in a floating dtype, rounded to nearest, to even."""
     bits = value.to(tl.int32, bitcast=True)
     if FORMAT == "double":
         entry = value.to(tl.float64).to(tl.int64, bitcast=True)
@@ -143,10 +143,10 @@ def mix_erase_pixels(
     ALIGNED: tl.constexpr,
     RUN: tl.constexpr,
 ):
-    """One run of pixels of one image, in three channels.
+    """Write one run of pixels of one image, in three channels.
 
-    images uint8 [N, CHANNELS, area]; weights, cut, patches: of the mixing, or None; boxes, keys and, for noise, the
-    table: of the erasing, if MODE is one; out: integers [N, 3, area], by strides.
+    images uint8 [N, CHANNELS, area]; weights, cut, patches: those of the mixing, or None; boxes, keys and, for noise,
+    the table: those of the erasing, unless MODE is "none"; out: integers [N, 3, area], by strides.
     """
     program, area = tl.program_id(0).to(tl.int64), tl.cast(area, tl.int64)
     n, first = program // tiles, (program % tiles) * RUN
@@ -173,7 +173,7 @@ def mix_erase_pixels(
 
     byte = tl.full((RUN,), 0, tl.uint8)
     for c in tl.static_range(3):
-        if c < CHANNELS:  # one band serves three channels
+        if c < CHANNELS:  # a single channel serves all three
             byte = tl.load(source + c * area, mask=used, other=0)
             if weights is not None:
                 if pasted:
@@ -201,7 +201,7 @@ def mix_erase(
     erasing: Erasing | None,
     memory_format: torch.memory_format,
 ) -> torch.Tensor:
-    """``gpurender.kernels.mix_erase.mix_erase`` of checked arguments."""
+    """Do ``gpurender.kernels.mix_erase.mix_erase`` on a GPU; the arguments are checked."""
     n, channels, height, width = images.shape
     out = torch.empty((n, 3, height, width), dtype=lut.dtype, device=images.device, memory_format=memory_format)
     if out.numel() == 0:

@@ -1,4 +1,4 @@
-"""The quantiles that erased pixels are drawn from, for the reference and, once a device, for GPUs."""
+"""The table of normal quantiles for the noise of erased pixels, computed once per device."""
 
 from functools import cache
 
@@ -10,5 +10,5 @@ from gpurender.numerics.quantiles import normal_quantiles
 
 @cache
 def normal(device: torch.device) -> torch.Tensor:
-    """The table of :func:`gpurender.numerics.quantiles.normal_quantiles` on a device, float32 ``[3970]``."""
+    """Return the table of :func:`gpurender.numerics.quantiles.normal_quantiles` on a device, float32 ``[3970]``."""
     return torch.from_numpy(normal_quantiles().astype(np.float32)).to(device)

@@ -1,4 +1,4 @@
-"""Philox4x32-10, the one generator of the library, in Numba.
+"""Philox4x32-10, the only generator of the library, in Numba.
 
 Formula (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011), ten times, with the key
 bumped between rounds::
@@ -6,7 +6,7 @@ bumped between rounds::
     (c0, c1, c2, c3) <- (hi(M1 c2) ^ c1 ^ k0,  lo(M1 c2),  hi(M0 c0) ^ c3 ^ k1,  lo(M0 c0))
     (k0, k1)         <- (k0 + W0, k1 + W1)
 
-Every product is taken in 64 bits and every other step is wrapped back into 32, because Numba would widen it silently.
+Products are computed in 64 bits and all other results are cast back to 32, because Numba would widen them silently.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ ROUNDS = 10
 
 @njit(forceinline=True)
 def philox4x32(c0, c1, c2, c3, k0, k1):
-    """Four uint32 from a counter of four uint32 and a key of two."""
+    """Return four uint32 from a counter of four uint32 and a key of two."""
     for _ in range(ROUNDS):
         product0 = uint64(M0) * uint64(c0)
         product1 = uint64(M1) * uint64(c2)
@@ -41,7 +41,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 
 @kernel
 def fill(counters, key0, key1, out):
-    """out[i] = philox4x32(counters[i]); both uint32 [n, 4]."""
+    """Set out[i] = philox4x32(counters[i]); both uint32 [n, 4]."""
     for i in range(counters.shape[0]):
         words = philox4x32(counters[i, 0], counters[i, 1], counters[i, 2], counters[i, 3], key0, key1)
         out[i, 0], out[i, 1], out[i, 2], out[i, 3] = words
@@ -55,6 +55,6 @@ def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 
 def words(draw_ids: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
-    """Return the words of draw numbers int64 [n]: int64 [n, 4 * blocks]."""
+    """Return the words of draw ids int64 [n]: int64 [n, 4 * blocks]."""
     drawn = philox(counters(draw_ids.numpy().view(np.uint64), stream, blocks), halves(seed))
     return torch.from_numpy(drawn.astype(np.int64)).reshape(len(draw_ids), 4 * blocks)

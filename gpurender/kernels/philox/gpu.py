@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+# ruff: noqa: N803  (capitals: constants known at compile time)
 """Philox4x32-10 in Triton; the formula is in ``cpu.py``."""
 
 import torch
@@ -12,12 +12,12 @@ W0 = tl.constexpr(0x9E3779B9)
 W1 = tl.constexpr(0xBB67AE85)
 ROUNDS = tl.constexpr(10)
 UNIT = tl.constexpr(2.0**-24)
-BLOCK = 128  # blocks of four words a program: one a thread, nothing is shared
+BLOCK = 128  # blocks of four words per program: one per thread, nothing is shared
 
 
 @triton.jit
 def philox4x32(c0, c1, c2, c3, k0, k1):
-    """Four uint32 from a counter of four uint32 and a key of two, elementwise."""
+    """Return four uint32 from a counter of four uint32 and a key of two, elementwise."""
     for _ in tl.static_range(ROUNDS):
         high0, low0 = tl.umulhi(c0, M0), c0 * M0
         high1, low1 = tl.umulhi(c2, M1), c2 * M1
@@ -28,7 +28,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 
 @triton.jit
 def words_at(seed, stream: tl.constexpr, number, block):
-    """The four words at (seed, stream, number, block): uint32, of the shape that number and block broadcast to."""
+    """Return the four words at (seed, stream, draw id, block): uint32, in the broadcast shape of number and block."""
     seed, number = seed.to(tl.uint64), number.to(tl.uint64)
     block = block.to(tl.uint32)
     purpose = tl.full(block.shape, stream, tl.uint32)
@@ -38,13 +38,13 @@ def words_at(seed, stream: tl.constexpr, number, block):
 
 @triton.jit
 def uniform(word):
-    """``philox.uniform``: float64 in [0, 1)."""
+    """Return ``philox.uniform`` of a word; float64 in [0, 1)."""
     return (word >> 8).to(tl.float64) * UNIT
 
 
 @triton.jit
 def bounded(word, n):
-    """``philox.bounded``: int64 in [0, n)."""
+    """Return ``philox.bounded`` of a word; int64 in [0, n)."""
     return ((word.to(tl.uint64) * n.to(tl.uint64)) >> 32).to(tl.int64)
 
 
@@ -52,7 +52,7 @@ def bounded(word, n):
 def draw_words(
     draw_ids, out, count: tl.int64, blocks: tl.int64, seed: tl.uint64, STREAM: tl.constexpr, SIZE: tl.constexpr
 ):
-    """out[i, b] = the four words at (seed, STREAM, numbers[i], b): int64 [count / blocks, blocks, 4]."""
+    """Set out[i, b] to the four words at (seed, STREAM, draw_ids[i], b); out int64 [count / blocks, blocks, 4]."""
     index = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     used = index < count
     number = tl.load(draw_ids + index // blocks, mask=used, other=0)
@@ -64,7 +64,7 @@ def draw_words(
 
 
 def words(draw_ids: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.Tensor:
-    """Words of draw numbers int64 [n] on their device: int64 [n, 4 * blocks]."""
+    """Return the words of draw ids int64 [n] on their device: int64 [n, 4 * blocks]."""
     out = torch.empty((len(draw_ids), 4 * blocks), dtype=torch.int64, device=draw_ids.device)
     count = len(draw_ids) * blocks
     if count:

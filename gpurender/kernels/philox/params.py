@@ -1,10 +1,10 @@
-"""Counters of random words: the address (stream, number, block) as Philox takes it."""
+"""Counters of random words: the address (stream, draw id, block) in the layout of Philox."""
 
 import numpy as np
 
 
 def counters(draw_ids: np.ndarray, stream: int, blocks: int) -> np.ndarray:
-    """Counters (block, stream, number low, number high) of numbers uint64 ``[n]``: uint32 ``[n * blocks, 4]``."""
+    """Return the counters (block, stream, draw id low, high) of draw ids uint64 ``[n]``: uint32 ``[n * blocks, 4]``."""
     out = np.empty((len(draw_ids), blocks, 4), dtype=np.uint32)
     out[:, :, 0] = np.arange(blocks, dtype=np.uint32)
     out[:, :, 1] = np.uint32(stream)

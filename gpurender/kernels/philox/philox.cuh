@@ -1,4 +1,4 @@
-// Philox4x32-10, the one generator of the library, in CUDA C; kernels/philox/cpu.py has the formula.
+// Philox4x32-10, the only generator of the library, in CUDA C; the formula is in kernels/philox/cpu.py.
 
 #include "device/common.cuh"
 

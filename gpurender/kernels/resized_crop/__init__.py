@@ -1,4 +1,4 @@
-"""Crop, resize, flip and normalise: as Pillow and torchvision do it, bit for bit."""
+"""Crop, resize, flip and normalise, bit for bit as Pillow and torchvision."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,12 @@ def crop_resize(
     interpolations: torch.Tensor,
     size: Sequence[int],
 ) -> torch.Tensor:
-    """Crop each image to its box, resize the crop, flip the result.
+    """Crop each image to its box, resize the crop and flip the result.
 
-    Pillow's ``image.crop(box).resize(size, filter)``, byte for byte (version 13, as built for x86-64: before it, the
-    axes came in another order; a build that fuses multiply-adds may round a weight otherwise), then a flip from left to
-    right, then one from top to bottom. Bilinear and bicubic are antialiased when they shrink.
+    Crop and resize give the bytes of ``image.crop(box).resize(size, filter)`` in Pillow 13 as built for x86-64: earlier
+    versions resize the axes in another order, and a build that fuses multiply-adds may round a weight differently. The
+    flip from left to right follows, then the flip from top to bottom. Bilinear and bicubic are antialiased when they
+    shrink.
 
     Args:
         canvases: uint8 ``[N, C, S, S']``.
@@ -33,8 +34,8 @@ def crop_resize(
         interpolations: uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
         size: height and width of the output, 1 to 65535.
 
-    All tensors are on one device. On a GPU the values of boxes and interpolations are not looked at, which would wait
-    for it: the kernel moves a box into the image and takes a code above 2 for 2.
+    All tensors are on one device. On a GPU the values of boxes and interpolations are not checked, because reading them
+    would make the host wait: the kernel moves a box into the image and treats a code above 2 as 2.
 
     Returns:
         uint8 ``[N, C, H, W]`` on the canvases' device.
@@ -56,16 +57,16 @@ def crop_resize_normalise(
     size: Sequence[int],
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:
-    """:func:`crop_resize`, then ``out[n, c] = lut[c][resized[n, c]]``: normalisation by look-up, in any floating type.
+    """Do :func:`crop_resize`, then ``out[n, c] = lut[c][resized[n, c]]``: normalise by look-up, in any floating dtype.
 
-    A grey canvas (C = 1) is resized once and looked up three times. Pillow resizes the bands of an RGB image one by one
-    with the same weights, so three equal bands would have stayed equal.
+    A grey canvas (C = 1) is resized once and looked up three times. Pillow resizes the channels of an RGB image one by
+    one with the same weights, so three equal channels would stay equal.
 
     Args:
         canvases: uint8 ``[N, 1 or 3, S, S']``.
-        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: what each byte becomes in each channel.
+        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: the value of each byte in each channel.
         boxes, flips, interpolations, size: as in :func:`crop_resize`.
-        memory_format: of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
+        memory_format: memory format of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
 
     Returns:
         ``[N, 3, H, W]`` of the table's dtype, on the canvases' device.
@@ -84,7 +85,7 @@ def crop_resize_normalise(
 
 
 def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
-    """Refuse boxes, integers ``[N, 4]`` on the CPU, that are empty or leave an image of ``height`` x ``width``."""
+    """Refuse boxes (integers ``[N, 4]`` on the CPU) that are empty or leave an image of ``height`` x ``width``."""
     top, left, h, w = boxes.unbind(1)
     bad = (top < 0) | (left < 0) | (h < 1) | (w < 1) | (top > height - h) | (left > width - w)
     if bad.any():
@@ -98,7 +99,7 @@ def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
 def _checked(
     canvases: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, interpolations: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The four tensors, contiguous; everything that a kernel relies on is refused here if it is not so."""
+    """Check everything that the kernels rely on, and return the four tensors, contiguous."""
     canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
     n, _, height, width = canvases.shape
     if n and not (height and width):

@@ -9,14 +9,14 @@ Formula (one axis of Pillow's ``Resample.c``: n_in pixels become n_out, scale = 
     out_i    = clip((2^21 + sum_k round(2^22 w_ik) in_(first_i + k)) >> 22, 0, 255)
 
 with the weights in float64, the sum in int32 and a uint8 image between the two axes. The crop comes before the resize,
-so no tap sees a pixel outside the box. Nearest neighbour is one more filter here, a single tap of weight 1, which the
-rounding leaves as it is.
+so no tap sees a pixel outside the box. Nearest neighbour is treated as one more filter, a single tap of weight 1, which
+the rounding does not change.
 
 The axes do not commute, because the image between them is rounded. Pillow 13 resizes along x first, unless the height
-shrinks by more than twice what the width does (in pixels); before version 13, it was x first always.
+shrinks by more than twice as many pixels as the width; earlier versions always resize along x first.
 
-Either axis is a sum of whole rows, which vectorises as a sum along a row does not; for the x axis the image is turned
-(transposed) before and after. A flip costs nothing: it sends the sum of a row to the mirrored place.
+Along either axis the code sums whole rows, which vectorises, while a sum along a row does not; for the x axis the image
+is turned (transposed) before and after. A flip costs nothing: the sum of a row is stored at the mirrored place.
 """
 
 import numpy as np
@@ -30,18 +30,18 @@ from gpurender.runtime.threads import parallel_ranges
 
 HALF = np.int32(1 << (BITS - 1))
 GROUP = 4  # rows summed at once
-CHUNK = 8  # images resized before they are normalised: few enough to wait in cache
+CHUNK = 8  # images resized before they are normalised: few enough to stay in cache
 
 
 @njit(inline="always")
 def triangle(x):
-    """Bilinear filter, support 1."""
+    """Return the bilinear filter at x, support 1."""
     return max(1.0 - abs(x), 0.0)
 
 
 @njit(inline="always")
 def cubic(x):
-    """Bicubic convolution filter with a = -1/2 (Keys 1981), support 2."""
+    """Return the bicubic convolution filter with a = -1/2 (Keys 1981) at x, support 2."""
     x = abs(x)
     if x < 1.0:
         return (1.5 * x - 2.5) * x * x + 1.0
@@ -52,9 +52,9 @@ def cubic(x):
 
 @kernel
 def nearest_taps(n_in, n_out):
-    """The tables of :func:`filter_taps` for nearest neighbour: one tap of weight 1.
+    """Return the tables of :func:`filter_taps` for nearest neighbour: one tap of weight 1.
 
-    Pillow steps from coordinate to coordinate in float64 and so does this: a product would round otherwise.
+    As in Pillow, each coordinate is the one before plus a step, in float64: a product would round differently.
     """
     bounds = np.empty((n_out, 2), np.int32)
     weights = np.zeros((n_out, GROUP), np.int32)
@@ -70,7 +70,10 @@ def nearest_taps(n_in, n_out):
 
 @kernel
 def filter_taps(n_in, n_out, interpolation):
-    """Taps of each output pixel: bounds int32 [n_out, 2] (first, last + 1), weights int32 [n_out, taps], then zeros."""
+    """Return the taps per output pixel: bounds int32 [n_out, 2] (first, last + 1), weights int32 [n_out, taps or more].
+
+    Zeros follow the weights of a pixel.
+    """
     if interpolation == NEAREST:
         return nearest_taps(n_in, n_out)
     scale = n_in / n_out
@@ -99,7 +102,7 @@ def filter_taps(n_in, n_out, interpolation):
 
 @njit(inline="always")
 def pack_rows(source, y, words):
-    """words[x] = the bytes source[y .. y + 7, x], the lowest byte first (the last row stands in for rows below it)."""
+    """Set words[x] to the bytes source[y .. y + 7, x], lowest byte first (the last row stands for rows below it)."""
     last = source.shape[0] - 1
     r0, r1, r2, r3 = source[y], source[min(y + 1, last)], source[min(y + 2, last)], source[min(y + 3, last)]
     y = min(y + 4, last)
@@ -112,10 +115,10 @@ def pack_rows(source, y, words):
 
 @kernel
 def turned(source):
-    """source uint8 [h, w] transposed: uint8 [w, h].
+    """Return source uint8 [h, w] transposed: uint8 [w, h].
 
-    In words of eight bytes this is ten times as fast as byte by byte: they are filled along x, which vectorises, and
-    stored along y, 64 rows at a time, so that a line of the cache is written once.
+    Words of eight bytes make this ten times as fast as single bytes: the words are filled along x, which vectorises,
+    and stored along y, 64 rows at a time, so that a cache line is written once.
     """
     h, w = source.shape
     words = np.empty((8, w), np.uint64)
@@ -132,7 +135,7 @@ def turned(source):
 
 @njit(inline="always")
 def add_rows(source, row, w, total):
-    """total += w[0] source[row] + ... + w[3] source[row + 3], in int32 (the last row stands in for rows below it)."""
+    """Add w[0] source[row] + ... + w[3] source[row + 3] to total, in int32 (the last row stands for rows below it)."""
     last = source.shape[0] - 1
     r0, r1, r2, r3 = source[row], source[min(row + 1, last)], source[min(row + 2, last)], source[min(row + 3, last)]
     w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
@@ -142,7 +145,7 @@ def add_rows(source, row, w, total):
 
 @kernel
 def resized_rows(source, bounds, weights, mirrored):
-    """result[i] = sum_k weights[i, k] source[first_i + k], upside down if mirrored: uint8 [n_in, m] to [n_out, m]."""
+    """Return rows sum_k weights[i, k] source[first_i + k], last first if mirrored: uint8 [n_in, m] to [n_out, m]."""
     m, n_out = source.shape[1], len(bounds)
     result = np.empty((n_out, m), np.uint8)
     total = np.empty(m, np.int32)
@@ -154,12 +157,12 @@ def resized_rows(source, bounds, weights, mirrored):
         row = result[n_out - 1 - i if mirrored else i]
         for j in range(m):
             row[j] = uint8(min(max(total[j] >> BITS, 0), 255))
-    return result[:, :m]  # a slice, as turned() returns: to Numba, an image that is turned or not has one type
+    return result[:, :m]  # a slice, as turned() returns: Numba sees one type, whether an image is turned or not
 
 
 @kernel
 def resized(image, height, width, interpolation, flips):
-    """image uint8 [h, w] resized along both axes, then flipped: uint8 [height, width]."""
+    """Return image uint8 [h, w] resized along both axes, then flipped: uint8 [height, width]."""
     h, w = image.shape
     y_first = h > height and h - height > 2 * (w - width)
     for y_axis in (y_first, not y_first):
@@ -174,7 +177,7 @@ def resized(image, height, width, interpolation, flips):
 
 @kernel
 def resample(canvases, boxes, flips, interpolations, out):
-    """out[n, c] = flipped(resized(canvases[n, c] cropped to boxes[n])).
+    """Set out[n, c] to flipped(resized(canvases[n, c] cropped to boxes[n])).
 
     canvases uint8 [N, C, S, S'], boxes int32 [N, 4] top, left, height, width, flips bool [N, 2] horizontal, vertical,
     interpolations uint8 [N], out uint8 [N, C, H, W].
@@ -192,9 +195,9 @@ def resample(canvases, boxes, flips, interpolations, out):
 
 @kernel
 def look_up(images, lut, out):
-    """out[n, c] = lut[c][images[n, c]], images uint8 [N, 1 or 3, H, W], lut [3, 256], out [N, 3, H, W].
+    """Set out[n, c] to lut[c][images[n, c]], images uint8 [N, 1 or 3, H, W], lut [3, 256], out [N, 3, H, W].
 
-    The entries are copied as they are, bit patterns in integers, so one kernel serves every type of its size.
+    The entries are copied as bit patterns in integers, so one compiled kernel serves all dtypes of the same size.
     """
     n_images, channels, height, width = images.shape
     for n in range(n_images):
@@ -208,7 +211,7 @@ def look_up(images, lut, out):
 
 
 def crop_resize(canvases, boxes, flips, interpolations, size):
-    """``gpurender.kernels.resized_crop.crop_resize`` of checked arguments."""
+    """Do ``gpurender.kernels.resized_crop.crop_resize`` on the CPU; the arguments are checked."""
     arrays = [tensor.numpy() for tensor in (canvases, boxes, flips, interpolations)]
     out = np.empty((*canvases.shape[:2], *size), np.uint8)
 
@@ -220,10 +223,10 @@ def crop_resize(canvases, boxes, flips, interpolations, size):
 
 
 def crop_resize_normalise(canvases, boxes, flips, interpolations, lut, size, memory_format):
-    """``gpurender.kernels.resized_crop.crop_resize_normalise`` of checked arguments."""
+    """Do ``gpurender.kernels.resized_crop.crop_resize_normalise`` on the CPU; the arguments are checked."""
     arrays = [tensor.numpy() for tensor in (canvases, boxes, flips, interpolations)]
     entries = lut.view(INTEGERS[lut.element_size()]).numpy()
-    # NumPy asks the system for huge pages, torch does not: a fresh batch takes a fifth of the time in page faults.
+    # NumPy asks the system for huge pages and torch does not: page faults of a new batch take a fifth of the time.
     out = np.empty((len(canvases), 3, *size), entries.dtype)
 
     def work(start, stop):

@@ -1,13 +1,13 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
-"""Crop, resize, flip and normalise in Triton; the formula is in ``cpu.py``, and so are the bytes.
+# ruff: noqa: N803  (capitals: constants known at compile time)
+"""Crop, resize, flip and normalise in Triton, with the bytes of ``cpu.py``, which has the formula.
 
-Three launches a batch. One writes the taps of all samples along both axes: float64 work that is the same for every row
-of an image, done once. Then each axis is summed in a pass of its own, with a uint8 image between them as in Pillow; the
-second pass also looks the bytes up and writes the images. Which axis comes first differs from image to image, so either
-pass can sum along either axis and a program decides by its image's box.
+Three launches per batch. The first writes the taps of all samples along both axes: float64 work that is the same for
+every row of an image, so it is done once. Then each axis is summed in a separate pass, with a uint8 image between the
+passes as in Pillow; the second pass also looks the bytes up and writes the images. The order of the axes differs from
+image to image, so either pass can sum along either axis and each program decides by its image's box.
 
-A flip is in the tables: the taps of pixel i stand where pixel i goes.
+The tables include the flips: the taps of pixel i are stored at the place that pixel i moves to.
 """
 
 import math
@@ -24,24 +24,24 @@ BICUBIC = tl.constexpr(params.BICUBIC)
 BITS = tl.constexpr(params.BITS)
 ONE = tl.constexpr(1 << params.BITS)
 HALF = tl.constexpr(1 << (params.BITS - 1))
-GROUP = tl.constexpr(4)  # taps whose loads are under way together, in the common order of axes: x first, then y
+GROUP = tl.constexpr(4)  # taps whose loads are in flight together, in the common order of axes: x first, then y
 
-PIXELS = 64  # whose taps a program of two warps makes: one a thread, 224 of them with little left over
-# Side of a pass's tile, for four warps. Loads are what a pass is made of. Along x, first, a warp is one row of 32
+PIXELS = 64  # pixels per program of two warps that computes their taps: one per thread, few threads idle for 224
+# Side of a pass's tile, for four warps. A pass consists mainly of loads. Along x, first, a warp has one row of 32
 # pixels, whose taps lie within one or two cache lines, and each thread has the same column in eight rows, so one load
 # of a weight serves eight pixels. Along y, second, a thread has eight neighbours of a row, whose bytes are one load.
 # And 32 divides the usual sizes of images (192, 224, 256, 384).
 #
-# How threads share a tile is Triton's choice, by what it knows of the addresses, and three things lead it there: the
-# pixels along x are a flat list (of two axes without neighbours, Triton 3.6 would give a warp the first), the tile is
-# written as one, and the first pass writes with a stride that Triton does not know to be 1 (else a thread would get
-# eight neighbours, to store them at once, and a warp's loads would be of eight rows).
+# Triton chooses how threads share a tile, by what it knows of the addresses. Three things lead to this layout: the
+# pixels along x are a flat list (with two axes without neighbours, Triton 3.6 would give a warp the first axis), the
+# tile is written as a flat list, and the first pass writes with a stride that Triton does not know to be 1 (otherwise a
+# thread would get eight neighbours, to store them at once, and a warp would load from eight rows).
 TILE = 32
 
 
 @triton.jit
 def box_of(boxes, n, rows, columns):
-    """Box n as int32 (top, left, height, width), forced into an image of rows x columns: nothing reads beyond it."""
+    """Return box n as int32 (top, left, height, width), fitted into an image of rows x columns: no load leaves it."""
     h = tl.minimum(tl.maximum(tl.load(boxes + 4 * n + 2), 1), rows)
     w = tl.minimum(tl.maximum(tl.load(boxes + 4 * n + 3), 1), columns)
     top = tl.minimum(tl.maximum(tl.load(boxes + 4 * n), 0), rows - h)
@@ -51,7 +51,7 @@ def box_of(boxes, n, rows, columns):
 
 @triton.jit
 def filtered(x, bicubic):
-    """The bicubic (a = -1/2) or the bilinear filter at x, float64."""
+    """Return the bicubic (a = -1/2) or the bilinear filter at x, float64."""
     x = tl.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
@@ -61,7 +61,7 @@ def filtered(x, bicubic):
 
 @triton.jit
 def nearest_taps(i, n_in, n_out, firsts, counts, weights):
-    """One tap of weight 1, at positions reached by adding steps, as in Pillow: a product would round otherwise."""
+    """Write one tap of weight 1, at coordinates summed step by step as in Pillow: a product would round differently."""
     step = n_in.to(tl.float64) / n_out.to(tl.float64)
     position = tl.where(i >= 0, 0.5 * step, 0.0)
     for k in range(tl.max(tl.minimum(i, n_out - 1), 0)):
@@ -75,7 +75,7 @@ def nearest_taps(i, n_in, n_out, firsts, counts, weights):
 
 @triton.jit
 def filter_taps(i, n_in, n_out, bicubic, firsts, counts, weights, length):
-    """First pixel, number of pixels and their weights, for the filters that have more than one."""
+    """Write the first pixel, the number of pixels and their weights, for the filters with more than one tap."""
     scale = n_in.to(tl.float64) / n_out.to(tl.float64)
     stretch = tl.maximum(scale, 1.0)
     shrink = 1.0 / stretch
@@ -93,7 +93,7 @@ def filter_taps(i, n_in, n_out, bicubic, firsts, counts, weights, length):
     for k in range(most):
         weight = filtered(((k + first).to(tl.float64) - centre + 0.5) * shrink, bicubic)
         fixed = weight / total * ONE
-        rounded = tl.where(fixed < 0.0, fixed - 0.5, fixed + 0.5).to(tl.int32)  # towards zero
+        rounded = tl.where(fixed < 0.0, fixed - 0.5, fixed + 0.5).to(tl.int32)  # truncated towards zero
         tl.store(weights + k * length, rounded, mask=k < count)
     tl.store(firsts, first, mask=used)
     tl.store(counts, count, mask=used)
@@ -114,7 +114,7 @@ def tap_tables(
     taps: tl.int64,
     SIZE: tl.constexpr,
 ):
-    """bounds int32 [N, 2, 2, length] (axis y, x; first, count) and weights int32 [N, 2, taps, length] of a batch."""
+    """Write a batch's bounds int32 [N, 2, 2, length] (axis y, x; first, count), weights int32 [N, 2, taps, length]."""
     n, axis = tl.program_id(0).to(tl.int64), tl.program_id(1)
     _, _, h, w = box_of(boxes, n, rows, columns)
     n_in, n_out = tl.where(axis == 0, h, w), tl.where(axis == 0, height, width)
@@ -131,18 +131,18 @@ def tap_tables(
 
 @triton.jit
 def flat(row):
-    """A row [x], once for every row of a square tile, as a list [y x]."""
+    """Return a row [x], repeated for every row of a square tile, as a flat list [y x]."""
     side: tl.constexpr = row.shape[0]
     return tl.reshape(tl.broadcast_to(row[None, :], (side, side)), (side * side,))
 
 
 @triton.jit
 def sum_along_x(image, stride, n_y, n_x, y, x, firsts, weights, length, COMMON: tl.constexpr):
-    """Sums of taps along the rows of an image, for the tile below row y and at the columns x: [y x]."""
+    """Return sums of taps along the rows of an image, for the tile with first row y and columns x: [y x]."""
     first = tl.load(firsts + x, mask=x < n_x, other=0)  # [x]
     count = tl.load(firsts + length + x, mask=x < n_x, other=0)
     i = tl.arange(0, x.shape[0] * x.shape[0])
-    row = tl.minimum(y + i // x.shape[0], n_y - 1).to(tl.int64) * stride  # a row below the image is read as the last
+    row = tl.minimum(y + i // x.shape[0], n_y - 1).to(tl.int64) * stride  # below the image: its last row
     pixels = image + row + flat(first)
     weights += x
     total = tl.full(i.shape, HALF, tl.int32)
@@ -151,7 +151,7 @@ def sum_along_x(image, stride, n_y, n_x, y, x, firsts, weights, length, COMMON: 
         for j in tl.static_range(unroll):
             used = group + j < count
             weight = tl.load(weights, mask=used, other=0)
-            pixel = tl.load(pixels + (group + j), mask=flat(used))  # anything, where the weight is 0
+            pixel = tl.load(pixels + (group + j), mask=flat(used))  # any value where the weight is 0
             total += flat(weight) * pixel.to(tl.int32)
             weights += length
     return total
@@ -159,9 +159,9 @@ def sum_along_x(image, stride, n_y, n_x, y, x, firsts, weights, length, COMMON: 
 
 @triton.jit
 def sum_along_y(image, stride, n_y, n_x, y, x, firsts, weights, length, COMMON: tl.constexpr):
-    """Sums of taps along the columns of an image, for the rows y and the columns x: [y x].
+    """Return sums of taps along the columns of an image, for the rows y and the columns x: [y x].
 
-    COMMON: what lies right of the image may be read.
+    COMMON: the memory to the right of the image may be read.
     """
     first = tl.load(firsts + y, mask=y < n_y, other=0)  # [y]
     count = tl.load(firsts + length + y, mask=y < n_y, other=0)
@@ -207,11 +207,11 @@ def resample(
     COPIES: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """One pass over one tile of one channel, along the axis whose turn it is.
+    """Run one pass over one tile of one channel, along the axis of this pass.
 
-    First pass: from canvases uint8 [N, C, rows, columns] to scratch, whose images lie ``area`` bytes apart and are h
-    rows of ``width`` or ``height`` rows of ``columns``. Second pass: from there to the result by its strides, as bytes
-    or (LOOK_UP) as entries of lut [3, 256], one channel of bytes for COPIES channels of the result.
+    First pass: from canvases uint8 [N, C, rows, columns] to scratch, whose images lie ``area`` bytes apart and have h
+    rows of ``width`` or ``height`` rows of ``columns`` bytes. Second pass: from scratch to the result by its strides,
+    as bytes or (LOOK_UP) as entries of lut [3, 256], one channel of bytes for COPIES channels of the result.
     """
     program = tl.program_id(0)
     image, tile = (program // tiles).to(tl.int64), program % tiles
@@ -249,7 +249,7 @@ def resample(
 
 
 def crop_resize(canvases, boxes, flips, interpolations, size: tuple[int, int]) -> torch.Tensor:
-    """``gpurender.kernels.resized_crop.crop_resize`` of checked arguments."""
+    """Do ``gpurender.kernels.resized_crop.crop_resize`` on a GPU; the arguments are checked."""
     out = torch.empty((*canvases.shape[:2], *size), dtype=torch.uint8, device=canvases.device)
     if out.numel():
         launch(canvases, boxes, flips, interpolations, None, out)
@@ -259,8 +259,9 @@ def crop_resize(canvases, boxes, flips, interpolations, size: tuple[int, int]) -
 def crop_resize_normalise(
     canvases, boxes, flips, interpolations, lut: torch.Tensor, size: tuple[int, int], memory_format: torch.memory_format
 ) -> torch.Tensor:
-    """``gpurender.kernels.resized_crop.crop_resize_normalise`` of checked arguments. Entries of the table are copied as
-    they are, as integers.
+    """Do ``gpurender.kernels.resized_crop.crop_resize_normalise`` on a GPU; the arguments are checked.
+
+    The entries of the table are copied as integers, unchanged.
     """
     shape = (len(canvases), 3, *size)
     out = torch.empty(shape, dtype=lut.dtype, device=canvases.device, memory_format=memory_format)
@@ -278,20 +279,21 @@ def launch(
     lut: torch.Tensor | None,
     out: torch.Tensor,
 ) -> None:
-    """Write the crops into ``out``, resized and flipped, looked up if there is a table.
+    """Write the crops into ``out``: resized, flipped and, if there is a table, looked up.
 
     canvases uint8 [N, C, S, S'], boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8 [N], contiguous;
-    lut integers [3, 256] or none; out [N, C or 3, H, W] of the table's integers or uint8, with any strides.
+    lut integers [3, 256] or ``None``; out [N, C or 3, H, W] of the table's dtype or uint8, with any strides.
     """
     (n, channels, rows, columns), (height, width) = canvases.shape, out.shape[2:]
-    # What depends on the boxes lies on the device, so space is made for the largest box: the whole canvas.
+    # The boxes are on the device and the host does not read them, so buffers fit the largest box: the whole canvas.
     length = max(height, width)
     taps = max(most_taps(rows, height), most_taps(columns, width))
     area = rows * width if rows <= height else max(rows * width, height * columns)
-    area = -(-area // 16) * 16  # images of scratch stay aligned, and so do their rows where the width is
+    area = -(-area // 16) * 16  # scratch images stay aligned, and so do their rows if the width is aligned
     bounds = torch.empty((n, 2, 2, length), dtype=torch.int32, device=out.device)
     weights = torch.empty((n, 2, taps, length), dtype=torch.int32, device=out.device)
-    scratch = torch.empty(n * channels * area + TILE, dtype=torch.uint8, device=out.device)  # the last tile reads on
+    # TILE more bytes, because the last tile reads past the end
+    scratch = torch.empty(n * channels * area + TILE, dtype=torch.uint8, device=out.device)
     sizes = (rows, columns, height, width, length, taps)
     second = tiles(height, width)
     first = max(tiles(rows, width), tiles(height, columns))
@@ -312,10 +314,10 @@ def launch(
 
 
 def most_taps(n_in: int, n_out: int) -> int:
-    """Taps that a pixel has at most when up to n_in pixels become n_out: the bicubic filter's, whose support is 2."""
+    """Return the maximum number of taps per pixel from up to n_in pixels to n_out: the bicubic filter's, support 2."""
     return 2 * math.ceil(2.0 * max(n_in / n_out, 1.0)) + 1
 
 
 def tiles(height: int, width: int) -> int:
-    """Tiles of an image."""
+    """Return the number of tiles of an image."""
     return triton.cdiv(height, TILE) * triton.cdiv(width, TILE)

@@ -1,4 +1,4 @@
-"""The addresses of a batch: which samples it draws, with which draw numbers, of which classes."""
+"""The addresses of a batch: the indices of its samples, their draw ids and their labels."""
 
 import torch
 
@@ -15,27 +15,27 @@ MAX_COUNT = 2**31 - 1
 def addresses(
     cursor: torch.Tensor, count: int, *, length: int, seed: int, instances: int, shuffle: bool, repeats: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The samples at ``count`` positions of an epoch, one after the other, and what belongs to them.
+    """Return the indices at ``count`` successive positions of an epoch, with their draw ids and labels.
 
-    Where the epoch ends, the positions begin again at 0. On a GPU this is one launch that reads the cursor when it
-    runs: replayed in a CUDA graph, it follows a cursor that is moved on the device.
+    After the end of the epoch, the positions continue at 0 of the same epoch. On a GPU this is one launch, which reads
+    the cursor when it runs: replayed in a CUDA graph, the launch follows a cursor that is moved on the device.
 
     Args:
         cursor: int64 ``[2]``: epoch (0 to ``last_epoch(length)``) and first position (0 to ``length - 1``). On a
-            GPU its values are not looked at; outside these ranges the result is arbitrary.
-        count: positions, 0 or more.
-        length: samples of an epoch, 1 to 2**62.
+            GPU its values are not checked; outside these ranges the result is arbitrary.
+        count: number of positions, 0 or more.
+        length: samples per epoch, 1 to 2**62.
         seed: unsigned 64-bit key of the order.
-        instances: samples of a class, 1 to 2**62.
+        instances: samples per class, 1 to 2**62.
         shuffle: whether the epoch is permuted (:func:`permute`) or in order.
-        repeats: positions in a row that have one sample, 1 or more.
+        repeats: number of successive positions with the same index, 1 or more.
 
     Returns:
-        ``samples``, ``numbers`` = samples + epoch x length, ``labels`` = samples // instances: int64 ``[count]`` each,
+        ``indices``, ``draw_ids`` = indices + epoch x length, ``labels`` = indices // instances: int64 ``[count]`` each,
         on the cursor's device.
 
     Raises:
-        TypeError, ValueError: naming the argument, its value and what is allowed.
+        TypeError, ValueError: a wrong argument; the message has its name, its value and the allowed values.
     """
     if not isinstance(cursor, torch.Tensor) or cursor.dtype != torch.int64 or cursor.shape != (2,):
         got = f"{cursor.dtype} {list(cursor.shape)}" if isinstance(cursor, torch.Tensor) else type(cursor).__name__

@@ -1,4 +1,4 @@
-"""The addresses of a batch in NumPy, the reference: which sample stands at a position, its draw id and its class.
+"""The addresses of a batch in NumPy, the reference: the index at a position, its draw id and its label.
 
 Formula::
 
@@ -6,28 +6,28 @@ Formula::
     index_i    = permute(place_i), or place_i
     draw_id_i  = index_i + epoch length               label_i  = floor(index_i / instances)
 
-Nothing of the dataset's size is in memory. The shuffle is a keyed bijection. Write a position as a cell of a table of
-``a`` columns and ``b`` rows, the smallest nearly square one that holds the epoch::
+No array has the size of the dataset. The shuffle is a keyed bijection. Write a position as a cell of a table of ``a``
+columns and ``b`` rows, the smallest nearly square table that holds the epoch::
 
     a = max(4, ceil(sqrt(length)))      b = max(4, ceil(length / a))
     x = row * a + column
 
     even rounds:  column <- (column + F(row)) mod a
     odd rounds:   row    <- (row + F(column)) mod b
-    F(half)     = (Philox word at (seed, Stream.ORDER, number = epoch * ROUNDS + round, block = half) * side) >> 32
+    F(half)     = (Philox word at (seed, Stream.ORDER, draw id = epoch * ROUNDS + round, block = half) * side) >> 32
 
-Every round adds to one coordinate what depends only on the other, which it leaves as it is; so it can be undone,
-and the rounds together permute the ``a * b`` cells whatever ``F`` is. (A Feistel network over a mixed radix: Black
-and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, their generalised Feistel cipher.)
+Every round adds to one coordinate a value that depends only on the other coordinate, which stays unchanged. So a round
+can be undone, and the rounds together permute the ``a * b`` cells whatever ``F`` is. (A Feistel network over a mixed
+radix: Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, their generalised Feistel cipher.)
 
-Cells at or beyond ``length`` are walked over: apply the rounds again until the result is below ``length``. Walking
-along the cycles of a permutation from inside a set to the next element inside it is a permutation of that set (same
-paper), and it ends, because a cycle comes back to where it began. Since ``a * b < length + a`` from 16 on, walking
-is rare.
+Cells at or beyond ``length`` are walked over: the rounds are applied again until the result is below ``length``.
+Walking along the cycles of a permutation from an element of a set to the next element of this set is a permutation of
+the set (same paper), and the walk ends, because a cycle returns to its beginning. From length 16 on ``a * b < length +
+a``, so walking is rare.
 
-Sides are at least 4 and rounds are 10 so that tiny epochs are shuffled well, too: in simulations of epochs of 4, 5 and
-6 samples the chi-square distance of the frequencies of all orders from uniform ones was below 1e-5 (with exclusive-or
-in the place of the sum, as in the usual balanced network, it was 1e-2).
+Sides are at least 4 and there are 10 rounds so that tiny epochs are shuffled well, too: in simulations of epochs of 4,
+5 and 6 samples the chi-square distance of the frequencies of all orders from uniform frequencies was below 1e-5 (with
+exclusive-or instead of the sum, as in the usual balanced network, the distance was 1e-2).
 """
 
 import numpy as np
@@ -55,15 +55,15 @@ def permute(positions: np.ndarray, length: int, seed: int, epoch: int | np.ndarr
 
     Args:
         positions: integers ``[n]`` in ``[0, length)``, in any order.
-        length: samples of an epoch, 1 to 2**62.
+        length: samples per epoch, 1 to 2**62.
         seed: unsigned 64-bit key.
-        epoch: 0 to ``last_epoch(length)``: one, or one for each position, int64 ``[n]``.
+        epoch: 0 to ``last_epoch(length)``: one epoch, or one per position, int64 ``[n]``.
 
     Returns:
         int64 ``[n]``.
 
     Raises:
-        TypeError, ValueError: naming the argument, its value and what is allowed.
+        TypeError, ValueError: a wrong argument; the message has its name, its value and the allowed values.
     """
     length = checks.integer("length", length, 1, MAX_LENGTH)
     seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
@@ -84,7 +84,7 @@ def permute(positions: np.ndarray, length: int, seed: int, epoch: int | np.ndarr
 
 
 def _rounds(cells: np.ndarray, columns: int, rows: int, seed: int, epochs: np.ndarray) -> np.ndarray:
-    """Run the network on cells of the table; int64 ``[n]`` in and out, both in ``[0, columns * rows)``."""
+    """Apply the rounds to cells of the table; int64 ``[n]`` in and out, both in ``[0, columns * rows)``."""
     row, column = np.divmod(cells, columns)
     for i in range(0, ROUNDS, 2):
         number = epochs * ROUNDS + i
@@ -94,7 +94,7 @@ def _rounds(cells: np.ndarray, columns: int, rows: int, seed: int, epochs: np.nd
 
 
 def _words(half: np.ndarray, number: np.ndarray, seed: int) -> np.ndarray:
-    """Return one word at each address (seed, ORDER, number, block = half); uint32 ``[n]``."""
+    """Return one word at each address (seed, ORDER, draw id, block = half); uint32 ``[n]``."""
     counters = np.empty((len(half), 4), dtype=np.uint32)
     counters[:, 0] = half
     counters[:, 1] = Stream.ORDER

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: N803  (capitals: what is known when the kernel is compiled)
+# ruff: noqa: N803  (capitals: constants known at compile time)
 """The addresses of a batch in Triton; the formulas are in ``cpu.py``.
 
 Coordinates are below 2^31 and words below 2^32, so all products fit 63 bits.
@@ -15,19 +15,19 @@ from gpurender.numerics.streams import Stream
 
 ROUNDS = tl.constexpr(params.ROUNDS)
 STREAM = tl.constexpr(int(Stream.ORDER))
-BLOCK = 32  # one warp: lanes wait for the longest walk of their program only, and small batches use many processors
+BLOCK = 32  # positions per program: a warp waits only for its longest walk; small batches use many multiprocessors
 
 
 @triton.jit
 def turned(value, by, side):
-    """(value + by) mod side, both in [0, side)."""
+    """Return (value + by) mod side, both in [0, side)."""
     moved = value + by
     return tl.where(moved >= side, moved - side, moved)
 
 
 @triton.jit
 def scrambled(cells, columns, rows, seed, epoch):
-    """The network's rounds on cells of the table, int64 in [0, columns * rows)."""
+    """Apply the rounds to cells of the table, int64 in [0, columns * rows)."""
     row, column = cells // columns, cells % columns
     for i in range(0, ROUNDS, 2):
         number = epoch * ROUNDS + i
@@ -54,11 +54,11 @@ def place(
     SHUFFLE: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """Samples, numbers and labels, int64 [count] each, at the cursor's epoch and position, int64 [2]."""
+    """Compute indices, draw ids and labels, int64 [count] each, at the cursor's epoch and position, int64 [2]."""
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     used = index < count
     epoch = tl.load(cursor)
-    position = tl.minimum(tl.maximum(tl.load(cursor + 1), 0), length - 1)  # from elsewhere, no walk need ever end
+    position = tl.minimum(tl.maximum(tl.load(cursor + 1), 0), length - 1)  # from another cell a walk might not end
     cells = (position + index) % length // repeats
     if SHUFFLE:
         outside = used
@@ -73,7 +73,7 @@ def place(
 def addresses(
     cursor: torch.Tensor, count: int, length: int, seed: int, instances: int, shuffle: bool, repeats: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Samples, numbers and labels, int64 [count] each, on the cursor's device."""
+    """Return indices, draw ids and labels, int64 [count] each, on the cursor's device."""
     indices, draw_ids, labels = (torch.empty(count, dtype=torch.int64, device=cursor.device) for _ in range(3))
     columns, rows = params.grid_shape(length)
     if count:

@@ -4,7 +4,7 @@ import math
 
 ROUNDS = 10
 MIN_SIDE = 4
-MAX_LENGTH = 2**62  # sides then fit 31 bits and cells 63
+MAX_LENGTH = 2**62  # coordinates then fit 31 bits and cells 63
 
 
 def last_epoch(length: int) -> int:

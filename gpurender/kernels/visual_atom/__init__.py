@@ -22,24 +22,24 @@ def render_atoms(
     size: int,
     rule: str,
 ) -> torch.Tensor:
-    """Render images of atoms, on the atoms' device: grey rings over black, every ring over those before.
+    """Render images of atoms, on the atoms' device: grey rings over black, every ring over the earlier ones.
 
     Args:
         atoms: the table.
-        which: int64 ``[N]``, the atom of each image (looked at on a CPU only; a GPU takes the nearest there is).
+        which: int64 ``[N]``, the atom of each image (checked on a CPU only; a GPU clamps it to the valid range).
         centres: float32 ``[N, 2]``, x and y in pixels.
-        numbers: int64 ``[N]`` (the bits of uint64), draw numbers: the addresses of an image's noise and greys.
+        draw_ids: int64 ``[N]`` (the bits of uint64), draw ids of each image's noise and greys.
         greys: darkest and lightest grey of a ring, 0 to 255, both included.
         seed: unsigned 64-bit key.
         size: side of the canvas in pixels, 1 to 8192.
-        rule: ``"walk"``, the released generator's (radial random walks), or ``"orbits"``, the paper's (equations 3 to
-            7); the formulas of both stand in ``cpu.py``.
+        rule: ``"walk"``, the released generator's rule (radial random walks), or ``"orbits"``, the paper's rule
+            (equations 3 to 7); the formulas of both are in ``cpu.py``.
 
     Returns:
         uint8 ``[N, size, size]`` on the device.
 
     Raises:
-        ValueError: an argument of the wrong shape, type, device or range.
+        ValueError: an argument has the wrong shape, dtype, device or range.
 
     Source: VisualAtom (Takashima et al., "Visual Atoms: Pre-training Vision Transformers with Sinusoidal Waves", CVPR
     2023) and the generator its authors released.

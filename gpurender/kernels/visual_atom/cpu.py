@@ -1,8 +1,8 @@
-"""Visual atoms in Numba: the reference every other implementation equals byte for byte.
+"""Visual atoms in Numba: the reference that every other implementation equals byte for byte.
 
-An atom is K closed polygons of q vertices around a centre, one inside the other (rings), each in its own grey over
-what is there. Vertex j stands at the angle t_j = 2 pi j / q and carries the waves W_j = lambda1 sin(n1 t_j) + lambda2
-sin(n2 t_j). Two rules place it:
+An atom is K closed polygons (rings) of q vertices around a centre, one inside the other, each rendered in its own grey
+over the earlier ones. Vertex j lies at the angle t_j = 2 pi j / q and carries the waves W_j = lambda1 sin(n1 t_j) +
+lambda2 sin(n2 t_j). Two rules place the vertex:
 
 released generator, a walk outwards (:func:`walk_out`), from x = cx + A cos t_j, y = cy + B sin t_j; ring after ring::
 
@@ -18,10 +18,10 @@ P, P' are Perlin noise (:func:`perlin`) at an abscissa uniform in [0, 10000), ne
 coordinate.
 
 **Addresses.** The noise word of (ring, vertex, coordinate) is a pure function of these three. The block of the NOISE
-stream is ``(ring // r) << 12 | vertex``, where r rings share the four words of a Philox call; ring ``ring % r`` of
-these takes, by the walk (r = 2), word ``2 (ring % 2)`` for x and the next one for y; by the paper (r = 4), word
-``ring % 4``. So whoever walks one vertex through the rings uses every word it draws. The grey of a ring is word
-``ring % 4`` of block ``ring // 4`` of the LINE_COLOR stream.
+stream is ``(ring // r) << 12 | vertex``, where r rings share the four words of a Philox call. By the walk (r = 2), a
+ring takes word ``2 (ring % 2)`` for x and the next word for y; by the paper's rule (r = 4), word ``ring % 4``. So a
+thread that moves one vertex through the rings uses every word it draws. The grey of a ring is word ``ring % 4`` of
+block ``ring // 4`` of the LINE_COLOR stream.
 
 The lines between vertices are in :mod:`gpurender.kernels.device.cpu_lines`.
 """
@@ -40,13 +40,13 @@ from gpurender.runtime.threads import parallel_ranges
 NOISE = np.uint32(Stream.NOISE)
 LINE_COLOR = np.uint32(Stream.LINE_COLOR)
 
-VERTEX_BITS = 12  # of a noise block's number; the rest is the ring's
-PERIOD = 10_000  # abscissae of the noise
+VERTEX_BITS = 12  # bits of a noise block that hold the vertex; the other bits hold the group of rings
+PERIOD = 10_000  # range of the noise's abscissae
 
 
 @njit(inline="always")
 def perlin(cell, t):
-    """Perlin noise on a line, at cell + t with 0 <= t < 1: the two ends' gradients, by 6 t^5 - 15 t^4 + 10 t^3."""
+    """Return 1-D Perlin noise at cell + t, 0 <= t < 1: both ends' gradients, blended by 6 t^5 - 15 t^4 + 10 t^3."""
     left = GRADIENTS[cell & 255] * t
     right = GRADIENTS[(cell + 1) & 255] * (t - float32(1))
     fade = t * t * t * (t * (t * float32(6) - float32(15)) + float32(10))
@@ -55,14 +55,14 @@ def perlin(cell, t):
 
 @njit(inline="always")
 def noise(word):
-    """Perlin noise at the abscissa 10000 word / 2^32, its fraction cut to 24 bits."""
+    """Return Perlin noise at the abscissa 10000 word / 2^32, whose fraction is cut to 24 bits."""
     abscissa = uint64(word) * uint64(PERIOD)  # 32 bits of fraction
     return perlin(int32(abscissa >> uint64(32)), float32(uint32(abscissa) >> uint32(8)) * float32(2.0**-24))
 
 
 @kernel
 def draw_words(group, number, key, words):
-    """The four noise words of every vertex for one group of rings; words  # [4, q] uint32."""
+    """Draw the four noise words of every vertex for one group of rings; words  # [4, q] uint32."""
     for j in range(words.shape[1]):
         block = uint32(uint32(group << VERTEX_BITS) | uint32(j))
         words[0, j], words[1, j], words[2, j], words[3, j] = philox4x32(
@@ -72,14 +72,14 @@ def draw_words(group, number, key, words):
 
 @kernel
 def ring_grey(ring, number, key, darkest, greys):
-    """A grey uniform over darkest, ..., darkest + greys - 1, of a ring of an image."""
+    """Draw the grey of a ring of an image, uniform over darkest, ..., darkest + greys - 1."""
     four = philox4x32(uint32(ring // 4), LINE_COLOR, number[0], number[1], key[0], key[1])
     return np.uint8(uint64(darkest) + (uint64(four[ring % 4]) * uint64(greys) >> uint64(32)))
 
 
 @kernel
 def add_waves(frequencies, amplitudes, sines, waves):
-    """waves[j] = lambda1 sin(n1 t_j) + lambda2 sin(n2 t_j), float32 [q], with sines[i] = sin t_i."""
+    """Set waves[j] = lambda1 sin(n1 t_j) + lambda2 sin(n2 t_j), float32 [q], with sines[i] = sin t_i."""
     q = waves.shape[0]
     for j in range(q):
         first, second = sines[(frequencies[0] * j) % q], sines[(frequencies[1] * j) % q]
@@ -88,7 +88,7 @@ def add_waves(frequencies, amplitudes, sines, waves):
 
 @kernel
 def start_walk(axes, centre, cosines, sines, x, y):
-    """The ellipse the walk starts from (it is not drawn); x, y  # [q] float32."""
+    """Set x, y to the ellipse where the walk starts (the ellipse is not rendered); x, y  # [q] float32."""
     for j in range(x.shape[0]):
         x[j] = cosines[j] * axes[0] + centre[0]
         y[j] = sines[j] * axes[1] + centre[1]
@@ -96,7 +96,7 @@ def start_walk(axes, centre, cosines, sines, x, y):
 
 @kernel
 def walk_out(words_x, words_y, noise_level, growth, waves, cosines, sines, x, y):
-    """The next ring of the released rule, in place; growth = eta + w."""
+    """Move the vertices to the next ring of the released rule, in place; growth = eta + w."""
     for j in range(x.shape[0]):
         outwards = growth + waves[j]
         x[j] += cosines[j] * (outwards - noise_level * noise(words_x[j]))
@@ -105,7 +105,7 @@ def walk_out(words_x, words_y, noise_level, growth, waves, cosines, sines, x, y)
 
 @kernel
 def place_orbit(words, noise_level, a, b, waves, centre, cosines, sines, x, y):
-    """A ring of the paper's rule; a, b are the axes of its orbit."""
+    """Place the vertices on a ring of the paper's rule; a, b are the axes of its orbit."""
     for j in range(x.shape[0]):
         stretch = float32(1) + (waves[j] + noise_level * noise(words[j]))
         x[j] = centre[0] + a * stretch * cosines[j]
@@ -117,7 +117,7 @@ def render_batch(
     first, last, walk, rings, vertices, frequencies, axes, growth, amplitudes, noise_levels, offsets, cosines, sines,
     which, centres, draw_ids, key, darkest, greys, canvases,
 ):  # fmt: skip
-    """Images first to last - 1 of a batch, of the atoms which[n]; greys = how many, from the darkest on.
+    """Render images first to last - 1 of a batch, of the atoms which[n]; greys: number of greys, from the darkest on.
 
     canvases  # [N, size, size] uint8
     """
@@ -144,7 +144,7 @@ def render_batch(
 
 
 def render_atoms(atoms, which, centres, draw_ids, greys, seed, size, walk):
-    """uint8 [N, size, size]; arguments as :func:`gpurender.kernels.visual_atom.render_atoms`."""
+    """Render images; uint8 [N, size, size]; arguments as in :func:`gpurender.kernels.visual_atom.render_atoms`."""
     canvases = torch.zeros((len(which), size, size), dtype=torch.uint8, device="cpu")
     own = [tensor.contiguous().numpy() for tensor in atoms.tensors()]
     places, middles, pixels = which.contiguous().numpy(), centres.contiguous().numpy(), canvases.numpy()

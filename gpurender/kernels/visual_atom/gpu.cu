@@ -1,22 +1,24 @@
 // Visual atoms in CUDA C: one block per band of rows of an image, one byte per pixel in shared memory.
 //
-// The formulas and the addresses of the randomness stand in cpu.py; every byte equals its bytes. Top to bottom: the
+// The formulas and the addresses of the randomness are in cpu.py; all bytes equal those of cpu.py. Top to bottom: the
 // noise, the vertices, and the kernel. The lines between vertices are in device/lines.cuh.
 //
-// **Rings in order, one barrier each.** A thread moves its vertices, writes them down whole-numbered, waits for the
-// others, and renders the segments that end there. All segments of a ring have one grey, so threads may write the same
-// pixel; the pixels of earlier rings lie behind a barrier. The written-down vertices have two places in turn: a thread
-// that still renders ring k reads one, a thread ahead of it writes the other for ring k + 1, and no thread can begin
-// ring k + 2 before all have passed the barrier of ring k + 1, that is, have rendered ring k. So one barrier is enough.
+// **Rings in order, one barrier each.** A thread moves its vertices, stores their pixel coordinates, waits for the
+// other threads, and renders the segments that end at its vertices. All segments of a ring have the same grey, so
+// threads may write the same pixel; a barrier separates the pixels of a ring from those of earlier rings. The pixel
+// coordinates alternate between two buffers: a thread that still renders ring k reads one, a faster thread writes the
+// other for ring k + 1, and no thread can begin ring k + 2 before all threads have passed the barrier of ring k + 1,
+// that is, have rendered ring k. So one barrier per ring is enough.
 //
-// **Why bands.** 512 x 512 bytes are more than a block may have (227 KB on Hopper, 163 on A100, 99 on Ada). A band
-// plays the whole walk and renders the rows it has. That repeats the vertices, about 95 instructions each, but needs
-// nothing between blocks; the fewest bands that fit are the cheapest.
+// **Why bands.** 512 x 512 bytes exceed the shared memory of a block (227 KB on Hopper, 163 KB on A100, 99 KB on Ada).
+// The block of a band plays the whole walk and renders the rows of the band. This repeats the vertices, about 95
+// instructions each, but needs no exchange between blocks; the smallest number of bands that fits is the cheapest.
 //
-// **Why one thread per vertex, up to 1024.** A ring is a few hundred vertices: fewer threads would take turns at the
-// long chain of the noise, and one block per multiprocessor has no other to hide it.
+// **Why one thread per vertex, up to 1024.** A ring has a few hundred vertices: fewer threads would compute several of
+// the noise's long dependency chains one after the other, and with one block per multiprocessor no other block hides
+// the latency.
 //
-// One thread per block is a correct program: every loop strides by blockDim.x, every barrier is reached by all threads.
+// A launch with one thread per block is correct: every loop strides by blockDim.x, all threads reach every barrier.
 
 #include "device/common.cuh"
 #include "device/lines.cuh"
@@ -25,7 +27,7 @@
 constexpr int VERTEX_BITS = 12;
 constexpr uint32 PERIOD = 10000;
 
-// The atom of an image, and its place.
+// The atom of an image, its centre, and the addresses of its randomness.
 struct Atom {
     int rings, vertices, n1, n2;
     float axis_x, axis_y, growth, lambda1, lambda2, eta, centre_x, centre_y;
@@ -42,7 +44,7 @@ struct __align__(8) Words {
     uint32 x, y;
 };
 
-// What a block holds for each vertex: in shared memory, or in global memory for atoms of very many vertices.
+// The state of a block's vertices, in shared memory, or in global memory for atoms with very many vertices.
 struct Vertices {
     Vertex* now;
     Pixel* pixels;  // [2, q]
@@ -52,7 +54,7 @@ struct Vertices {
 
 constexpr int BYTES_A_VERTEX = sizeof(Vertex) + 2 * sizeof(Pixel) + sizeof(Words) + sizeof(float);
 
-// Bytes of so many vertices, rounded up: every block's part begins where sixteen bytes can be read at once.
+// Return the bytes of `most` vertices, rounded up: every block's part begins where sixteen bytes can be read at once.
 __device__ __forceinline__ int64 state_bytes(int most) { return ((int64)most * BYTES_A_VERTEX + 15) / 16 * 16; }
 
 __device__ __forceinline__ Vertices lay_out(uint8* memory, int most) {
@@ -69,7 +71,7 @@ struct __align__(8) Cell {
     float left, right;
 };
 
-// Perlin noise on a line at the abscissa 10000 word / 2^32, its fraction cut to 24 bits.
+// Return 1-D Perlin noise at the abscissa 10000 word / 2^32, whose fraction is cut to 24 bits.
 __device__ __forceinline__ float noise(const Cell* cells, uint32 word) {
     uint64 abscissa = (uint64)word * PERIOD;
     Cell cell = cells[(uint32)(abscissa >> 32) & 255];
@@ -95,7 +97,7 @@ __device__ __forceinline__ void start(const Atom& atom, const float* cosines, co
     }
 }
 
-// The next ring of the released rule.
+// Move vertex j to the next ring of the released rule.
 __device__ __forceinline__ Vertex walk_out(const Atom& atom, const Cell* cells, const Vertices& v, int ring, int j) {
     Words words;
     if (ring % 2 == 0) {
@@ -112,7 +114,7 @@ __device__ __forceinline__ Vertex walk_out(const Atom& atom, const Cell* cells, 
     return at;
 }
 
-// A ring of the paper's rule.
+// Place vertex j on a ring of the paper's rule.
 __device__ __forceinline__ Vertex place_orbit(const Atom& atom, const Cell* cells, const Vertices& v, int ring, int j) {
     Four four = noise_words(atom, ring / 4, j);
     uint32 word = ring % 4 == 0 ? four.x : ring % 4 == 1 ? four.y : ring % 4 == 2 ? four.z : four.w;
@@ -149,8 +151,8 @@ __device__ __forceinline__ void render_rings(const Atom& atom, const Cell* cells
     }
 }
 
-// The rings of an atom from the first to the last, by either rule. Inlined once for vertices in shared and once for
-// vertices in global memory: only where the compiler sees which does it address them directly.
+// Render the rings of an atom from the first to the last, by either rule. Inlined once for vertices in shared memory
+// and once for vertices in global memory: the compiler addresses the vertices directly only if it knows which memory.
 __device__ __forceinline__ void render_atom(const Atom& atom, const float* cosines, const float* sines,
                                             const Cell* cells, const Vertices& v, const Band& band, int darkest,
                                             int greys, bool walk) {
@@ -162,16 +164,16 @@ __device__ __forceinline__ void render_atom(const Atom& atom, const float* cosin
         render_rings<false>(atom, cells, v, band, darkest, greys);
 }
 
-// blocks = N x bands.
+// Render images of atoms. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(1024)
-    visual_atom_render(const int* rings,           // [K], as all that follows up to offsets: the atoms
-                       const int* vertices,        //
+    visual_atom_render(const int* rings,           // [K]; the tables of the atoms, up to offsets
+                       const int* vertices,        // [K]
                        const int* frequencies,     // [K, 2]
                        const float* axes,          // [K, 2]
-                       const float* growth,        //
+                       const float* growth,        // [K]
                        const float* amplitudes,    // [K, 2]
-                       const float* noise_levels,  //
-                       const int64* offsets,       // of an atom's table in the two that follow
+                       const float* noise_levels,  // [K]
+                       const int64* offsets,       // [K], start of an atom's table in cosines and sines
                        const float* cosines, const float* sines,
                        const float* gradients,  // [256]
                        int64 atoms,             // K
@@ -179,15 +181,15 @@ extern "C" __global__ void __launch_bounds__(1024)
                        const float* centres,    // [N, 2]
                        const int64* draw_ids,   // [N]
                        uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int band_rows, int bands,
-                       int most,         // vertices of any atom
-                       uint8* scratch,   // [blocks, state_bytes(most)], or null: in shared memory, behind the band
+                       int most,         // maximum vertices of an atom
+                       uint8* scratch,   // [blocks, state_bytes(most)]; null: vertices in shared memory, after the band
                        uint8* images) {  // [N, size, size]
     DYNAMIC_SHARED(uint8, memory);
     __shared__ Cell cells[256];
     const int64 n = blockIdx.x / bands;
     const Band band = band_of(memory, size, band_rows, blockIdx.x % bands);
     const int padded = (band_rows * size + 15) / 16 * 16;
-    const int64 k = min(max(which[n], (int64)0), atoms - 1);  // a number that is none reads nothing beyond the table
+    const int64 k = min(max(which[n], (int64)0), atoms - 1);  // an index out of range reads nothing beyond the table
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
                        axes[2 * k], axes[2 * k + 1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
                        noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1};

@@ -9,22 +9,22 @@ from gpurender.numerics.streams import halves
 from gpurender.runtime import cuda
 
 STATIC_SHARED = 2 << 10  # bytes: the table of the noise
-BYTES_A_VERTEX = 44  # as in gpu.cu
+BYTES_A_VERTEX = 44  # bytes per vertex, as in gpu.cu
 MAX_THREADS = 1024
-LEAST_ROWS = 32  # of a band; where so few do not fit beside the vertices, these go to global memory
-ROWS = 16  # a band has a multiple of so many, so that it begins where sixteen bytes can be stored at once
+LEAST_ROWS = 32  # minimum rows of a band beside the vertices; if they do not fit, the vertices go to global memory
+ROWS = 16  # a band's rows are a multiple of 16, so that it begins where sixteen bytes can be stored at once
 
 
 def state_bytes(vertices: int) -> int:
-    """Bytes that so many vertices take, as in gpu.cu: whole steps of sixteen, for loads as wide."""
+    """Return the bytes that vertices take, as in gpu.cu: a multiple of sixteen, for loads of sixteen bytes."""
     return -(-vertices * BYTES_A_VERTEX // 16) * 16
 
 
 def bands(size: int, vertices: int, limits: cuda.Limits) -> tuple[int, int, int, bool]:
-    """Rows of a band, number of bands, bytes of shared memory of one, and whether the vertices lie there, too.
+    """Return a band's rows, the number of bands, the shared bytes per band, and whether these hold the vertices, too.
 
-    The fewest bands that fit, as each repeats the walk: at 512 pixels and up to 1,000 vertices two on Hopper, three on
-    A100, six on Ada.
+    The number of bands is the smallest that fits, as each band repeats the walk: at 512 pixels and up to 1,000 vertices
+    two bands on Hopper, three on A100, six on Ada.
     """
     room = limits.shared_a_block - STATIC_SHARED
     state = state_bytes(vertices)
@@ -49,7 +49,7 @@ def render_atoms(
     size: int,
     walk: bool,
 ) -> torch.Tensor:
-    """uint8 ``[N, size, size]``; arguments as :func:`gpurender.kernels.visual_atom.render_atoms`."""
+    """Render images; uint8 ``[N, size, size]``; arguments as in :func:`gpurender.kernels.visual_atom.render_atoms`."""
     device, n = atoms.rings.device, len(which)
     rows, parts, shared, inside = bands(size, atoms.most_vertices, cuda.limits(device))
     images = torch.empty((n, size, size), dtype=torch.uint8, device=device)

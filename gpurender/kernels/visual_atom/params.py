@@ -13,19 +13,19 @@ class Atoms:
     """A table of atoms on one device, and the sines and cosines they look up.
 
     Attributes:
-        rings: int32 ``[K]``: K, polygons of an atom, 1 to ``MAX_RINGS``.
-        vertices: int32 ``[K]``: q, vertices of a polygon, 3 to ``MAX_VERTICES``.
+        rings: int32 ``[K]``: polygons per atom, 1 to ``MAX_RINGS``.
+        vertices: int32 ``[K]``: q, vertices per polygon, 3 to ``MAX_VERTICES``.
         frequencies: int32 ``[K, 2]``: n1, n2 of the two waves, 0 to 2^16.
-        axes: float32 ``[K, 2]``: half axes in pixels, of the ellipse the walk starts from or of the first orbit.
-        growth: float32 ``[K]``: w added to every step of the walk, or c from orbit to orbit, in pixels.
+        axes: float32 ``[K, 2]``: half axes in pixels of the ellipse where the walk starts, or of the first orbit.
+        growth: float32 ``[K]``: w, added per step of the walk, or c, added from orbit to orbit, in pixels.
         amplitudes: float32 ``[K, 2]``: lambda1, lambda2.
         noise_levels: float32 ``[K]``: eta.
-        offsets: int64 ``[K]``: where the atom's table begins in the two below.
+        offsets: int64 ``[K]``: start of the atom's table in ``cosines`` and ``sines``.
         cosines, sines: float32 ``[T]``: cos and sin of 2 pi j / q, tables of q entries one after another, shared by
             all atoms.
 
     Raises:
-        ValueError: a tensor of another shape, type or device, or (looked at on a CPU only) values out of range.
+        ValueError: a tensor has another shape, dtype or device, or (checked on a CPU only) values out of range.
     """
 
     rings: torch.Tensor
@@ -38,7 +38,7 @@ class Atoms:
     offsets: torch.Tensor
     cosines: torch.Tensor
     sines: torch.Tensor
-    most_vertices: int = MAX_VERTICES  # of any atom: what a kernel makes room for
+    most_vertices: int = MAX_VERTICES  # maximum over the atoms: kernels allocate memory for this number
 
     def __post_init__(self) -> None:
         sizes = {"K": len(self.rings), "T": len(self.cosines)}
@@ -61,11 +61,11 @@ class Atoms:
         return len(self.rings)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All of them, in the order of the attributes."""
+        """Return all tensors, in the order of the attributes."""
         return tuple(getattr(self, name) for name in _LAYOUT)
 
     def to(self, device: torch.device) -> "Atoms":
-        """The same atoms on a device."""
+        """Return the same atoms on a device."""
         moved = {name: getattr(self, name).to(device) for name in _LAYOUT}
         return Atoms(**moved, most_vertices=self.most_vertices)
 
@@ -87,8 +87,8 @@ _LAYOUT: dict[str, tuple[torch.dtype, tuple[str | int, ...]]] = {
 def check_tensor(
     name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device
 ) -> None:
-    """Refuse a tensor of another device, type or shape."""
-    if tensor.device != device:  # a kernel would take the address for one of its own memory
+    """Refuse a tensor of another device, dtype or shape."""
+    if tensor.device != device:  # a kernel would treat the address as one of its own memory
         raise ValueError(f"{name} must be on {device}, as the atoms are, got {tensor.device}")
     if tensor.dtype != dtype or tensor.shape != shape:
         raise ValueError(f"{name} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")

@@ -1,4 +1,4 @@
-"""The table of the noise, for the reference and, once a device, for GPUs."""
+"""The gradients of the noise, for the reference and, copied once per device, for GPUs."""
 
 from functools import cache
 
@@ -22,12 +22,12 @@ PERMUTATION = np.array(
     ],
     dtype=np.int64,
 )  # fmt: skip
-# Gradients of the cells: 1 .. 8 by the low three bits, but -1 whenever the fourth is set, as in the released
+# Gradients of the cells: 1 .. 8 by the low three bits, but -1 if the fourth bit is set, as in the released
 # generator's noise
 GRADIENTS = np.where(PERMUTATION & 8, -1, (PERMUTATION & 7) + 1).astype(np.float32)
 
 
 @cache
 def gradients(device: torch.device) -> torch.Tensor:
-    """``GRADIENTS`` on a device, float32 ``[256]``."""
+    """Return ``GRADIENTS`` on a device; float32 ``[256]``."""
     return torch.from_numpy(GRADIENTS).to(device)
