@@ -1,11 +1,12 @@
-"""Hugging Face Accelerate: a loop with gradient accumulation that stops within an epoch and goes on.
+"""Hugging Face Accelerate: a loop with gradient accumulation that stops within an epoch and continues.
 
     pip install 'gpurender[accelerate]'
     python examples/accelerate_loop.py
     accelerate launch --num-processes 2 examples/accelerate_loop.py
 
-One line is not the usual one: the loader. ``gr.DataLoader`` itself works, too; this one also tells Accelerate where an
-epoch ends, which gradient accumulation needs, and is part of its checkpoints (``gpurender.interop.accelerate``).
+One line differs from the usual script: the loader. ``gr.DataLoader`` itself also works; this loader also reports to
+Accelerate where an epoch ends, which gradient accumulation needs, and is part of Accelerate's checkpoints
+(``gpurender.interop.accelerate``).
 """
 
 import tempfile
@@ -21,7 +22,7 @@ RECIPE = "onepfrac-1k"
 
 
 def run(folder: str, stop: int | None) -> None:
-    """Train an epoch: up to batch ``stop``, or from where the state in ``folder`` was left."""
+    """Train an epoch: up to batch ``stop``, or (``None``) from the place saved in ``folder``."""
     accelerator = Accelerator(gradient_accumulation_steps=3)
     # The line that changes:
     loader = DataLoader(accelerator, RECIPE, batch_size=50, shuffle=True, image_size=32, augment=gr.augment.Crop())

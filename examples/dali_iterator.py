@@ -1,7 +1,7 @@
-"""A training loop that was written for DALI's ``DALIClassificationIterator``, without DALI.
+"""A training loop written for DALI's ``DALIClassificationIterator``, without DALI.
 
-One line differs, the one that made the iterator: images are drawn and augmented by a recipe's loader, and come in
-DALI's shape. NVIDIA DALI need not be installed.
+One line differs, the one that makes the iterator: a recipe's loader renders and augments the images, and the batches
+have DALI's structure. NVIDIA DALI need not be installed.
 
     python examples/dali_iterator.py
 """
@@ -31,7 +31,7 @@ def main() -> None:
         arguments.recipe, arguments.batch_size, image_size=arguments.image_size, augment=gr.augment.Crop(),
         shuffle=True, drop_last=True, fresh=True, device=arguments.device,
     )  # fmt: skip
-    train_loader = dali.Iterator(loader)  # the line; it was DALIClassificationIterator(pipeline, reader_name="Reader")
+    train_loader = dali.Iterator(loader)  # was DALIClassificationIterator(pipeline, reader_name="Reader")
 
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -1,7 +1,7 @@
-"""Train through an NVIDIA DALI pipeline whose images are drawn, not read.
+"""Train through an NVIDIA DALI pipeline whose images are rendered, not read.
 
-An ordinary DALI script in which one line differs: where the reader and its decoder stood, there is a recipe. What DALI
-does with the canvases stays DALI's. On a CPU, or on a GPU, where the canvases are handed over without a copy:
+An ordinary DALI script in which one line differs: a recipe replaces the reader and its decoder. DALI processes the
+canvases as before. The script runs on a CPU, or on a GPU, where the canvases are handed over without a copy:
 
     pip install '.[dali-cuda13]'
     python examples/dali_source.py
@@ -23,7 +23,7 @@ SMALL = gr.OnePFrac(classes=10, instances=40, image_size=64, points=2_000, fill_
 
 @pipeline_def(num_threads=2, seed=0)
 def pipeline(source: dali.Source, size: int):
-    images, labels = fn.external_source(**source.keywords)  # the line; it was fn.readers.file and fn.decoders.image
+    images, labels = fn.external_source(**source.keywords)  # was fn.readers.file and fn.decoders.image
     images = fn.color_space_conversion(images, image_type=types.GRAY, output_type=types.RGB)
     images = fn.random_resized_crop(images, size=size, random_area=(0.2, 1.0))
     images = fn.crop_mirror_normalize(images, mean=[127.5] * 3, std=[127.5] * 3, mirror=fn.random.coin_flip())

@@ -4,10 +4,10 @@
     torchrun --nproc-per-node 8 examples/ddp.py
     torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 examples/ddp.py
 
-(the last on each of the nodes). One line is not the usual one: the loader. It needs no DistributedSampler: ranks draw
-disjoint samples of one order, and all together they see in a step what one process with the big batch would. With
---checkpoint FILE a run goes on from that file where it was left, also on another number of ranks, with nothing repeated
-and nothing lost within the epoch:
+(the last command on each of the nodes). One line differs from the usual script: the loader. It needs no
+DistributedSampler: ranks render disjoint samples of one order, and in a step all ranks together see what one process
+with the big batch would. With --checkpoint FILE a run continues from the place saved in that file, also on another
+number of ranks, with no sample repeated or lost within the epoch:
 
     torchrun --nproc-per-node 2 examples/ddp.py --checkpoint ddp.pt --steps 13
     torchrun --nproc-per-node 3 examples/ddp.py --checkpoint ddp.pt
@@ -57,7 +57,7 @@ def main() -> None:
 
     steps = 0
     while (epoch := loader.state_dict()["epoch"]) < args.epochs and steps < args.steps:
-        for images, targets in loader:  # float32 [50, 3, 32, 32], int64 [50]; after a checkpoint, the epoch's rest
+        for images, targets in loader:  # float32 [50, 3, 32, 32], int64 [50]; after a checkpoint the rest of the epoch
             loss = nn.functional.cross_entropy(network(images), targets)
             optimizer.zero_grad()
             loss.backward()
@@ -69,7 +69,7 @@ def main() -> None:
             print(f"epoch {epoch}  step {steps}  loss {loss.item():.4f}  on {ranks} {device.type} rank(s)")
 
     if args.checkpoint and rank == 0:
-        # A kill leaves the old file or the new one. torch takes no name that begins with a dot, but an open file.
+        # A kill leaves the old file or the new one. torch takes an open file, but no name that begins with a dot.
         with replacing(args.checkpoint) as temporary, open(temporary, "wb") as file:
             torch.save({name: part.state_dict() for name, part in parts.items()}, file)
     if dist.is_initialized():

@@ -1,13 +1,14 @@
-"""Lightning: fit, stop in the middle of an epoch, and go on with the very next batch.
+"""Lightning: fit, stop in the middle of an epoch, and continue with the next batch.
 
     pip install 'gpurender[lightning]'
     python examples/lightning_fit.py
 
-One line is not the usual one: the loader. Lightning leaves it as it is, so ``use_distributed_sampler`` may stay at its
-default: ranks draw disjoint samples by themselves. Its place is part of every checkpoint.
+One line differs from the usual script: the loader. Lightning does not replace the loader, so
+``use_distributed_sampler`` may stay at its default: ranks render disjoint samples by themselves. The loader's place is
+part of every checkpoint.
 
-If ``configure_optimizers`` reads ``trainer.estimated_stepping_batches``, Lightning 2.6 does not give a loader its place
-back (Lightning issue 20550): set the number of steps of the schedule yourself, as here.
+If ``configure_optimizers`` reads ``trainer.estimated_stepping_batches``, Lightning 2.6 does not restore the place of a
+loader (Lightning issue 20550): set the number of steps of the schedule yourself, as in this script.
 """
 
 import tempfile

@@ -1,12 +1,12 @@
-"""Pre-train a timm model on images that are drawn while it trains.
+"""Pre-train a timm model on images that are rendered while it trains.
 
-An ordinary PyTorch training script in which one line differs, the loader. On one device, or on several:
+An ordinary PyTorch training script in which one line differs: the loader. It runs on one device or on several:
 
     python examples/pretrain.py --recipe onepfrac-1k --model vit_tiny_patch16_224
     torchrun --nproc-per-node 8 examples/pretrain.py --recipe visualatom-21k --model deit_tiny_patch16_224
 
 The output folder receives a contact sheet of the recipe and a checkpoint. After a kill, the same command with --resume
-goes on from the checkpoint as if nothing had happened: the same batches, the same losses.
+continues from the checkpoint as if nothing had happened: the same batches, the same losses.
 """
 
 import argparse
@@ -41,7 +41,7 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults and keeps the lines of the description."""
+    """A help formatter that shows defaults and keeps the lines of the description."""
 
 
 def recipe(text: str) -> gr.Recipe:
@@ -52,7 +52,7 @@ def recipe(text: str) -> gr.Recipe:
 
 
 def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], Any]:
-    """An argparse type: a finite number in [low, high]."""
+    """Return an argparse type: a finite number in [low, high]."""
 
     def parse(text: str) -> Any:
         value = kind(text)
@@ -86,7 +86,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--std", type=number(float, 0.001, 1000), help="difference in brightness that it sees as one; likewise"
     )
-    parser.add_argument("--batch-size", type=number(int, 1), default=128, help="images a step and process")
+    parser.add_argument("--batch-size", type=number(int, 1), default=128, help="images per step and process")
     parser.add_argument("--epochs", type=number(int, 1), default=100, help="length of the run")
     parser.add_argument(
         "--steps", type=number(int, 1), help="length of the run in optimiser steps, instead of --epochs"
@@ -106,22 +106,22 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("first_light"), help="folder of the results")
     parser.add_argument("--log-every", type=number(int, 1), default=10, help="steps from one loss line to the next")
     parser.add_argument("--save-every", type=number(int, 1), default=500, help="steps from one checkpoint to the next")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --output, if there is one")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output, if there is one")
     args = parser.parse_args()
     args.checkpoint = args.output / "checkpoint.pt"
     if args.checkpoint.exists() and not args.resume:
-        parser.error(f"{args.checkpoint} exists: --resume goes on from it, another --output starts anew")
+        parser.error(f"{args.checkpoint} exists: --resume continues from it, another --output starts from the beginning")
     return args
 
 
 def policy(args: argparse.Namespace) -> gr.augment.Policy:
-    """The augmentation, normalised as its paper does unless --mean or --std says otherwise."""
+    """Return the augmentation, normalised as in its paper unless --mean or --std is given."""
     given = {"mean": args.mean, "std": args.std}
     return POLICIES[args.augment](**{name: (value,) * 3 for name, value in given.items() if value is not None})
 
 
 def join_processes() -> torch.device:
-    """This process's device; joins the other processes when torchrun started it."""
+    """Join the other processes if torchrun started this one; return the device of this process."""
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -140,21 +140,21 @@ def world_size() -> int:
 
 
 def create_model(name: str, classes: int, image_size: int) -> nn.Module:
-    """A timm model with random weights; one whose input size is fixed at birth (a ViT) is made for ``image_size``."""
+    """Create a timm model with random weights; one with a fixed input size (a ViT) is created for ``image_size``."""
     config = timm.get_pretrained_cfg(name)
     size: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     return timm.create_model(name, num_classes=classes, **size)
 
 
 def cosine_with_warmup(step: int, warmup: int, total: int) -> float:
-    """Share of the full learning rate at a step: linear up to 1 in ``warmup`` steps, then half a cosine down to 0."""
+    """Return the fraction of the full learning rate: linear up to 1 in ``warmup`` steps, then half a cosine to 0."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def save_checkpoint(path: Path, step: int, parts: dict[str, Any], device: torch.device) -> None:
-    """Write all that decides the rest of the run. A kill or a power cut leaves the old file or the new one."""
+    """Write everything that decides the rest of the run. A kill or a power cut leaves the old file or the new one."""
     random = [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if device.type == "cuda" else [])
     random_of_ranks = [random]
     if dist.is_initialized():
@@ -171,7 +171,7 @@ def load_checkpoint(path: Path, parts: dict[str, Any]) -> int:
     saved = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(saved[name])
-    if rank() < len(saved["random"]):  # a rank that the saved run did not have keeps its own
+    if rank() < len(saved["random"]):  # a rank that the saved run did not have keeps its generators
         for restore, state in zip(
             [torch.set_rng_state, torch.cuda.set_rng_state], saved["random"][rank()], strict=False
         ):
@@ -208,7 +208,7 @@ class LossReport:
 
 
 def train(network: nn.Module, parts: dict[str, Any], step: int, total: int, args: argparse.Namespace) -> None:
-    """Take the steps that are left, with a loss line and a checkpoint now and then and one of each at the end."""
+    """Take the remaining steps; write a loss line and a checkpoint at their intervals and at the end."""
     loader, optimizer, scheduler, scaler = (parts[name] for name in ["loader", "optimizer", "scheduler", "scaler"])
     device, amp = args.device, args.device.type == "cuda" and args.amp != "off"
     criterion = nn.CrossEntropyLoss()
@@ -218,7 +218,7 @@ def train(network: nn.Module, parts: dict[str, Any], step: int, total: int, args
         for (
             images,
             targets,
-        ) in loader:  # float32 [B, 3, H, W], [B, classes] on the device; after --resume an epoch's rest
+        ) in loader:  # float32 [B, 3, H, W], [B, classes] on the device; after --resume the rest of an epoch
             with torch.autocast(device.type, AMP_DTYPES[args.amp], enabled=amp):
                 loss = criterion(network(images), targets)
             optimizer.zero_grad()
@@ -260,7 +260,7 @@ def main() -> None:
         )
     try:
         args.output.mkdir(parents=True, exist_ok=True)
-        if rank() == 0:  # which alone writes it
+        if rank() == 0:  # only rank 0 writes it
             check_writable(args.checkpoint)
     except (OSError, ValueError) as error:
         raise SystemExit(f"--output: {error}") from None

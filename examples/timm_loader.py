@@ -1,10 +1,10 @@
-"""timm: a loop in the manner of its train.py, with its model, optimizer, mixup and loader arguments.
+"""timm: a loop in the style of its train.py, with its model, optimizer, mixup and loader arguments.
 
     pip install 'gpurender[train]'
     python examples/timm_loader.py
 
-One line is not the usual one: the import of create_dataset and create_loader. Datasets whose names do not begin with
-gpurender/ are timm's as before. (timm's train.py needs no change at all: python -m gpurender.interop.timm train.py …)
+One line differs from the usual script: the import of create_dataset and create_loader. timm still loads datasets whose
+names do not begin with gpurender/. (timm's train.py needs no change: python -m gpurender.interop.timm train.py …)
 """
 
 import torch

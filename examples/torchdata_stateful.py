@@ -3,9 +3,9 @@
     pip install 'gpurender[torchdata]'
     python examples/torchdata_stateful.py
 
-One line is not the usual one: the source. The loader keeps torchdata's protocol, so the state of the pipeline has its
-place, that of the last batch handed out, however many were drawn ahead. Without nodes it is itself what a
-StatefulDataLoader is.
+One line differs from the usual script: the source. The loader follows torchdata's protocol, so the state of the
+pipeline contains the loader's place, that after the last batch handed out, however many are prefetched. Without nodes
+the loader itself takes the role of a StatefulDataLoader.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""torchvision: a loop in the manner of its reference scripts, with its models, CutMix and MixUp.
+"""torchvision: a loop in the style of its reference scripts, with its models, CutMix and MixUp.
 
     pip install 'gpurender[train]'
     python examples/torchvision_reference.py
 
-One line is not the usual one: the training loader, which takes the same arguments as torch's.
+One line differs from the usual script: the training loader, which takes the same arguments as torch's.
 """
 
 import torch

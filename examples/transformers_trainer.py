@@ -3,10 +3,10 @@
     pip install 'gpurender[transformers]'
     python examples/transformers_trainer.py
 
-One line is not the usual one: the loader that ``get_train_dataloader`` returns.
+One line differs from the usual script: the loader that ``get_train_dataloader`` returns.
 
-``resume_from_checkpoint`` of transformers 5.23 does not give a ViT its weights back: they are saved under other names
-than the model has, and the Trainer only warns. ``from_pretrained`` knows both, so it goes first.
+``resume_from_checkpoint`` of transformers 5.23 does not restore a ViT's weights: they are saved under names that differ
+from the model's, and the Trainer only warns. ``from_pretrained`` knows both names, so this script calls it first.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ RECIPE = "onepfrac-1k"
 
 
 class Pretraining(Trainer):
-    """A Trainer on images that are drawn while it trains."""
+    """A Trainer on images that are rendered while the model trains."""
 
     def get_train_dataloader(self) -> DataLoader:
         # The line that changes:
@@ -29,7 +29,7 @@ class Pretraining(Trainer):
 
 
 class StopsAt(TrainerCallback):
-    """Ends a run early, as a kill would."""
+    """A callback that ends a run early, as a kill would."""
 
     def __init__(self, step: int) -> None:
         self.step = step

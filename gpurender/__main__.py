@@ -1,4 +1,4 @@
-"""``python -m gpurender`` is the command ``gpurender``."""
+"""``python -m gpurender`` runs the command ``gpurender``."""
 
 import sys
 

@@ -90,7 +90,7 @@ class Renderer:
             size = self.recipe.image_size
             raise torch.cuda.OutOfMemoryError(
                 f"{self.device} has no memory for a batch of {len(indices)} canvases of {self.recipe.channels} x "
-                f"{size} x {size} bytes and what draws them; take a smaller batch ({str(error).splitlines()[0]})"
+                f"{size} x {size} bytes and their rendering; take a smaller batch ({str(error).splitlines()[0]})"
             ) from None
         cuda_streams.lend([self.catalog, self._label_map.tensors], self.device)
         return canvases

@@ -1,1 +1,1 @@
-"""How fast: measured, timed, plotted."""
+"""Benchmarks: measuring, timing and plotting."""

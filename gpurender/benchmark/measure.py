@@ -16,7 +16,7 @@ from gpurender.runtime import devices
 from gpurender.util import checks
 from gpurender.util.environment import environment
 
-IMAGE_SIZE = 224
+IMAGE_SIZE = 224  # pixels
 STAGES = ("raster", "augment", "loader")
 
 
@@ -31,21 +31,21 @@ def measure(
     model: str | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Environment and rows of a benchmark.
+    """Measure the stages of a recipe; return the environment and the rows of the benchmark.
 
     Args:
-        recipe: whatever ``gr.recipe`` takes.
-        device: where to draw; ``None``: torch's current GPU, or the CPU where there is none.
-        batch_size: images a batch, 1 to 65,536.
-        seconds: measured for each row, at least five batches (on a GPU, five windows of batches).
+        recipe: any argument of ``gr.recipe``.
+        device: where to render; ``None``: torch's current GPU, or the CPU on a machine without one.
+        batch_size: images per batch, 1 to 65,536.
+        seconds: measuring time per row; at least five batches (on a GPU, five windows of batches) are measured.
         augment: name of the policy (:mod:`gpurender.augment.named`).
-        stages: of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
+        stages: any of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
         model: timm's name of a model to train with the loader, a row of stage ``"train"``; ``None``: no such row.
-        on_row: called with the result so far as soon as a row has been added to it.
+        on_row: called with the result so far after each row that is added to it.
 
     Returns:
-        ``{"environment": …, "rows": […]}``, whose fields ``bench/README.md`` explains. On a GPU a recipe whose point
-        sets are kept (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
+        ``{"environment": …, "rows": […]}``; ``bench/README.md`` explains the fields. On a GPU a recipe whose point sets
+        are kept (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -82,7 +82,7 @@ Step = tuple[str, Callable[[], torch.Tensor], int, str, dict[str, Any]]
 
 
 def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int) -> Iterator[Step]:
-    """What is timed: stage, one batch of it, side of its images, their type, more fields of its row."""
+    """Yield what is timed: stage, function for one batch, side and dtype of its images, more fields of the row."""
     from gpurender.loading.data_loader import DataLoader
     from gpurender.renderer import Renderer
 
@@ -119,19 +119,19 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
 
 
 def _dtype(device: torch.device) -> torch.dtype:
-    """What training takes there."""
+    """Return the dtype of images that training uses on a device."""
     return torch.float16 if devices.on_gpu(device) else torch.float32
 
 
 def keeps_bitmaps(renderer: Any) -> bool:
-    """Whether a renderer draws from bitmaps that it keeps; one batch shows it."""
+    """Return whether a renderer uses kept bitmaps; one sample is rendered to find out."""
     indices = torch.zeros(1, dtype=torch.int64, device=renderer.device)
     renderer.render(indices, indices, False)
     return getattr(getattr(renderer.catalog, "bitmaps", None), "kept", None) is not None
 
 
 def index_batches(recipe: Recipe, device: torch.device, batch_size: int) -> Iterator[torch.Tensor]:
-    """Endless batches of sample numbers, int64 ``[B]`` on the device: shuffled epochs, so that no two are alike."""
+    """Yield endless batches of indices, int64 ``[B]`` on the device: shuffled epochs, so that no two are alike."""
     from gpurender.kernels.shuffle import addresses
 
     length = len(recipe)
@@ -147,7 +147,7 @@ def index_batches(recipe: Recipe, device: torch.device, batch_size: int) -> Iter
 
 
 def endless(loader: Any) -> Iterator[Any]:
-    """Batches of one epoch after another."""
+    """Yield the batches of one epoch after another, without end."""
     while True:
         yield from loader
 
@@ -173,16 +173,16 @@ def train(
     recipe: Recipe, model: str, policy: Policy, *, device: torch.device, batch_size: int, seconds: float, name: str,
     prefetch_factor: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The row of stage ``train``: a step with the loader against the same step on one batch that stays.
+    """Measure a training step with the loader against the same step on one fixed batch; return the row ``train``.
 
     Args:
-        recipe: drawn and augmented to 224 pixels, shuffled; an incomplete last batch is left out, because its step
-            would be shorter than the one it is compared with.
+        recipe: rendered and augmented to 224 pixels, shuffled; an incomplete last batch is left out, because its step
+            would be shorter than the step it is compared with.
         policy: the augmentation.
-        model: timm's name.
-        device, batch_size, seconds: as for :func:`measure`; both loops are measured for so many seconds.
-        name: of the recipe in the row.
-        prefetch_factor: of the loader.
+        model: timm's name of the model.
+        device, batch_size, seconds: as for :func:`measure`; each of the two loops is measured for ``seconds``.
+        name: name of the recipe in the row.
+        prefetch_factor: the loader's ``prefetch_factor``.
 
     Returns:
         The row. ``overhead_percent`` compares the medians; ``overhead_interval_percent`` is the 95 % confidence
@@ -210,7 +210,7 @@ def train(
         "image_size": IMAGE_SIZE,
         "dtype": "bfloat16",
         "images_per_second": spread([1e3 * len(first[0]) / ms for ms in times["loader"]], 1),
-        "host_ms": None,  # not told apart from the model's
+        "host_ms": None,  # not distinguished from the model's
         "device_ms": None,
         "peak_mib": peak_mib(device),
         "model": model,
@@ -223,12 +223,12 @@ def train(
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the rows for people."""
+    """Return the result as a table in plain text."""
     return "\n".join([heading(result["environment"]), *(line(row) for row in result["rows"])])
 
 
 def heading(here: dict[str, Any]) -> str:
-    """Return the first two lines of a table: the machine, and what is in the columns."""
+    """Return the first two lines of a table: the machine, and the heads of the columns."""
     where = f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, numba {here['numba']}"
     if here["gpu"]:
         where = f"{here['gpu']}, driver {here['driver']}, triton {here['triton']}, cupy {here['cupy']}"
@@ -248,14 +248,14 @@ def line(row: dict[str, Any]) -> str:
 
 
 def overhead(row: dict[str, Any]) -> str:
-    """Return what the loader costs a step of training, and whether that is more than noise."""
+    """Return the loader's cost per training step as text, with whether the cost is within noise."""
     low, high = row["overhead_interval_percent"]
     noise = "within noise, " if row["within_noise"] else ""
     return f"{row['overhead_percent']:+.1f} % ({noise}{low:+.1f} to {high:+.1f} %)"
 
 
 def stage_name(row: dict[str, Any]) -> str:
-    """The stage of a row; whether the raster drew from kept bitmaps."""
+    """Return the stage of a row, with its policy unless it is crop, and whether the raster used kept bitmaps."""
     of = f", {row['augment']}" if row.get("augment", "crop") != "crop" else ""
     return row["stage"] + of + (", kept points" if row.get("cached") else "")
 

@@ -1,4 +1,4 @@
-"""Bench results as a picture."""
+"""Plots of bench results."""
 
 import itertools
 import json
@@ -14,23 +14,23 @@ STAGES = {"raster": "#4477aa", "augment": "#ccbb44", "loader": "#ee6677", "train
 
 
 def plot(sources: Sequence[str], output: str) -> int:
-    """Draw the rows of result files: images/s by recipe, machine and stage, medians with 5th to 95th percentile.
+    """Plot the rows of result files: images/s by recipe, machine and stage, medians with 5th to 95th percentile.
 
     Args:
         sources: result files, or directories of them.
         output: the picture to write (.png, .svg or .pdf).
 
     Returns:
-        How many rows are shown.
+        The number of rows shown.
 
     Raises:
-        ValueError: no results, a file that is none, an output that cannot be written.
+        ValueError: no results, a file that is not a result, an output that cannot be written.
         RuntimeError: matplotlib is missing.
     """
     if os.path.splitext(output)[1].lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"output must end in .png, .svg or .pdf, got {output!r}")
     check_writable(output)
-    files = dict.fromkeys(file.resolve() for source in sources for file in _files(source))  # a file once
+    files = dict.fromkeys(file.resolve() for source in sources for file in _files(source))  # each file once
     rows = [row for file in files for row in _rows(file)]
     if not rows:
         raise ValueError(f"no bench results (with rows) in {', '.join(sources)}")
@@ -61,7 +61,7 @@ def _files(source: str) -> list[Path]:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a result, each with its machine and a label; none of a result of another kind."""
+    """Return the rows of a result, each with its machine and a label; a result of another kind has none."""
     try:
         result = json.loads(read_text(file))
         if "rows" not in result:
@@ -85,21 +85,21 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    """What tells rows of a stage apart: kept points or drawn ones, the model, the policy unless it is crop."""
+    """Return what distinguishes rows of a stage: kept points or not, the model, the policy unless it is crop."""
     if "cached" in row:
-        return ", kept" if row["cached"] else ", drawn"
+        return ", kept" if row["cached"] else ", rendered"
     policy = row.get("augment", "crop")
     return (f" {row['model']}" if "model" in row else "") + (f", {policy}" if policy != "crop" else "")
 
 
 def _sources(here: dict[str, Any], file: Path, number: int) -> tuple[str, ...]:
-    """Where a row comes from, shortest first; the last is no other row's."""
+    """Return descriptions of a row's origin, shortest first; the last one is unique."""
     date, commit = str(here.get("date") or "no date"), str(here.get("commit") or "")[:7] or "no commit"
     return date[:10], commit, date[:16], f"{file.stem}, row {number}", f"{file}, row {number}"
 
 
 def _tell_apart(rows: list[dict[str, Any]]) -> None:
-    """Add to bars of one name where they come from: of day, commit, minute, file and row the first that differs."""
+    """Add the origin to bars of one name: the first of day, commit, minute, file and path that differs for all."""
     namesakes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         namesakes.setdefault((row["machine"], _name(row)), []).append(row)
@@ -113,12 +113,12 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
 
 
 def _name(row: dict[str, Any]) -> str:
-    """What stands beside a bar."""
+    """Return the text beside a bar."""
     return f"{row['recipe']}: {row['stage']}{row['label']}, batch {row['size']}"
 
 
 def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
-    """The panel of a machine: one bar a row, those of a recipe together."""
+    """Plot the panel of a machine: one bar per row, grouped by recipe."""
     places, place = [], 0.0
     for before, row in zip([None, *rows], rows, strict=False):
         new = before is not None and before["recipe"] != row["recipe"]

@@ -1,9 +1,9 @@
 """Timing of batches: by the wall clock on a CPU, by events in the stream on a GPU.
 
-A GPU works behind the host's back, so it is asked for times of its own: an event stands behind every batch, and nothing
-waits until a *window* of batches is over. The time of a window runs from the event behind its first batch to that
-behind its last; what the first one takes on its way from the host to an idle GPU happens once in a training run, not
-once a window, and is left out with it.
+A GPU runs asynchronously to the host, so the GPU itself takes the times: an event is recorded after every batch, and
+nothing waits until a *window* of batches is over. The time of a window runs from the event after its first batch to the
+event after its last. The first batch is not counted: its latency from the host to an idle GPU occurs once in a training
+run, not once per window.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ import torch
 from gpurender.runtime import devices
 from gpurender.util.progress import progress
 
-LEAST = 5  # measurements, however long one takes
-CPU_WARM_UP = 1  # batches, at least: the first compiles
-GPU_WARM_UP = 8  # batches, at least: the first compiles, the third captures a graph; all are enqueued at once
-MOST_WARM_UP = 1.0  # seconds, once the least is done; and no more than half as long as is measured
-WINDOW = 32  # batches
+LEAST = 5  # minimum number of measurements, however long one takes
+CPU_WARM_UP = 1  # minimum number of batches: the first compiles
+GPU_WARM_UP = 8  # minimum number of batches: the first compiles, the third captures a graph; all are enqueued at once
+MOST_WARM_UP = 1.0  # maximum of seconds once the minimum is done; also no more than half of the measuring time
+WINDOW = 32  # batches per measurement on a GPU
 
 
 class Timing(NamedTuple):
@@ -32,10 +32,10 @@ class Timing(NamedTuple):
 
     Attributes:
         rates: images/s of each measurement: of a batch on a CPU, of a window on a GPU.
-        host_ms: median time of the host for a batch; on a GPU until all is enqueued.
+        host_ms: median host time per batch; on a GPU until everything is enqueued.
         device_ms: median time from the end of a batch to the end of the next in the stream; ``None`` on a CPU.
-        batches: that were measured.
-        peak_mib: most memory, of the process on a CPU, of torch's tensors on a GPU.
+        batches: number of batches measured.
+        peak_mib: peak memory in MiB, of the process on a CPU, of torch's tensors on a GPU.
     """
 
     rates: list[float]
@@ -46,7 +46,7 @@ class Timing(NamedTuple):
 
 
 def time_batches(step: Callable[[], torch.Tensor], seconds: float, device: torch.device, label: str) -> Timing:
-    """Measure ``step``, which returns a batch, for so many seconds after a warm-up; the bar has the label."""
+    """Measure ``step``, which returns a batch, for ``seconds`` after a warm-up; ``label`` names the progress bar."""
     with torch.cuda.device(device) if devices.on_gpu(device) else contextlib.nullcontext():
         warm_up(step, seconds, device, label)
         return (_time_on_gpu if devices.on_gpu(device) else _time_on_cpu)(step, seconds, device, label)
@@ -55,9 +55,9 @@ def time_batches(step: Callable[[], torch.Tensor], seconds: float, device: torch
 def warm_up(step: Callable[[], Any], seconds: float, device: torch.device, label: str) -> int:
     """Run a step until it is compiled and the clocks have risen; return how often it ran.
 
-    ``CPU_WARM_UP`` or ``GPU_WARM_UP`` times, because the first batches compile and capture, and so many times again
-    until half of ``seconds`` is over, ``MOST_WARM_UP`` at most. The time counts from the beginning, so a step of
-    several seconds on a CPU runs once. On a GPU nothing is enqueued any more when this returns.
+    The step runs ``CPU_WARM_UP`` or ``GPU_WARM_UP`` times, because the first batches compile and capture. This is
+    repeated until half of ``seconds``, at most ``MOST_WARM_UP``, is over. The time counts from the beginning, so on a
+    CPU a step of several seconds runs once. On a GPU the queue is empty when this function returns.
     """
     gpu = devices.on_gpu(device)
     least, limit = GPU_WARM_UP if gpu else CPU_WARM_UP, min(MOST_WARM_UP, seconds / 2)
@@ -68,7 +68,7 @@ def warm_up(step: Callable[[], Any], seconds: float, device: torch.device, label
                 step()
                 count += 1
                 bar.update()
-            if gpu:  # else the host would enqueue thousands ahead
+            if gpu:  # else the host would enqueue thousands of batches
                 torch.cuda.synchronize()
     return count
 
@@ -91,7 +91,7 @@ def _time_on_gpu(step: Callable[[], torch.Tensor], seconds: float, device: torch
     gaps: list[float] = []
     for _ in until(seconds, label):
         events, count = [_event()], 0
-        images = step()  # kept while the next one is drawn, so buffers take turns
+        images = step()  # kept while the next batch is rendered, so buffers alternate
         events[0].record()
         for _ in range(WINDOW - 1):
             begin = time.perf_counter()
@@ -111,7 +111,7 @@ def _event() -> Any:
 
 
 def until(seconds: float, label: str) -> Iterator[None]:
-    """Yield until so many seconds are over, at least ``LEAST`` times, beside a progress bar."""
+    """Yield until ``seconds`` are over, at least ``LEAST`` times, and show a progress bar."""
     start, done = time.perf_counter(), 0
     with progress(
         total=round(seconds, 1), desc=label, unit="s", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
@@ -124,14 +124,14 @@ def until(seconds: float, label: str) -> Iterator[None]:
 
 
 def peak_mib(device: torch.device) -> int:
-    """Most memory so far: resident on a CPU, allocated since the last reset on a GPU."""
+    """Return the peak memory in MiB: resident on a CPU, allocated since the last reset on a GPU."""
     if devices.on_gpu(device):
         return torch.cuda.max_memory_allocated(device) >> 20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def spread(values: list[float], digits: int) -> dict[str, float]:
-    """Median, 5th and 95th percentile."""
+    """Return the median and the 5th and 95th percentile, rounded to ``digits`` decimals."""
     median, p5, p95 = np.percentile(values, [50, 5, 95]).round(digits).tolist()
     return {"median": median, "p5": p5, "p95": p95}
 
@@ -139,10 +139,10 @@ def spread(values: list[float], digits: int) -> dict[str, float]:
 def paired_percent(values: Sequence[float], references: Sequence[float]) -> tuple[float, float]:
     """Return a 95 % confidence interval, in percent, of how much larger values are than the references beside them.
 
-    It is the interval of the median of ``values[i] / references[i]`` that the sign test gives: two of the sorted
-    ratios, so that the chance that the median lies outside is at most 5 % whatever the distribution (6.25 % with five
-    pairs, the least that are measured, where it is the whole range). Neighbours in time are paired, so a clock that
-    falls or a neighbour that comes changes both.
+    The interval is the sign test's for the median of ``values[i] / references[i]``: two of the sorted ratios, so that
+    the median lies outside with a probability of at most 5 % for any distribution (6.25 % with five pairs, the minimum
+    that is measured, where the interval is the whole range). Neighbours in time are paired, so a falling clock or
+    another process that starts changes both.
     """
     ratios = sorted(value / reference for value, reference in zip(values, references, strict=True))
     outside = _outside(len(ratios))
@@ -150,8 +150,8 @@ def paired_percent(values: Sequence[float], references: Sequence[float]) -> tupl
 
 
 def _outside(count: int) -> int:
-    """How many of ``count`` sorted values lie below the interval of their median, and as many above."""
-    if count > 1000:  # the normal distribution then is as good
+    """Return how many of ``count`` sorted values lie below the interval of their median; as many lie above."""
+    if count > 1000:  # the normal distribution is then as good
         return int(count / 2 - 1 - 0.98 * math.sqrt(count))
     outside, below = 0, 1  # of 2 ** count equally likely ways, those with at most `outside` values below the median
     while 40 * below <= 2**count:

@@ -1,6 +1,7 @@
 """Step time of a training loop: with the loader, and with one batch that never changes.
 
-The difference is what the loader costs a model, which its images/s alone do not tell: it draws beside the step.
+The difference is the loader's cost to a model. Images/s alone do not show this cost, because the loader renders in
+parallel to the step.
 """
 
 import functools
@@ -14,7 +15,7 @@ import torch
 from gpurender.benchmark.timing import until, warm_up
 from gpurender.runtime import devices
 
-WINDOW = 10  # steps measured at a time on a GPU; one on a CPU
+WINDOW = 10  # steps per measurement on a GPU; on a CPU 1
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -23,14 +24,14 @@ class Trainer:
     """A timm model with random weights, in bfloat16 by autocast, under AdamW.
 
     Args:
-        model: timm's name.
-        classes: of the targets.
+        model: timm's name of the model.
+        classes: number of classes of the targets.
         image_size: side of the images in pixels.
         device: where to train.
 
     Raises:
         RuntimeError: timm is not installed.
-        ValueError: it has no such model.
+        ValueError: timm has no such model.
     """
 
     def __init__(self, model: str, *, classes: int, image_size: int, device: torch.device) -> None:
@@ -45,7 +46,7 @@ class Trainer:
         self._device = device
 
     def step(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """One optimiser step; the loss, unread."""
+        """Take one optimiser step; return the loss without reading its value."""
         with torch.autocast(self._device.type, torch.bfloat16):
             loss = torch.nn.functional.cross_entropy(self._network(images), targets)
         self._optimizer.zero_grad()
@@ -55,7 +56,7 @@ class Trainer:
 
 
 def require_timm(model: str) -> None:
-    """Refuse a model that cannot be made, before anything long begins."""
+    """Refuse a model that timm cannot make, before long work begins."""
     if find_spec("timm") is None:
         raise RuntimeError("training needs timm: pip install 'gpurender[train]'")
     import timm
@@ -67,16 +68,16 @@ def require_timm(model: str) -> None:
 def step_times(
     trainer: Trainer, feeds: Mapping[str, Iterator[Batch]], device: torch.device, seconds: float
 ) -> dict[str, list[float]]:
-    """Milliseconds a step with each feed, one number a window; for about so many seconds each, after a warm-up.
+    """Return milliseconds per step with each feed, one number per window, measured for ``seconds`` after a warm-up.
 
-    The feeds take turns window by window, so that a clock that falls as the chip warms falls for all of them, and so
-    that the numbers at one place of the lists are neighbours in time.
+    The feeds alternate window by window, so that a clock that drops as the chip warms up drops for all of them, and so
+    that numbers at the same index of the lists are neighbours in time.
 
     Args:
         trainer: takes the steps.
         feeds: endless batches on the device, by name.
-        device: the trainer's.
-        seconds: of measuring, for each feed.
+        device: the trainer's device.
+        seconds: approximate measuring time per feed.
     """
     for name, feed in feeds.items():
         warm_up(functools.partial(_step, trainer, feed), seconds, device, f"train, {name}")
@@ -92,7 +93,7 @@ def _step(trainer: Trainer, feed: Iterator[Batch]) -> torch.Tensor:
 
 
 def _window(trainer: Trainer, feed: Iterator[Batch], device: torch.device) -> float:
-    """Milliseconds a step. On a GPU by events, after a step that is not counted: it begins with nothing enqueued."""
+    """Return milliseconds per step. On a GPU, use events after an uncounted step that begins with an empty queue."""
     if not devices.on_gpu(device):
         begin = time.perf_counter()
         _step(trainer, feed)

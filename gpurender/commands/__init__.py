@@ -1,1 +1,1 @@
-"""The command ``gpurender``: one file a subcommand."""
+"""The command ``gpurender``: one file per subcommand."""

@@ -14,12 +14,12 @@ EPILOG = """\
 RECIPE is a preset's name, such as onepfrac-1k (the answer to a wrong name lists all of them), or a recipe's JSON file.
 
 examples:
-  gpurender doctor                                      what can draw on this machine
-  gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels ahead
-  gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class a row
+  gpurender doctor                                      which kernels work on this machine
+  gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels in advance
+  gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class per row
   gpurender preview onepfrac-1k --augment deit -o x.png look at what training sees
-  gpurender bench onepfrac-1k --seconds 5 --json r.json measure it here
-  gpurender bench --plot r.json -o rates.png            draw what was measured
+  gpurender bench onepfrac-1k --seconds 5 --json r.json images/s on this machine
+  gpurender bench --plot r.json -o rates.png            plot result files
   gpurender export visualatom-1k atoms/ --limit 1000    files for a program that needs files
 """
 
@@ -28,7 +28,7 @@ AUGMENT = "crop (random resized crop, flips), deit, or the name of a paper's pre
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that asks the program to end; it unwinds as Ctrl-C does, so nothing half-written stays."""
+    """A signal that asks the program to end; the exception unwinds as Ctrl-C does, so no half-written file stays."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -36,9 +36,9 @@ class Stopped(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when done, 1 when the machine refused (a full disk, say), 2 for wrong input, each with one line
-    on stderr. Without arguments it is the program itself: it takes those of the command line, and its streams and
-    signals are those of a program.
+    """Run a command and return its exit status: 0 when done, 1 when the machine refused (a full disk, for example), 2
+    for wrong input; 1 and 2 with one line on stderr. Without arguments the call is the program itself: it reads the
+    arguments of the command line, and handles streams and signals as a program does.
     """
     return _program() if arguments is None else _run(arguments)
 
@@ -48,7 +48,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         return options.run(options)
     except BrokenPipeError as error:
-        if error.filename is None:  # standard output's, which is no failure; an output file's is one
+        if error.filename is None:  # standard output's is no failure; an output file's is a failure
             raise
         return _fail(error, 1)
     except (ValueError, TypeError) as error:
@@ -61,7 +61,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _fail(error: object, code: int, text: str | None = None) -> int:
-    """Say in one line on stderr what went wrong, with the notes of the error; return the exit status."""
+    """Print what went wrong in one line on stderr, with the notes of the error; return the exit status."""
     if text is None and isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{error.filename!r}: {error.strerror}"
     parts = [str(error) if text is None else text, *getattr(error, "__notes__", ())]
@@ -71,15 +71,15 @@ def _fail(error: object, code: int, text: str | None = None) -> int:
 
 
 def _program() -> int:
-    """Run the command line; end as programs do when a pipe breaks or a signal comes: by the signal."""
+    """Run the command line; when a pipe breaks or a signal comes, end by that signal, as programs do."""
     _open_streams()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # Slurm's and a closed terminal's
+    for number in (signal.SIGTERM, signal.SIGHUP):  # sent by Slurm and by a closed terminal
         if signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
             signal.signal(number, _stop)
     try:
         try:
             code = _run(sys.argv[1:])
-        except SystemExit as leaving:  # --help, and what argparse refuses
+        except SystemExit as leaving:  # --help, and arguments that argparse refuses
             code = leaving.code if isinstance(leaving.code, int) else 0
             if isinstance(leaving.code, str):
                 code = _fail(leaving.code, 1)
@@ -95,16 +95,16 @@ def _program() -> int:
         _silence()
     if code > 128:  # so that a shell's loop ends too
         signal.signal(code - 128, signal.SIG_DFL)
-        os.kill(os.getpid(), code - 128)  # process 1 of a container survives it
+        os.kill(os.getpid(), code - 128)  # process 1 of a container survives the signal
     return code
 
 
 def _open_streams() -> None:
-    """Let names be printed that a stream cannot show, and closed streams be silent."""
+    """Make streams escape characters that they cannot encode, and make closed streams silent."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # or the first file that is opened would be taken for the stream
+        except OSError:  # else the first file that is opened would take the stream's number
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -119,14 +119,14 @@ def _stop(number: int, frame: Any) -> None:
 
 
 def _silence() -> None:
-    """Let what a broken pipe or a full disk did not take go nowhere when Python tries again at exit."""
+    """Discard output that a broken pipe or a full disk refused, which Python would write again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with its refusals on one line, and without its silence where a stream takes no text."""
+    """An argparse parser that prints its errors in one line, and raises where a stream takes no text."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", 2))
@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="gpurender",
-        description="Formula-driven pre-training images, drawn while the model trains.",
+        description="Formula-driven pre-training images, rendered while the model trains.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -154,13 +154,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "doctor",
-        help="versions, devices, and what can draw",
-        description="Report versions and devices, draw a small image with every kernel, and say why one is off. "
-        "Exit status 0 when something can draw.",
+        help="versions, devices, and which kernels work",
+        description="Report versions and devices, try every kernel on a small image, and say why one is off. "
+        "Exit status 0 if something can render.",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     command.add_argument(
-        "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels ahead for these architectures "
+        "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels in advance for these architectures "
         "(sm_80, sm_90 ...; default: those of the GPUs here) and name the files that are kept",
     )  # fmt: skip
     command.set_defaults(run=_doctor)
@@ -203,7 +203,7 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--rows", type=int, default=4, metavar="R", help="classes (default 4)")
     command.add_argument("--cols", type=int, default=6, metavar="C", help="instances of each (default 6)")
     command.add_argument("--augment", metavar="POLICY", help=f"show what training sees: {AUGMENT}")
-    command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
+    command.add_argument("--device", default="cpu", metavar="D", help="device that renders (default cpu)")
     command.set_defaults(run=_preview)
 
 
@@ -236,8 +236,8 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         "batch by batch after a warm-up, median with 5th and 95th percentile.",
     )
     command.add_argument("recipe", metavar="RECIPE", nargs="?", help="a preset's name or a JSON file")
-    command.add_argument("--device", metavar="D", help="where to draw (default: the GPU if there is one)")
-    command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images a batch (default 256)")
+    command.add_argument("--device", metavar="D", help="device that renders (default: the GPU if there is one)")
+    command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images per batch (default 256)")
     command.add_argument(
         "--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)"
     )
@@ -245,7 +245,7 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--train", metavar="MODEL", help="also measure training steps of this timm model")
     command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
     command.add_argument(
-        "--plot", nargs="+", metavar="RESULT", help="instead, draw result files, or directories of them, as a picture"
+        "--plot", nargs="+", metavar="RESULT", help="instead, plot result files, or directories of them, as a picture"
     )
     command.add_argument(
         "-o", "--output", default="bench.png", metavar="FILE", help="the picture that --plot writes (default bench.png)"
@@ -264,7 +264,7 @@ def _bench(options: argparse.Namespace) -> int:
     from gpurender.benchmark import measure
 
     if options.recipe is None:
-        raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot results to draw)")
+        raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot result files)")
     if options.json is not None:
         check_writable(options.json)
 
@@ -305,7 +305,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
     )
-    command.add_argument("--device", default="cpu", metavar="D", help="where to draw (default cpu)")
+    command.add_argument("--device", default="cpu", metavar="D", help="device that renders (default cpu)")
     command.set_defaults(run=_export)
 
 

@@ -1,4 +1,4 @@
-"""What this machine can draw with, tried and not guessed."""
+"""A report of what can render on this machine, found by trying every kernel."""
 
 import platform
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from gpurender.util.environment import PACKAGES, environment, version
 
 
 def examine() -> dict[str, Any]:
-    """Versions, devices and kernels; every kernel draws something small everywhere, and on a GPU what the CPU draws."""
+    """Return versions, devices and kernels; every kernel runs a small case, compared with the CPU on a GPU."""
     import torch
 
     from gpurender.util.version import __version__
@@ -33,7 +33,7 @@ def examine() -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    """Return where results of searches and compiled kernels are kept (``None``: nowhere), and whether they can be."""
+    """Return the folders of search results and of compiled kernels (``None``: none), and whether both are writable."""
     from gpurender.runtime import kernel_cache
     from gpurender.util import disk_cache
 
@@ -46,7 +46,7 @@ def _cache() -> dict[str, Any]:
 
 
 def _compiler(name: str) -> str:
-    """Return what compiles a kernel for a GPU: CUDA C's compiler where it has a source of that, else Triton."""
+    """Return the compiler of a kernel for a GPU: ``"cuda"`` if the kernel has a CUDA C source, else ``"triton"``."""
     from gpurender.runtime import cuda
 
     return "cuda" if name in cuda.OPERATIONS else "triton"
@@ -58,7 +58,7 @@ def _no_gpu(name: str) -> dict[str, Any]:
 
 
 def _try(name: str, device: Any) -> dict[str, Any]:
-    """Draw on a device; on a GPU, compare with the CPU."""
+    """Run a kernel's trial on a device; on a GPU, compare with the CPU."""
     import torch
 
     from gpurender.runtime.devices import on_gpu, require_compilers
@@ -70,8 +70,8 @@ def _try(name: str, device: Any) -> dict[str, Any]:
             require_compilers()
         drawn = _TRIALS[name](device)
         if gpu and not torch.equal(drawn.cpu(), _TRIALS[name](torch.device("cpu"))):
-            raise RuntimeError("it draws something else than the CPU does; please report this")
-    except Exception as error:  # whatever is wrong is what the doctor reports
+            raise RuntimeError("it renders something else than the CPU does; please report this")
+    except Exception as error:  # the doctor reports every failure
         return {**kernel, "available": False, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
     return {**kernel, "available": True, "reason": None}
 
@@ -154,7 +154,7 @@ _TRIALS: dict[str, Callable[[Any], Any]] = {
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report as plain text."""
     lines = [f"gpurender {report['gpurender']}, Python {report['python']}", "", "packages"]
     lines += [f"  {name:<8} {found or '-'}" for name, found in report["packages"].items()]
     lines += ["", "devices"]
@@ -166,5 +166,5 @@ def table(report: dict[str, Any]) -> str:
     found = report["cache"]
     lines += ["", "cache", f"  {'searches':<8} {found['folder'] or '-'}", f"  {'kernels':<8} {found['kernels'] or '-'}"]
     if not found["writable"]:
-        lines.append("  cannot be written: every process compiles anew; GPURENDER_CACHE_DIR names another folder")
+        lines.append("  cannot be written: every process compiles them again; GPURENDER_CACHE_DIR names another folder")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A dataset as files, for whoever needs files."""
+"""Datasets as PNG files in ImageFolder layout."""
 
 import contextlib
 import logging
@@ -24,8 +24,8 @@ from gpurender.util.progress import progress
 log = logging.getLogger("gpurender")
 
 MANIFEST = "recipe.json"
-BATCH = 64
-ABANDONED = 86_400  # seconds: a file that has been unfinished for a day is no living process's
+BATCH = 64  # images
+ABANDONED = 86_400  # seconds: a file that has been unfinished for a day belongs to no living process
 PNG_END = bytes.fromhex("0000000049454e44ae426082")  # the chunk IEND, which ends every whole PNG file
 
 
@@ -34,29 +34,29 @@ def export(
 ) -> tuple[int, int]:
     """Write ``directory/<label>/<class>_<instance>.png`` and the recipe itself as ``directory/recipe.json``.
 
-    Label and class are the same but for a recipe with label noise.
+    Label and class are the same, except in a recipe with label noise.
 
-    Every file is there whole or not at all, so a run that was killed is finished by running it again; a file that does
-    not end as a PNG file does (a power cut, a copy that was broken off) is written again. One process at a time writes
-    a directory; where the file system has no locks, that is only said in a warning in the log.
+    Every file is complete or absent, so running the export again finishes a killed run; a file that does not end as a
+    PNG file does (after a power cut or an interrupted copy) is written again. Only one process at a time may write a
+    directory; a file system without locks cannot enforce this, and a warning in the log says so.
 
-    There is a folder for every class, with images or without: the labels that torchvision's ``ImageFolder(directory,
-    allow_empty=True)`` counts are the recipe's. Under a ``limit`` there is one for every class up to the last that has
-    an image. Classes without images are named in a warning in the log.
+    Every class has a folder, with images or without, so the labels that torchvision's ``ImageFolder(directory,
+    allow_empty=True)`` counts are the recipe's. Under a ``limit`` every class up to the last one with an image has a
+    folder. A warning in the log names classes without images.
 
     Args:
-        recipe: whatever ``gr.recipe`` takes.
-        directory: new, empty, or of an earlier export of the same recipe.
-        limit: only samples ``0 .. limit - 1``.
+        recipe: any argument of ``gr.recipe``.
+        directory: new, empty, or that of an earlier export of the same recipe.
+        limit: export only samples ``0 .. limit - 1``; ``None``: all.
 
     Returns:
-        numbers of images written now and present already.
+        The numbers of images written now and present already.
 
     Raises:
         ValueError: the directory holds something else, or no image can be written into it.
         RuntimeError: another process exports into the directory.
-        OSError, KeyboardInterrupt: as they came, with a note of how many images are there; complete images stay,
-            nothing half-written does.
+        OSError, KeyboardInterrupt: passed on, with a note of how many images are complete; complete images stay,
+            half-written files do not.
     """
     renderer = Renderer(recipe, device)
     total = len(renderer.recipe)
@@ -74,7 +74,7 @@ def export(
 
 @dataclass
 class Tally:
-    """How far an export is."""
+    """The progress of an export, in images."""
 
     total: int
     written: int = 0
@@ -83,17 +83,17 @@ class Tally:
 
 @contextlib.contextmanager
 def _told(tally: Tally) -> Iterator[None]:
-    """Give an error or Ctrl-C in the block a note of the tally (``__notes__``, which tracebacks show)."""
+    """Add a note of the tally to an error or Ctrl-C in the block (``__notes__``, which tracebacks show)."""
     try:
         yield
     except (OSError, KeyboardInterrupt) as error:
         note = f"{tally.written + tally.present} of {tally.total} images are there; the same command goes on from them"
-        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # add_note of Python 3.11
+        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # as add_note of Python 3.11 does
         raise
 
 
 def _export(renderer: Renderer, places: "Places", tally: Tally) -> None:
-    """Write the images that are not there yet."""
+    """Write the images that are missing."""
     with progress(total=tally.total, desc=f"export to {places.root}", unit="image") as bar:
         for first in range(0, tally.total, BATCH):
             samples = list(range(first, min(first + BATCH, tally.total)))
@@ -107,12 +107,12 @@ def _export(renderer: Renderer, places: "Places", tally: Tally) -> None:
 
 
 def _labels(renderer: Renderer, samples: list[int] | np.ndarray) -> torch.Tensor:
-    """Labels of samples as numbers of classes, int64 ``[N]``."""
+    """Return the labels of samples as numbers of classes, int64 ``[N]``."""
     return renderer.recipe.joint(renderer.labels(samples))
 
 
 class Places:
-    """Where the images of a recipe lie."""
+    """The paths of a recipe's images."""
 
     def __init__(self, root: Path, recipe: Recipe) -> None:
         self.root, self._recipe = root, recipe
@@ -122,7 +122,7 @@ class Places:
         self._begins = self._ends - counts
 
     def paths(self, samples: list[int], labels: list[int]) -> list[Path]:
-        """The files of samples that have these labels."""
+        """Return the files of samples that have these labels."""
         found = []
         for sample, label in zip(samples, labels, strict=True):
             number = int(np.searchsorted(self._ends, sample, side="right"))
@@ -132,19 +132,19 @@ class Places:
 
 
 def _make(root: Path) -> None:
-    """Make the directory, or refuse it."""
+    """Make the directory, or raise ``ValueError``."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"directory {str(root)!r} is not a directory")
     try:
-        Path(os.path.realpath(root)).mkdir(parents=True, exist_ok=True)  # realpath: behind a link, too
+        Path(os.path.realpath(root)).mkdir(parents=True, exist_ok=True)  # realpath: also the target of a link
     except OSError as error:
         raise ValueError(f"directory {str(root)!r} cannot be made: {error.strerror}") from None
 
 
 def _claim(root: Path, recipe: Recipe, locked: bool) -> None:
-    """Make the directory this recipe's, or refuse it; clear what a killed run left unfinished.
+    """Claim the directory for this recipe, or refuse it; remove the unfinished files of a killed run.
 
-    Without a lock, unfinished files may be those of another process: only old ones are cleared.
+    Without a lock, unfinished files may be those of another process, so only old ones are removed.
     """
     manifest = root / MANIFEST
     if manifest.exists():
@@ -174,9 +174,9 @@ def _claim(root: Path, recipe: Recipe, locked: bool) -> None:
 
 
 def _make_folders(root: Path, renderer: Renderer, total: int, *, all_of_them: bool) -> None:
-    """Make a folder for every class, or for those up to the last that has an image; tell which have none.
+    """Make a folder for every class, or for those up to the last with an image; log the classes without images.
 
-    ImageFolder counts the folders that are there. A class without one would shift the labels of all classes behind it.
+    ImageFolder numbers the existing folders. A class without a folder would shift the labels of all later classes.
     """
     recipe = renderer.recipe
     filled = _classes_with_images(renderer, total)
@@ -194,7 +194,7 @@ def _make_folders(root: Path, renderer: Renderer, total: int, *, all_of_them: bo
 
 
 def _classes_with_images(renderer: Renderer, total: int) -> np.ndarray:
-    """Return which classes are the label of one of the first samples, bool ``[classes]``."""
+    """Return which classes are the label of one of the first ``total`` samples, bool ``[classes]``."""
     filled = np.zeros(renderer.recipe.classes, bool)
     if renderer.has_default_labels:
         filled[: -(-total // renderer.recipe.instances)] = True
@@ -205,7 +205,7 @@ def _classes_with_images(renderer: Renderer, total: int) -> np.ndarray:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether there is an image file with an end; one that only others may read is taken for whole."""
+    """Return whether an image file exists and is complete; a file without read permission counts as complete."""
     try:
         with open(path, "rb", buffering=0) as file:
             file.seek(-len(PNG_END), os.SEEK_END)
@@ -217,7 +217,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _missing(samples: list[int], paths: list[Path]) -> dict[int, Path]:
-    """The samples whose images are not there, with their paths; a network's file system is asked by several threads."""
+    """Return the samples with missing images and their paths; threads look in parallel, for network file systems."""
     whole = [False] * len(paths)
 
     def look(start: int, stop: int) -> None:
@@ -228,7 +228,7 @@ def _missing(samples: list[int], paths: list[Path]) -> dict[int, Path]:
 
 
 def _write(renderer: Renderer, missing: dict[int, Path], tally: Tally) -> None:
-    """Draw and write the images of some samples."""
+    """Render and write the images of some samples."""
     if not missing:
         return
     pictures = renderer(list(missing)).permute(0, 2, 3, 1).cpu().numpy()  # [N, S, S, C] uint8
@@ -240,7 +240,7 @@ def _write(renderer: Renderer, missing: dict[int, Path], tally: Tally) -> None:
 
     try:
         parallel_ranges(len(paths), save)
-    except BaseException:  # Ctrl-C too, which may come between a file and whatever counts it
+    except BaseException:  # also Ctrl-C, which may come between writing a file and counting it
         tally.written += sum(map(_is_whole, paths))
         raise
     tally.written += len(paths)

@@ -1,7 +1,7 @@
-"""Compiling kernels ahead, for cluster nodes that start by the hundred, or without a writable home.
+"""Compiling kernels in advance, for cluster nodes that start by the hundred or have no writable home directory.
 
-CUDA kernels need only an architecture, so a node without a GPU can compile them for those that have one, if they share
-the cache directory (``GPURENDER_CACHE_DIR``). Triton's are compiled, and kept by Triton, for the GPU at hand.
+CUDA kernels need only an architecture, so a node without a GPU can compile them for nodes with GPUs, if all share the
+cache directory (``GPURENDER_CACHE_DIR``). Triton kernels are compiled only for the machine's GPUs; Triton keeps them.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from gpurender.util.progress import progress
 
 
 def architectures(names: Sequence[str]) -> list[str]:
-    """The architectures to compile for: the given ones, or those of the GPUs that torch sees.
+    """Return the architectures to compile for: the given ones, or those of the GPUs that torch sees.
 
     Raises:
-        ValueError: none is given and there is no GPU, or one is given that the compiler does not know.
+        ValueError: no architecture is given and there is no GPU, or the compiler does not know a given one.
         RuntimeError: CuPy is missing.
     """
     require_compilers()
@@ -36,10 +36,10 @@ def architectures(names: Sequence[str]) -> list[str]:
 
 
 def warm(names: Sequence[str]) -> Iterator[tuple[str, str, Path | None]]:
-    """Compile all CUDA kernels for the architectures and, where there are GPUs, all Triton kernels for these.
+    """Compile all CUDA kernels for the architectures and, if the machine has GPUs, all Triton kernels for these GPUs.
 
     Yields:
-        operation, architecture, and the file that was kept or was there (``None``: it could not be kept).
+        Operation, architecture, and the file that was written or already existed (``None``: it could not be kept).
     """
     jobs = [(operation, name) for name in architectures(names) for operation in cuda.OPERATIONS]
     with progress(total=len(jobs), desc="compile", unit="kernel") as bar:
@@ -52,12 +52,12 @@ def warm(names: Sequence[str]) -> Iterator[tuple[str, str, Path | None]]:
 
 
 def draw_everything(device: torch.device) -> None:
-    """Draw a small batch of every family, augmentation, type and layout, which compiles what first use would."""
+    """Render small batches of all families, policies, dtypes and memory formats; this compiles what first use would."""
     from gpurender.augment import Crop, DeiT
     from gpurender.loading.data_loader import DataLoader
     from gpurender.recipes import Recipe
 
-    # Canvases have the family's own side: Triton compiles for sides that 16 divides, and for others.
+    # Canvases have the family's default side: Triton compiles sides that are multiples of 16 and others separately.
     small = [recipe for family in Recipe.families.values() if (recipe := family.smallest()) is not None]
     recipes = [dataclasses.replace(recipe, image_size=type(recipe).image_size) for recipe in small]
     everything: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Contact sheets: one class a row, one instance a column."""
+"""Contact sheets: one class per row, one instance per column."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from gpurender.renderer import Renderer
 from gpurender.util import checks
 
 GAP = 4  # pixels between images
-PAPER = 255  # the sheet's own grey
+PAPER = 255  # grey level of the sheet
 
 
 def contact_sheet(
@@ -22,18 +22,18 @@ def contact_sheet(
     cell: int = 224,
     device: str | torch.device = "cpu",
 ) -> Image.Image:
-    """A sheet of ``rows`` classes, spread over all of them, with ``cols`` instances each.
+    """Render a sheet of ``rows`` classes, spread over all classes, with ``cols`` instances each.
 
     Args:
-        recipe: whatever ``gr.recipe`` takes.
+        recipe: any argument of ``gr.recipe``.
         rows, cols: 1 to 64 each; a recipe with fewer classes (that have images) fills fewer rows, and where a class has
-            fewer instances the columns go on into the next epochs.
-        augment: a policy (of one view) to show; default: the canvas itself, resized. Where it mixes samples, it mixes
+            fewer instances the columns continue into the next epochs.
+        augment: a policy (of one view) to show; default: the canvas itself, resized. A policy that mixes samples mixes
             those of a column.
         cell: side of an image on the sheet in pixels.
 
     Returns:
-        an RGB image.
+        An RGB image.
     """
     renderer = Renderer(recipe, device)
     rows, cols = checks.integer("rows", rows, 1, 64), checks.integer("cols", cols, 1, 64)
@@ -52,7 +52,7 @@ def contact_sheet(
 
 
 def _shown(recipe: Recipe, rows: int, cols: int) -> tuple[np.ndarray, np.ndarray]:
-    """Samples and epochs, int64 ``[rows, cols]`` both: classes that have images, and instances, far apart."""
+    """Return the indices and epochs to show, int64 ``[rows, cols]`` each: classes with images and instances, spread."""
     counts = recipe.class_counts()
     present = np.flatnonzero(counts)
     classes = present[np.linspace(0, len(present) - 1, rows).astype(np.int64)]
@@ -65,7 +65,7 @@ def _shown(recipe: Recipe, rows: int, cols: int) -> tuple[np.ndarray, np.ndarray
 def _pictures(
     renderer: Renderer, samples: np.ndarray, epochs: np.ndarray, augment: PolicyLike | None, cell: int
 ) -> np.ndarray:
-    """uint8 [N, cell, cell, 3]."""
+    """Render samples at their epochs and apply the policy; uint8 ``[N, cell, cell, 3]``."""
     policy = as_policy(augment)
     numbers = samples + epochs * len(renderer.recipe)
     drawn = [renderer(samples[epochs == epoch], int(epoch)) for epoch in np.unique(epochs)]

@@ -1,1 +1,1 @@
-"""Adapters to training stacks, one module a stack; each needs the stack's own package and is imported by name."""
+"""Adapters to training stacks, one module per stack; each is imported only by name and says what package it needs."""

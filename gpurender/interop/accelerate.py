@@ -1,9 +1,9 @@
-"""Hugging Face Accelerate: a loader that tells it where an epoch ends, and that it saves and restores.
+"""Hugging Face Accelerate: a loader that reports the end of an epoch and is part of Accelerate's checkpoints.
 
-``accelerator.prepare`` returns ``gr.DataLoader`` as it is, and training works; but only loaders of Accelerate's own
-tell it where an epoch ends. So with ``gradient_accumulation_steps`` the windows of ``accumulate`` run on across the
-ends of epochs, and the last one of the training is never stepped; ``gather_for_metrics`` does not trim; ``save_state``
-leaves the place out. This one does what Accelerate's own loaders do::
+``accelerator.prepare`` returns a ``gr.DataLoader`` unchanged, and training works; but only Accelerate's own loaders
+report where an epoch ends. So with ``gradient_accumulation_steps`` the windows of ``accumulate`` continue across the
+ends of epochs, and the last window of the training has no optimiser step; ``gather_for_metrics`` does not trim;
+``save_state`` leaves out the loader's place. The loader of this module does what Accelerate's own loaders do::
 
     from gpurender.interop.accelerate import DataLoader
 
@@ -11,10 +11,12 @@ leaves the place out. This one does what Accelerate's own loaders do::
     loader = DataLoader(accelerator, "onepfrac-1k", batch_size=256, shuffle=True)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-After ``accelerator.load_state`` the next pass over it is the rest of the epoch. Leave out ``skip_first_batches``, which
-makes a torch loader of ``.dataset``, pictures without augmentation, and is refused with a line that says so.
+After ``accelerator.load_state`` the next pass over the loader is the rest of the epoch. Leave out
+``skip_first_batches``: it makes a torch loader of ``.dataset``, images without augmentation, and is refused with an
+error that says so.
 
-It needs the extra ``accelerate``. Written for accelerate 1.15 (``accelerate/data_loader.py``, ``accelerate/state.py``).
+This module needs the extra ``accelerate``. Written for accelerate 1.15 (``accelerate/data_loader.py``,
+``accelerate/state.py``).
 """
 
 from collections.abc import Iterator
@@ -40,16 +42,16 @@ __all__ = ["DataLoader"]
 class DataLoader(data_loader.DataLoader, DataLoaderStateMixin):
     """``gr.DataLoader`` for Accelerate.
 
-    The loader is registered for checkpointing: ``accelerator.save_state`` and ``load_state`` include its place. Loaders
-    are told apart by the order in which they are made.
+    The loader is registered for checkpointing: ``accelerator.save_state`` and ``load_state`` include its place. Several
+    loaders are identified by the order in which they are made.
 
     Attributes:
         end_of_dataloader: whether the batch handed out is the last one of the pass.
-        remainder: samples that all ranks together are given in an incomplete last step, 0 if there is none; -1: not
-            known, because a sampler decides it.
+        remainder: number of samples of an incomplete last step on all ranks together, 0 if no step is incomplete; -1:
+            not known, because a user's sampler decides it.
 
     Args:
-        accelerator: draws on its device, unless ``device`` says otherwise.
+        accelerator: the loader renders on its device, unless ``device`` is given.
         arguments, keywords: those of ``gr.DataLoader``, the recipe first.
 
     Raises:
@@ -70,25 +72,25 @@ class DataLoader(data_loader.DataLoader, DataLoaderStateMixin):
 
     @property
     def gradient_state(self) -> GradientState:
-        """Accelerate's, one a process."""
+        """Accelerate's gradient state, one per process."""
         return GradientState()
 
     def __iter__(self) -> Iterator[Any]:
         return _Pass(self, self._epoch_iterator())
 
     def begin_pass(self) -> None:
-        """Be the loader that Accelerate asks, for a pass that begins where the cursor is."""
+        """Make this loader Accelerate's active one, for a pass that begins at the cursor."""
         remainder = self._ragged(self._cursor.start().position)
         self.begin()
         self.remainder = remainder
 
     def _ragged(self, position: int) -> int:
-        """Return the samples in the incomplete last step of a pass that begins at a position; -1: not known."""
+        """Return the size of the incomplete last step of a pass that begins at a position; 0: none, -1: not known."""
         return self._plan.ragged(position, self._ranks()) if isinstance(self._plan, OrderedPlan) else -1
 
 
 class _Pass(Iterator[Any]):
-    """A pass, during which its loader is the one that Accelerate asks."""
+    """A pass, during which its loader is Accelerate's active one."""
 
     def __init__(self, loader: DataLoader, batches: EpochIterator) -> None:
         self._loader, self._batches = loader, batches

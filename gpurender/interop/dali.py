@@ -1,6 +1,6 @@
-"""NVIDIA DALI, both ways: a recipe as the source of a pipeline, and a loader behind the interface of DALI's iterators.
+"""NVIDIA DALI in both directions: a recipe as the source of a pipeline, and a loader with DALI's iterator interface.
 
-:class:`Source` gives a DALI pipeline canvases, as a reader and its decoder would::
+:class:`Source` feeds canvases into a DALI pipeline, instead of a reader and its decoder::
 
     from gpurender.interop import dali
 
@@ -11,14 +11,14 @@
         canvases, labels = fn.external_source(**source.keywords)
         return fn.random_resized_crop(canvases, size=224), labels
 
-:class:`Iterator` is for a training loop that was written for ``DALIClassificationIterator``; DALI need not be there::
+:class:`Iterator` is for a training loop written for ``DALIClassificationIterator``; DALI need not be installed::
 
     train = dali.Iterator(gr.DataLoader("onepfrac-1k", batch_size=256, augment=gr.augment.Crop()), auto_reset=True)
     for data in train:
         images, labels = data[0]["data"], data[0]["label"].squeeze(-1).long()
 
-The source needs the extra ``dali-cuda12`` or ``dali-cuda13``. Read and run against DALI 2.4, on a CPU; what is said of
-GPUs follows its source and documentation and has not been measured on one.
+The source needs the extra ``dali-cuda12`` or ``dali-cuda13``. Written from the source of DALI 2.4 and run with it on a
+CPU; statements about GPUs follow DALI's source and documentation and have not been measured on a GPU.
 """
 
 import importlib
@@ -48,7 +48,7 @@ __all__ = ["Iterator", "Source"]
 
 log = logging.getLogger("gpurender")
 
-PREFETCH_QUEUE_DEPTH = 2  # of a DALI pipeline, unless it says otherwise
+PREFETCH_QUEUE_DEPTH = 2  # batches: the default of a DALI pipeline
 
 
 # ------------------------------------------------------------------------------------------------- into a DALI pipeline
@@ -57,27 +57,27 @@ PREFETCH_QUEUE_DEPTH = 2  # of a DALI pipeline, unless it says otherwise
 class Source:
     """The canvases of a recipe and their labels, batch by batch, for ``fn.external_source``.
 
-    It is a function of the epoch and the number of the batch, which DALI tells it (``batch_info=True``), so it has no
-    place of its own that could run ahead with DALI's prefetching. At the end of an epoch it raises ``StopIteration``,
-    and goes on with the next one after the pipeline's or the iterator's ``reset()``. Order, ranks and ragged tails are
-    those of :class:`gpurender.DataLoader`.
+    A batch is a function of its epoch and number, which DALI passes (``batch_info=True``), so the source has no cursor
+    that DALI's prefetching could advance too far. At the end of an epoch the source raises ``StopIteration``; after the
+    pipeline's or the iterator's ``reset()`` it continues with the next epoch. Order, ranks and ragged tails are those
+    of :class:`gpurender.DataLoader`.
 
-    **What comes.** Canvases, uint8 ``[B, S, S, C]`` with C = 1 (grey) or 3, the bytes of :class:`gpurender.Renderer`;
-    and labels, int64 ``[B, 1]`` (two columns where the loader's targets have two). On a CPU these are NumPy arrays, and
+    **Outputs.** Canvases, uint8 ``[B, S, S, C]`` with C = 1 (grey) or 3, the bytes of :class:`gpurender.Renderer`; and
+    labels, int64 ``[B, 1]`` (two columns where the loader's targets have two). On a CPU both are NumPy arrays, and
     ``parallel=True`` may be added to the keywords.
 
-    **Resuming.** DALI's checkpoints (``enable_checkpointing=True``) hold all that is needed. A state of
+    **Resuming.** DALI's checkpoints (``enable_checkpointing=True``) hold everything needed. A state of
     :meth:`state_dict` is independent of DALI, fits a :class:`gpurender.DataLoader` as well, and may be loaded with
-    another number of ranks or another batch size; use one or the other.
+    another number of ranks or another batch size. Use one of the two, not both.
 
-    **On a GPU** (not measured on one) the canvases are not copied. DALI does not wait for the stream that such a
-    buffer is written on, so a batch is complete when it is handed over: it was drawn while the one before was trained
-    on, and the host waits for what is missing. It is kept until DALI has no more use for it.
+    **On a GPU** (not measured on one) the canvases are not copied. DALI does not wait for the CUDA stream that writes
+    such a buffer, so a batch is complete when it is handed over: it is rendered during the training step on the batch
+    before, and the host waits for the rest. The source keeps each batch until DALI has no more use for it.
 
     Args:
         recipe: a recipe, a preset's name or the path of a recipe's JSON file.
-        batch_size: of the pipeline.
-        device: where to draw, also the pipeline's: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
+        batch_size: the pipeline's batch size.
+        device: where to render; a GPU must be the pipeline's: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
         shuffle, seed, fresh, drop_last, rank, world_size: as for :class:`gpurender.DataLoader`.
 
     Raises:
@@ -107,30 +107,30 @@ class Source:
             self._recipe, batch_size, augment=_Canvases(), device=self._device, shuffle=shuffle, seed=seed, fresh=fresh,
             drop_last=drop_last, rank=rank, world_size=world_size,
         )  # fmt: skip
-        self._state = self._loader.state_dict()  # where BatchInfo(iteration=0, epoch_idx=0) is
-        self._pass: Any = None  # of the loader, under way
-        self._next: tuple[int, int] | None = None  # epoch and position of its next batch
-        self._stream: Any = None  # on a GPU
+        self._state = self._loader.state_dict()  # the place of BatchInfo(iteration=0, epoch_idx=0)
+        self._pass: Any = None  # the loader's pass in progress
+        self._next: tuple[int, int] | None = None  # epoch and position of the next batch of that pass
+        self._stream: Any = None  # a CUDA stream, on a GPU
         self._kept: deque[tuple[torch.Tensor, torch.Tensor]] = deque(maxlen=PREFETCH_QUEUE_DEPTH + 2)
         self._process = os.getpid()
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, equal on all ranks."""
+        """Return the number of batches of a whole epoch, equal on all ranks."""
         return len(self._loader)
 
     @property
     def batch_size(self) -> int:
-        """Samples of a batch on each rank."""
+        """Samples per batch on each rank."""
         return self._batch_size
 
     @property
     def epoch(self) -> int:
-        """The epoch that the pipeline begins with: 0, or that of the state that was loaded."""
+        """The epoch in which the pipeline begins: 0, or the epoch in which the loaded state continues."""
         return self._first()[0]
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """What to call ``fn.external_source`` with, to be read where a pipeline is defined.
+        """Keyword arguments for ``fn.external_source``, to be read where a pipeline is defined.
 
         Raises:
             RuntimeError: no pipeline is being defined.
@@ -157,14 +157,14 @@ class Source:
             if pipeline.device_id != self._device.index:
                 raise ValueError(
                     f"device must be that of the pipeline, which has device_id={pipeline.device_id}, "
-                    f"the source draws on {self._device}"
+                    f"the source renders on {self._device}"
                 )
             self._keep_for(pipeline)
             keywords |= {"device": "gpu", "no_copy": True}
         return keywords
 
     def __call__(self, info: Any) -> tuple[Any, Any]:
-        """The batch that DALI asks for with a ``BatchInfo``: canvases uint8 ``[B, S, S, C]``, labels int64 ``[B, 1]``.
+        """Return the batch of DALI's ``BatchInfo``: canvases uint8 ``[B, S, S, C]``, labels int64 ``[B, 1]``.
 
         Raises:
             StopIteration: the epoch has no such batch.
@@ -175,7 +175,7 @@ class Source:
                 "or with batch_info=True"
             )
         if os.getpid() != self._process:
-            torch.set_num_threads(1)  # a forked worker has none of OpenMP's threads and would wait for them
+            torch.set_num_threads(1)  # a forked worker lacks OpenMP's threads and would wait for them
             self._process = os.getpid()
         epoch, position = self._first()
         if info.epoch_idx > 0:
@@ -183,7 +183,7 @@ class Source:
         position += info.iteration * self._step()
         if position >= len(self._recipe):
             raise StopIteration
-        if (epoch, position) != self._next:  # the first, one after a reset or a checkpoint, or another worker's turn
+        if (epoch, position) != self._next:  # first batch, after a reset or checkpoint, or another worker's turn
             self._loader.load_state_dict({**self._state, "epoch": epoch, "position": position})
             self._pass = iter(self._loader)
         batch = self._batch_on_gpu() if devices.on_gpu(self._device) else self._batch_on_cpu()
@@ -191,16 +191,16 @@ class Source:
         return batch
 
     def state_dict(self, epoch: int, batches: int) -> dict[str, int | str]:
-        """The place behind a batch that the training loop has taken: a state of :class:`gpurender.DataLoader`.
+        """Return the place after a batch that the training loop has taken: a state of :class:`gpurender.DataLoader`.
 
-        DALI asks for batches before they are taken, so only the loop knows how many were.
+        DALI requests batches before the loop takes them, so only the loop knows how many it has taken.
 
         Args:
-            epoch: the loop is in; the first is ``self.epoch``.
-            batches: taken in this epoch since it began or, in the first one, since the source was made.
+            epoch: the epoch that the loop is in; the first one is ``self.epoch``.
+            batches: number of batches taken since this epoch began or, in the first epoch, since the source was made.
 
         Raises:
-            TypeError, ValueError: there is no such batch.
+            TypeError, ValueError: there is no such epoch or batch.
         """
         first, position = self._first()
         length, step = len(self._recipe), self._step()
@@ -212,11 +212,11 @@ class Source:
         return {**self._state, "epoch": place[0], "position": place[1]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Begin at a place, with the batch that would have come.
+        """Continue at a saved place, with the batch that would have followed.
 
         Raises:
             TypeError, ValueError: this is not a state of the same recipe, seed, shuffle and fresh.
-            RuntimeError: a pipeline draws from this source already; it cannot go back, a new source can.
+            RuntimeError: a pipeline has taken batches from this source, which cannot go back; make a new source.
         """
         if self._pass is not None:
             raise RuntimeError("a state must be loaded before a pipeline has asked for batches; make a new source")
@@ -224,26 +224,26 @@ class Source:
         self._state = self._loader.state_dict()
 
     def _first(self) -> tuple[int, int]:
-        """Epoch and position of the first batch: of what was loaded, unless nothing is left of that epoch."""
+        """Return epoch and position of the first batch: the loaded ones, or the next epoch if no batch is left."""
         epoch, position = int(self._state["epoch"]), int(self._state["position"])
         if self._loader.drop_last and position > 0 and len(self._recipe) - position < self._step():
             return epoch + 1, 0
         return epoch, position
 
     def _step(self) -> int:
-        """Samples that all ranks together take at a time."""
+        """Return the number of samples per step of all ranks together."""
         return self.batch_size * (self._world or ranks.current()).world_size
 
     def _batch_on_cpu(self) -> tuple[Any, Any]:
-        """Arrays of NumPy: with a tensor of torch DALI looks for a CUDA driver, also if it is on the CPU."""
+        """Return NumPy arrays: for a torch tensor, DALI looks for a CUDA driver even if the tensor is on the CPU."""
         canvases, labels = next(self._pass)
         return canvases.numpy(), _columns(labels).numpy()
 
     def _batch_on_gpu(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tensors, complete and kept.
+        """Return complete tensors, and keep them.
 
-        They are asked for on a stream on which nothing else runs, and the host waits for that one: waiting for the
-        stream of the training loop would mean waiting for the step that was enqueued last.
+        They are requested on a CUDA stream on which nothing else runs, and the host waits for that stream: waiting for
+        the training loop's stream would mean waiting for the step that was enqueued last.
         """
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._device)
@@ -254,18 +254,18 @@ class Source:
         return self._kept[-1]
 
     def _keep_for(self, pipeline: Any) -> None:
-        """Keep batches for as many further ones as DALI documents for ``no_copy``, and one more."""
+        """Keep each batch for as many further batches as DALI documents for ``no_copy``, and one more."""
         cpu, gpu = pipeline.cpu_queue_size, pipeline.gpu_queue_size
         depth = cpu if cpu == gpu else cpu * gpu
         self._kept = deque(self._kept, max(depth + 2, self._kept.maxlen or 0))
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, as in DALI's worker processes, makes its own stream and starts its own pass."""
+        """Return the state of a copy, as in DALI's worker processes, which makes its own stream and its own pass."""
         return self.__dict__ | {"_pass": None, "_next": None, "_stream": None, "_kept": deque(maxlen=self._kept.maxlen)}
 
 
 class _Canvases(Policy):
-    """The policy that leaves the canvases as they are."""
+    """The policy that leaves the pixels of the canvases unchanged."""
 
     capturable = True
 
@@ -278,7 +278,7 @@ class _Canvases(Policy):
 
 
 def _columns(labels: torch.Tensor) -> torch.Tensor:
-    """Labels ``[B]`` as ``[B, 1]``, as DALI has them; what has columns already stays."""
+    """Return labels ``[B]`` as ``[B, 1]``, as DALI has them; labels that have columns stay unchanged."""
     return labels[:, None] if labels.dim() == 1 else labels
 
 
@@ -292,24 +292,26 @@ def _dali(module: str) -> Any:
         ) from error
 
 
-# ------------------------------------------------------------------------------------- behind DALI's iterator interface
+# --------------------------------------------------------------------------------------- with DALI's iterator interface
 
 
 class Iterator:
     """A loader with the interface of DALI's ``DALIClassificationIterator``: its names, resets and shapes.
 
-    - A batch is ``[{"data": images, "label": targets}]``. Labels are int64 ``[B, 1]``, as of DALI's readers, so that
-      ``.squeeze(-1).long()`` makes them ``[B]``. Soft targets, of a policy that mixes or smooths, stay float32
-      ``[B, classes]``; after ``.squeeze(-1)`` they are what torch's ``cross_entropy`` takes, but a script must not
-      round them with ``.long()``.
-    - ``iter(iterator)`` is the iterator itself. At an epoch's end ``StopIteration`` is raised, again and again, until
-      ``reset()`` or ``iter()``; with ``auto_reset`` it is raised once. Mid-epoch both go on where they are, and say so.
-    - An epoch's last batch is smaller, DALI's ``LastBatchPolicy.PARTIAL``, or dropped, by the loader's ``drop_last``.
+    - A batch is ``[{"data": images, "label": targets}]``. Labels are int64 ``[B, 1]``, as from DALI's readers, so that
+      ``.squeeze(-1).long()`` makes them ``[B]``. Soft targets, from a policy that mixes or smooths, stay float32
+      ``[B, classes]``; after ``.squeeze(-1)`` torch's ``cross_entropy`` accepts them, but a script must not round them
+      with ``.long()``.
+    - ``iter(iterator)`` is the iterator itself. At the end of an epoch every request raises ``StopIteration`` until
+      ``reset()`` or ``iter()``; with ``auto_reset`` only one does. In mid-epoch both calls change nothing and log that.
+    - An incomplete last batch is smaller, as with DALI's ``LastBatchPolicy.PARTIAL``, or left out if the loader has
+      ``drop_last``.
 
     Args:
         loader: a :class:`gpurender.DataLoader`; its epochs, ranks and state are the iterator's.
-        output_map: the two names in a batch.
-        auto_reset: ``True`` or ``"yes"``: an epoch's end begins the next one; ``False``, ``None`` or ``"no"``.
+        output_map: the names of images and targets in a batch.
+        auto_reset: ``True`` or ``"yes"``: the end of an epoch begins the next one; ``False``, ``None`` or ``"no"``:
+            ``reset()`` or ``iter()`` begins it.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -342,7 +344,7 @@ class Iterator:
 
     @property
     def batch_size(self) -> int:
-        """Samples of a batch on each rank."""
+        """Samples per batch on each rank."""
         return self._loader.batch_size or 1
 
     @property
@@ -352,11 +354,11 @@ class Iterator:
 
     @property
     def _size(self) -> int:
-        """``size``, by the name under which the scripts of DALI's examples ask for it."""
+        """``size``, under the name that the scripts of DALI's examples use."""
         return self.size
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, equal on all ranks."""
+        """Return the number of batches of a whole epoch, equal on all ranks."""
         return len(self._loader)
 
     def __iter__(self) -> "Iterator":
@@ -365,7 +367,7 @@ class Iterator:
         return self
 
     def __next__(self) -> list[dict[str, Any]]:
-        """One batch: a list of one dictionary, as of one pipeline."""
+        """Return one batch: a list of one dictionary, as from one pipeline."""
         try:
             images, targets = next(self._pass)
         except StopIteration:
@@ -377,18 +379,18 @@ class Iterator:
         return [dict(zip(self.output_map, (images, _columns(targets)), strict=True))]
 
     def next(self) -> list[dict[str, Any]]:
-        """``next(iterator)``."""
+        """Return ``next(iterator)``."""
         return self.__next__()
 
     def reset(self) -> None:
-        """Begin the next epoch. Before the end of one this is ignored, with a warning, as by DALI."""
+        """Begin the next epoch. Before the end of the current one a call is ignored with a warning, as in DALI."""
         if not self._at_end():
             log.warning("the iterator is not reset: its epoch is not over")
             return
         self._begin()
 
     def checkpoints(self) -> list[bytes]:
-        """The place after the last batch taken, as JSON, in a list as of one pipeline.
+        """Return the place after the last batch taken, as JSON, in a list as from one pipeline.
 
         >>> loader.load_state_dict(json.loads(checkpoint))  # before the first batch of an Iterator(loader)
         """
@@ -397,8 +399,8 @@ class Iterator:
     def _begin(self) -> None:
         self._pass = iter(self._loader)
         self._taken = 0  # batches of this pass
-        self._stopped = False  # it has raised StopIteration
+        self._stopped = False  # whether the pass has raised StopIteration
 
     def _at_end(self) -> bool:
-        """The loader moves on to the next epoch when the last batch is taken, not when one more is asked for."""
+        """Return whether the epoch is over: the loader moves on with its last batch, not at the request after it."""
         return self._stopped or (self._taken > 0 and self._loader.state_dict()["position"] == 0)

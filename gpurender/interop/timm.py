@@ -1,15 +1,15 @@
 """timm: its ``create_loader`` for recipes, and its own ``train.py`` and ``validate.py``, unmodified.
 
-In a script of one's own, the import is the line that changes; every other dataset still goes to timm::
+In your own script only the import line changes; timm still loads every other dataset::
 
     from gpurender.interop.timm import create_loader
 
-timm's scripts take a recipe as a dataset, ``gpurender/`` and what ``gr.recipe`` takes, through this launcher::
+With this launcher timm's scripts take a recipe as a dataset, ``gpurender/`` followed by an argument of ``gr.recipe``::
 
     python -m gpurender.interop.timm train.py --dataset gpurender/onepfrac-1k --model vit_tiny_patch16_224 --mixup 0.8
     torchrun --nproc-per-node 8 -m gpurender.interop.timm train.py --dataset gpurender/path/to/recipe.json
 
-It needs the extra ``train``. Keywords and their meanings are those of timm 1.0.31 (``timm/data/loader.py``,
+This module needs the extra ``train``. Keywords and their meanings are those of timm 1.0.31 (``timm/data/loader.py``,
 ``timm/data/transforms_factory.py``).
 """
 
@@ -49,20 +49,20 @@ __all__ = ["create_dataset", "create_loader", "main"]
 
 log = logging.getLogger("gpurender")
 
-PREFIX = "gpurender"  # of a dataset's name
-SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # what timm takes None for
+PREFIX = "gpurender"  # prefix of a dataset's name
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # timm's values for None
 # fmt: off
-DRAWN = {  # keywords of create_loader that say what is drawn
+DRAWN = {  # keywords of create_loader that decide what is rendered
     "dataset", "input_size", "batch_size", "is_training", "no_aug", "re_prob", "re_mode", "re_count", "re_split",
     "train_crop_mode", "scale", "ratio", "hflip", "vflip", "color_jitter", "color_jitter_prob", "grayscale_prob",
     "gaussian_blur_prob", "auto_augment", "num_aug_repeats", "interpolation", "mean", "std", "distributed", "crop_pct",
     "crop_mode", "crop_border_pixels", "collate_fn", "img_dtype", "device", "use_prefetcher",
 }
-IDLE = {  # of workers, which there are none of, and of a schedule that another keyword would switch on
+IDLE = {  # keywords about workers, which do not exist, and about a schedule that another keyword would switch on
     "num_workers", "pin_memory", "persistent_workers", "worker_seeding", "use_multi_epochs_loader",
     "batch_choice_seed", "batch_schedule_spread", "batch_schedule_random_mix",
 }
-IDLE_OF_DATASETS = {  # of create_dataset: a recipe has one split, needs no download and streams nothing
+IDLE_OF_DATASETS = {  # keywords of create_dataset: a recipe has one split, needs no download and streams nothing
     "name", "split", "search_split", "is_training", "download", "batch_size", "trust_remote_code", "seed",
 }
 # fmt: on
@@ -80,35 +80,36 @@ def create_loader(
     fresh: bool = False,
     **keywords: Any,
 ) -> Any:
-    """timm's ``create_loader``, with its parameters in its order, that draws a recipe and loads any other dataset.
+    """Create a loader with timm's parameters in timm's order: recipes are rendered, other datasets loaded by timm.
 
     >>> loader = create_loader("onepfrac-1k", 224, 256, is_training=True, auto_augment="rand-m9-mstd0.5-inc1",
     ...                        re_prob=0.25, collate_fn=FastCollateMixup(mixup_alpha=0.8, num_classes=1000))
 
     **Training** batches are shuffled, the incomplete last one is left out, and :class:`gpurender.augment.DeiT` does
-    what timm's transforms, ``FastCollateMixup`` and prefetcher would, from the same laws. (timm's normalisation
-    computes in ``img_dtype``; here it is computed in float32 and cast.) With ``no_aug`` the canvas is only resized.
-    **Evaluation** batches are, to the byte, timm's: resized, central crop, in the order of sample numbers; of the
-    samples of epoch 0, the dataset as published. On a square canvas all ``crop_mode`` are the same.
+    what timm's transforms, ``FastCollateMixup`` and prefetcher would, with the same distributions. (timm normalises in
+    ``img_dtype``; gpurender normalises in float32 and casts.) With ``no_aug`` the canvas is only resized; a
+    ``collate_fn`` still mixes. **Evaluation** batches are byte for byte timm's: resized, cropped at the centre, in the
+    order of the indices. They show the samples of epoch 0, the dataset as published. On a square canvas all
+    ``crop_mode`` are the same.
 
-    **Without the prefetcher** timm's scripts mix the batch themselves. Then images come unmixed, normalised in
-    float32, erased if ``re_prob`` says so, with integer labels; they are on ``device`` all the same (on the CPU where
-    ``device`` is a GPU and there is none), so a later ``.to(device)`` moves nothing.
+    **Without the prefetcher** timm's scripts mix the batch themselves. The images are then not mixed, normalised in
+    float32, erased with probability ``re_prob``, and have integer labels. They still are on ``device`` (on the CPU if
+    ``device`` is a GPU on a machine without one), so a later ``.to(device)`` moves nothing.
 
-    ``num_aug_repeats`` shows the copies of a sample in a row, also without ``distributed``
+    With ``num_aug_repeats`` the copies of a sample are consecutive, also without ``distributed``
     (:class:`gpurender.DataLoader`). ``distributed=False`` means that this process has all samples, whatever its rank.
-    Accepted without a meaning here: ``num_workers``, ``pin_memory``, ``persistent_workers``, ``worker_seeding``,
+    Accepted without effect: ``num_workers``, ``pin_memory``, ``persistent_workers``, ``worker_seeding``,
     ``use_multi_epochs_loader``.
 
     Args:
         dataset: a :class:`gpurender.Dataset`, a recipe, a preset's name or a JSON file's path; any other object is
-            handed to timm with everything else unchanged. timm sets a dataset's transform, so one that is there has
-            no effect.
+            passed to timm with all other arguments unchanged. timm sets a dataset's transform, so a transform that
+            the dataset already has is not used.
         input_size: side of the images, or ``(side, side)`` or ``(3, side, side)``.
-        batch_size: samples of a batch on each rank.
+        batch_size: samples per batch on each rank.
         seed: unsigned 64-bit key of order and augmentation, the same on every rank; ``None``: that of
             :func:`create_dataset`, else 0.
-        fresh: training draws new instances of the classes in every epoch, so that no image is seen twice.
+        fresh: render new instances of the classes in every training epoch, so that no image is seen twice.
 
     Returns:
         A :class:`gpurender.DataLoader` of ``(images, targets)``: ``img_dtype [B, 3, side, side]`` and int64 ``[B]``,
@@ -150,10 +151,10 @@ def create_loader(
 
 
 def _bound(*args: Any, **keywords: Any) -> dict[str, Any]:
-    """All of timm's parameters by name, those that were not given with timm's defaults.
+    """Return all of timm's parameters by name, with timm's defaults for those that were not given.
 
     Raises:
-        ValueError: one that no batch can be drawn by has another value than timm's default.
+        ValueError: a parameter that recipes do not support has another value than timm's default.
     """
     signature = inspect.signature(timm_create_loader)
     bound = signature.bind(*args, **keywords)
@@ -167,7 +168,7 @@ def _bound(*args: Any, **keywords: Any) -> dict[str, Any]:
 
 
 def _drawn_recipe(dataset: Any) -> Recipe | None:
-    """The recipe that a dataset stands for, or ``None``: it is timm's business."""
+    """Return the recipe of a dataset, or ``None`` for a dataset that timm loads."""
     if isinstance(dataset, timm.data.AugMixDataset) and isinstance(dataset.dataset, Dataset):
         raise ValueError(f"num_aug_splits must be 0 for a recipe, got an AugMixDataset of {dataset.num_splits} splits")
     if isinstance(dataset, Dataset):
@@ -176,7 +177,7 @@ def _drawn_recipe(dataset: Any) -> Recipe | None:
 
 
 def _side(input_size: Any) -> int:
-    """Side of the images; they are square and have three channels."""
+    """Return the side of the images, which are square and have three channels."""
     sizes = tuple(input_size) if isinstance(input_size, (tuple, list)) else (input_size, input_size)
     if len(sizes) not in (2, 3) or sizes[-1] != sizes[-2] or (len(sizes) == 3 and sizes[0] != 3):
         raise ValueError(f"input_size must be a side, (side, side) or (3, side, side), got {checks.shown(input_size)}")
@@ -184,7 +185,7 @@ def _side(input_size: Any) -> int:
 
 
 def _device(device: Any, prefetcher: bool) -> Any:
-    """Where to draw. Without the prefetcher timm never looks at its device, which is a GPU by default."""
+    """Return the device to render on. Without the prefetcher timm ignores ``device``, which is a GPU by default."""
     if not prefetcher and torch.device(device).type == "cuda" and not torch.cuda.is_available():
         return "cpu"
     return device
@@ -208,7 +209,7 @@ class Training(DeiT):
     num_classes: int | None = None
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """What DeiT draws, without the boxes of the first half."""
+        """Draw DeiT's parameters; with ``re_split`` the first half of a batch has empty erasing boxes."""
         parameters = super().draw(numbers, seed=seed, canvas_size=canvas_size, image_size=image_size)
         if self.re_split and "erasing_boxes" in parameters:
             boxes = parameters["erasing_boxes"]  # [N, K, 4]
@@ -216,12 +217,12 @@ class Training(DeiT):
         return parameters
 
     def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
-        """What DeiT makes of the labels, soft ones float32 ``[N, num_classes]``."""
+        """Return DeiT's targets of the labels; soft targets are float32 ``[N, num_classes]``."""
         return super().targets(labels, parameters, self.num_classes or classes)
 
 
 def _training(given: dict[str, Any], recipe: Recipe) -> Policy:
-    """What timm's training transforms, collate function and prefetcher do, together."""
+    """Return one policy that does what timm's training transforms, collate function and prefetcher do together."""
     if given["train_crop_mode"] is not None:
         checks.choice("train_crop_mode", given["train_crop_mode"], ("rrc",))
     policy = {"mean": given["mean"], "std": given["std"], "num_aug_repeats": _whole(given["num_aug_repeats"])}
@@ -232,20 +233,20 @@ def _training(given: dict[str, Any], recipe: Recipe) -> Policy:
         return Training(scale=(1.0, 1.0), ratio=(1.0, 1.0), interpolation=interpolation, **policy, **off)
     for name in ("interpolation", "hflip", "vflip", "color_jitter", "color_jitter_prob", "re_prob", "re_mode"):
         policy[name] = given[name]
-    for name in ("grayscale_prob", "gaussian_blur_prob"):  # timm's script passes None for never
+    for name in ("grayscale_prob", "gaussian_blur_prob"):  # timm's script passes None for 0
         policy[name] = given[name] or 0.0
     return Training(
         scale=given["scale"] or SCALE,
         ratio=given["ratio"] or RATIO,
         auto_augment=given["auto_augment"] or None,
         re_count=given["re_count"] or 1,
-        re_split=bool(given["re_split"]) and given["use_prefetcher"],  # without it, timm erases image by image
+        re_split=bool(given["re_split"]) and given["use_prefetcher"],  # without the prefetcher timm erases per image
         **policy,
     )
 
 
 def _whole(num_aug_repeats: Any) -> Any:
-    """timm's script reads the number of repeats as a float."""
+    """Return the number of repeats as an int; timm's script reads it as a float."""
     if isinstance(num_aug_repeats, float):
         if not num_aug_repeats.is_integer():
             raise ValueError(f"num_aug_repeats must be an integer for a recipe, got {checks.shown(num_aug_repeats)}")
@@ -254,7 +255,7 @@ def _whole(num_aug_repeats: Any) -> Any:
 
 
 def _mixing(collate_fn: Any, prefetcher: bool, recipe: Recipe) -> dict[str, Any]:
-    """DeiT's parameters of mixing and smoothing."""
+    """Return DeiT's parameters of mixing and smoothing."""
     if collate_fn is None:
         return {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0}
     if type(collate_fn) is not timm.data.FastCollateMixup:  # a subclass may collate otherwise
@@ -284,8 +285,8 @@ class CenterCrop(Resize):
     """timm's evaluation transform: resize the canvas, keep the centre, normalise.
 
     Args:
-        crop_pct: side of the image as a share of the resized canvas', in (0, 1].
-        border: pixels of the canvas that are cut off before, on each side.
+        crop_pct: side of the image as a fraction of the resized canvas's side, in (0, 1].
+        border: pixels that are cut off each side of the canvas before it is resized.
     """
 
     capturable = True
@@ -294,7 +295,7 @@ class CenterCrop(Resize):
     border: int = 0
 
     def draw(self, numbers: Any, *, seed: int = 0, canvas_size: int = 512, image_size: int = 224) -> Parameters:
-        """The canvas within the border, for every number."""
+        """Return the box of the canvas within the border, for every draw id."""
         parameters = super().draw(numbers, seed=seed, canvas_size=canvas_size, image_size=image_size)
         parameters["boxes"][:, :2] = self.border
         parameters["boxes"][:, 2:] = canvas_size - 2 * self.border
@@ -303,7 +304,7 @@ class CenterCrop(Resize):
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
         """Resize, normalise and keep the centre."""
         side = math.floor(image.size / self.crop_pct)
-        first = round((side - image.size) / 2)  # halves to even, as torchvision's
+        first = round((side - image.size) / 2)  # rounds halves to even, as torchvision does
         within = slice(first, first + image.size)
         whole = image._replace(size=side, memory_format=torch.contiguous_format)
         resized = super()._apply(canvases, parameters, whole)  # [N, 3, side, side]
@@ -330,7 +331,7 @@ def _evaluation(given: dict[str, Any], recipe: Recipe) -> Policy:
 
 
 class NamedDataset(Dataset):
-    """A dataset that was asked for by name, with the seed that a loader of it gets."""
+    """A dataset that was created by name, with the seed for its loaders."""
 
     def __init__(self, recipe: Recipe, seed: int) -> None:
         super().__init__(recipe)
@@ -338,16 +339,16 @@ class NamedDataset(Dataset):
 
 
 def create_dataset(name: str, *args: Any, **keywords: Any) -> Any:
-    """timm's ``create_dataset``, which also knows ``gpurender/`` with a preset's name or a JSON file's path behind it.
+    """Create a dataset as timm does, or one named ``gpurender/`` followed by a preset's name or a JSON file's path.
 
     >>> dataset = create_dataset("gpurender/onepfrac-1k", split="train", is_training=True, seed=42)
 
-    A recipe has one split, whatever its name: for training and for evaluation it is the same samples. ``seed`` becomes
-    that of :func:`create_loader`: timm's ``train.py`` passes its ``--seed`` here, the same on all ranks.
+    A recipe has one split, whatever its name: training and evaluation use the same samples. ``seed`` becomes that of
+    :func:`create_loader`: timm's ``train.py`` passes its ``--seed`` to this function, the same on all ranks.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed; ``root`` (``--data-dir``),
-            ``class_map``, ``num_samples``, ``repeats`` and what else is about files is refused for a recipe.
+            ``class_map``, ``num_samples``, ``repeats`` and all other arguments about files are refused for a recipe.
     """
     prefix, _, wanted = name.partition("/")
     if prefix.lower() != PREFIX:
@@ -360,17 +361,17 @@ def create_dataset(name: str, *args: Any, **keywords: Any) -> Any:
         default = signature.parameters[key].default if key in signature.parameters else None
         if key not in IDLE_OF_DATASETS and value and value != default:
             raise ValueError(
-                f"{key} must be left out for the dataset {name!r}, which is drawn, got {checks.shown(value)}"
+                f"{key} must be left out for the dataset {name!r}, which is a recipe, got {checks.shown(value)}"
             )
     if not given["is_training"]:
-        log.info("%s: evaluation is on the samples of the recipe, those that training draws", name)
+        log.info("%s: evaluation is on the samples of the recipe, those that training uses", name)
     return NamedDataset(as_recipe(wanted), given["seed"])
 
 
 def create_naflex_loader(dataset: Any, *args: Any, **keywords: Any) -> Any:
-    """timm's ``create_naflex_loader``; a recipe is refused, for its batches are images, not sequences of patches."""
+    """Create timm's NaFlex loader; refuse a recipe, because its batches are images, not sequences of patches."""
     if isinstance(dataset, Dataset):
-        raise ValueError("dataset must not be a recipe for create_naflex_loader (--naflex-loader): it draws images")
+        raise ValueError("dataset must not be a recipe for create_naflex_loader (--naflex-loader): it renders images")
     return timm_create_naflex_loader(dataset, *args, **keywords)
 
 
@@ -383,7 +384,7 @@ these two knowing recipes: --dataset gpurender/NAME or --dataset gpurender/PATH.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a script with its arguments as ``python SCRIPT ARGUMENT ...`` would; 2 if there is no such script."""
+    """Run a script with its arguments as ``python SCRIPT ARGUMENT ...`` would; return 2 if there is no such script."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] in (["-h"], ["--help"]):
         print(USAGE, end="")
@@ -397,7 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _problem(words: list[str]) -> str:
-    """What is wrong with the script, if anything."""
+    """Return what is wrong with the script's path, or an empty string."""
     if not words:
         return "SCRIPT is missing"
     try:
@@ -410,7 +411,7 @@ def _problem(words: list[str]) -> str:
 
 @contextlib.contextmanager
 def _recipes_known(words: list[str]) -> Iterator[None]:
-    """timm with our functions and Python with the script's arguments and folder; both as before afterwards."""
+    """Give timm our functions, and Python the script's arguments and folder; restore both afterwards."""
     ours = (create_dataset, create_loader, create_naflex_loader)
     theirs = {function.__name__: getattr(timm.data, function.__name__) for function in ours}
     arguments, path = sys.argv, sys.path
@@ -426,6 +427,6 @@ def _recipes_known(words: list[str]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    from gpurender.interop import timm as module  # as others import it: what it defines has one home, not two
+    from gpurender.interop import timm as module  # as others import it, so that its classes exist only once
 
     sys.exit(module.main())

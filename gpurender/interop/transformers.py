@@ -1,6 +1,6 @@
-"""Hugging Face transformers: a loader whose batches are a model's keywords and with which a ``Trainer`` resumes.
+"""Hugging Face transformers: a loader whose batches are a model's keywords and with which a ``Trainer`` can resume.
 
-``get_train_dataloader`` is where a Trainer takes its loader from::
+A Trainer takes its loader from ``get_train_dataloader``::
 
     from gpurender.interop.transformers import DataLoader
 
@@ -8,15 +8,16 @@
         def get_train_dataloader(self):
             return DataLoader("onepfrac-1k", batch_size=self.args.train_batch_size, shuffle=True, drop_last=True)
 
-``Pretraining(...).train(resume_from_checkpoint=True)`` then goes on with the very next batch, if the number of ranks
-and the batch size are those of the run that was stopped: a Trainer counts its place in steps of that size.
+``Pretraining(...).train(resume_from_checkpoint=True)`` then continues with the next batch, if the number of ranks and
+the batch size are those of the stopped run: a Trainer counts its place in steps of that size.
 
-How: a Trainer passes over the batches that it has seen with Accelerate's ``skip_first_batches``, which makes a torch
-loader of ``.dataset`` and the rest of ``.batch_sampler``. Those of ``gr.DataLoader`` are pictures without augmentation
-and their numbers. Here they are whole batches and *their* numbers, so only what is left is drawn. Leave out
-``ignore_data_skip=True``: with it a Trainer begins the epoch again.
+How it works: a Trainer skips the batches that it has seen with Accelerate's ``skip_first_batches``, which makes a torch
+loader of ``.dataset`` and the rest of ``.batch_sampler``. In ``gr.DataLoader`` these give images without augmentation
+and their indices. In the loader of this module they give whole batches and the numbers of the batches, so only the
+remaining batches are rendered. Leave out ``ignore_data_skip=True``: with it a Trainer begins the epoch again.
 
-The extra is ``transformers``. Written for transformers 5.23 (``Trainer._run_epoch``) and accelerate 1.15.
+This module needs the extra ``transformers``. Written for transformers 5.23 (``Trainer._run_epoch``) and accelerate
+1.15.
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ __all__ = ["DataLoader"]
 
 
 class Loader(data_loader.DataLoader):
-    """``gr.DataLoader`` with its own order, whose place can be set to a step."""
+    """``gr.DataLoader`` without a user's sampler, whose place can be set to a step."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -37,7 +38,7 @@ class Loader(data_loader.DataLoader):
             raise ValueError(f"{self._follows} must be left out: a Trainer's place is a number of steps")
 
     def seek(self, step: int) -> None:
-        """Let the next pass begin with a step of the current epoch."""
+        """Set the place to a step of the current epoch, where the next pass begins."""
         assert isinstance(self._plan, OrderedPlan)
         self.load_state_dict({**self.state_dict(), "position": step * self._plan.step(self._ranks())})
 
@@ -45,7 +46,7 @@ class Loader(data_loader.DataLoader):
 class DataLoader:
     """``gr.DataLoader`` for ``transformers.Trainer``.
 
-    Batches are ``{"pixel_values": images, "labels": targets}``, or what ``collate_fn`` makes of their samples.
+    Batches are ``{"pixel_values": images, "labels": targets}``, or what ``collate_fn`` returns for their samples.
 
     Args:
         arguments, keywords: those of ``gr.DataLoader``, except ``sampler`` and ``batch_sampler``.
@@ -54,7 +55,7 @@ class DataLoader:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
 
-    # What skip_first_batches hands on to torch's loader, which draws nothing ahead and has nothing to collate.
+    # skip_first_batches passes these to torch's loader, which prefetches nothing and has nothing to collate.
     prefetch_factor = None
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -64,7 +65,7 @@ class DataLoader:
 
     @property
     def dataset(self) -> "Batches":
-        """The batches of the epoch by number; its length is that of the samples."""
+        """The batches of the epoch by number; ``len`` counts samples."""
         return self._dataset
 
     @property
@@ -74,12 +75,12 @@ class DataLoader:
 
     @property
     def sampler(self) -> Any:
-        """The loader's own."""
+        """The sampler of the loader."""
         return self.loader.sampler
 
     @property
     def batch_size(self) -> int | None:
-        """Samples of a batch on each rank."""
+        """Samples per batch on each rank."""
         return self.loader.batch_size
 
     @property
@@ -88,29 +89,29 @@ class DataLoader:
         return self.loader.drop_last
 
     def collate_fn(self, batch: Any) -> Any:
-        """The batch, which is one already."""
+        """Return the batch unchanged, as it is collated already."""
         return batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be this epoch."""
+        """Set the epoch of the next pass."""
         self._batch_sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(as_keywords, iter(self.loader))  # unlike a generator, it survives an exception
+        return map(as_keywords, iter(self.loader))  # unlike a generator, map survives an exception
 
 
 class Places:
-    """The batches' numbers, each in a list, as a batch sampler gives them."""
+    """The numbers of an epoch's batches, each in a list, as a batch sampler gives them."""
 
     def __init__(self, batches: "Batches") -> None:
         self._batches = batches
-        self._told = False  # which epoch, since the last time
+        self._told = False  # whether set_epoch was called since the last iteration began
 
     def set_epoch(self, epoch: int) -> None:
-        """The loader's ``set_epoch``."""
+        """Call the loader's ``set_epoch``."""
         self._batches.loader.set_epoch(epoch)
         self._told = True
 
@@ -128,22 +129,22 @@ class Places:
 
 
 class Batches:
-    """The batches of the loader's epoch as items; those that are asked for in a row are drawn in one pass."""
+    """The batches of the loader's epoch as items; consecutive requests are rendered in one pass."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
         self.leave()
 
     def leave(self) -> None:
-        """Be in no pass."""
+        """Leave the current pass, if any."""
         self._pass: Iterator[Any] = iter(())
-        self._next = -1  # the number of the batch that the pass would give
+        self._next = -1  # number of the batch that the pass gives next
 
     def __len__(self) -> int:
         return len(self.loader.dataset)
 
     def __getitems__(self, places: list[int]) -> Any:
-        """One batch; ``places`` is its number in a list."""
+        """Return one batch; ``places`` is a list of its number."""
         [place] = places
         if place != self._next:
             self._seek(place)
@@ -157,7 +158,7 @@ class Batches:
 
 
 def as_keywords(batch: Any) -> Any:
-    """Images and targets by the names that the library's vision models have for them; else what it is."""
+    """Return images and targets by the argument names of transformers' vision models; other batches unchanged."""
     if not isinstance(batch, tuple):
         return batch
     images, targets = batch

@@ -60,7 +60,7 @@ def note_neutral(
     named = [f"{name}={checks.shown(value)}" for name, value in given.items() if value is not None]
     if named:
         log.warning(
-            "%s: without effect in gpurender.DataLoader, which draws on the device, in order, without workers",
+            "%s: without effect in gpurender.DataLoader, which renders on the device, in order, without workers",
             ", ".join(named),
         )
 

@@ -112,7 +112,7 @@ class GraphCache:
                 graph, tensors = capture(launches, self._device, self._shared_pool())
         graph.replay()
         if not all(torch.equal(a, b) for a, b in zip(plain, tensors, strict=True)):
-            raise RuntimeError("the graph drew something else")
+            raise RuntimeError("the graph rendered something else")
         self._graphs[key] = Captured(graph, tensors, tables)
 
     def _shared_pool(self) -> Any:

@@ -41,7 +41,7 @@ class SamplerPlan:
     def __init__(self, sampler: Any, batch_sampler: Any, batch_size: int, drop_last: bool, length: int) -> None:
         name, source = ("sampler", sampler) if batch_sampler is None else ("batch_sampler", batch_sampler)
         if not isinstance(source, Iterable) or getattr(source, "ndim", 1) == 0:
-            of = "sample numbers" if batch_sampler is None else "lists of sample numbers"
+            of = "indices" if batch_sampler is None else "lists of indices"
             raise TypeError(f"{name} must be an iterable of {of}, got {checks.shown(source)}")
         self.name = name
         self.source: Any = source
@@ -79,7 +79,7 @@ class SamplerPlan:
         for indices, position, digest in self._given(start):
             first = position - len(indices)
             if position * ranks.world_size > MAX_POSITIONS:
-                raise ValueError(f"{self.name} must give fewer than {MAX_POSITIONS} numbers an epoch")
+                raise ValueError(f"{self.name} must give fewer than {MAX_POSITIONS} indices per epoch")
             ids = np.arange(first, position, dtype=np.int64) * ranks.world_size + ranks.rank + epoch * MAX_POSITIONS
             host = HostIndices(indices, ids, ids)
             yield IndexBatch(epoch, first, len(indices), len(indices), host, Place(epoch, position, digest))
@@ -126,7 +126,7 @@ class SamplerPlan:
                 return (source, digest) if position else (iter(self.source), _digest())
             deque(source, maxlen=0)  # its generator has then advanced by a whole epoch
         raise RuntimeError(
-            f"{self.name} gives other numbers than before the state was saved: none of its passes has the digest "
+            f"{self.name} gives other indices than before the state was saved: none of its passes has the digest "
             f"{expected} that is in the state; what it gives must depend on its seed and epoch alone"
         )
 
@@ -144,8 +144,8 @@ class SamplerPlan:
 
     def _checked(self, given: Any) -> np.ndarray:
         if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-            raise TypeError(f"{self.name} must give lists of sample numbers, got {checks.shown(given)}")
+            raise TypeError(f"{self.name} must give lists of indices, got {checks.shown(given)}")
         indices = given if isinstance(given, np.ndarray) else list(given)
         if not len(indices):
-            raise ValueError(f"{self.name} must give lists of at least one sample number, got an empty one")
-        return checks.integers(f"{self.name}'s numbers", indices, self._length - 1).astype(np.int64)
+            raise ValueError(f"{self.name} must give lists of at least one index, got an empty one")
+        return checks.integers(f"{self.name}'s indices", indices, self._length - 1).astype(np.int64)

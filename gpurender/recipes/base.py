@@ -134,7 +134,7 @@ class Recipe:
 
         ``cache_bytes``: further bytes that the catalog may keep on the device to render images faster.
         """
-        raise TypeError(f"{type(self).__name__} draws nothing")
+        raise TypeError(f"{type(self).__name__} renders nothing")
 
     def order(self) -> EpochOrder:
         """Return the order of an epoch: which sample is at each position."""
@@ -166,7 +166,7 @@ class Recipe:
 
         ``indices`` (in the untrimmed dataset), ``draw_ids``: int64 ``[N]`` on the same device.
         """
-        raise TypeError(f"{type(self).__name__} draws nothing")
+        raise TypeError(f"{type(self).__name__} renders nothing")
 
     @classmethod
     def smallest(cls) -> "Recipe | None":

@@ -246,7 +246,7 @@ def _module(operation: str, index: int) -> Any:
         try:
             return _loaded(kept)
         except Exception as error:  # any error of the driver for code that it cannot use
-            log.warning("%s is compiled anew: %s", path, error)
+            log.warning("%s is compiled again: %s", path, error)
     compiling.announce(kernel_cache.folder())
     made = compiled(operation, architecture)
     if path is not None:

@@ -52,7 +52,7 @@ def require_compilers() -> None:
     if find_spec("cupy") is None:
         major = (torch.version.cuda or "13").split(".")[0]
         extra = "cuda12" if major == "12" else "cuda13"
-        raise RuntimeError(f"drawing on a GPU needs CuPy: pip install 'gpurender[{extra}]' (or use device='cpu')")
+        raise RuntimeError(f"rendering on a GPU needs CuPy: pip install 'gpurender[{extra}]' (or use device='cpu')")
     if find_spec("triton") is None:
-        raise RuntimeError("drawing on a GPU needs Triton: pip install triton (or use device='cpu')")
+        raise RuntimeError("rendering on a GPU needs Triton: pip install triton (or use device='cpu')")
     triton_cache.make_usable()

@@ -48,12 +48,12 @@ def load(path: Path) -> bytes | None:
         contents = path.read_bytes()
     except OSError as error:
         if not isinstance(error, FileNotFoundError):
-            log.info("kernel is compiled anew: %s", error)
+            log.info("kernel is compiled again: %s", error)
         return None
     data, checksum = contents[:-CHECKSUM], contents[-CHECKSUM:]
     if checksum == _checksum(path, data):
         return data
-    log.info("kernel is compiled anew: %s is damaged", path)
+    log.info("kernel is compiled again: %s is damaged", path)
     return None
 
 

@@ -111,7 +111,7 @@ class Versions:
 
 @functools.cache
 def _told(reason: str) -> None:
-    log.info("a kernel is compiled anew, or not kept: %s", reason)
+    log.info("a kernel is compiled again, or not kept: %s", reason)
 
 
 def _strange(error: Exception) -> None:

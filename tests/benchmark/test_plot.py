@@ -60,7 +60,7 @@ def test_every_row_is_a_bar(results, drawn, tmp_path):
         "gpurender on Chip, 2 threads",
     )
     assert [label.get_text() for label in chip.get_yticklabels()] == [
-        "a: raster, drawn, batch 64",
+        "a: raster, rendered, batch 64",
         "a: raster, kept, batch 64",
         "a: loader, batch 64",
         "a: train vit, deit, batch 64",

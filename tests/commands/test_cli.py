@@ -137,7 +137,7 @@ def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "file"))
     assert cli.main(["doctor"]) == 0
-    assert "cannot be written: every process compiles anew" in capsys.readouterr().out
+    assert "cannot be written: every process compiles them again" in capsys.readouterr().out
 
 
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):

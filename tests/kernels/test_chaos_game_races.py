@@ -147,6 +147,6 @@ def test_a_missing_barrier_is_noticed(program):
     """That of the frame which is looked for again, because a system left the range of float32."""
     folder, main, data = program
     source = cuda.source("chaos_game")
-    spoiled = source.replace("__syncthreads();  // all have read before the first thread starts anew", "")
+    spoiled = source.replace("__syncthreads();  // all have read before the first thread starts again", "")
     assert spoiled != source
     assert "data race" in sanitized(folder, spoiled, main, data)

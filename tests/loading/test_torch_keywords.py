@@ -122,7 +122,7 @@ def test_numbers_that_are_no_samples_are_named_in_their_turn(kind, sampler, erro
     batches = iter(feed)
     assert [next(batches)[1].tolist() for _ in range(2)] == [[0], [0]]
     for _ in range(2):  # asked again, it is the same
-        with pytest.raises(error, match=rf"{kind}'s numbers"):
+        with pytest.raises(error, match=rf"{kind}'s indices"):
             next(batches)
     assert feed.state_dict()["position"] == 2
 
@@ -179,7 +179,7 @@ def test_a_seeded_random_sampler_is_resumed_in_every_epoch(kind, drop_last):
         assert same(rest, whole[done:])
         other = made(seed=2)
         other.load_state_dict(state)
-        with pytest.raises(RuntimeError, match=f"{kind} gives other numbers"):
+        with pytest.raises(RuntimeError, match=f"{kind} gives other indices"):
             next(iter(other))
 
 
@@ -222,7 +222,7 @@ def test_a_sampler_that_gives_other_numbers_is_not_followed():
     for seed in range(2, 10):  # digests above and below
         other = loader(sampler=random_sampler(seed), batch_size=4)
         other.load_state_dict(state)
-        with pytest.raises(RuntimeError, match=rf"sampler gives other numbers.*{state['mark']}"):
+        with pytest.raises(RuntimeError, match=rf"sampler gives other indices.*{state['mark']}"):
             next(iter(other))
     short = loader(sampler=[1, 2], batch_size=4)
     short.load_state_dict(state)
@@ -269,7 +269,7 @@ def test_more_places_than_an_epoch_has_are_refused(monkeypatch):
     plan = sampler_plan.SamplerPlan(range(5), None, 2, False, 5)
     batches = plan.batches(Place(), Ranks(0, 2))
     assert [next(batches).host.draw_ids.tolist() for _ in range(2)] == [[0, 2], [4, 6]]
-    with pytest.raises(ValueError, match="sampler must give fewer than 8 numbers an epoch"):
+    with pytest.raises(ValueError, match="sampler must give fewer than 8 indices per epoch"):
         next(batches)
 
 

@@ -71,7 +71,7 @@ def test_compilers_that_are_missing_are_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     devices.require_compilers()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "triton" else name)
-    with pytest.raises(RuntimeError, match=r"^drawing on a GPU needs Triton: pip install triton "):
+    with pytest.raises(RuntimeError, match=r"^rendering on a GPU needs Triton: pip install triton "):
         devices.require_compilers()
 
 
@@ -98,7 +98,7 @@ def test_the_doctor_tries_every_kernel_on_every_device(monkeypatch):
         {"device": "cuda:0", "name": "Card 0", "mib": 80 << 10},
         {"device": "cuda:1", "name": "Card 1", "mib": 81 << 10},
     ]
-    different = "RuntimeError: it draws something else than the CPU does; please report this"
+    different = "RuntimeError: it renders something else than the CPU does; please report this"
     found = [
         tuple(kernel[name] for name in ("kernel", "device", "implementation", "reason")) for kernel in report["kernels"]
     ]

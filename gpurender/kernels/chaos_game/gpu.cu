@@ -262,7 +262,7 @@ __device__ Frame frame_of(const Game& game, bool& escapes, SharedFrame& shared) 
         Frame all = shared.whole();
         bool inside = all.min_x >= -LIMIT & all.max_x <= LIMIT & all.min_y >= -LIMIT & all.max_y <= LIMIT;
         if (inside || escapes) return all;
-        __syncthreads();  // all have read before the first thread starts anew
+        __syncthreads();  // all have read before the first thread starts again
     }
 }
 

@@ -47,7 +47,7 @@ def apply_ops(
     images, operations, arguments, interpolations = _checked(images, operations, arguments, interpolations, possible)
     red, green, blue = checked_fill(fill)
     if images.shape[1] == 1 and not red == green == blue:
-        raise ValueError(f"fill must be a grey for images of one band, got {(red, green, blue)}")
+        raise ValueError(f"fill must be a grey for images of one channel, got {(red, green, blue)}")
     implementation = dispatch.implementation("image_ops", images.device)
     return implementation.apply_ops(images, operations, arguments, interpolations, (red, green, blue), possible)
 
