@@ -106,11 +106,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("first_light"), help="folder of the results")
     parser.add_argument("--log-every", type=number(int, 1), default=10, help="steps from one loss line to the next")
     parser.add_argument("--save-every", type=number(int, 1), default=500, help="steps from one checkpoint to the next")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output, if there is one")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output, if any")
     args = parser.parse_args()
     args.checkpoint = args.output / "checkpoint.pt"
     if args.checkpoint.exists() and not args.resume:
-        parser.error(f"{args.checkpoint} exists: --resume continues from it, another --output starts from the beginning")
+        parser.error(f"{args.checkpoint} exists: --resume continues from it, another --output starts afresh")
     return args
 
 
