@@ -210,7 +210,7 @@ def batch(count=6, seed=0):
     return {
         "which": torch.arange(count),
         "centres": torch.from_numpy(rng.uniform(0, 101, (count, 2)).astype(np.float32)),
-        "numbers": torch.from_numpy(rng.integers(0, 2**64, count, dtype=np.uint64).view(np.int64)),
+        "draw_ids": torch.from_numpy(rng.integers(0, 2**64, count, dtype=np.uint64).view(np.int64)),
         "greys": (3, 250),
         "seed": 2**63 + 12345,
         "size": 101,
@@ -247,7 +247,7 @@ def rings_by_numpy(atom, n, rule, centre, number, seed):
 def test_whole_atoms_are_pillows_given_the_formulas(rule):
     many, arguments = atoms(), batch()
     images = render_atoms(many, rule=rule, **arguments).numpy()
-    for n, number in enumerate(arguments["numbers"].numpy().view(np.uint64)):
+    for n, number in enumerate(arguments["draw_ids"].numpy().view(np.uint64)):
         rings = rings_by_numpy(many, n, rule, arguments["centres"][n].numpy(), number, arguments["seed"])
         drawn = words(arguments["seed"], Stream.LINE_COLOR, np.array([number]), blocks=6)[0, : len(rings)]
         greys = 3 + bounded(drawn, 248)
@@ -260,9 +260,9 @@ def test_images_do_not_depend_on_their_batch(rule):
     many, arguments = atoms(), batch()
     images = render_atoms(many, rule=rule, **arguments)
     order = torch.tensor([4, 0, 5, 4])
-    picked = arguments | {name: arguments[name][order] for name in ("which", "centres", "numbers")}
+    picked = arguments | {name: arguments[name][order] for name in ("which", "centres", "draw_ids")}
     assert torch.equal(render_atoms(many, rule=rule, **picked), images[order])
-    none = arguments | {name: arguments[name][:0] for name in ("which", "centres", "numbers")}
+    none = arguments | {name: arguments[name][:0] for name in ("which", "centres", "draw_ids")}
     assert render_atoms(many, rule=rule, **none).shape == (0, 101, 101)
 
 
@@ -272,8 +272,8 @@ def test_seed_and_number_are_used_in_full():
     for bit in (0, 31, 32, 63):
         other = arguments | {"seed": arguments["seed"] ^ (1 << bit)}
         assert not torch.equal(render_atoms(one, rule="walk", **other), image)
-        flipped = torch.from_numpy(arguments["numbers"].numpy() ^ np.array(1 << bit, np.uint64).view(np.int64))
-        other = arguments | {"numbers": flipped}
+        flipped = torch.from_numpy(arguments["draw_ids"].numpy() ^ np.array(1 << bit, np.uint64).view(np.int64))
+        other = arguments | {"draw_ids": flipped}
         assert not torch.equal(render_atoms(one, rule="walk", **other), image)
 
 
@@ -282,7 +282,7 @@ def test_seed_and_number_are_used_in_full():
     [
         ({"centres": torch.zeros((6, 2), dtype=torch.float64)}, "centres"),
         ({"centres": torch.zeros((5, 2))}, "centres"),
-        ({"numbers": torch.zeros(6, dtype=torch.int32)}, "numbers"),
+        ({"draw_ids": torch.zeros(6, dtype=torch.int32)}, "draw_ids"),
         ({"which": torch.tensor([0, 1, 2, 3, 4, 6])}, "which"),
         ({"which": torch.tensor([0, 1, 2, 3, 4, -1])}, "which"),
         ({"greys": (5, 4)}, "greys"),
@@ -297,7 +297,7 @@ def test_wrong_arguments_are_named(changes, name):
         render_atoms(atoms(), **({"rule": "walk"} | batch() | changes))
 
 
-@pytest.mark.parametrize("name", ["which", "centres", "numbers"])
+@pytest.mark.parametrize("name", ["which", "centres", "draw_ids"])
 def test_a_tensor_on_another_device_is_refused(name):
     """A GPU would take the address for one of its own memory."""
     elsewhere = batch() | {name: batch()[name].to("meta")}

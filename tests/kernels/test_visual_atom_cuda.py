@@ -34,7 +34,7 @@ def random_images(rng, atoms, count, size):
     return {
         "which": torch.from_numpy(rng.integers(0, len(atoms), count)),
         "centres": torch.from_numpy(rng.uniform(-0.3 * size, 1.3 * size, (count, 2)).astype(np.float32)),
-        "numbers": torch.from_numpy(rng.integers(-(2**63), 2**63, count)),
+        "draw_ids": torch.from_numpy(rng.integers(-(2**63), 2**63, count)),
     }
 
 
@@ -98,7 +98,7 @@ def test_long_segments_are_clipped_exactly(reach, size, count):
     images = {
         "which": torch.arange(count),
         "centres": torch.from_numpy(centres.astype(np.float32)),
-        "numbers": torch.from_numpy(rng.integers(-(2**63), 2**63, count)),
+        "draw_ids": torch.from_numpy(rng.integers(-(2**63), 2**63, count)),
     }
     for rule in ("walk", "orbits"):
         common = {"greys": (1, 255), "seed": 5, "size": size, "rule": rule}
@@ -143,7 +143,7 @@ def test_a_number_that_is_no_atom_reads_the_nearest():
         from gpurender.kernels.visual_atom.gpu import render_atoms as render_on_gpu
 
         wild = torch.tensor([-(2**40), 2**40, 2])
-        found = render_on_gpu(atoms, wild, images["centres"], images["numbers"], (9, 200), 4, 64, walk=True)
+        found = render_on_gpu(atoms, wild, images["centres"], images["draw_ids"], (9, 200), 4, 64, walk=True)
     assert torch.equal(found, wanted)
 
 
