@@ -215,7 +215,7 @@ DRIVER = f"""
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from bench from bench import acceptance, groups
+from bench import acceptance, groups
 folder, commands = Path(sys.argv[1]), json.loads(sys.argv[2])
 file, stop = acceptance.begin(folder, "first", {{}}), groups.Stop()
 stop.catch()
@@ -339,7 +339,7 @@ def test_a_real_step_runs_in_a_process_of_its_own(tmp_path):
     """The whole way, by the command: a rehearsal of the soak."""
     command = [sys.executable, "-m", "bench.acceptance", "full", "--rehearse", "--only", "soak"]
     done = subprocess.run(
-        [*command, "--out", str(tmp_path / "out"), "--seconds", "500"], cwd=tmp_path, capture_output=True, text=True,
+        [*command, "--out", str(tmp_path / "out"), "--seconds", "500"], cwd=ROOT, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -229,7 +229,7 @@ def test_a_tail_that_is_dropped_on_resuming_is_the_next_epochs_beginning():
 PARALLEL = """
 import torch
 import numpy as np
-import test_interop_dali as t
+from tests.interop import test_dali as t
 torch.randn(1000, 1000) @ torch.randn(1000, 1000)  # OpenMP's threads, which a forked process lacks
 if __name__ == "__main__":
     drawn = t.source(batch_size=2)

@@ -1,6 +1,7 @@
 """Jitter's parameters, one by one: each is what its formula gives, in float64, of the words at its address.
 
-test_deit_draws.py compares their laws with torchvision's; a law says nothing of a last bit or of which word is whose.
+tests/augment/test_deit_draws.py compares their distributions with torchvision's; a distribution says nothing of a last bit or
+of which word is whose.
 """
 
 import itertools

@@ -208,14 +208,14 @@ def test_graphs_are_forgotten_when_the_memory_that_they_read_moves():
     next(iter(feed))  # makes the pipeline
     cache = feed._pipeline._graph_cache
     cache.clear = lambda: forgotten.append(len(places))
-    launch = pipeline.BatchPipeline._launch_given
+    launch = pipeline.BatchPipeline._launch_chosen
 
     def launched(self, policy, given, host):
         places.append(given.data_ptr())
         return launch(self, policy, given, host)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.BatchPipeline, "_launch_given", launched)
+        patch.setattr(pipeline.BatchPipeline, "_launch_chosen", launched)
         assert len(list(feed)) == len(sizes)
     assert forgotten == [3, 6]  # the batches that are larger than all before
     assert [len({*places[a:b]}) for a, b in ((0, 3), (3, 6), (6, 7))] == [1, 1, 1]  # elsewhere it stays where it is
