@@ -206,6 +206,15 @@ def test_an_overhead_within_noise_is_called_so(monkeypatch, times, noise):
     assert ("within noise" in bench.line(row)) == noise
 
 
+def test_it_is_known_whether_bitmaps_are_kept(monkeypatch):
+    released = gr.OnePFrac(classes=2, points=300, image_size=32, fill_rate=0.0)
+    assert not bench.keeps_bitmaps(gr.Renderer(released))  # a CPU keeps none
+    monkeypatch.setattr("gpurender.renderer.dispatch.on_host", lambda device: False)
+    assert bench.keeps_bitmaps(gr.Renderer(released))
+    assert not bench.keeps_bitmaps(gr.Renderer(released, cache_bytes=0))
+    assert not bench.keeps_bitmaps(gr.Renderer(gr.VisualAtom.smallest()))
+
+
 def test_rows_are_printed_as_they_come(monkeypatch, capsys):
     """Each before the next is measured; in a file or a pipe just as on a terminal."""
     heard = []

@@ -312,6 +312,16 @@ def test_json_needs_a_name(recipe_file, capsys):
     assert "cannot write ''" in capsys.readouterr().err
 
 
+def test_a_sheet_shows_classes_and_instances_far_apart_and_then_further_epochs():
+    recipe = gr.VisualAtom(classes=10, instances=5, image_size=32)
+    samples, epochs = preview._shown(recipe, 4, 3)
+    assert samples.tolist() == [[0, 2, 4], [15, 17, 19], [30, 32, 34], [45, 47, 49]]
+    assert not epochs.any()
+    samples, epochs = preview._shown(gr.OnePFrac(classes=3, instances=2, image_size=32), 2, 4)
+    assert samples.tolist() == [[0, 1, 0, 1], [4, 5, 4, 5]]
+    assert epochs.tolist() == [[0, 0, 1, 1]] * 2
+
+
 def test_a_name_that_cannot_be_shown_fails_nothing(recipe_file, tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = run("preview", recipe_file, "-o", "図.png", "--rows", "1", "--cols", "1", cwd=tmp_path, env=environment)

@@ -1,6 +1,6 @@
 """Jitter's parameters, one by one: each is what its formula gives, in float64, of the words at its address.
 
-tests/augment/test_deit_draws.py compares their distributions with torchvision's; a distribution says nothing of a last bit or
+tests/augment/test_deit_draws.py compares their distributions with torchvision's; these say nothing of a last bit or
 of which word is whose.
 """
 

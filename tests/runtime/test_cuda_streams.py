@@ -161,6 +161,22 @@ def test_a_mixture_s_and_a_renderer_s_numbers_are_copied_so_too(copies):
     assert all(non_blocking for _, _, non_blocking in copies)
 
 
+@pytest.mark.parametrize("family", ["onepfrac", "mixture"])
+def test_indices_are_rendered_where_their_recipe_reads_them(copies, monkeypatch, family):
+    """Those that a host has chosen: the device's copy, but of a mixture, which needs their values, the host's own."""
+    recipe = gr.Mixture({SMALL["onepfrac"](): 1, SMALL["visualatom"](): 1}) if family == "mixture" else SMALL[family]()
+    read, render = [], gr.Renderer.render
+
+    def rendered(self, indices, *rest):
+        read.append(indices.data_ptr())
+        return render(self, indices, *rest)
+
+    monkeypatch.setattr(gr.Renderer, "render", rendered)
+    next(iter(gr.DataLoader(recipe, sampler=[3, 1, 2], batch_size=3, image_size=16, device="cpu")))
+    _, place, _ = copies[0]
+    assert (read[0] == place.data_ptr()) == (family == "onepfrac")
+
+
 def test_pinned_memory_is_asked_of_torch(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     values = torch.arange(3)

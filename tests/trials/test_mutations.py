@@ -125,6 +125,10 @@ def test_what_tests_cannot_notice_is_left_out():
         "return max([x], key=abs, default=0)",
         "return x + 1",
     }
+    assert {mutant.line for mutant, _ in found if mutant.once} >= {
+        number for number in lines if "max(" in source[number - 1]
+    }
+    assert not any(mutant.once for mutant, _ in found if source[mutant.line - 1].strip() == "return x * 2")
     refusal = next(number for number, line in enumerate(source, 1) if "raise" in line)
     assert lines[refusal] == {"RemoveStatement"}
     for mutant, changed in found:
@@ -221,5 +225,5 @@ def test_a_fault_in_a_table_is_tried_with_the_tests_of_the_modules_that_import_i
         )
     )
     found = reach.Reach(tmp_path, [tmp_path / "found.json"])
-    assert set(found.tests("gpurender/table.py", (1, 1), imported=True)) == set(found.cost.times)
-    assert found.tests("gpurender/toy.py", (5, 5), imported=False) == ["test_toy.py::test_f"]
+    assert set(found.tests("gpurender/table.py", (1, 1), once=True)) == set(found.cost.times)
+    assert found.tests("gpurender/toy.py", (5, 5), once=False) == ["test_toy.py::test_f"]

@@ -367,10 +367,12 @@ def test_where_renames_are_refused_files_are_written_in_place(tmp_path, monkeypa
 
     for name in ("replace", "rename", "link"):
         monkeypatch.setattr(os, name, refuse)
+    os.umask(mask := os.umask(0))
     write(path)
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["a"]
     assert not exists or os.stat(path).st_ino == before
+    assert exists or os.stat(path).st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_a_file_in_a_folder_that_takes_no_files_is_written_in_place(tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ class Bench:
         """Return what the tests say of a mutant; those that fail without it too are left out."""
         while True:
             with self.tree.changed(mutant.path, source):
-                value = mutant.imported and mutant.operator not in ("DropKeyword", "RemoveDecorator")
+                value = mutant.once and mutant.operator not in ("DropKeyword", "RemoveDecorator")
                 fresh = value and mutant.path in _frozen(self.tree.root)
                 outcome = self._run(tests, cost, fresh)
             if outcome.failed not in tests or self._passes(outcome.failed, cost):
@@ -179,7 +179,7 @@ def campaign(options: argparse.Namespace, kept: list[dict[str, Any]]) -> Iterato
         for turn in ("mutations", "survivors"):
             jobs = []
             for number, mutant, source in mutants:
-                tests = found.tests(mutant.path, mutant.lines, mutant.imported)
+                tests = found.tests(mutant.path, mutant.lines, mutant.once)
                 some, row = found.cost.within(tests, options.budget), rows.get(number)
                 if row is not None and row["outcome"] == "survived" and row["turn"] == "mutations" and some != tests:
                     before = set(some)
@@ -203,7 +203,7 @@ def again(options: argparse.Namespace) -> int:
     number, mutant, source = chosen(options.seed, options.only, options.mutant + 1)[-1]
     with workers(options.work, 1) as pool:
         found = measured(pool, options.work)
-        tests = found.tests(mutant.path, mutant.lines, mutant.imported)
+        tests = found.tests(mutant.path, mutant.lines, mutant.once)
         row = pool.submit(_tried, number, mutant, source, tests, found.cost).result()
         log = options.work / "0" / "scratch" / "log"
         print(log.read_text(encoding="utf-8", errors="replace")[-10_000:] if tests else "")

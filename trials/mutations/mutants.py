@@ -86,8 +86,9 @@ OWN = {operator.__name__: operator for operator in (RemoveStatement, DropKeyword
 class Mutant:
     """A fault: ``operator`` applied to ``path`` (below the root) where cosmic-ray counts ``occurrence``.
 
-    ``lines`` are those of the statement, or of the head of a block, that it stands in; ``imported``: whether it is
-    executed when the module is imported, not when a function is called.
+    ``lines`` are those of the statement, or of the head of a block, that it stands in; ``once``: whether a process
+    runs it once, when it imports the module or first calls a cached function: later tests use the result, and coverage
+    does not see that.
     """
 
     path: str
@@ -96,7 +97,7 @@ class Mutant:
     operator: str
     occurrence: int
     lines: tuple[int, int]
-    imported: bool
+    once: bool
 
     def applied(self, source: str) -> str | None:
         """Return the mutated source, or ``None`` where nothing changes or the result is no Python."""
@@ -126,7 +127,8 @@ def mutants(source: str, path: str) -> list[Mutant]:
                 leaf = _leaf(node, start)
                 if not _left_out(name, node, leaf):
                     lines, level = _statement(leaf)
-                    found.append(Mutant(path, start[0], start[1], name, number, lines, level))
+                    once = level or _is_cached(leaf)
+                    found.append(Mutant(path, start[0], start[1], name, number, lines, once))
     return found
 
 
@@ -254,6 +256,12 @@ def _says(call: Any) -> bool:
 
 def _logs(call: Any) -> bool:
     return call.get_code().strip().startswith(LOGS)
+
+
+def _is_cached(leaf: Any) -> bool:
+    """Return whether a leaf stands in the body of a function whose results are cached."""
+    decorators = [parent.children[0].get_code() for parent in _above(leaf) if parent.type == "decorated"]
+    return any(text.strip().lstrip("@").split("(")[0] in CACHES for text in decorators)
 
 
 def _statement(leaf: Any) -> tuple[tuple[int, int], bool]:

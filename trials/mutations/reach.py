@@ -129,15 +129,15 @@ class Reach:
                     where = self.fixtures if phase == "setup)" else self.lines
                     where[path][int(line)].add(test)
 
-    def tests(self, path: str, lines: tuple[int, int], imported: bool) -> list[str]:
+    def tests(self, path: str, lines: tuple[int, int], once: bool) -> list[str]:
         """Return the tests that run some of the lines, from the first to the last, likeliest first.
 
-        A fixture may serve all tests of its file, so all of them count if it runs a line. What an import executes is
-        reached by all tests that reach anything of the module, or of one that imports its names.
+        A fixture may serve all tests of its file, so all of them count if it runs a line. A line that a process runs
+        ``once`` is reached by all tests that reach anything of the module, or of one that imports its names.
         """
         wanted = range(lines[0], lines[1] + 1)
-        some = [(path, line) for line in {*self.lines[path], *self.fixtures[path]} if imported or line in wanted]
-        for user in self.users(path) if imported else ():
+        some = [(path, line) for line in {*self.lines[path], *self.fixtures[path]} if once or line in wanted]
+        for user in self.users(path) if once else ():
             some += [(user, line) for line in {*self.lines[user], *self.fixtures[user]}]
         found = {test for module, line in some for test in self.lines[module].get(line, ())}
         files = {_file(test) for module, line in some for test in self.fixtures[module].get(line, ())}
@@ -153,12 +153,17 @@ class Reach:
         return sorted(user for user in self.lines if line.search((self.root / user).read_text(encoding="utf-8")))
 
     def _rank(self, path: str) -> Callable[[str], tuple[Any, ...]]:
-        """Files named after the module first, then those with the tests that run little else; then their own order."""
-        stem = Path(path).parent.name if path.endswith("__init__.py") else Path(path).stem
+        """Files named after the module or its folder first, then those whose tests run little else, then by order."""
+        folder, stem = Path(path).parent.name, Path(path).stem
         shares: dict[str, float] = collections.defaultdict(float)
         for test, count in self._counts(path).items():
             shares[_file(test)] = max(shares[_file(test)], count / self._total[test])
-        return lambda test: (stem not in _file(test), -shares[_file(test)], _file(test), self._order[test])
+        return lambda test: (
+            _distance(Path(_file(test)).stem, stem, folder),
+            -shares[_file(test)],
+            _file(test),
+            self._order[test],
+        )
 
     def _counts(self, path: str) -> dict[str, int]:
         """How many lines of a module each test runs."""
@@ -177,6 +182,10 @@ class Reach:
     @functools.cached_property
     def _order(self) -> dict[str, int]:
         return {test: number for number, test in enumerate(self.cost.times)}
+
+
+def _distance(file: str, stem: str, folder: str) -> int:
+    return 0 if stem in file else 1 if folder in file else 2
 
 
 def _file(test: str) -> str:
