@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import hashlib
-from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 import gpurender as gr
-from gpurender.numerics.portable_math import exp, log
 from tests.support.optional import optional
 
 stats = optional("scipy.stats")
@@ -378,30 +376,3 @@ def test_pairs_and_triples_are_any_sequences():
     wanted = gr.augment.Crop(scale=(0.5, 1.0), mean=(0.25, 0.5, 0.75))
     for kind in (list, np.array, torch.tensor, collections.deque):
         assert gr.augment.Crop(scale=kind([0.5, 1.0]), mean=kind([0.25, 0.5, 0.75])) == wanted
-
-
-@pytest.mark.parametrize("x", [0.0, 1.0, -1.0, 1e-9, 0.34657359, 0.3465736, 9.01, -700.0, 700.0, 123.456, -2.5e-300])
-def test_exp_against_decimal_arithmetic(x):
-    exact = Decimal(x).exp()
-    assert abs(Decimal(float(exp(x))) - exact) <= Decimal("2e-15") * exact
-
-
-@pytest.mark.parametrize(
-    "x", [1.0, 3 / 4, 4 / 3, 0.7071067811865476, 0.7071067811865475, 8192.0, 1e300, 3e-308, 1 + 2**-52]
-)
-def test_log_against_decimal_arithmetic(x):
-    exact = Decimal(x).ln()
-    assert abs(Decimal(float(log(x))) - exact) <= Decimal("2e-15") * max(abs(exact), 1)
-
-
-def test_exp_and_log_of_arrays_and_of_what_they_refuse():
-    x = np.random.default_rng(0).uniform(-20, 20, (50, 20))
-    np.testing.assert_allclose(exp(x), np.exp(x), rtol=4e-15)
-    np.testing.assert_allclose(log(exp(x)), x, rtol=0, atol=1e-14)
-    assert np.array_equal(exp(x), [[float(exp(value)) for value in row] for row in x.tolist()])
-    for wrong in (701.0, -701.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="x must be within"):
-            exp(wrong)
-    for wrong in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="x must be positive"):
-            log(wrong)

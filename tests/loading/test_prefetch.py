@@ -1,4 +1,6 @@
-"""Drawing ahead: which stream waits for which. Streams are recorded; on a GPU, the batches are looked at."""
+"""Prefetching: which stream waits for which, and which batches a thread drops. Streams are recorded."""
+
+import threading
 
 import pytest
 import torch
@@ -202,3 +204,23 @@ def test_kept_batches_stay_and_streams_agree_on_the_gpu():
         assert torch.equal(images.cpu(), others)
         assert torch.equal(targets.cpu(), labels)
         assert torch.equal(total, images.sum())
+
+
+# ------------------------------------------------------------------------------------------------------------ threads
+
+
+def test_a_thread_drops_what_has_not_begun_unless_the_process_has_forked(monkeypatch):
+    prefetcher, begun, goes_on = prefetch.ThreadPrefetcher(), threading.Event(), threading.Event()
+    prefetcher.start(lambda: (begun.set(), goes_on.wait(60)))
+    try:
+        assert begun.wait(60)
+        kept, dropped = prefetcher.start(lambda: None), prefetcher.start(lambda: None)
+        prefetcher.drop(dropped)
+        prefetcher.drop(prefetch.ThreadHandle(lambda: None, None))  # no thread could be started for it
+        monkeypatch.setattr(prefetcher, "_process", -1)  # as a forked child finds it
+        prefetcher.drop(kept)
+        assert (kept.future.cancelled(), dropped.future.cancelled()) == (False, True)
+    finally:
+        goes_on.set()
+        monkeypatch.undo()
+        prefetcher.stop()
