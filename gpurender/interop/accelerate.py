@@ -23,8 +23,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpurender.loading import data_loader
+from gpurender.loading.cursor import Place
 from gpurender.loading.iterator import EpochIterator
 from gpurender.loading.plan import OrderedPlan
+from gpurender.loading.sampler_plan import SamplerPlan
+from gpurender.loading.steps_plan import StepsPlan
 from gpurender.util import checks
 
 try:
@@ -62,7 +65,9 @@ class DataLoader(data_loader.DataLoader, DataLoaderStateMixin):
         if not isinstance(accelerator, Accelerator):
             raise TypeError(f"accelerator must be an accelerate.Accelerator, got {checks.shown(accelerator)}")
         super().__init__(*arguments, **{"device": accelerator.device, **keywords})
-        size, ragged = self._ranks().world_size, self._ragged(0)
+        epochs = self._plan.epochs if isinstance(self._plan, StepsPlan) else self._plan  # any epoch's end may be uneven
+        size = self._ranks().world_size
+        ragged = epochs.ragged(Place(), self._ranks()) if isinstance(epochs, OrderedPlan) else -1
         if ragged > 0 and ragged % size:
             raise ValueError(
                 f"drop_last must be True: the last step has {ragged} samples, which {size} ranks cannot share evenly, "
@@ -80,13 +85,13 @@ class DataLoader(data_loader.DataLoader, DataLoaderStateMixin):
 
     def begin_pass(self) -> None:
         """Make this loader Accelerate's active one, for a pass that begins at the cursor."""
-        remainder = self._ragged(self._cursor.start().position)
+        remainder = self._ragged(self._cursor.start(self._plan.restart))
         self.begin()
         self.remainder = remainder
 
-    def _ragged(self, position: int) -> int:
-        """Return the size of the incomplete last step of a pass that begins at a position; 0: none, -1: not known."""
-        return self._plan.ragged(position, self._ranks()) if isinstance(self._plan, OrderedPlan) else -1
+    def _ragged(self, place: Place) -> int:
+        """Return the size of the incomplete last step of a pass that begins at a place; 0: none, -1: not known."""
+        return -1 if isinstance(self._plan, SamplerPlan) else self._plan.ragged(place, self._ranks())
 
 
 class _Pass(Iterator[Any]):

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpurender.loading import data_loader
-from gpurender.loading.plan import OrderedPlan
+from gpurender.loading.sampler_plan import SamplerPlan
 
 __all__ = ["DataLoader"]
 
@@ -39,8 +39,8 @@ class Loader(data_loader.DataLoader):
 
     def seek(self, step: int) -> None:
         """Set the place to a step of the current epoch, where the next pass begins."""
-        assert isinstance(self._plan, OrderedPlan)
-        self.load_state_dict({**self.state_dict(), "position": step * self._plan.step(self._ranks())})
+        assert not isinstance(self._plan, SamplerPlan)
+        self._cursor.seek(self._plan.at_step(self._cursor.place, step, self._ranks()), resumes=True)
 
 
 class DataLoader:

@@ -1,8 +1,24 @@
 """The cursor of a loader, its only state that changes."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 EMPTY_DIGEST = ""  # digest of an epoch of which no index has been given
+
+
+class Segment(NamedTuple):
+    """A pass of a fixed number of steps over the stream of epochs (``steps_per_epoch``).
+
+    Attributes:
+        number: number of the pass, from 0.
+        step: number of steps of the pass before the place that holds this segment.
+        epoch, position: where the pass begins in the stream.
+    """
+
+    number: int = 0
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
 
 
 class Place(NamedTuple):
@@ -13,29 +29,37 @@ class Place(NamedTuple):
         position: number of samples of the epoch before this place: of all ranks together, or with a user's sampler of
             this rank.
         digest: digest of the indices that a user's sampler has given; ``None``: not known.
+        segment: the pass of a fixed number of steps, if passes are that.
     """
 
     epoch: int = 0
     position: int = 0
     digest: str | None = EMPTY_DIGEST
+    segment: Segment | None = None
 
 
 class Cursor:
     """The place after the last batch that a loader has handed out.
 
+    Args:
+        place: the first place.
+
     Attributes:
-        place: that place.
+        place: the place after the last batch.
         version: number of times that the place was set by a call, not by a pass.
     """
 
-    def __init__(self) -> None:
-        self.place = Place()
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.version = 0
         self._resumes = False  # the place was loaded, and no batch has been handed out since
 
-    def start(self) -> Place:
-        """Return the place where the next pass begins: an epoch left midway starts again, unless it was loaded."""
-        return self.place if self._resumes else Place(self.place.epoch)
+    def start(self, restart: Callable[[Place], Place]) -> Place:
+        """Return the place where the next pass begins: a pass left midway starts again, unless its place was loaded.
+
+        ``restart``: of the plan.
+        """
+        return self.place if self._resumes else restart(self.place)
 
     def seek(self, place: Place, *, resumes: bool) -> None:
         """Set the place; ``resumes``: whether the next pass begins in the middle of its epoch."""

@@ -1,6 +1,7 @@
 """DataLoader: renders the batches of a recipe instead of loading them."""
 
 import copy
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,7 +21,8 @@ from gpurender.loading.prefetch import Prefetcher, Prefetching, StreamPrefetcher
 from gpurender.loading.ranks import Ranks
 from gpurender.loading.sampler_plan import MAX_POSITIONS, SamplerPlan
 from gpurender.loading.samplers import BatchSampler, InOrder, Sampler, Shuffled
-from gpurender.loading.state import VERSION, checked_digest, checked_state
+from gpurender.loading.state import SEGMENT, VERSION, checked_digest, checked_segment, checked_state
+from gpurender.loading.steps_plan import StepsPlan
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -31,6 +33,9 @@ from gpurender.util import checks
 __all__ = ["DataLoader"]
 
 MAX_BATCH_SIZE = 2**31 - 1
+MAX_STEPS = 2**40  # of a pass
+
+log = logging.getLogger("gpurender")
 
 
 class DataLoader:
@@ -52,6 +57,10 @@ class DataLoader:
     order, unless ``set_epoch`` names another one. Every batch consists of new tensors, which the caller may keep and
     change. With ``num_aug_repeats=r`` in the policy, each sample appears r times in a row. The epoch keeps its length
     of n positions, so it shows only the first ``ceil(n / r)`` samples of its order.
+
+    With ``steps_per_epoch=N`` a pass is the next N steps of the endless stream of epochs, and ``len`` is N. A pass may
+    end in the middle of an epoch, where the next pass continues; ``set_epoch`` and the policy's ``at_epoch`` count
+    passes.
 
     **Ranks.** A step takes the next ``world_size * batch_size`` samples of one global order and gives each rank
     ``batch_size`` of them, so all ranks together get the samples that a single process with the large batch would get.
@@ -91,6 +100,7 @@ class DataLoader:
             in_order: without effect, because there are no workers; accepted, and named in the log of ``gpurender`` if
             set.
         image_size: side of the images in pixels.
+        steps_per_epoch: number of steps of a pass over the stream of epochs; ``None``: a pass is one epoch.
         augment: a policy of ``gpurender.augment``; ``None`` resizes the canvas and normalises with mean = std = 0.5.
         shuffle: give the samples of an epoch in an order keyed by seed and epoch, else in the order of their indices.
         drop_last: leave out the incomplete last step of an epoch.
@@ -141,6 +151,7 @@ class DataLoader:
         in_order: bool = True,
         image_size: int = 224,
         augment: PolicyLike | None = None,
+        steps_per_epoch: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
@@ -170,8 +181,9 @@ class DataLoader:
             raise ValueError(
                 "augment must not mix samples or smooth labels: the recipe is a mixture of separate labels"
             )
-        self._plan = self._make_plan(sampler, batch_sampler)
-        self._cursor = Cursor()
+        self._plan = self._make_plan(sampler, batch_sampler, steps_per_epoch)
+        self._cursor = Cursor(self._plan.first)
+        self._told = False  # that a pass left midway starts again
         self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device))
         self._dataset = Dataset(self._recipe)
@@ -183,12 +195,20 @@ class DataLoader:
             in_order,
         )  # fmt: skip
 
-    def _make_plan(self, sampler: Any, batch_sampler: Any) -> OrderedPlan | SamplerPlan:
+    def _make_plan(
+        self, sampler: Any, batch_sampler: Any, steps_per_epoch: int | None
+    ) -> OrderedPlan | StepsPlan | SamplerPlan:
         if sampler is None and batch_sampler is None:
-            return OrderedPlan(
+            epochs = OrderedPlan(
                 self._recipe.order(), len(self._recipe), self._batch_size, self._seed, self._shuffle, self._drop_last,
                 self._repeats,
             )  # fmt: skip
+            if steps_per_epoch is None:
+                return epochs
+            return StepsPlan(epochs, checks.integer("steps_per_epoch", steps_per_epoch, 1, MAX_STEPS))
+        if steps_per_epoch is not None:
+            name = "sampler" if batch_sampler is None else "batch_sampler"
+            raise ValueError(f"steps_per_epoch must be left out when a {name} is given: it decides the length")
         plan = SamplerPlan(sampler, batch_sampler, self._batch_size, self._drop_last, len(self._recipe))
         if self._repeats > 1:
             raise ValueError(f"{plan.name} must be left out: augment repeats samples (num_aug_repeats)")
@@ -268,13 +288,14 @@ class DataLoader:
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass, which starts at its beginning; a loaded position in the same epoch is kept.
 
-        ``set_epoch`` of a user's sampler is called as well.
+        ``set_epoch`` of a user's sampler is called as well. With ``steps_per_epoch`` the epoch is the number of the
+        pass; if it is not that of the next pass, the pass begins where it would if all steps had the present size.
         """
         epoch = checks.integer("epoch", epoch, 0, self._plan.last_epoch())
         if isinstance(self._plan, SamplerPlan):
             self._plan.set_epoch(epoch)
-        if epoch != self._cursor.place.epoch:
-            self._cursor.seek(Place(epoch), resumes=False)
+        if epoch != self._plan.pass_number(self._cursor.place):
+            self._cursor.seek(self._plan.seek(epoch, self._ranks), resumes=False)
 
     def state_dict(self) -> dict[str, int | str]:
         """Return the place after the last batch handed out, and the values that the order depends on.
@@ -282,10 +303,13 @@ class DataLoader:
         The place is ``epoch`` and ``position``, the number of samples of that epoch given to all ranks together. After
         the last batch of an epoch it is already position 0 of the next. With a user's sampler, ``position`` counts the
         samples of this rank, and the state also has ``rank``, ``world_size`` and ``mark``, a digest of the indices that
-        the sampler gave.
+        the sampler gave. With ``steps_per_epoch`` the state also has the number of the pass, the number of its steps
+        so far, and the place where the pass began: ``pass``, ``pass_step``, ``pass_epoch`` and ``pass_position``.
         """
         place = self._cursor.place
         state = {**self._identity(), "epoch": place.epoch, "position": place.position}
+        if place.segment is not None:
+            state |= dict(zip(SEGMENT, place.segment, strict=True))
         if isinstance(self._plan, SamplerPlan):
             state |= {**self._ranks()._asdict(), "mark": place.digest or EMPTY_DIGEST}
         return state
@@ -294,8 +318,9 @@ class DataLoader:
         """Continue at the place of a state: the next pass begins with the batch that would have come next.
 
         Raises:
-            TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle, fresh and
-                num_aug_repeats (and, with a user's sampler, number of ranks). The loader then stays as it was.
+            TypeError, ValueError: this is not a state of a loader with the same recipe, seed, shuffle, fresh,
+                num_aug_repeats and steps_per_epoch (and, with a user's sampler, number of ranks). The loader then stays
+                as it was.
         """
         follows = isinstance(self._plan, SamplerPlan)
         state, ours = checked_state(state_dict, self.state_dict(), tuple(self._identity()))
@@ -303,10 +328,14 @@ class DataLoader:
         epoch = checks.integer("state['epoch']", state["epoch"], 0, self._plan.last_epoch())
         position = checks.integer("state['position']", state["position"], 0, length - 1)
         digest = checked_digest(state, ours) if follows else EMPTY_DIGEST
-        self._cursor.seek(Place(epoch, position, digest), resumes=True)
+        segment = None
+        if isinstance(self._plan, StepsPlan):
+            segment = checked_segment(state, self._plan.count, self._plan.last_epoch(), length)
+        self._cursor.seek(Place(epoch, position, digest, segment), resumes=True)
 
     def _identity(self) -> dict[str, int | str]:
         """Return the values that decide which samples come when and what they show; the augmentation may change."""
+        steps = {"steps_per_epoch": self._plan.count} if isinstance(self._plan, StepsPlan) else {}
         return {
             "version": VERSION,
             "recipe": self._recipe.fingerprint,
@@ -315,6 +344,7 @@ class DataLoader:
             "shuffle": int(self._shuffle),
             "fresh": int(self._fresh),
             "repeats": self._repeats,
+            **steps,
         }
 
     # ----------------------------------------------------------------------------------------------------- rendering
@@ -323,6 +353,14 @@ class DataLoader:
         return self._fixed_ranks or ranks.current()
 
     def _begin(self) -> Pass:
+        place, start = self._cursor.place, self._cursor.start(self._plan.restart)
+        if start != place and not self._told:
+            self._told = True
+            log.warning(
+                "epoch %d was left midway and starts again with the same batches; steps_per_epoch=N gives passes of N "
+                "batches, set_epoch(e) goes to another epoch",
+                self._plan.pass_number(place),
+            )
         return Pass(self._ranks(), partial(self._render, mixes=self._mixes))
 
     def _render(self, step: IndexBatch, mixes: bool) -> Batch:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from gpurender.loading.cursor import EMPTY_DIGEST, Cursor, Place
+from gpurender.loading.cursor import EMPTY_DIGEST, Cursor
 from gpurender.loading.pipeline import Batch
 from gpurender.loading.plan import IndexBatch, Plan
 from gpurender.loading.prefetch import BatchTimeoutError, Prefetcher, Prefetching
@@ -50,7 +50,7 @@ class EpochIterator(Iterator[Any]):
     ) -> None:
         self._plan, self._cursor, self._begin = plan, cursor, begin
         self._prefetching, self._collate = prefetching, collate
-        self._version, self._place = cursor.version, cursor.start()
+        self._version, self._place = cursor.version, cursor.start(plan.restart)
         self._pass: Pass | None = None
         self._steps: Iterator[IndexBatch] = iter(())
         self._pending: deque[IndexBatch] = deque()  # batches that are known and not handed out yet
@@ -83,7 +83,7 @@ class EpochIterator(Iterator[Any]):
             self._drop()
             raise
         self.ended = len(self._pending) == 1 and self._failure is None
-        self._place = Place(first.epoch + 1, 0, first.after.digest) if self.ended else first.after
+        self._place = self._plan.next_pass(first.after) if self.ended else first.after
         self._pending.popleft()
         self._cursor.advance(self._place, self._version)
         return collated
@@ -93,7 +93,7 @@ class EpochIterator(Iterator[Any]):
         if self._pass is None:
             begun = self._begin()
             if self._version != self._cursor.version:  # a state was loaded, or an epoch set, after iter()
-                self._place, self._version = self._cursor.start(), self._cursor.version
+                self._place, self._version = self._cursor.start(self._plan.restart), self._cursor.version
             self._steps = self._plan.batches(self._place, begun.ranks)
             self._pass = begun
         return self._pass
@@ -118,7 +118,7 @@ class EpochIterator(Iterator[Any]):
         failure, self._failure = self._failure, None
         if failure is None:
             self.ended = True
-            self._cursor.advance(Place(self._place.epoch + 1, 0, EMPTY_DIGEST), self._version)
+            self._cursor.advance(self._plan.next_pass(self._place._replace(digest=EMPTY_DIGEST)), self._version)
             raise StopIteration
         self._pass = None  # the next request restarts the pass at its place
         raise failure

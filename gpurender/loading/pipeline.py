@@ -82,7 +82,7 @@ class BatchPipeline:
         Raises:
             torch.OutOfMemoryError: naming the batch size and the size of the canvases or images.
         """
-        policy = self._policy_of(step.epoch, mixes)
+        policy = self._policy_of(step.pass_number, mixes)
         tensors = self._ordered(policy, step) if step.host is None else self._chosen(policy, step.host)
         return _batch(policy, tensors)
 

@@ -51,6 +51,20 @@ class SamplerPlan:
     def last_epoch(self) -> int:
         return last_epoch(MAX_POSITIONS)
 
+    first = Place()
+
+    def pass_number(self, place: Place) -> int:
+        return place.epoch
+
+    def seek(self, pass_number: int, ranks: Callable[[], Ranks]) -> Place:
+        return Place(pass_number)
+
+    def restart(self, place: Place) -> Place:
+        return Place(place.epoch)
+
+    def next_pass(self, place: Place) -> Place:
+        return Place(place.epoch + 1, 0, place.digest)
+
     def steps(self, ranks: Callable[[], Ranks]) -> int:
         """Return the number of batches of a whole epoch, which follows from the sampler's own length."""
         given = len(self.source)
@@ -82,14 +96,14 @@ class SamplerPlan:
                 raise ValueError(f"{self.name} must give fewer than {MAX_POSITIONS} indices per epoch")
             ids = np.arange(first, position, dtype=np.int64) * ranks.world_size + ranks.rank + epoch * MAX_POSITIONS
             host = HostIndices(indices, ids, ids)
-            yield IndexBatch(epoch, first, len(indices), len(indices), host, Place(epoch, position, digest))
+            yield IndexBatch(epoch, epoch, first, len(indices), len(indices), host, Place(epoch, position, digest))
 
     def index_lists(self, start: Place, ranks: Ranks) -> Iterator[np.ndarray]:
         return (indices for indices, _, _ in self._given(start))
 
     def _given(self, start: Place) -> Iterator[tuple[np.ndarray, int, str]]:
         """Yield the indices of each batch after a place, the position after the batch, and the digest up to it."""
-        epoch, position, expected = start
+        epoch, position, expected, _ = start
         if expected:
             source, digest = self._find(epoch, position, expected)
         else:

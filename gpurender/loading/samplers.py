@@ -8,6 +8,7 @@ import torch
 from gpurender.loading.cursor import Cursor
 from gpurender.loading.plan import OrderedPlan, Plan
 from gpurender.loading.ranks import Ranks
+from gpurender.loading.steps_plan import StepsPlan
 
 
 class BatchSampler:
@@ -39,7 +40,7 @@ class BatchSampler:
         return self._plan.steps(self._ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for indices in self._plan.index_lists(self._cursor.start(), self._ranks()):
+        for indices in self._plan.index_lists(self._cursor.start(self._plan.restart), self._ranks()):
             yield indices.tolist()
 
 
@@ -54,7 +55,7 @@ class Sampler(torch.utils.data.Sampler[int]):
 
     def __init__(
         self,
-        plan: OrderedPlan,
+        plan: OrderedPlan | StepsPlan,
         cursor: Cursor,
         ranks: Callable[[], Ranks],
         data_source: Any,
@@ -68,7 +69,7 @@ class Sampler(torch.utils.data.Sampler[int]):
         return self._plan.samples(self._ranks())
 
     def __iter__(self) -> Iterator[int]:
-        for indices in self._plan.index_lists(self._cursor.start(), self._ranks()):
+        for indices in self._plan.index_lists(self._cursor.start(self._plan.restart), self._ranks()):
             yield from indices.tolist()
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gpurender.loading.cursor import Segment
 from gpurender.util import checks
 
 VERSION = 2
 SAMPLED = {"rank", "world_size", "mark"}  # keys of the state of a loader that follows a user's sampler
+SEGMENT = ("pass", "pass_step", "pass_epoch", "pass_position")  # keys of the state of a loader with steps_per_epoch
 
 
 def checked_state(
@@ -30,6 +32,9 @@ def checked_state(
         raise ValueError("state is of a loader that follows a sampler or batch_sampler, this loader has none")
     if SAMPLED & set(ours) and not SAMPLED & set(map(str, state)) and "position" in state:
         raise ValueError("state is of a loader without sampler or batch_sampler, this loader follows one")
+    if ("steps_per_epoch" in state) != ("steps_per_epoch" in ours):
+        theirs, mine = ("with", "without") if "steps_per_epoch" in state else ("without", "with")
+        raise ValueError(f"state is of a loader {theirs} steps_per_epoch, this loader is {mine} it")
     for name in ours:
         if name not in state:
             raise ValueError(f"state must have the keys {sorted(ours)}, {checks.shown(name)} is missing")
@@ -56,6 +61,18 @@ def checked_digest(state: Mapping[str, Any], ours: Mapping[str, Any]) -> str | N
     if type(rank) is not int or not 0 <= rank < ours["world_size"]:
         raise ValueError(f"state['rank'] must be an integer in [0, {ours['world_size'] - 1}], got {checks.shown(rank)}")
     return mark if rank == ours["rank"] else None
+
+
+def checked_segment(state: Mapping[str, Any], steps_per_epoch: int, last_epoch: int, length: int) -> Segment:
+    """Return the pass of a state with ``steps_per_epoch``.
+
+    Raises:
+        TypeError, ValueError: a number is not an integer or out of range.
+    """
+    highest = (last_epoch * length, steps_per_epoch - 1, last_epoch, length - 1)
+    return Segment(
+        *(checks.integer(f"state[{key!r}]", state[key], 0, high) for key, high in zip(SEGMENT, highest, strict=True))
+    )
 
 
 def _same(name: str, theirs: Any, ours: Any) -> None:

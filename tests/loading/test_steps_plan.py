@@ -1,0 +1,207 @@
+"""Passes of N steps: the same batches as epoch after epoch, cut elsewhere, whatever is stopped, resumed or set."""
+
+import copy
+import json
+import logging
+from itertools import chain, islice
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpurender as gr
+from gpurender.augment import Policy
+
+RECIPE = gr.OnePFrac(classes=10, points=300, image_size=32, fill_rate=0.0)
+MIXTURE = gr.Mixture({RECIPE: 1, gr.VisualAtom(classes=3, image_size=32, orbits=(1, 2), quantization=(5, 9)): 2})
+
+
+def loader(recipe=RECIPE, **keywords):
+    keywords = {"batch_size": 4, "shuffle": True, "image_size": 16, "device": "cpu", "seed": 3} | keywords
+    return gr.DataLoader(recipe, **keywords)
+
+
+def stream(count, recipe=RECIPE, **keywords):
+    """Return the labels of the first batches of an endless run without ``steps_per_epoch``."""
+    feed = loader(recipe, **keywords)
+    return list(islice((targets.tolist() for _ in range(count) for _, targets in feed), count))
+
+
+def labels(feed, passes=1):
+    return [[targets.tolist() for _, targets in feed] for _ in range(passes)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 9), batch_size=st.integers(1, 12), drop_last=st.booleans(), shuffle=st.booleans(),
+    stopped=st.integers(0, 12), mixture=st.booleans(), prefetch=st.sampled_from([None, 2]),
+)  # fmt: skip
+def test_passes_are_the_stream_cut_every_n_steps(count, batch_size, drop_last, shuffle, stopped, mixture, prefetch):
+    """And a run that is stopped anywhere and resumed elsewhere gives the rest of it."""
+    recipe = MIXTURE if mixture else RECIPE
+    keywords = {"batch_size": batch_size, "drop_last": drop_last and batch_size <= 10, "shuffle": shuffle}
+    expected = stream(4 * count, recipe, **keywords)
+    feed = loader(recipe, steps_per_epoch=count, prefetch_factor=prefetch, **keywords)
+    assert len(feed) == len(feed.batch_sampler) == count
+    assert labels(feed, 4) == [expected[i : i + count] for i in range(0, 4 * count, count)]
+
+    feed, stopped = loader(recipe, steps_per_epoch=count, **keywords), min(stopped, 4 * count - 1)
+    for _ in range(stopped // count):
+        assert len(list(feed)) == count
+    assert len(list(islice(feed, stopped % count))) == stopped % count
+    resumed = loader(recipe, steps_per_epoch=count, **keywords)
+    resumed.load_state_dict(json.loads(json.dumps(feed.state_dict())))
+    assert len(resumed) == count
+    rest = labels(resumed, 4 - stopped // count)
+    assert [len(some) for some in rest] == [count - stopped % count] + [count] * (3 - stopped // count)
+    assert list(chain(*rest)) == expected[stopped:]
+
+
+def test_images_and_parameters_are_those_of_the_stream():
+    plain, steps = (loader(augment=gr.augment.DeiT(), fresh=True, **more) for more in ({}, {"steps_per_epoch": 2}))
+    expected = [batch for _ in range(2) for batch in plain]
+    found = [batch for _ in range(3) for batch in steps]
+    for (images, targets), (others, same) in zip(expected, found, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(targets, same)
+
+
+def test_a_policy_s_schedule_counts_passes():
+    asked = []
+
+    class Scheduled(Policy):
+        def draw(self, numbers, **keywords):
+            return gr.augment.Resize().draw(numbers, **keywords)
+
+        def apply(self, canvases, parameters, **keywords):
+            return gr.augment.Resize().apply(canvases, parameters, **keywords)
+
+        def at_epoch(self, epoch):
+            asked.append(epoch)
+            return self
+
+    feed = loader(augment=Scheduled(), steps_per_epoch=2)
+    for _ in range(3):
+        list(feed)
+    assert asked == [0, 0, 1, 1, 2, 2]
+
+
+def test_set_epoch_counts_passes_and_goes_on_where_the_stream_is():
+    expected = stream(20)
+    feed = loader(steps_per_epoch=4)
+    for epoch in (0, 1, 3, 2):
+        feed.set_epoch(epoch)
+        assert [labels(feed)[0] for _ in range(1)] == [expected[4 * epoch : 4 * epoch + 4]]
+    feed.set_epoch(2**40)  # anywhere in O(1)
+    assert len(labels(feed)[0]) == 4
+    with pytest.raises(ValueError, match="epoch must be an integer in"):
+        feed.set_epoch(2**62)
+
+
+def test_a_pass_left_midway_starts_again_also_after_resuming():
+    expected = stream(12)
+    feed = loader(steps_per_epoch=5)
+    list(feed)
+    list(islice(feed, 2))
+    resumed = loader(steps_per_epoch=5)
+    resumed.load_state_dict(feed.state_dict())
+    assert labels(feed) == [expected[5:10]]
+    assert next(iter(resumed))[1].tolist() == expected[7]
+    assert copy.deepcopy(resumed).state_dict() == resumed.state_dict()
+    assert labels(resumed, 2)[0] == expected[5:10]
+
+
+@pytest.mark.parametrize("ranks", [(1, 2), (2, 1), (2, 3)])
+def test_the_stream_goes_on_at_the_same_sample_with_other_ranks(ranks):
+    """No sample of an epoch is lost or repeated; the pass has its remaining steps, and the next ones are whole."""
+    before, after = ranks
+    recipe = gr.OnePFrac(classes=48, points=300, image_size=32, fill_rate=0.0)
+
+    def feeds(world):
+        return [loader(recipe, batch_size=2, steps_per_epoch=5, rank=r, world_size=world) for r in range(world)]
+
+    old, new, seen = feeds(before), feeds(after), []
+    steps = [iter(feed) for feed in old]
+    for _ in range(3):
+        seen += [label for step in steps for label in next(step)[1].tolist()]
+    for feed in new:
+        feed.load_state_dict(old[0].state_dict())
+    for count in (2, 5, 5, 5):
+        passed = [labels(feed)[0] for feed in new]
+        assert [len(batches) for batches in passed] == [count] * after
+        seen += [label for batches in zip(*passed, strict=True) for batch in batches for label in batch]
+    whole = [label for batch in stream(100, recipe, batch_size=2) for label in batch]
+    assert seen == whole[: len(seen)]
+    assert len(seen) > 48  # beyond the end of an epoch, whose last step may be incomplete
+    assert len({json.dumps(feed.state_dict()) for feed in new}) == 1
+
+
+def test_views_of_the_next_pass():
+    feed = loader(steps_per_epoch=4)
+    list(feed)
+    expected = [list(indices) for indices in feed.batch_sampler]
+    assert [index for batch in expected for index in batch] == list(feed.sampler)
+    assert expected == labels(feed)[0]  # a class has one image
+    assert len(loader(steps_per_epoch=4).sampler) == sum(map(len, stream(4)))
+    assert isinstance(feed.sampler, torch.utils.data.RandomSampler)
+
+
+def test_that_an_epoch_starts_again_is_said_once(caplog):
+    caplog.set_level(logging.WARNING, "gpurender")
+    for keywords in ({}, {"steps_per_epoch": 3}):
+        feed = loader(**keywords)
+        list(feed)
+        next(iter(feed))
+        feed.load_state_dict(feed.state_dict())
+        list(feed)
+        assert not caplog.records
+        for _ in range(3):
+            next(iter(feed))
+        assert [record.getMessage() for record in caplog.records] == [
+            "epoch 2 was left midway and starts again with the same batches; steps_per_epoch=N gives passes of N "
+            "batches, set_epoch(e) goes to another epoch"
+        ]
+        caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch must be an integer in"),
+        ({"steps_per_epoch": 1.5}, TypeError, "steps_per_epoch must be an integer"),
+        ({"steps_per_epoch": True}, TypeError, "steps_per_epoch must be an integer"),
+        (
+            {"steps_per_epoch": 3, "sampler": [1, 2], "shuffle": None},
+            ValueError,
+            "steps_per_epoch must be left out when a sampler",
+        ),
+        (
+            {"steps_per_epoch": 3, "batch_sampler": [[1]], "shuffle": None, "batch_size": 1},
+            ValueError,
+            "steps_per_epoch must be left out when a batch_sampler",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(keywords, error, message):
+    with pytest.raises(error, match=message):
+        loader(**keywords)
+
+
+def test_an_epoch_without_a_whole_step_is_refused():
+    feed = loader(batch_size=11, drop_last=True, steps_per_epoch=3)
+    with pytest.raises(ValueError, match="drop_last must be False with steps_per_epoch: a step takes 11 samples"):
+        next(iter(feed))
+
+
+def test_states_of_other_loaders_are_refused():
+    plain, steps = loader(), loader(steps_per_epoch=3)
+    with pytest.raises(ValueError, match="state is of a loader without steps_per_epoch, this loader is with it"):
+        steps.load_state_dict(plain.state_dict())
+    with pytest.raises(ValueError, match="state is of a loader with steps_per_epoch, this loader is without it"):
+        plain.load_state_dict(steps.state_dict())
+    with pytest.raises(ValueError, match="its steps_per_epoch is 3, this loader's is 4"):
+        loader(steps_per_epoch=4).load_state_dict(steps.state_dict())
+    for key, wrong in (("pass", -1), ("pass_step", 3), ("pass_epoch", -1), ("pass_position", 10), ("pass", True)):
+        with pytest.raises((TypeError, ValueError), match=rf"state\['{key}'\] must be"):
+            steps.load_state_dict(steps.state_dict() | {key: wrong})
