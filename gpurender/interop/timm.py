@@ -30,6 +30,7 @@ from gpurender.augment import DeiT, Policy, Resize
 from gpurender.augment.parameters import Parameters
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
+from gpurender.loading import ranks
 from gpurender.loading.data_loader import DataLoader
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
@@ -62,8 +63,9 @@ IDLE = {  # keywords about workers, which do not exist, and about a schedule tha
     "num_workers", "pin_memory", "persistent_workers", "worker_seeding", "use_multi_epochs_loader",
     "batch_choice_seed", "batch_schedule_spread", "batch_schedule_random_mix",
 }
-IDLE_OF_DATASETS = {  # keywords of create_dataset: a recipe has one split, needs no download and streams nothing
-    "name", "split", "search_split", "is_training", "download", "batch_size", "trust_remote_code", "seed",
+MAX_REPEATS = 1e9  # times the samples of a recipe in a training epoch
+IDLE_OF_DATASETS = {  # keywords of create_dataset that are understood, or have no effect on a recipe's one split
+    "name", "split", "search_split", "is_training", "download", "batch_size", "trust_remote_code", "seed", "repeats",
 }
 # fmt: on
 
@@ -78,6 +80,7 @@ def create_loader(
     *args: Any,
     seed: int | None = None,
     fresh: bool = False,
+    steps_per_epoch: int | None = None,
     **keywords: Any,
 ) -> Any:
     """Create a loader with timm's parameters in timm's order: recipes are rendered, other datasets loaded by timm.
@@ -110,6 +113,8 @@ def create_loader(
         seed: unsigned 64-bit key of order and augmentation, the same on every rank; ``None``: that of
             :func:`create_dataset`, else 0.
         fresh: render new instances of the classes in every training epoch, so that no image is seen twice.
+        steps_per_epoch: number of steps of a training epoch; ``None``: those of the recipe, times the ``repeats`` of
+            :func:`create_dataset` (``--epoch-repeats`` of timm's ``train.py``).
 
     Returns:
         A :class:`gpurender.DataLoader` of ``(images, targets)``: ``img_dtype [B, 3, side, side]`` and int64 ``[B]``,
@@ -122,17 +127,20 @@ def create_loader(
     """
     recipe = _drawn_recipe(dataset)
     if recipe is None:
-        if seed is not None or fresh:
-            name, value = ("fresh", fresh) if seed is None else ("seed", seed)
-            raise ValueError(
-                f"{name} must be left out, got {checks.shown(value)}: {type(dataset).__name__} is loaded by timm"
-            )
+        for name, value in (("seed", seed), ("fresh", fresh or None), ("steps_per_epoch", steps_per_epoch)):
+            if value is not None:
+                raise ValueError(
+                    f"{name} must be left out, got {checks.shown(value)}: {type(dataset).__name__} is loaded by timm"
+                )
         return timm_create_loader(dataset, input_size, batch_size, *args, **keywords)
     given = _bound(dataset, input_size, batch_size, *args, **keywords)
     is_training = checks.boolean("is_training", given["is_training"])
     augment = _training(given, recipe) if is_training else _evaluation(given, recipe)
     prefetcher = checks.boolean("use_prefetcher", given["use_prefetcher"])
     alone: dict[str, Any] = {} if checks.boolean("distributed", given["distributed"]) else {"rank": 0, "world_size": 1}
+    if is_training and steps_per_epoch is None:
+        world_size = alone.get("world_size") or ranks.current().world_size
+        steps_per_epoch = _repeated_steps(dataset, len(recipe), given["batch_size"] * world_size)
     loader = DataLoader(
         recipe,
         given["batch_size"],
@@ -144,10 +152,17 @@ def create_loader(
         dtype=given["img_dtype"] if prefetcher and given["img_dtype"] is not None else torch.float32,
         seed=getattr(dataset, "seed", 0) if seed is None else seed,
         fresh=checks.boolean("fresh", fresh) and is_training,
+        steps_per_epoch=steps_per_epoch if is_training else None,
         **alone,
     )
     loader.mixup_enabled = bool(getattr(given["collate_fn"], "mixup_enabled", False))
     return loader
+
+
+def _repeated_steps(dataset: Any, length: int, step: int) -> int | None:
+    """Return the number of steps of an epoch that has ``dataset.repeats`` times the samples; ``None``: no repeats."""
+    repeats = getattr(dataset, "repeats", 0.0)
+    return max(1, int(repeats * length) // step) if repeats else None
 
 
 def _bound(*args: Any, **keywords: Any) -> dict[str, Any]:
@@ -331,11 +346,12 @@ def _evaluation(given: dict[str, Any], recipe: Recipe) -> Policy:
 
 
 class NamedDataset(Dataset):
-    """A dataset that was created by name, with the seed for its loaders."""
+    """A dataset that was created by name, with the seed and the repeats per epoch for its loaders."""
 
-    def __init__(self, recipe: Recipe, seed: int) -> None:
+    def __init__(self, recipe: Recipe, seed: int, repeats: float) -> None:
         super().__init__(recipe)
         self.seed = checks.integer("seed", seed, 0, checks.UINT64_MAX)
+        self.repeats = checks.real("repeats", repeats, 0.0, MAX_REPEATS)
 
 
 def create_dataset(name: str, *args: Any, **keywords: Any) -> Any:
@@ -344,11 +360,12 @@ def create_dataset(name: str, *args: Any, **keywords: Any) -> Any:
     >>> dataset = create_dataset("gpurender/onepfrac-1k", split="train", is_training=True, seed=42)
 
     A recipe has one split, whatever its name: training and evaluation use the same samples. ``seed`` becomes that of
-    :func:`create_loader`: timm's ``train.py`` passes its ``--seed`` to this function, the same on all ranks.
+    :func:`create_loader`: timm's ``train.py`` passes its ``--seed`` to this function, the same on all ranks. With
+    ``repeats`` (``--epoch-repeats``) a training epoch has so many times the recipe's samples; 0: as they are.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed; ``root`` (``--data-dir``),
-            ``class_map``, ``num_samples``, ``repeats`` and all other arguments about files are refused for a recipe.
+            ``class_map``, ``num_samples`` and all other arguments about files are refused for a recipe.
     """
     prefix, _, wanted = name.partition("/")
     if prefix.lower() != PREFIX:
@@ -365,7 +382,7 @@ def create_dataset(name: str, *args: Any, **keywords: Any) -> Any:
             )
     if not given["is_training"]:
         log.info("%s: evaluation is on the samples of the recipe, those that training uses", name)
-    return NamedDataset(as_recipe(wanted), given["seed"])
+    return NamedDataset(as_recipe(wanted), given["seed"], given.get("repeats") or 0.0)
 
 
 def create_naflex_loader(dataset: Any, *args: Any, **keywords: Any) -> Any:

@@ -151,6 +151,15 @@ def test_lightning_resumes_where_epochs_are_of_whole_steps(fit, tmp_path, drop_l
         assert fit(max_epochs=3, resume=tmp_path / f"step={step}.ckpt", changes=whole)[0] == expected[step:], step
 
 
+def test_lightning_takes_a_length_in_steps(fit, tmp_path):
+    steps, expected = {"steps_per_epoch": 5}, stream(3)
+    seen, count, source = fit(max_epochs=3, every=1, changes=steps)
+    assert seen == expected[:15]
+    assert (count, len(source), source.state_dict()["pass"]) == (15, 5, 3)
+    for step in (1, 5, 7, 14):
+        assert fit(max_epochs=3, resume=tmp_path / f"step={step}.ckpt", changes=steps)[0] == expected[step:15], step
+
+
 def test_lightning_overfits_batches_of_a_loader_in_order(fit):
     """The same samples in every epoch; one that shuffles is refused rather than trained on other samples."""
     seen, steps, _ = fit(max_epochs=3, overfit_batches=2, changes={"shuffle": False})
@@ -424,6 +433,31 @@ def test_accelerate_saves_and_restores_the_place(accelerate, tmp_path, stop):
     assert [*chain(*before, *after)] == WINDOWS * 2
 
 
+@pytest.mark.parametrize("stop", [2, 5, 7, 9])
+def test_accelerate_takes_a_length_in_steps(accelerate, tmp_path, stop):
+    """Passes of five steps: a window of three and one of two; the second pass goes through the end of an epoch."""
+    make, windows = ours(steps_per_epoch=5), [False, False, True, False, True]
+    accelerator, model, optimizer, prepared, _ = accelerated(accelerate, make, windows=3)
+    before = [train(accelerator, model, optimizer, prepared) for _ in range(stop // 5)]
+    before.append(train(accelerator, model, optimizer, islice(prepared, stop % 5)))
+    accelerator.save_state(tmp_path)
+    accelerate.state.GradientState._reset_state()
+
+    accelerator, model, optimizer, prepared, _ = accelerated(accelerate, make, windows=3)
+    accelerator.load_state(tmp_path)
+    after = [train(accelerator, model, optimizer, prepared) for _ in range(2 - stop // 5)]
+    assert model.seen == stream(2)[stop:10]
+    assert [*chain(*before, *after)] == windows * 2
+
+
+def test_accelerate_knows_what_is_left_at_the_end_of_a_length_in_steps(accelerate):
+    accelerator, _, _, prepared, _ = accelerated(accelerate, ours(steps_per_epoch=BATCHES * 2 - 1))
+    found = [[accelerator.gradient_state.remainder for _ in prepared] for _ in range(3)]
+    assert [set(some) for some in found] == [{0}, {0}, {0}]
+    accelerator, _, _, prepared, _ = accelerated(accelerate, ours(steps_per_epoch=BATCHES * 2))
+    assert {accelerator.gradient_state.remainder for _ in prepared} == {LENGTH % BATCH}
+
+
 def test_accelerate_saves_a_plain_loader_that_is_registered(accelerate, tmp_path):
     for run in range(2):
         accelerator, model, optimizer, prepared, _ = accelerated(accelerate, plain)
@@ -549,6 +583,14 @@ def test_a_trainer_resumes_with_the_very_next_batch(pretrain, collate_fn):
         assert seen == expected[batches:], step
         assert again == losses, step  # those before the checkpoint are part of it
         assert trainer.state.epoch == 2.0
+
+
+def test_a_trainer_takes_a_length_in_steps(pretrain):
+    expected, _, trainer = pretrain(keyworded(steps_per_epoch=5))
+    assert expected == stream(2)[:10]
+    assert trainer.state.epoch == 2.0
+    for step, batches in {1: 3, 2: 5, 3: 8}.items():  # windows of three and two batches
+        assert pretrain(keyworded(steps_per_epoch=5), resume=step)[0] == expected[batches:], step
 
 
 def test_a_trainer_draws_only_what_is_left(pretrain):

@@ -169,6 +169,22 @@ def test_repeats():
     assert not torch.equal(first, next(iter(loader))[0][1])
 
 
+def test_a_length_in_steps():
+    """By the keyword, or as timm's script gives it: --epoch-repeats."""
+    keywords = {"is_training": True, "no_aug": True, **CPU}
+    epochs = create_loader(TINY, SIZE, BATCH, **keywords)
+    stream = [targets.tolist() for _ in range(4) for _, targets in epochs]
+    loader = create_loader(TINY, SIZE, BATCH, steps_per_epoch=3, **keywords)
+    assert [[targets.tolist() for _, targets in loader] for _ in range(2)] == [stream[:3], stream[3:6]]
+    for repeats, steps in ((2.5, int(2.5 * len(TINY)) // BATCH), (0.0, len(TINY) // BATCH), (1e-9, 1)):
+        dataset = create_dataset("gpurender/onepfrac-1k", is_training=True, repeats=repeats)
+        dataset.recipe = TINY
+        assert len(create_loader(dataset, SIZE, BATCH, **keywords)) == steps
+        assert len(create_loader(dataset, SIZE, BATCH, **keywords | {"is_training": False})) == -(-len(TINY) // BATCH)
+    with pytest.raises(ValueError, match="steps_per_epoch must be left out, got 3"):
+        create_loader([1, 2], SIZE, BATCH, steps_per_epoch=3)
+
+
 def test_dtype():
     (images, _), *_ = batches(img_dtype=torch.bfloat16)
     assert images.dtype == torch.bfloat16
@@ -346,7 +362,7 @@ def test_fresh_instances_for_training_only(fresh):
         ({"root": "/data"}, "root must be left out .*got '/data'"),
         ({"class_map": "map.txt"}, "class_map must be left out"),
         ({"num_samples": 5}, "num_samples must be left out"),
-        ({"repeats": 2.0}, "repeats must be left out"),
+        ({"repeats": -2.0}, "repeats must be .*got -2.0"),
         ({"input_img_mode": "L"}, "input_img_mode must be left out"),
         ({"input_key": "jpg"}, "input_key must be left out"),
         ({"seed": -3}, "seed must be .*got -3"),
