@@ -26,7 +26,7 @@ OPTIONAL = {
     "timm",
     "triton",
 }  # what the library imports only when asked, or where found
-DISTRIBUTIONS = {"PIL": "pillow"}  # import name to name on PyPI, where they differ
+DISTRIBUTIONS = {"PIL": "pillow", "cosmic_ray": "cosmic-ray"}  # import name to name on PyPI, where they differ
 
 
 def run(command, folder, **environment):

@@ -62,7 +62,7 @@ def powerless():
 
 def test_a_kernel_is_compiled_once(place):
     assert not call()
-    assert [path.name.rpartition("-")[0] for path in place.iterdir()] == ["test_kernel_cache.twice_and_one"]
+    assert [path.name.rpartition("-")[0] for path in place.iterdir()] == [f"{__name__}.twice_and_one"]
     assert call()
     assert not call(0.5)  # another type is another version
     assert call(0.5)

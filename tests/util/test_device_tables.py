@@ -25,6 +25,11 @@ def table():
 
 
 @pytest.fixture
+def counter(monkeypatch):
+    return counting(monkeypatch)
+
+
+@pytest.fixture
 def few(monkeypatch):
     """Only four tables are kept, and the tables of other tests are forgotten; makes others until all are gone."""
     monkeypatch.setattr(device_tables, "KEPT", 4)
