@@ -13,7 +13,7 @@ from gpurender.loading import cuda_graphs
 from gpurender.numerics import quantiles
 from gpurender.util import device_tables
 from tests.support import ROOT
-from tests.support.replayed_graphs import run
+from tests.support.replayed_graphs import counting, run
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)
