@@ -87,17 +87,18 @@ def parse_arguments() -> argparse.Namespace:
         "--std", type=number(float, 0.001, 1000), help="difference in brightness that it sees as one; likewise"
     )
     parser.add_argument("--batch-size", type=number(int, 1), default=128, help="images per step and process")
-    parser.add_argument("--epochs", type=number(int, 1), default=100, help="length of the run")
     parser.add_argument(
-        "--steps", type=number(int, 1), help="length of the run in optimiser steps, instead of --epochs"
-    )
+        "--steps", type=number(int, 1), default=100_000, help="length of the run in optimiser steps; the papers' runs "
+        "are in docs/training.md",
+    )  # fmt: skip
+    parser.add_argument("--epochs", type=number(int, 1), help="length of the run in epochs, instead of --steps")
     parser.add_argument("--optimizer", choices=["adamw", "sgd"], default="adamw", help="update rule")
     parser.add_argument("--lr", type=number(float, 0), default=1e-3, help="learning rate after the warm-up")
     parser.add_argument(
         "--weight-decay", type=number(float, 0), default=0.05, help="weight decay of all but biases and norms"
     )
     parser.add_argument(
-        "--warmup", type=number(float, 0, 1), default=0.05, help="share of the run in which the rate rises linearly"
+        "--warmup", type=number(float, 0, 1), default=0.05, help="fraction of the run in which the rate rises linearly"
     )
     parser.add_argument("--amp", choices=AMP_DTYPES, default="bf16", help="mixed precision on a GPU")
     parser.add_argument(
@@ -215,10 +216,7 @@ def train(network: nn.Module, parts: dict[str, Any], step: int, total: int, args
     report = LossReport(step, total, args.batch_size * world_size())
     network.train()
     while step < total:
-        for (
-            images,
-            targets,
-        ) in loader:  # float32 [B, 3, H, W], [B, classes] on the device; after --resume the rest of an epoch
+        for images, targets in loader:  # [B, 3, H, W], [B, classes]; after --resume first the rest of an epoch
             with torch.autocast(device.type, AMP_DTYPES[args.amp], enabled=amp):
                 loss = criterion(network(images), targets)
             optimizer.zero_grad()
@@ -264,7 +262,7 @@ def main() -> None:
             check_writable(args.checkpoint)
     except (OSError, ValueError) as error:
         raise SystemExit(f"--output: {error}") from None
-    total = args.steps or args.epochs * len(loader)
+    total = args.epochs * len(loader) if args.epochs else args.steps
     warmup = round(args.warmup * total)
 
     model = create_model(args.model, args.recipe.classes, args.image_size).to(args.device)
