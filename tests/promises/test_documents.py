@@ -1,0 +1,138 @@
+"""Every snippet of Python and every command in README and docs runs, on smaller datasets and for fewer steps.
+
+What is made smaller is written down here, once; a command that is not run is named with the test that does.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import gpurender as gr
+from tests.support import ROOT
+
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "examples/README.md",
+    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+]
+SMALLER = {  # in Python: a part of the text, and what is run in its place
+    "range(240)": "range(2)",
+    "steps_per_epoch=1000": "steps_per_epoch=2",
+    "len(loader) == 1000": "len(loader) == 2",
+    "batch_size=256": "batch_size=4",
+    '"onepfrac-1k", 256': '"onepfrac-1k", 4',
+    'vit_tiny_patch16_224", num_classes=1000, img_size=224': 'test_vit", num_classes=10, img_size=32',
+}
+SMALL = {  # instead of the presets, in commands
+    "onepfrac-1k": gr.OnePFrac(classes=12, points=500, image_size=32, fill_rate=0.0),
+    "fractaldb-1k": gr.FractalDB(classes=3, points=500, image_size=32, fill_rate=0.0),
+    "visualatom-1k": gr.VisualAtom(classes=3, instances=11, image_size=32, orbits=(1, 3), quantization=(5, 9)),
+}
+MORE = {  # appended to a command
+    "examples/pretrain.py": "--steps 2 --model test_vit --batch-size 4 --image-size 32 --save-every 1 --output out",
+    "gpurender bench": "--batch-size 2 --seconds 0 --device cpu",
+    "gpurender preview": "--cols 2",
+}
+ELSEWHERE = {  # beginnings of commands that other tests run
+    "python3 -m venv": "README's two commands: .ci/run, tests/promises/test_packaging.py",
+    "pip install": "tests/promises/test_packaging.py",
+    ".venv/bin/pip": "tests/promises/test_packaging.py",
+    ".venv/bin/python -m pytest": "this is it",
+    ".venv/bin/python examples/pretrain.py": "tests/test_examples.py",
+    ".venv/bin/ruff": "the formatter",
+    ".venv/bin/mypy": "the type checker",
+    "torchrun": "tests/test_examples.py, tests/interop/test_stacks.py",
+    "python -m gpurender.interop.timm": "tests/interop/test_timm.py",
+    "python examples/quickstart.py": "tests/test_examples.py",
+    "gpurender doctor --warm": "tests/benchmark/test_measure.py",
+}
+
+
+def blocks(page, language):
+    """Yield the code blocks of a page, with HTML comments around them left out."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    yield from re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    """Yield (page, command) for each line of each block of bash; a line that ends in && or \\ goes on."""
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in re.sub(r"(\\|&&)\n\s*", r"\1 ", block).splitlines():
+                for part in re.split(r"\s&&\s", line.partition("  #")[0].strip()):
+                    if part and not part.startswith("#"):
+                        yield page, part
+
+
+SNIPPETS = [(page, number, text) for page in PAGES for number, text in enumerate(blocks(page, "python"))]
+COMMANDS = [(page, words) for page, words in commands() if not words.startswith(tuple(ELSEWHERE))]
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **more}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))])
+def test_snippets_of_a_page_run_one_after_the_other(page, tmp_path):
+    """As a reader would type them into one session."""
+    snippets = [text for where, _, text in SNIPPETS if where == page]
+    if any("timm" in text for text in snippets):
+        pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
+    code = "import gpurender as gr\n" + "\n".join(snippets)
+    for old, new in SMALLER.items():
+        code = code.replace(old, new)
+    if "first_light/checkpoint.pt" in code:
+        code = CHECKPOINT + code
+    if "images" in code and page != "README.md":
+        code = "import torch\nimages = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)\n" + code
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
+CHECKPOINT = """
+import pathlib, timm, torch
+pathlib.Path("first_light").mkdir()
+trained = timm.create_model("test_vit", num_classes=10, img_size=32)
+torch.save({"model": trained.state_dict()}, "first_light/checkpoint.pt")
+"""
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}: {words[:60]}" for page, words in COMMANDS])
+def test_a_command_runs(page, words, tmp_path):
+    if "pretrain" in words or "--train" in words:
+        pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
+    for name, recipe in SMALL.items():
+        (tmp_path / f"{name}.json").write_text(recipe.to_json())
+        words = re.sub(rf"{name}(?=\s|$)", f"{name}.json", words)
+    words += "".join(f" {more}" for start, more in MORE.items() if start in words)
+    parts = shlex.split(words)
+    if parts[0] == "gpurender":
+        parts[:1] = [sys.executable, "-m", "gpurender"]
+    elif parts[0] == "python":
+        parts[0] = sys.executable
+    else:
+        pytest.fail(f"{page}: it is not said how to run {words!r}")
+    done = subprocess.run(
+        [part.replace("examples/", f"{ROOT}/examples/") for part in parts], cwd=tmp_path,
+        env=environment(XDG_CACHE_HOME=str(tmp_path)) if "clean-cache" in words else environment(),
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{parts}\n{done.stderr}"
+
+
+def test_documents_have_snippets_and_commands():
+    assert len(SNIPPETS) >= 6
+    assert {words.split()[1] for _, words in COMMANDS if words.startswith("gpurender ")} >= {
+        "doctor",
+        "preview",
+        "export",
+    }
+    said = [start for start in ELSEWHERE if any(words.startswith(start) for _, words in commands())]
+    assert set(said) >= {"python3 -m venv", "pip install"}
