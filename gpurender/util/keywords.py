@@ -22,13 +22,13 @@ def checked(cls: Class) -> Class:
     known = [parameter.name for parameter in parameters if parameter.kind in NAMED]
 
     @functools.wraps(construct)
-    def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
+    def construct_checked(self: Any, *arguments: Any, **keywords: Any) -> None:
         for name in keywords:
             if name not in known:
                 raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {_hint(name, known)}")
         construct(self, *arguments, **keywords)
 
-    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__init__ = construct_checked  # type: ignore[misc]
     return cls
 
 
