@@ -13,7 +13,7 @@ import numpy as np
 
 UINT64_MAX = 2**64 - 1
 TEXT = (str, bytes, bytearray, memoryview, np.void)  # types from which float() would parse a number
-LIKE_THE_WORD, LIKE_ITS_BEGINNING = 0.6, 0.75  # least likeness of a wrong text and a word that is suggested, 0 to 1
+LIKENESS = 0.7  # of a wrong text and a word that is suggested, at least; 1: equal
 LONGEST = 100  # characters of a text that may be a word with a typing error
 
 
@@ -109,19 +109,16 @@ def did_you_mean(text: str, allowed: Iterable[str]) -> str:
     compare = SequenceMatcher(None, b="".join(_parts(text)), autojunk=False)
     likeness = {word: _likeness(compare, _parts(word)) for word in allowed}
     word = max(likeness, key=likeness.__getitem__, default="")
-    return f"; did you mean {word!r}?" if likeness.get(word) else ""
+    return f"; did you mean {word!r}?" if likeness.get(word, 0.0) >= LIKENESS else ""
 
 
 def _likeness(compare: SequenceMatcher[str], parts: list[str]) -> float:
-    """Return how like a text and a word of these parts are, up to 1; 0: not enough to suggest the word."""
-
-    def ratio(count: int) -> float:
+    """Return how like a text and a word, or some of the first parts of the word, are: 0 to 1."""
+    ratios = []
+    for count in range(1, len(parts) + 1):
         compare.set_seq1("".join(parts[:count]))
-        return compare.ratio()
-
-    whole = ratio(len(parts))
-    beginning = max((ratio(count) for count in range(1, len(parts))), default=0.0)
-    return max(whole if whole >= LIKE_THE_WORD else 0.0, beginning if beginning >= LIKE_ITS_BEGINNING else 0.0)
+        ratios.append(compare.ratio())
+    return max(ratios)
 
 
 def _parts(word: str) -> list[str]:

@@ -112,7 +112,7 @@ def test_wrong_words_are_refused_with_the_one_that_was_meant(arguments, meant, t
 
 def test_a_wrong_model_is_refused_with_the_one_that_was_meant(capsys):
     pytest.importorskip("timm")
-    assert cli.main("bench onepfrac-1k --train vit_tinny".split()) == 2
+    assert cli.main(["bench", "onepfrac-1k", "--train", "vit_tinny"]) == 2
     assert capsys.readouterr().err.endswith("got 'vit_tinny'; did you mean 'vit_tiny_patch16_224'?\n")
 
 

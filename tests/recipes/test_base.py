@@ -372,13 +372,13 @@ def test_what_nobody_stated_follows_the_overrides():
     assert gr.recipe("visualatom-1k", variant="paper") == gr.VisualAtom(variant="paper")
     assert gr.recipe({"family": "onepfrac", "seed": 3}, base=TRIANGLE) == gr.OnePFrac(base=TRIANGLE, seed=3)
     for stated in (gr.FractalDB(), gr.FractalDB().to_json()):
-        with pytest.raises(ValueError, match="^instances must be at most"):
+        with pytest.raises(ValueError, match=r"^instances must be at most"):
             gr.recipe(stated, flips=1)
 
 
 def test_overrides_of_a_mixture():
     assert gr.recipe(MIXED, weights=[2, 2], labels="joint") == gr.Mixture(dict.fromkeys(MIXED.recipes, 1))
-    with pytest.raises(TypeError, match="^mixture has no parameter 'classes'; it has labels, recipes, weights$"):
+    with pytest.raises(TypeError, match=r"^mixture has no parameter 'classes'; it has labels, recipes, weights$"):
         gr.recipe(MIXED, classes=10)
 
 
@@ -395,7 +395,7 @@ def test_wrong_overrides_are_named(x):
         gr.recipe(x, clases=10)
     with pytest.raises(TypeError, match=r"^onepfrac has no parameter 'family'; "):
         gr.recipe(x, family="fractaldb")
-    with pytest.raises(ValueError, match="^classes must be an integer in "):
+    with pytest.raises(ValueError, match=r"^classes must be an integer in "):
         gr.recipe(x, classes=0)
     with pytest.raises(ValueError, match=r"^variant must be one of .*; did you mean 'paper'\?$"):
         gr.recipe(x, variant="papers")
