@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpurender import augment
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
-    from gpurender.recipes.base import Recipe, recipe
+    from gpurender.recipes.base import Recipe, presets, recipe
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
     from gpurender.recipes.onepfrac import OnePFrac
@@ -33,6 +33,7 @@ _HOMES = {
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
     "VisualAtom": "gpurender.recipes.visualatom",
+    "presets": "gpurender.recipes.base",
     "recipe": "gpurender.recipes.base",
 }
 
@@ -46,6 +47,7 @@ __all__ = [
     "Renderer",
     "VisualAtom",
     "augment",
+    "presets",
     "recipe",
 ]
 

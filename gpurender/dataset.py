@@ -1,22 +1,22 @@
 """Dataset: the images of a recipe one by one, for torch's DataLoader and other readers of map-style datasets."""
 
 import operator
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from PIL import Image
 
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 from gpurender.util.lazy import cached_property
 
 __all__ = ["Dataset"]
 
 
+@keywords.checked
 class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
     """The images of a recipe as a map-style dataset, rendered on the CPU on request.
 
@@ -27,16 +27,14 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
     process.
 
     Args:
-        recipe: a recipe, a preset's name or the path of a recipe's JSON file.
+        recipe: any argument of ``gr.recipe``: a recipe, a preset's name, JSON, the path of a JSON file.
         transform: called with the image; its result replaces the image. The attribute may be set later.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
 
-    def __init__(
-        self, recipe: Recipe | str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None = None
-    ) -> None:
+    def __init__(self, recipe: RecipeLike, transform: Callable[[Image.Image], Any] | None = None) -> None:
         if transform is not None and not callable(transform):
             raise TypeError(f"transform must be None or a callable that takes an image, got {checks.shown(transform)}")
         self.recipe = as_recipe(recipe)

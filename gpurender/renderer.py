@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from gpurender.kernels.shuffle import last_epoch
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import cuda_streams, devices, dispatch
 from gpurender.runtime.tensors import ordinary
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 __all__ = ["Renderer"]
 
@@ -19,6 +19,7 @@ LABELS = 8192  # labels computed per call
 CACHE_BYTES = 1 << 30  # bytes; the point sets of the largest preset, fractaldb-1k, take 415 MiB
 
 
+@keywords.checked
 class Renderer:
     """Render the images of a recipe.
 
@@ -30,7 +31,7 @@ class Renderer:
     one-time work of a family (a category search, the parameters of its classes) is done at the first image and kept.
 
     Args:
-        recipe: a recipe, a preset's name or the path of a recipe's JSON file.
+        recipe: any argument of ``gr.recipe``: a recipe, a preset's name, JSON, the path of a JSON file.
         device: where to render: ``"cpu"``, ``"cuda"`` (torch's current GPU), ``"cuda:1"`` …
         cache_bytes: bytes of a GPU's memory for point sets that repeat. If a recipe has finitely many point sets (the
             released variants of 1p-frac and FractalDB in grey, not ``fresh``), one bit per pixel of each is kept if all
@@ -42,7 +43,7 @@ class Renderer:
     """
 
     def __init__(
-        self, recipe: Recipe | str, device: str | torch.device = "cpu", *, cache_bytes: int = CACHE_BYTES
+        self, recipe: RecipeLike, device: str | torch.device = "cpu", *, cache_bytes: int = CACHE_BYTES
     ) -> None:
         self.recipe = as_recipe(recipe)
         if device is None:

@@ -1,9 +1,10 @@
-"""Adaptation of foreign policies: any object with ``draw`` and ``apply`` becomes a :class:`Policy`."""
+"""What may be given for a policy: a :class:`Policy`, its name, or any object with ``draw`` and ``apply``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from gpurender.augment import named
 from gpurender.augment.parameters import Parameters
 from gpurender.augment.policy import Policy, capturable
 from gpurender.augment.resize import Resize
@@ -21,8 +22,9 @@ class PolicyLike(Protocol):
     def apply(self) -> Callable[..., Any]: ...
 
 
-def as_policy(given: PolicyLike | None, name: str = "augment", *, required: bool = False) -> Policy:
-    """Return the policy that an argument stands for: ``None`` becomes :class:`Resize`, a foreign object is adapted.
+def as_policy(given: PolicyLike | str | None, name: str = "augment", *, required: bool = False) -> Policy:
+    """Return the policy that an argument stands for: ``None`` becomes :class:`Resize`, a name its policy (``"crop"``,
+    ``"deit"`` ...: :mod:`gpurender.augment.named`), and a foreign object is adapted.
 
     Args:
         given: the argument.
@@ -30,15 +32,19 @@ def as_policy(given: PolicyLike | None, name: str = "augment", *, required: bool
         required: refuse ``None``.
 
     Raises:
-        TypeError: naming the argument, its value and what is allowed.
+        TypeError, ValueError: naming the argument, its value and what is allowed.
     """
     if isinstance(given, Policy):
         return given
+    if isinstance(given, str):
+        return named.policy(given, name)
     if given is None and not required:
         return Resize()
     if isinstance(given, type) or not isinstance(given, PolicyLike):  # a class has both methods as well
-        allowed = "a policy such as gr.augment.Crop()" if required else "None or a policy such as gr.augment.Crop()"
-        raise TypeError(f"{name} must be {allowed}, got {checks.shown(given)}")
+        nothing = "" if required else "None or "
+        raise TypeError(
+            f"{name} must be {nothing}a policy such as gr.augment.Crop() or its name, got {checks.shown(given)}"
+        )
     return Adapted(given)
 
 

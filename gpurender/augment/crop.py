@@ -12,11 +12,12 @@ from gpurender.augment.resize import INTERPOLATIONS
 from gpurender.kernels.augment_params import CropParams, as_draw_ids, draw_crops
 from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import ordinary
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 MAX_RATIO = 8192.0
 
 
+@keywords.checked
 @dataclass(frozen=True, kw_only=True)
 class Crop(Policy):
     """Random resized crop, random flips, normalisation; the crop is timm's (and torchvision's) random resized crop.

@@ -30,7 +30,7 @@ from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, mix_eras
 from gpurender.kernels.resized_crop import MAX_SIDE, crop_resize
 from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import checked_tensor, ordinary, readable
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 from gpurender.util.lazy import cached_property
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -44,6 +44,7 @@ MAX_REPEATS = 64
 Range = tuple[float, float]
 
 
+@keywords.checked
 @dataclass(frozen=True, kw_only=True)
 class DeiT(Policy):
     """timm's complete augmentation of a training batch, drawn per sample and computed on the batch's device.

@@ -1,4 +1,4 @@
-"""Policies by the names that the commands accept."""
+"""Policies by name: what ``augment="deit"`` and ``--augment deit`` stand for."""
 
 from collections.abc import Callable
 
@@ -18,6 +18,9 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 }
 
 
-def policy(name: str) -> Policy:
-    """Return the policy of a name: ``crop``, ``deit``, or one of DeiT's presets."""
-    return POLICIES[checks.choice("augment", name, tuple(POLICIES))]()
+def policy(name: str, parameter: str = "augment") -> Policy:
+    """Return the policy of a name: ``crop``, ``deit``, or one of DeiT's presets.
+
+    ``parameter``: what the name is given for; errors say it.
+    """
+    return POLICIES[checks.choice(parameter, name, tuple(POLICIES))]()

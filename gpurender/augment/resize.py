@@ -13,7 +13,7 @@ from gpurender.kernels.augment_params import as_draw_ids
 from gpurender.kernels.resized_crop import BICUBIC, BILINEAR, MAX_SIDE, NEAREST, check_boxes, crop_resize
 from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import ordinary, readable
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC}
 
@@ -69,6 +69,7 @@ def _boxes(boxes: Any) -> torch.Tensor:
     return tensor.to(torch.int64) if integers and tensor.dtype != torch.int32 else tensor
 
 
+@keywords.checked
 @dataclass(frozen=True, kw_only=True)
 class Resize(Policy):
     """The whole canvas, resized to the image's size and normalised; nothing is random. ``augment=None`` stands for it.

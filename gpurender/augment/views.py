@@ -15,7 +15,7 @@ from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.numerics.streams import Stream
 from gpurender.runtime.image_formats import ImageFormat
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 __all__ = ["MultiCrop", "TwoViews"]
 
@@ -63,6 +63,7 @@ class _Views(Policy):
         return views
 
 
+@keywords.checked
 @dataclass(frozen=True, init=False, repr=False)
 class MultiCrop(_Views):
     """Views of each sample by several policies, each with its own number of views and image size.
@@ -81,8 +82,9 @@ class MultiCrop(_Views):
     Source: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020).
 
     Args:
-        crops: each (policy, count) or (policy, count, image_size); without a size, the loader's is used. A policy must
-            not mix samples or smooth labels, because a view has no target. (As a keyword: a list of these.)
+        crops: each (policy, count) or (policy, count, image_size); without a size, the loader's is used. A policy may
+            be given by its name, such as ``"crop"``. It must not mix samples or smooth labels, because a view has no
+            target. (As a keyword: a list of these.)
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
@@ -107,6 +109,7 @@ class MultiCrop(_Views):
         return [(as_policy(policy), size or image_size) for policy, count, size in self.crops for _ in range(count)]
 
 
+@keywords.checked
 @dataclass(frozen=True)
 class TwoViews(_Views):
     """Two views of each sample, by one policy or by two.
@@ -117,20 +120,20 @@ class TwoViews(_Views):
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML 2020).
 
     Args:
-        policy: policy of the first view.
+        policy: policy of the first view, or its name, such as ``"crop"``.
         second: policy of the second view; ``None``: the same. Neither may mix samples or smooth labels.
 
     Raises:
         TypeError, ValueError: naming the parameter, its value and what is allowed.
     """
 
-    policy: PolicyLike
-    second: PolicyLike | None = None
+    policy: PolicyLike | str
+    second: PolicyLike | str | None = None
 
     def __post_init__(self) -> None:
-        _check_policy("policy", self.policy)
+        object.__setattr__(self, "policy", _of_one_view("policy", self.policy))
         if self.second is not None:
-            _check_policy("second", self.second)
+            object.__setattr__(self, "second", _of_one_view("second", self.second))
 
     def _each(self, image_size: int) -> list[tuple[Policy, int]]:
         second = self.policy if self.second is None else self.second
@@ -148,13 +151,13 @@ def _checked(i: int, crop: Any) -> tuple[PolicyLike, int, int | None]:
     if not isinstance(crop, (tuple, list)) or len(crop) not in (2, 3):
         raise TypeError(f"crops[{i}] must be {CROP}, got {checks.shown(crop)}")
     policy, count, size = (*crop, None)[:3]
-    _check_policy(f"crops[{i}][0]", policy)
+    policy = _of_one_view(f"crops[{i}][0]", policy)
     count = checks.integer(f"crops[{i}][1]", count, 1, MAX_VIEWS)
     return policy, count, None if size is None else checks.integer(f"crops[{i}][2]", size, 1, MAX_SIDE)
 
 
-def _check_policy(name: str, policy: Any) -> None:
-    """Refuse an object that cannot be the policy of one view."""
+def _of_one_view(name: str, policy: Any) -> PolicyLike:
+    """Return the given policy, or that of the given name; refuse what cannot be the policy of one view."""
     adapted = as_policy(policy, name, required=True)
     if adapted.views:
         raise TypeError(f"{name} must be a policy such as gr.augment.Crop(), of one view, got {checks.shown(policy)}")
@@ -165,3 +168,4 @@ def _check_policy(name: str, policy: Any) -> None:
             f"{name} must not mix samples or smooth labels: mixup_alpha=0, cutmix_alpha=0, label_smoothing=0; "
             f"got {checks.shown(policy)}"
         )
+    return adapted if isinstance(policy, str) else policy

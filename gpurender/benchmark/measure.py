@@ -1,6 +1,7 @@
 """Images per second, stage by stage; the method is stated in ``bench/README.md``."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from gpurender.augment import Policy
 from gpurender.augment.named import policy as named
 from gpurender.benchmark import training
 from gpurender.benchmark.timing import Timing, paired_percent, peak_mib, spread, time_batches
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import Recipe, RecipeLike, is_json
 from gpurender.runtime import devices
 from gpurender.util import checks
 from gpurender.util.environment import environment
@@ -21,7 +22,7 @@ STAGES = ("raster", "augment", "loader")
 
 
 def measure(
-    recipe: Recipe | str,
+    recipe: RecipeLike,
     *,
     device: Any = None,
     batch_size: int = 256,
@@ -62,7 +63,8 @@ def measure(
     if model is not None:
         training.require_timm(model)
     renderer = Renderer(recipe, where)
-    name = renderer.recipe.family if isinstance(recipe, Recipe) else str(recipe)
+    is_name = (isinstance(recipe, str) and not is_json(recipe)) or isinstance(recipe, os.PathLike)
+    name = str(recipe) if is_name else renderer.recipe.family
     common = {"recipe": name, "device": str(where), "batch_size": batch_size}
     result: dict[str, Any] = {"environment": environment(where), "rows": []}
 

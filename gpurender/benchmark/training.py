@@ -14,6 +14,7 @@ import torch
 
 from gpurender.benchmark.timing import until, warm_up
 from gpurender.runtime import devices
+from gpurender.util import checks
 
 WINDOW = 10  # steps per measurement on a GPU; on a CPU 1
 
@@ -62,7 +63,8 @@ def require_timm(model: str) -> None:
     import timm
 
     if not timm.is_model(model):
-        raise ValueError(f"model must be one of timm.list_models(), got {model!r}")
+        hint = checks.did_you_mean(model, timm.list_models())
+        raise ValueError(f"model must be one of timm.list_models(), got {model!r}{hint}")
 
 
 def step_times(

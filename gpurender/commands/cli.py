@@ -1,4 +1,4 @@
-"""The command ``gpurender``: doctor, preview, bench, export."""
+"""The command ``gpurender``: doctor, recipes, recipe, preview, bench, export."""
 
 import argparse
 import contextlib
@@ -10,12 +10,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from gpurender.commands import recipe, recipes
+
 EPILOG = """\
-RECIPE is a preset's name, such as onepfrac-1k (the answer to a wrong name lists all of them), or a recipe's JSON file.
+RECIPE is a preset's name, such as onepfrac-1k ("gpurender recipes" lists all of them), or a recipe's JSON file.
 
 examples:
   gpurender doctor                                      which kernels work on this machine
   gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels in advance
+  gpurender recipes                                     which datasets have a name
+  gpurender recipe onepfrac-1k --set classes=10 -o r.json   a dataset of your own, as a JSON file
   gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class per row
   gpurender preview onepfrac-1k --augment deit -o x.png look at what training sees
   gpurender bench onepfrac-1k --seconds 5 --json r.json images/s on this machine
@@ -131,6 +135,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", 2))
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a wrong command, or a wrong choice of an option, with the one that was probably meant."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            from gpurender.util import checks  # imports NumPy, which a right command may not need
+
+            error.message += checks.did_you_mean(str(value), map(str, action.choices or ()))
+            raise
+
     def _print_message(self, message: str, file: Any = None) -> None:
         print(message, end="", file=file or sys.stderr)
 
@@ -146,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gpurender {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (_add_doctor, _add_preview, _add_bench, _add_export):
+    for add in (_add_doctor, recipes.add, recipe.add, _add_preview, _add_bench, _add_export):
         add(commands)
     return parser
 

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from gpurender.augment.adapter import PolicyLike, as_policy
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import Recipe, RecipeLike
 from gpurender.renderer import Renderer
 from gpurender.util import checks
 
@@ -14,11 +14,11 @@ PAPER = 255  # grey level of the sheet
 
 
 def contact_sheet(
-    recipe: Recipe | str,
+    recipe: RecipeLike,
     rows: int = 4,
     cols: int = 6,
     *,
-    augment: PolicyLike | None = None,
+    augment: PolicyLike | str | None = None,
     cell: int = 224,
     device: str | torch.device = "cpu",
 ) -> Image.Image:
@@ -63,7 +63,7 @@ def _shown(recipe: Recipe, rows: int, cols: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _pictures(
-    renderer: Renderer, samples: np.ndarray, epochs: np.ndarray, augment: PolicyLike | None, cell: int
+    renderer: Renderer, samples: np.ndarray, epochs: np.ndarray, augment: PolicyLike | str | None, cell: int
 ) -> np.ndarray:
     """Render samples at their epochs and apply the policy; uint8 ``[N, cell, cell, 3]``."""
     policy = as_policy(augment)

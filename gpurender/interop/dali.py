@@ -38,11 +38,11 @@ from gpurender.loading import ranks
 from gpurender.loading.arguments import default_collate
 from gpurender.loading.data_loader import MAX_BATCH_SIZE, DataLoader
 from gpurender.loading.ranks import steps
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
 from gpurender.runtime.image_formats import ImageFormat
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 __all__ = ["Iterator", "Source"]
 
@@ -54,6 +54,7 @@ PREFETCH_QUEUE_DEPTH = 2  # batches: the default of a DALI pipeline
 # ------------------------------------------------------------------------------------------------- into a DALI pipeline
 
 
+@keywords.checked
 class Source:
     """The canvases of a recipe and their labels, batch by batch, for ``fn.external_source``.
 
@@ -75,7 +76,7 @@ class Source:
     before, and the host waits for the rest. The source keeps each batch until DALI has no more use for it.
 
     Args:
-        recipe: a recipe, a preset's name or the path of a recipe's JSON file.
+        recipe: any argument of ``gr.recipe``: a recipe, a preset's name, JSON, the path of a JSON file.
         batch_size: the pipeline's batch size.
         device: where to render; a GPU must be the pipeline's: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
         shuffle, seed, fresh, drop_last, rank, world_size: as for :class:`gpurender.DataLoader`.
@@ -87,7 +88,7 @@ class Source:
 
     def __init__(
         self,
-        recipe: Recipe | str | os.PathLike[str],
+        recipe: RecipeLike,
         batch_size: int,
         *,
         device: str | torch.device = "cpu",

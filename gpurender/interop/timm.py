@@ -105,9 +105,9 @@ def create_loader(
     ``use_multi_epochs_loader``.
 
     Args:
-        dataset: a :class:`gpurender.Dataset`, a recipe, a preset's name or a JSON file's path; any other object is
-            passed to timm with all other arguments unchanged. timm sets a dataset's transform, so a transform that
-            the dataset already has is not used.
+        dataset: a :class:`gpurender.Dataset` or any argument of ``gr.recipe``; any other object is passed to timm with
+            all other arguments unchanged. timm sets a dataset's transform, so a transform that the dataset already has
+            is not used.
         input_size: side of the images, or ``(side, side)`` or ``(3, side, side)``.
         batch_size: samples per batch on each rank.
         seed: unsigned 64-bit key of order and augmentation, the same on every rank; ``None``: that of
@@ -188,7 +188,8 @@ def _drawn_recipe(dataset: Any) -> Recipe | None:
         raise ValueError(f"num_aug_splits must be 0 for a recipe, got an AugMixDataset of {dataset.num_splits} splits")
     if isinstance(dataset, Dataset):
         return dataset.recipe
-    return as_recipe(dataset) if isinstance(dataset, (Recipe, str, os.PathLike)) else None
+    is_recipe = isinstance(dataset, (Recipe, str, os.PathLike)) or (isinstance(dataset, dict) and "family" in dataset)
+    return as_recipe(dataset) if is_recipe else None
 
 
 def _side(input_size: Any) -> int:

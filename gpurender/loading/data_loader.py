@@ -23,12 +23,12 @@ from gpurender.loading.sampler_plan import MAX_POSITIONS, SamplerPlan
 from gpurender.loading.samplers import BatchSampler, InOrder, Sampler, Shuffled
 from gpurender.loading.state import SEGMENT, VERSION, checked_digest, checked_segment, checked_state
 from gpurender.loading.steps_plan import StepsPlan
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import Recipe, RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
 from gpurender.runtime import devices
 from gpurender.runtime.image_formats import check_dtype, check_memory_format
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 __all__ = ["DataLoader"]
 
@@ -38,6 +38,7 @@ MAX_STEPS = 2**40  # of a pass
 log = logging.getLogger("gpurender")
 
 
+@keywords.checked
 class DataLoader:
     """Iterable over batches ``(images, targets)`` of a recipe, rendered and augmented on the device on demand.
 
@@ -84,8 +85,8 @@ class DataLoader:
     from the sampler again without rendering them, and raises an error if they differ.
 
     Args:
-        recipe: a recipe, a preset's name, the path of a recipe's JSON file, or a :class:`gpurender.Dataset` without
-            transform.
+        recipe: any argument of ``gr.recipe``: a recipe, a preset's name, JSON, the path of a JSON file; or a
+            :class:`gpurender.Dataset` without transform.
         batch_size: samples per batch on each rank.
         sampler: an iterable of indices, iterated again in every epoch.
         batch_sampler: an iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
@@ -101,7 +102,8 @@ class DataLoader:
             set.
         image_size: side of the images in pixels.
         steps_per_epoch: number of steps of a pass over the stream of epochs; ``None``: a pass is one epoch.
-        augment: a policy of ``gpurender.augment``; ``None`` resizes the canvas and normalises with mean = std = 0.5.
+        augment: a policy of ``gpurender.augment`` or its name, such as ``"deit"``; ``None`` resizes the canvas and
+            normalises with mean = std = 0.5.
         shuffle: give the samples of an epoch in an order keyed by seed and epoch, else in the order of their indices.
         drop_last: leave out the incomplete last step of an epoch.
         device: the device that renders and holds the batches: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``None``: torch's
@@ -131,7 +133,7 @@ class DataLoader:
 
     def __init__(
         self,
-        recipe: Recipe | Dataset | str | os.PathLike[str],
+        recipe: RecipeLike | Dataset,
         batch_size: int = 1,
         shuffle: bool | None = None,
         sampler: Any = None,
@@ -150,7 +152,7 @@ class DataLoader:
         pin_memory_device: str = "",
         in_order: bool = True,
         image_size: int = 224,
-        augment: PolicyLike | None = None,
+        augment: PolicyLike | str | None = None,
         steps_per_epoch: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,

@@ -3,10 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -51,6 +50,7 @@ class Recipe:
     families: ClassVar[dict[str, type["Recipe"]]] = {}  # by name; every family registers itself
     family: ClassVar[str] = ""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by name: values that differ from the family's defaults
+    paper: ClassVar[str] = ""  # the source in short: authors, title, venue and year, link
     channels: ClassVar[int] = 1
 
     classes: int = 1000
@@ -196,9 +196,7 @@ class Recipe:
     @classmethod
     def _from_data(cls, data: dict[str, Any]) -> "Recipe":
         """Return the recipe of a :meth:`_data` result without its family."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(data) - known):
-            raise ValueError(f"{cls.family} has no parameter {checks.shown(unknown[0])}; it has {sorted(known)}")
+        check_parameters(cls.family, data, [field.name for field in fields(cls)])
         return cls(**data)
 
     @staticmethod
@@ -208,27 +206,7 @@ class Recipe:
         Raises:
             ValueError: the text is not JSON, not a recipe, of a newer format, or holds a value that is not allowed.
         """
-        if not isinstance(text, (str, bytes)):
-            raise TypeError(f"a recipe's JSON must be text, got {type(text).__name__}")
-        if isinstance(text, str):
-            text = text.removeprefix(MARK)
-        try:
-            data = json.loads(text, parse_constant=float, object_pairs_hook=_no_duplicates)
-        except RecursionError:
-            raise ValueError("not a recipe: the JSON is nested too deeply") from None
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
-            raise ValueError(f"not a recipe: {error}") from None
-        if not isinstance(data, dict):
-            raise ValueError(f"not a recipe: expected a JSON object, got {type(data).__name__}")
-        version = data.pop("gpurender", None)
-        if version != FORMAT or isinstance(version, bool):
-            raise ValueError(
-                f"not a recipe: 'gpurender' must be {FORMAT} (the format's version), got {checks.shown(version)}"
-            )
-        try:
-            return from_data(data)
-        except (TypeError, ValueError) as error:  # a value of a wrong type makes the text invalid
-            raise ValueError(f"not a recipe: {error}") from None
+        return _read(text)[0]
 
 
 def _in_short(value: Any) -> str:
@@ -239,13 +217,59 @@ def _in_short(value: Any) -> str:
 
 
 def from_data(data: Any) -> Recipe:
-    """Return the recipe of a JSON object without a version entry."""
-    if not isinstance(data, dict):
+    """Return the recipe of a JSON object, with or without a version."""
+    if not isinstance(data, Mapping):
         raise ValueError(f"expected a JSON object, got {type(data).__name__}")
-    family = data.pop("family", None)
-    if not isinstance(family, str) or family not in Recipe.families:
-        raise ValueError(f"'family' must be one of {sorted(Recipe.families)}, got {checks.shown(family)}")
-    return Recipe.families[family]._from_data(data)
+    _check_version({"gpurender": FORMAT, **data})
+    family = checks.choice("'family'", data.get("family"), sorted(Recipe.families))
+    return Recipe.families[family]._from_data(_parameters(data))
+
+
+def check_parameters(family: str, given: Mapping[Any, Any], known: Iterable[str]) -> None:
+    """Refuse a parameter that a family does not have.
+
+    Raises:
+        TypeError: as for an unknown keyword.
+    """
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            hint = checks.did_you_mean(name, known) if isinstance(name, str) else ""
+            raise TypeError(f"{family} has no parameter {checks.shown(name)}; it has {', '.join(known)}{hint}")
+
+
+def _parameters(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a JSON object, without version and family."""
+    return {name: value for name, value in data.items() if name not in ("gpurender", "family")}
+
+
+def _read(text: str | bytes) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe of a JSON text, and the parameters that the text states."""
+    if not isinstance(text, (str, bytes)):
+        raise TypeError(f"a recipe's JSON must be text, got {type(text).__name__}")
+    if isinstance(text, str):
+        text = text.removeprefix(MARK)
+    try:
+        data = json.loads(text, parse_constant=float, object_pairs_hook=_no_duplicates)
+    except RecursionError:
+        raise ValueError("not a recipe: the JSON is nested too deeply") from None
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
+        raise ValueError(f"not a recipe: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"not a recipe: expected a JSON object, got {type(data).__name__}")
+    try:
+        _check_version(data)
+        return from_data(data), _parameters(data)
+    except (TypeError, ValueError) as error:  # a value of a wrong type makes the text invalid
+        raise ValueError(f"not a recipe: {error}") from None
+
+
+def _check_version(data: Mapping[str, Any]) -> None:
+    if "gpurender" not in data:
+        raise ValueError(f"'gpurender' (the format's version) is missing: add \"gpurender\": {FORMAT}")
+    version = data["gpurender"]
+    if version != FORMAT or isinstance(version, bool):
+        raise ValueError(f"'gpurender' must be {FORMAT} (the format's version), got {checks.shown(version)}")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -256,35 +280,78 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def presets() -> dict[str, Callable[[], Recipe]]:
-    """Return one function per preset that makes its recipe, by name."""
-    families = Recipe.families.values()
-    return {name: partial(family, **values) for family in families for name, values in family.presets.items()}
+RecipeLike: TypeAlias = Recipe | str | os.PathLike[str] | Mapping[str, Any]  # what :func:`recipe` takes
 
 
-def recipe(x: "Recipe | str | os.PathLike[str]") -> Recipe:
-    """Return the recipe of a preset's name or a JSON file's path; a recipe is returned unchanged.
+def presets() -> list[str]:
+    """Return the names of all presets, sorted."""
+    return sorted(name for family in Recipe.families.values() for name in family.presets)
+
+
+def recipe(x: RecipeLike, **overrides: Any) -> Recipe:
+    """Return the recipe that an argument stands for, with some of its parameters replaced.
+
+    >>> gr.recipe("onepfrac-1k", classes=10)
+    >>> gr.recipe({"family": "onepfrac", "classes": 10})
+
+    Args:
+        x: a preset's name; the path of a JSON file; JSON text, which begins with ``{``; a dictionary, as ``json.loads``
+            makes it of :meth:`Recipe.to_json`; or a recipe, which is returned unchanged without overrides. JSON must
+            state ``"gpurender": 1``, because it may be read by another version of this package; a dictionary may leave
+            it out.
+        overrides: parameters of the recipe's family (for a mixture ``labels`` and ``weights``). Parameters that neither
+            ``x`` nor the overrides state have their defaults, as if the recipe were made anew: ``gr.recipe(
+            "fractaldb-1k", patches=20)`` has 2000 instances. A recipe states all of its parameters, so that for a
+            recipe the result is that of ``dataclasses.replace``.
 
     Raises:
-        ValueError: the argument is neither a preset nor a readable JSON file, or the file holds no recipe.
+        TypeError: ``x`` is something else, a parameter is unknown or has a value of a wrong type.
+        ValueError: there is no preset and no readable file of this name, ``x`` holds no recipe, or a value is not
+            allowed.
     """
+    found, stated = _found(x)
+    return type(found)._from_data(stated | overrides) if overrides else found
+
+
+def is_json(text: str) -> bool:
+    """Return whether an argument of :func:`recipe` is JSON text, not a name or a path."""
+    return text.removeprefix(MARK).lstrip().startswith("{")
+
+
+def _found(x: Any) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe of an argument, and the parameters that the argument states."""
     if isinstance(x, Recipe):
-        return x
+        return x, _parameters(x._data())
+    if isinstance(x, Mapping):
+        return from_data(x), _parameters(x)
     if not isinstance(x, (str, os.PathLike)):
-        raise TypeError(f"recipe must be a preset's name, the path of a JSON file or a recipe, got {checks.shown(x)}")
-    path = os.fspath(x)
-    known = presets()
-    if path in known:
-        return known[path]()
+        raise TypeError(
+            "recipe must be a preset's name, the path of a JSON file, JSON text, a dictionary or a recipe, "
+            f"got {checks.shown(x)}"
+        )
+    if isinstance(x, str) and is_json(x):
+        return _read(x)
+    name = os.fspath(x)
+    for family in Recipe.families.values():
+        if name in family.presets:
+            return family(**family.presets[name]), family.presets[name]
+    text = _text_of(name)
     try:
-        text = read_text(path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(
-            f"recipe {checks.shown_path(path)} is neither a preset ({', '.join(sorted(known))}) nor a readable JSON "
-            f"file: {reason}"
-        ) from None
-    try:
-        return Recipe.from_json(text)
+        return _read(text)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _text_of(path: str) -> str:
+    """Return the text of a recipe's file; the error is about a preset if the path looks like the name of one."""
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as error:
+        a_name = os.path.basename(path) == path and not path.lower().endswith(".json")
+        meant = isinstance(error, FileNotFoundError) and a_name
+        reason = getattr(error, "strerror", None) or error
+        known = presets()
+        raise ValueError(
+            f"recipe {checks.shown_path(path)} is neither a preset ({', '.join(known)}) nor a "
+            + (f"JSON file{checks.did_you_mean(path, known)}" if meant else f"readable JSON file: {reason}")
+        ) from None

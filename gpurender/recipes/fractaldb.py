@@ -23,7 +23,7 @@ from gpurender.numerics.streams import LAYOUT, Stream
 from gpurender.recipes import ifs, published
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import dispatch
-from gpurender.util import checks, disk_cache
+from gpurender.util import checks, disk_cache, keywords
 from gpurender.util.progress import progress
 
 WEIGHT_SETS = {"small": 0.2, "base": 0.4, "large": 0.6}  # the papers' 20 %, 40 % and 60 % variation
@@ -70,6 +70,7 @@ class Categories:
         return Systems(maps.float(), self.thresholds[category], self.counts[category])
 
 
+@keywords.checked
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FractalDB(Recipe):
     """Images of random iterated function systems, one system ("category") per class.
@@ -103,6 +104,9 @@ class FractalDB(Recipe):
 
     family: ClassVar[str] = "fractaldb"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fractaldb-1k": {}}
+    paper: ClassVar[str] = (
+        "Kataoka et al., Pre-training without Natural Images, ACCV 2020, https://arxiv.org/abs/2101.08515"
+    )
 
     classes: int = None  # type: ignore[assignment]
     instances: int = None  # type: ignore[assignment]

@@ -24,10 +24,10 @@ import torch
 
 from gpurender.kernels.resized_crop import BICUBIC, crop_resize
 from gpurender.kernels.shuffle import permute
-from gpurender.recipes.base import Recipe, from_data
+from gpurender.recipes.base import Recipe, check_parameters, from_data
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import cuda_streams
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 from gpurender.util.lazy import cached_property
 
 __all__ = ["Mixture"]
@@ -37,6 +37,7 @@ MAX_SUM = 1 << 16  # sum of the weights as integers
 LABELS = ("joint", "separate")
 
 
+@keywords.checked
 @dataclass(frozen=True, init=False, repr=False)
 class Mixture(Recipe):
     """Several recipes in one dataset.
@@ -55,8 +56,8 @@ class Mixture(Recipe):
     On a GPU the host chooses the samples of a mixture, and its batches are launched kernel by kernel.
 
     Args:
-        recipes: mapping of recipes, as accepted by ``gr.recipe``, to weights above 0. The weights must be in the
-            proportion of integers whose sum is at most 65,536.
+        recipes: mapping of recipes, as accepted by ``gr.recipe`` (except dictionaries, which cannot be keys), to
+            weights above 0. The weights must be in the proportion of integers whose sum is at most 65,536.
         labels: ``"joint"``: the classes of all recipes, concatenated, int64 ``[B]``; ``"separate"``: each recipe's
             labels, as targets int64 ``[B, 2]`` of (number of the recipe, label), which cannot be mixed or smoothed.
 
@@ -101,6 +102,11 @@ class Mixture(Recipe):
     def channels(self) -> int:  # type: ignore[override]
         """Channels of a canvas: 3 if some recipe has colour, else 1."""
         return max(part.channels for part in self.recipes)
+
+    @property
+    def paper(self) -> str:  # type: ignore[override]
+        """The papers of the recipes, separated by semicolons."""
+        return "; ".join(dict.fromkeys(part.paper for part in self.recipes))
 
     def order(self) -> "Interleaving":
         """Return the order of an epoch, which interleaves the recipes' samples."""
@@ -147,10 +153,9 @@ class Mixture(Recipe):
 
     @classmethod
     def _from_data(cls, data: dict[str, Any]) -> "Mixture":
-        if unknown := sorted(set(data) - {"recipes", "weights", "labels"}):
-            raise ValueError(f"mixture has no parameter {checks.shown(unknown[0])}; it has recipes, weights and labels")
-        parts, weights = (data.get(name) for name in ("recipes", "weights"))
-        if not isinstance(parts, list) or not isinstance(weights, list) or len(parts) != len(weights):
+        check_parameters(cls.family, data, ("recipes", "weights", "labels"))
+        parts, weights = data.get("recipes"), data.get("weights")
+        if not isinstance(parts, (list, tuple)) or not isinstance(weights, (list, tuple)) or len(parts) != len(weights):
             raise ValueError("recipes and weights must be lists of the same length")
         mixed = {}
         for i, part in enumerate(parts):

@@ -18,7 +18,7 @@ from gpurender.numerics.streams import Stream
 from gpurender.recipes import ifs
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import dispatch
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 from gpurender.util.progress import progress
 
 SIGMA_MARGIN = 0.1  # released: sigma-factor ~ U(sigma - 0.1, sigma + 0.1)
@@ -51,6 +51,7 @@ class Perturbations:
     bitmaps: ifs.Bitmaps
 
 
+@keywords.checked
 @dataclass(frozen=True, kw_only=True, repr=False)
 class OnePFrac(Recipe):
     """Images of one iterated function system, each class a small perturbation of its parameters.
@@ -76,6 +77,10 @@ class OnePFrac(Recipe):
 
     family: ClassVar[str] = "onepfrac"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"onepfrac-1k": {}, "onepfrac-21k": {"classes": 21_000}}
+    paper: ClassVar[str] = (
+        "Nakamura, Tadokoro et al., Scaling Backwards: Minimal Synthetic Pre-training?, ECCV 2024, "
+        "https://arxiv.org/abs/2408.00677"
+    )
 
     sigma: float | None = None
     maps: int | None = None

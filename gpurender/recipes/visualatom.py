@@ -18,7 +18,7 @@ from gpurender.numerics.streams import Stream
 from gpurender.numerics.unit_circle import cos_sin_table
 from gpurender.recipes import published
 from gpurender.recipes.base import VARIANTS, Recipe
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 # Defaults of the parameters that only one variant has or whose defaults differ: released as in the generator's shell
 # script ("best practice VisualAtom-1k"), paper as in table 1 of the paper.
@@ -75,6 +75,7 @@ PUBLISHED = {
 PUBLISHED_AMPLITUDE = 0.5
 
 
+@keywords.checked
 @dataclass(frozen=True, kw_only=True, repr=False)
 class VisualAtom(Recipe):
     """Images of atoms: a class is one atom, its instances differ in nucleus, greys and noise.
@@ -118,6 +119,10 @@ class VisualAtom(Recipe):
 
     family: ClassVar[str] = "visualatom"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"visualatom-1k": {}, "visualatom-21k": {"classes": 21_000}}
+    paper: ClassVar[str] = (
+        "Takashima et al., Visual Atoms: Pre-training Vision Transformers with Sinusoidal Waves, CVPR 2023, "
+        "https://arxiv.org/abs/2303.01112"
+    )
 
     classes: int = None  # type: ignore[assignment]
     instances: int = 1000

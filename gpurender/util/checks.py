@@ -3,7 +3,9 @@
 import math
 import operator
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 from itertools import islice
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 
 UINT64_MAX = 2**64 - 1
 TEXT = (str, bytes, bytearray, memoryview, np.void)  # types from which float() would parse a number
+LIKENESS = 0.7  # of a wrong text and a word that is suggested, at least; 1: equal
+LONGEST = 100  # characters of a text that may be a word with a typing error
 
 
 def shown(value: Any) -> str:
@@ -90,8 +94,36 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {words}, got {shown(value)}")
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
+        raise ValueError(f"{name} must be one of {words}, got {shown(value)}{did_you_mean(value, allowed)}")
     return str(value)
+
+
+def did_you_mean(text: str, allowed: Iterable[str]) -> str:
+    """Return ``"; did you mean 'word'?"`` with the allowed word that is most like a wrong text, or an empty string.
+
+    Capitals and separators do not count. A text may be like a whole word, or like its first parts: ``vit_tinny`` is
+    like ``vit_tiny_patch16_224``, and ``fractaldb`` like ``fractaldb-1k``. Of equally like words the first is taken.
+    """
+    if len(text) > LONGEST:
+        return ""
+    compare = SequenceMatcher(None, b="".join(_parts(text)), autojunk=False)
+    likeness = {word: _likeness(compare, _parts(word)) for word in allowed}
+    word = max(likeness, key=likeness.__getitem__, default="")
+    return f"; did you mean {word!r}?" if likeness.get(word, 0.0) >= LIKENESS else ""
+
+
+def _likeness(compare: SequenceMatcher[str], parts: list[str]) -> float:
+    """Return how like a text and a word, or some of the first parts of the word, are: 0 to 1."""
+    ratios = []
+    for count in range(1, len(parts) + 1):
+        compare.set_seq1("".join(parts[:count]))
+        ratios.append(compare.ratio())
+    return max(ratios)
+
+
+def _parts(word: str) -> list[str]:
+    """Return the parts of a word between separators, in small letters."""
+    return re.split(r"[-_./\s]+", word.lower())
 
 
 def is_sequence(value: Any, length: int) -> bool:

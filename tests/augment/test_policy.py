@@ -94,12 +94,57 @@ def test_a_policy_is_adapted_once():
         hash(policy)
 
 
-@pytest.mark.parametrize("wrong", ["crop", Minimal, gr.augment.Crop, torch.zeros(3), object()])
+@pytest.mark.parametrize("wrong", [b"crop", Minimal, gr.augment.Crop, torch.zeros(3), object()])
 def test_what_is_no_policy_is_refused(wrong):
-    with pytest.raises(TypeError, match=r"^augment must be None or a policy such as gr\.augment\.Crop\(\), got "):
+    like = r"a policy such as gr\.augment\.Crop\(\) or its name, got "
+    with pytest.raises(TypeError, match=rf"^augment must be None or {like}"):
         as_policy(wrong)
-    with pytest.raises(TypeError, match=r"^second must be a policy such as gr\.augment\.Crop\(\), got "):
+    with pytest.raises(TypeError, match=rf"^second must be {like}"):
         as_policy(wrong, "second", required=True)
+
+
+NAMES = {
+    "crop": gr.augment.Crop(),
+    "deit": gr.augment.DeiT(),
+    "onepfrac": gr.augment.DeiT.onepfrac(),
+    "ofdb": gr.augment.DeiT.ofdb(),
+    "fractaldb": gr.augment.DeiT.fractaldb(),
+    "visualatom": gr.augment.DeiT.visualatom(),
+    "resnet": gr.augment.DeiT.resnet(),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("required", [False, True])
+def test_a_name_stands_for_its_policy(name, required):
+    assert as_policy(name, required=required) == NAMES[name]
+
+
+def test_a_name_is_taken_wherever_a_policy_is():
+    tiny = gr.VisualAtom(classes=2, instances=4, image_size=32)
+    by_name, by_policy = (
+        gr.DataLoader(tiny, batch_size=4, image_size=16, device="cpu", augment=augment)
+        for augment in ("deit", gr.augment.DeiT())
+    )
+    for (images, targets), (same_images, same_targets) in zip(by_name, by_policy, strict=True):
+        assert torch.equal(images, same_images)
+        assert torch.equal(targets, same_targets)
+    assert gr.augment.TwoViews("crop") == gr.augment.TwoViews(gr.augment.Crop())
+    assert gr.augment.TwoViews("crop", "resnet").second == gr.augment.DeiT.resnet()
+    views = gr.augment.MultiCrop(("crop", 2), ("resnet", 1, 8))
+    assert views == gr.augment.MultiCrop((gr.augment.Crop(), 2), (gr.augment.DeiT.resnet(), 1, 8))
+
+
+def test_a_wrong_name_is_refused_with_the_one_that_was_meant():
+    names = "'crop', 'deit', 'onepfrac', 'ofdb', 'fractaldb', 'visualatom', 'resnet'"
+    with pytest.raises(ValueError, match=f"^augment must be one of {names}, got 'dite'; did you mean 'deit'\\?$"):
+        gr.DataLoader("onepfrac-1k", augment="dite")
+    with pytest.raises(ValueError, match=r"^policy must be one of .*, got 'Crop'; did you mean 'crop'\?$"):
+        gr.augment.TwoViews("Crop")
+    with pytest.raises(ValueError, match=r"^crops\[1\]\[0\] must be one of .*, got 'crops'; did you mean 'crop'\?$"):
+        gr.augment.MultiCrop(("crop", 1), ("crops", 2))
+    with pytest.raises(ValueError, match=r"^second must not mix samples"):
+        gr.augment.TwoViews("crop", "deit")
 
 
 def test_a_subclass_must_draw_and_apply():

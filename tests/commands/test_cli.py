@@ -36,9 +36,9 @@ def run(*arguments, **options):
 def test_help_teaches():
     overview = run("--help")
     assert overview.returncode == 0
-    for word in ("doctor", "preview", "bench", "export", "onepfrac-1k", "examples:"):
+    for word in ("doctor", "recipes", "recipe", "preview", "bench", "export", "onepfrac-1k", "examples:"):
         assert word in overview.stdout
-    for command in ("doctor", "preview", "bench", "export"):
+    for command in ("doctor", "recipes", "recipe", "preview", "bench", "export"):
         shown = run(command, "--help")
         assert shown.returncode == 0
         assert len(shown.stdout.splitlines()) > 5
@@ -85,6 +85,35 @@ def test_wrong_input_exits_2_with_one_line(arguments, tmp_path, monkeypatch, cap
     assert len(lines) == 1
     assert lines[0].startswith("gpurender: error: ")
     assert list(tmp_path.iterdir()) == []
+
+
+MEANT = [
+    ("prevew onepfrac-1k -o x.png", "preview"),
+    ("Export onepfrac-1k out", "export"),
+    ("export onepfrac-1k out --format image-folders", "imagefolder"),
+    ("preview 1p-frac -o x.png", "onepfrac-1k"),
+    ("preview onepfrac-1k -o x.png --augment dite", "deit"),
+    ("bench onepfrac-1k --augment visual-atom", "visualatom"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "meant"), MEANT)
+def test_wrong_words_are_refused_with_the_one_that_was_meant(arguments, meant, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = cli.main(arguments.split())
+    except SystemExit as leaving:
+        code = leaving.code
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert len(errors.splitlines()) == 1
+    assert f"; did you mean {meant!r}?" in errors
+
+
+def test_a_wrong_model_is_refused_with_the_one_that_was_meant(capsys):
+    pytest.importorskip("timm")
+    assert cli.main(["bench", "onepfrac-1k", "--train", "vit_tinny"]) == 2
+    assert capsys.readouterr().err.endswith("got 'vit_tinny'; did you mean 'vit_tiny_patch16_224'?\n")
 
 
 def test_a_program_that_leaves_with_a_text_says_it_in_one_line(root):

@@ -305,6 +305,23 @@ def torchs(accelerator):
 WINDOWS = [False, False, True, False, False, True, True]  # of three batches, in an epoch of seven
 
 
+def test_loaders_of_stacks_take_names_and_name_what_was_meant(accelerate):
+    from gpurender.interop.accelerate import DataLoader as Accelerated
+    from gpurender.interop.transformers import DataLoader as Trained
+
+    accelerator = accelerate.Accelerator(cpu=True)
+    tiny = gr.VisualAtom(classes=2, instances=4, image_size=32).to_json()
+    for make in (partial(Accelerated, accelerator, tiny), partial(Trained, tiny)):
+        given = {"batch_size": 4, "image_size": 16}
+        _, targets = next(iter(gr.DataLoader(tiny, device="cpu", augment=gr.augment.DeiT(), **given)))
+        batch = next(iter(make(augment="deit", **given)))
+        assert torch.equal(batch["labels"] if isinstance(batch, dict) else batch[1], targets)
+        with pytest.raises(TypeError, match=r"^DataLoader\(\) got .* 'batchsize'; did you mean 'batch_size'\?$"):
+            make(batchsize=4)
+        with pytest.raises(ValueError, match=r"^augment must be one of .*; did you mean 'deit'\?$"):
+            make(augment="dite")
+
+
 def test_accelerate_returns_the_loader_as_it_is(accelerate):
     for make in (plain, ours()):
         accelerator, model, optimizer, prepared, source = accelerated(accelerate, make)

@@ -81,6 +81,7 @@ def test_every_public_name_resolves():
         "Renderer",
         "VisualAtom",
         "augment",
+        "presets",
         "recipe",
     }
     assert contract <= set(gr.__all__)

@@ -1,7 +1,9 @@
 """Recipes: validation, JSON, fingerprints, category files."""
 
 import dataclasses
+import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -237,6 +239,175 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
     except ValueError:
         return
     assert gr.Recipe.from_json(recipe.to_json()) == recipe
+
+
+PUBLISHED = ["fractaldb-1k", "onepfrac-1k", "onepfrac-21k", "visualatom-1k", "visualatom-21k"]
+
+
+def test_the_names_of_presets():
+    assert gr.presets() == PUBLISHED
+    gr.presets().clear()  # of a copy
+    assert gr.presets() == PUBLISHED
+
+
+@pytest.mark.parametrize("family", sorted(Recipe.families))
+def test_a_family_names_its_paper(family):
+    if Recipe.families[family].presets:
+        assert re.fullmatch(
+            r".+ et al\., .+, \w+ 20\d\d, https://arxiv\.org/abs/\d{4}\.\d{5}", Recipe.families[family].paper
+        )
+
+
+def test_a_mixture_names_the_papers_of_its_recipes_once():
+    mixture = gr.Mixture({"onepfrac-1k": 1, "onepfrac-21k": 1, "fractaldb-1k": 1})
+    assert mixture.paper == f"{gr.OnePFrac.paper}; {gr.FractalDB.paper}"
+
+
+ALIKE = [
+    ("onepfrac1k", "onepfrac-1k"),
+    ("onepfrac-1K", "onepfrac-1k"),
+    ("OnePFrac", "onepfrac-1k"),
+    ("1p-frac", "onepfrac-1k"),
+    ("fractaldb", "fractaldb-1k"),
+    ("visualatom-10k", "visualatom-1k"),
+    ("visual_atom_21k", "visualatom-21k"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "meant"), ALIKE)
+def test_a_wrong_preset_is_refused_with_the_one_that_was_meant(wrong, meant):
+    """No word of files: nobody meant one."""
+    known = ", ".join(PUBLISHED)
+    with pytest.raises(ValueError, match="neither") as caught:
+        gr.recipe(wrong)
+    assert str(caught.value) == (
+        f"recipe {wrong!r} is neither a preset ({known}) nor a JSON file; did you mean {meant!r}?"
+    )
+
+
+@pytest.mark.parametrize("wrong", ["mandelbrot", "onepfrac.json", "ONEPFRAC.JSON", "recipes/onepfrac-1k"])
+def test_nothing_is_suggested_for_paths_and_other_words(wrong):
+    with pytest.raises(ValueError, match="neither a preset") as caught:
+        gr.recipe(wrong)
+    assert "did you mean" not in str(caught.value)
+    assert str(caught.value).endswith("No such file or directory") == (wrong != "mandelbrot")
+
+
+def test_a_file_may_have_the_name_of_no_json(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text(gr.OnePFrac(seed=5).to_json())
+    (tmp_path / "folder").mkdir()
+    assert gr.recipe("mine") == gr.OnePFrac(seed=5)
+    with pytest.raises(ValueError, match=r"nor a readable JSON file: Is a directory$"):
+        gr.recipe("folder")
+
+
+MIXED = gr.Mixture({"onepfrac-1k": 1, gr.FractalDB(categories=[TRIANGLE], class_prior=1.0): 3}, labels="separate")
+
+
+@pytest.mark.parametrize("recipe", [gr.VisualAtom(variant="paper"), gr.FractalDB(categories=[TRIANGLE]), MIXED])
+def test_json_text_and_dictionaries_are_recipes(recipe):
+    text = recipe.to_json()
+    data = json.loads(text)
+    before = json.dumps(data)
+    for same in (text, "\ufeff" + text, "\n  " + text, data, json.loads(json.dumps(data, indent=2))):
+        assert gr.recipe(same) == recipe
+    del data["gpurender"]
+    assert gr.recipe(data) == recipe
+    assert json.dumps({"gpurender": 1, **data}) == before  # the dictionary is left as it was
+
+
+def test_a_dictionary_may_be_short():
+    assert gr.recipe({"family": "onepfrac"}) == gr.OnePFrac()
+    assert gr.recipe({"family": "fractaldb", "flips": 1}) == gr.FractalDB(flips=1)
+    parts = [{"family": "onepfrac"}, {"gpurender": 1, "family": "visualatom"}]
+    assert gr.recipe({"family": "mixture", "recipes": parts, "weights": (1, 2)}) == gr.Mixture(
+        {"onepfrac-1k": 1, "visualatom-1k": 2}
+    )
+
+
+WRONG_DATA = [
+    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'onepfrac', 'visualatom', got None"),
+    ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
+    ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
+    ({"family": "onepfrac", "gpurender": None}, ValueError, "'gpurender' must be 1 (the format's version), got None"),
+    ({"family": "onepfrac", "sigmma": 3}, TypeError, "onepfrac has no parameter 'sigmma'; it has base, class_prior, "),
+    ({"family": "onepfrac", "sigmma": 3}, TypeError, "; did you mean 'sigma'?"),
+    ({"family": "onepfrac", 7: 3}, TypeError, "onepfrac has no parameter 7; it has"),
+    ({"family": "mixture", "labls": "joint"}, TypeError, "did you mean 'labels'?"),
+    ({"family": "onepfrac", "classes": 0}, ValueError, "classes must be"),
+    ('{"family": "onepfrac"}', ValueError, "'gpurender' (the format's version) is missing: add \"gpurender\": 1"),
+    ('{"gpurender": 1, "family": "onepfrac", "sigmma": 3}', ValueError, "; did you mean 'sigma'?"),
+    ('{"gpurender": 1, ', ValueError, "not a recipe"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "complaint"), WRONG_DATA)
+def test_wrong_dictionaries_and_texts_are_named(wrong, kind, complaint):
+    with pytest.raises(kind) as caught:
+        gr.recipe(wrong)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_overrides_replace_parameters(name):
+    changes = {"classes": 10, "seed": 7, "image_size": 64}
+    wanted = dataclasses.replace(gr.recipe(name), **changes)
+    text = gr.recipe(name).to_json()
+    for x in (name, text, json.loads(text), gr.recipe(name)):
+        assert gr.recipe(x, **changes) == wanted
+    assert gr.recipe(name).classes != 10  # the preset is as it was
+
+
+def test_overrides_of_a_file(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(gr.OnePFrac(seed=5).to_json())
+    assert gr.recipe(path, classes=10) == gr.recipe(str(path), classes=10) == gr.OnePFrac(seed=5, classes=10)
+
+
+def test_what_nobody_stated_follows_the_overrides():
+    """As if the recipe were made anew; all parameters of a recipe are stated."""
+    assert gr.recipe("fractaldb-1k", flips=1) == gr.FractalDB(flips=1)
+    assert gr.recipe("visualatom-1k", variant="paper") == gr.VisualAtom(variant="paper")
+    assert gr.recipe({"family": "onepfrac", "seed": 3}, base=TRIANGLE) == gr.OnePFrac(base=TRIANGLE, seed=3)
+    for stated in (gr.FractalDB(), gr.FractalDB().to_json()):
+        with pytest.raises(ValueError, match=r"^instances must be at most"):
+            gr.recipe(stated, flips=1)
+
+
+def test_overrides_of_a_mixture():
+    assert gr.recipe(MIXED, weights=[2, 2], labels="joint") == gr.Mixture(dict.fromkeys(MIXED.recipes, 1))
+    with pytest.raises(TypeError, match=r"^mixture has no parameter 'classes'; it has labels, recipes, weights$"):
+        gr.recipe(MIXED, classes=10)
+
+
+def test_overrides_keep_a_user_s_class():
+    class Mine(gr.OnePFrac):
+        """Another way of drawing."""
+
+    assert type(gr.recipe(Mine(), classes=3)) is Mine
+
+
+@pytest.mark.parametrize("x", ["onepfrac-1k", gr.OnePFrac(), {"family": "onepfrac"}, gr.OnePFrac().to_json()])
+def test_wrong_overrides_are_named(x):
+    with pytest.raises(TypeError, match=r"^onepfrac has no parameter 'clases'; .*; did you mean 'classes'\?$"):
+        gr.recipe(x, clases=10)
+    with pytest.raises(TypeError, match=r"^onepfrac has no parameter 'family'; "):
+        gr.recipe(x, family="fractaldb")
+    with pytest.raises(ValueError, match=r"^classes must be an integer in "):
+        gr.recipe(x, classes=0)
+    with pytest.raises(ValueError, match=r"^variant must be one of .*; did you mean 'paper'\?$"):
+        gr.recipe(x, variant="papers")
+
+
+def test_everything_takes_what_a_recipe_is_made_of():
+    tiny = gr.VisualAtom(classes=2, instances=3, image_size=32, orbits=(4, 4), radius=(4, 8))
+    for same in (tiny.to_json(), json.loads(tiny.to_json())):
+        assert gr.Renderer(same).recipe == gr.Dataset(same).recipe == tiny
+        loader = gr.DataLoader(same, batch_size=6, image_size=32, device="cpu")
+        assert loader.dataset.recipe == tiny
+    assert gr.Mixture({tiny.to_json(): 1}).recipes == (tiny,)
 
 
 @pytest.mark.parametrize("wrong", ["onepfrac-2k", "no/such/file.json", "", "\0", 7, None, b"onepfrac-1k"])

@@ -1,0 +1,43 @@
+"""Checks: the word that was meant."""
+
+import pytest
+
+from gpurender.util import checks
+
+OPTIONS = ("batch_size", "image_size", "shuffle", "drop_last", "augment", "prefetch_factor")
+ALIKE = [
+    ("batchsize", "batch_size"),
+    ("batchSize", "batch_size"),
+    ("Batch-Size", "batch_size"),
+    ("batch", "batch_size"),
+    ("img_size", "image_size"),
+    ("suffle", "shuffle"),
+    ("prefetch", "prefetch_factor"),
+    ("augmnt", "augment"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "meant"), ALIKE)
+def test_the_word_that_was_meant(wrong, meant):
+    assert checks.did_you_mean(wrong, OPTIONS) == f"; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "bs", "epochs", "lr", "_", "batch_size" * 100])
+def test_nothing_is_suggested_for_other_words(wrong):
+    assert checks.did_you_mean(wrong, OPTIONS) == ""
+    assert checks.did_you_mean(wrong, ()) == ""
+
+
+def test_the_first_of_equally_like_words_is_suggested():
+    models = ("vit_large_patch16_224", "vit_tiny_patch16_224", "vit_tiny_r_s16_p8_224", "vit_small_patch16_224")
+    assert checks.did_you_mean("vit_tinny", models) == "; did you mean 'vit_tiny_patch16_224'?"
+    assert checks.did_you_mean("vit_tinny", models[::-1]) == "; did you mean 'vit_tiny_r_s16_p8_224'?"
+
+
+def test_a_choice_suggests():
+    with pytest.raises(ValueError, match=r"^mode must be one of 'pair', 'batch', got 'pairs'; did you mean 'pair'\?$"):
+        checks.choice("mode", "pairs", ("pair", "batch"))
+    with pytest.raises(ValueError, match=r"^mode must be one of 'pair', 'batch', got 'none'$"):
+        checks.choice("mode", "none", ("pair", "batch"))
+    with pytest.raises(TypeError, match=r"^mode must be one of 'pair', 'batch', got 7$"):
+        checks.choice("mode", 7, ("pair", "batch"))
