@@ -42,6 +42,8 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     "python3 -m venv": "README's two commands: .ci/run, tests/promises/test_packaging.py",
     "pip install": "tests/promises/test_packaging.py",
     ".venv/bin/pip": "tests/promises/test_packaging.py",
+    '"$VENV"/bin/pip': "README's two commands",
+    '"$VENV"/bin/python': "README's two commands",
     ".venv/bin/python -m pytest": "this is it",
     ".venv/bin/python examples/pretrain.py": "tests/test_examples.py",
     ".venv/bin/ruff": "the formatter",
@@ -88,14 +90,19 @@ def test_snippets_of_a_page_run_one_after_the_other(page, tmp_path):
         code = code.replace(old, new)
     if "first_light/checkpoint.pt" in code:
         code = CHECKPOINT + code
-    if "images" in code and page != "README.md":
-        code = "import torch\nimages = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)\n" + code
+    if page == "docs/augmentation.md":
+        code = AUGMENTATION + code
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
+AUGMENTATION = """
+import torch
+canvases, labels = torch.zeros(256, 1, 512, 512, dtype=torch.uint8), torch.arange(256)
+images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+"""
 CHECKPOINT = """
 import pathlib, timm, torch
 pathlib.Path("first_light").mkdir()
@@ -129,10 +136,7 @@ def test_a_command_runs(page, words, tmp_path):
 
 def test_documents_have_snippets_and_commands():
     assert len(SNIPPETS) >= 6
-    assert {words.split()[1] for _, words in COMMANDS if words.startswith("gpurender ")} >= {
-        "doctor",
-        "preview",
-        "export",
-    }
+    run = {words.split()[1] for _, words in COMMANDS if words.startswith("gpurender ")}
+    assert run >= {"doctor", "recipes", "recipe", "preview", "bench", "export"}
     said = [start for start in ELSEWHERE if any(words.startswith(start) for _, words in commands())]
     assert set(said) >= {"python3 -m venv", "pip install"}
