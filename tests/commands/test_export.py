@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 import gpurender as gr
-from gpurender import renderer
-from gpurender.commands import cli, export
+from gpurender.commands import claims, cli, export, image_folder
+from gpurender.commands.selection import Selection
 from gpurender.recipes.labels import class_counts
 from gpurender.util import atomic_files, folder_lock
 from tests.golden import TRIANGLE
@@ -251,7 +251,7 @@ def test_labels_are_looked_up_some_thousands_at_a_time(tmp_path, monkeypatch):
         return labelled(self, samples, *rest)
 
     monkeypatch.setattr(gr.Renderer, "labels_of", counted)
-    monkeypatch.setattr(renderer, "LABELS", 5)
+    monkeypatch.setattr(image_folder, "LABELS", 5)
     monkeypatch.setattr(export, "BATCH", 4)
     assert export.export(recipe, tmp_path / "out") == (24, 0)
     assert sorted(asked, reverse=True)[:5] == [5, 5, 5, 5, 4]
@@ -261,14 +261,14 @@ def test_ctrl_c_says_how_far(tmp_path, monkeypatch, capsys):
     out, recipe = tmp_path / "out", tmp_path / "r.json"
     recipe.write_text(TINY.to_json())
     monkeypatch.setattr(export, "BATCH", 4)
-    real = export._write
+    real = export.write
 
     def interrupted(renderer, missing, tally):
         real(renderer, missing, tally)
         if tally.written == 12:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "_write", interrupted)
+    monkeypatch.setattr(export, "write", interrupted)
     assert cli.main(["export", str(recipe), str(out)]) == 130
     (line,) = capsys.readouterr().err.splitlines()
     assert line == ("gpurender: error: interrupted; 12 of 24 images are there; the same command goes on from them")
@@ -345,7 +345,7 @@ def test_where_nothing_can_be_written_nothing_is_drawn(tmp_path, monkeypatch):
 def test_files_have_the_umask_s_mode(tmp_path):
     out = tmp_path / "out"
     export.export(TINY, out, limit=2)
-    made = [*pictures(out), out / export.MANIFEST]
+    made = [*pictures(out), out / claims.MANIFEST]
     assert len(made) == 3
     assert {path.stat().st_mode for path in made} == {usual_mode(tmp_path)}
 
@@ -357,7 +357,7 @@ def test_files_have_the_umask_s_mode(tmp_path):
 def test_names_have_as_many_digits_as_the_last_instance(tmp_path, instances, first, last):
     """At least four, as the released files have."""
     recipe = gr.OnePFrac(classes=2, instances=instances, points=50, image_size=16)
-    paths = export.Places(tmp_path, recipe).paths([0, instances - 1, instances], [0, 0, 1])
+    paths = image_folder.Places(tmp_path, recipe).paths([0, instances - 1, instances], [0, 0, 1])
     names = [f"00000/00000_{first}.png", f"00000/00000_{last}.png", f"00001/00001_{first}.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
 
@@ -369,7 +369,7 @@ def test_a_link_to_nothing_becomes_a_folder(tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
-def image_folder(folder, **options):
+def read_back(folder, **options):
     datasets = pytest.importorskip("torchvision.datasets", reason="needs torchvision")
     return datasets.ImageFolder(str(folder), **options)
 
@@ -381,13 +381,13 @@ def test_labels_of_the_folders_are_the_recipe_s(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "gpurender"):
         export.export(recipe, tmp_path / "out")
     (record,) = caplog.records
-    assert "no image of class 00001, 00003, 00004; ImageFolder(directory, allow_empty=True)" in record.getMessage()
-    found = image_folder(tmp_path / "out", allow_empty=True)
+    assert "no image of class 00001, 00003, 00004; ImageFolder(folder, allow_empty=True)" in record.getMessage()
+    found = read_back(tmp_path / "out", allow_empty=True)
     assert found.targets == [label for _, label in gr.Dataset(recipe)]
     assert found.targets == [0] * 6 + [2]
     assert len(found.classes) == 5
     with pytest.raises(FileNotFoundError, match="00001"):  # not silently another label
-        image_folder(tmp_path / "out")
+        read_back(tmp_path / "out")
 
 
 def test_labels_under_a_limit_are_the_recipe_s(tmp_path, caplog):
@@ -397,13 +397,13 @@ def test_labels_under_a_limit_are_the_recipe_s(tmp_path, caplog):
         export.export(many, tmp_path / "many", limit=3)
         assert caplog.records == []
     assert sorted(os.listdir(tmp_path / "many")) == ["00000", "00001", "00002", "recipe.json"]
-    assert image_folder(tmp_path / "many").targets == [0, 1, 2]
+    assert read_back(tmp_path / "many").targets == [0, 1, 2]
 
     noisy = gr.FractalDB(classes=12, instances=3, points=50, image_size=16, label_noise=0.6, fill_rate=0.2)
     export.export(noisy, tmp_path / "noisy", limit=5)
     labels = gr.Renderer(noisy).labels(np.arange(5)).tolist()
     assert len(set(range(max(labels))) - set(labels)) >= 2  # or it would show nothing
-    found = image_folder(tmp_path / "noisy", allow_empty=True)
+    found = read_back(tmp_path / "noisy", allow_empty=True)
     names = {Path(path).name: label for path, label in found.samples}
     assert [names[f"{n // 3:05d}_{n % 3:04d}.png"] for n in range(5)] == labels
     assert len(found.classes) == max(labels) + 1
@@ -411,7 +411,7 @@ def test_labels_under_a_limit_are_the_recipe_s(tmp_path, caplog):
 
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 def test_classes_with_images_are_those_of_the_labels(monkeypatch, chunk):
-    monkeypatch.setattr("gpurender.renderer.LABELS", chunk)
+    monkeypatch.setattr(image_folder, "LABELS", chunk)
     plain = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16)
     tail = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16, class_prior=[1, 0, 1, 1, 0, 0, 1])
     noisy = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16, label_noise=0.7)
@@ -420,6 +420,6 @@ def test_classes_with_images_are_those_of_the_labels(monkeypatch, chunk):
         renderer = gr.Renderer(recipe)
         for total in (1, 3, 4, len(recipe)):
             labels = recipe.joint(renderer.labels(torch.arange(total)))
-            filled = export._classes_with_images(renderer, total)
+            filled = image_folder.labels_with_images(renderer, Selection(recipe, limit=total))
             assert filled.shape == (recipe.classes,)
             assert np.flatnonzero(filled).tolist() == sorted(set(labels.tolist()))

@@ -1,0 +1,89 @@
+"""Selections: the samples of a recipe that an export writes, as a number of first samples for each class."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from gpurender.recipes.base import Recipe
+from gpurender.util import checks
+
+RANGE = re.compile("([0-9]{1,10})(?:-([0-9]{1,10}))?")
+
+
+class Selection:
+    """The first ``counts[c]`` samples of every class c, class by class.
+
+    Args:
+        recipe: the recipe.
+        limit: only the first ``limit`` samples of those that the other arguments select.
+        per_class: only the first ``per_class`` samples of each class.
+        classes: only these classes: a text such as ``"0-9,42"``, an integer, or a list, range or array of integers.
+
+    A class is the one that is rendered; label noise may give an image another label. In a mixture the classes of all
+    recipes are numbered in one sequence.
+
+    Attributes:
+        chosen: whether a class is selected, bool ``[classes]``; under a ``limit`` also those that it leaves empty.
+        counts: the number of samples of each class, int64 ``[classes]``.
+        limited: whether there is a ``limit``.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed; or the classes have no sample.
+    """
+
+    def __init__(
+        self, recipe: Recipe, *, limit: int | None = None, per_class: int | None = None, classes: Any = None
+    ) -> None:
+        self.limited = limit is not None
+        self.chosen = _chosen(classes, recipe.classes)
+        counts = recipe.class_counts()
+        self._firsts = np.cumsum(counts) - counts  # [classes]: first sample
+        counts = np.where(self.chosen, counts, 0)
+        if per_class is not None:
+            counts = np.minimum(counts, checks.integer("per_class", per_class, 1, 2**63 - 1))
+        if limit is not None:
+            before = np.cumsum(counts) - counts
+            counts = np.clip(checks.integer("limit", limit, 1, 2**63 - 1) - before, 0, counts)
+        self.counts = counts
+        self._ends = np.cumsum(counts)
+        if len(self) == 0:
+            raise ValueError(f"classes must have an image, got {checks.shown(classes)}, which have none in this recipe")
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def samples(self, first: int, end: int) -> np.ndarray:
+        """Return samples number ``first`` to ``end - 1`` of the selection as indices of the recipe, int64 ``[n]``."""
+        places = np.arange(first, min(end, len(self)))
+        classes = np.searchsorted(self._ends, places, side="right")
+        return self._firsts[classes] + places - (self._ends - self.counts)[classes]
+
+
+def _chosen(classes: Any, count: int) -> np.ndarray:
+    """Return which classes are selected, bool ``[count]``."""
+    chosen = np.zeros(count, bool)
+    if classes is None:
+        chosen[:] = True
+    elif isinstance(classes, str):
+        for first, last in _ranges(classes, count):
+            chosen[first : last + 1] = True
+    else:
+        chosen[checks.integers("classes", classes, count - 1).astype(np.int64)] = True
+    return chosen
+
+
+def _ranges(text: str, count: int) -> list[tuple[int, int]]:
+    """Return the inclusive ranges of a text such as ``"0-9,42"``."""
+    found = []
+    for word in text.split(","):
+        match = RANGE.fullmatch(word.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < count:
+            wrong = "" if word == text else f" in {checks.shown(text)}"
+            raise ValueError(
+                f"classes must be numbers and ranges within 0-{count - 1}, such as 0-9,42, "
+                f"got {checks.shown(word)}{wrong}"
+            )
+        found.append((first, last))
+    return found

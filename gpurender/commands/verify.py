@@ -1,0 +1,160 @@
+"""Verification of an export: every file of a selection is there and has the pixels of the recipe."""
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gpurender.commands.claims import MANIFEST, claimed, holds
+from gpurender.commands.export import Tally, batches, canvases, noting, write
+from gpurender.commands.image_folder import class_folders, is_whole, make_folders
+from gpurender.commands.selection import Selection
+from gpurender.commands.shards import shard as as_shard
+from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import recipe as as_recipe
+from gpurender.renderer import Renderer
+from gpurender.runtime.threads import parallel_ranges
+from gpurender.util.progress import progress
+
+MISSING = "missing"
+
+
+class Problem(NamedTuple):
+    """A file or folder of an export that is missing or not as the recipe has it."""
+
+    path: Path
+    reason: str
+
+
+class Report(NamedTuple):
+    """The numbers of images verified, of problems found, and of images written again."""
+
+    images: int
+    problems: int
+    repaired: int
+
+
+def verify(
+    recipe: Recipe | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    per_class: int | None = None,
+    classes: Any = None,
+    shard: Any = None,
+    repair: bool = False,
+    device: str | torch.device = "cpu",
+    on_problem: Callable[[Problem], None] = lambda _: None,
+) -> Report:
+    """Compare an export with its recipe, and report what is missing or damaged.
+
+    Every file of the selection is decoded in full. The images whose files can be decoded and have the right size are
+    rendered, and all pixels are compared. Other files in the folder are not looked at. Without ``repair`` nothing is
+    written.
+
+    Args:
+        recipe, folder, limit, per_class, classes, shard, device: as in :func:`gpurender.export`.
+        repair: write the images again that are missing or damaged, and make missing folders.
+        on_problem: called with each problem, in the order of the samples.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed; the folder holds no export, or
+            another recipe's.
+        RuntimeError: an image is to be written again, and another process exports into the folder.
+        OSError, KeyboardInterrupt: passed on, with a note of how many images have been looked at.
+    """
+    renderer = Renderer(as_recipe(recipe), device)
+    selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
+    part = as_shard(shard)
+    root = Path(folder)
+    if not holds(root, renderer.recipe):
+        raise ValueError(f"folder {str(root)!r} must hold an export to verify; it has no {MANIFEST}")
+    with claimed(root, renderer.recipe, part) if repair else nullcontext():
+        folders = class_folders(root, renderer, selection)
+        absent = [path for path in folders if not path.is_dir()]
+        if repair:
+            make_folders(folders)
+        check = _Check(renderer, repair, on_problem)
+        check.images(root, selection, *part.part(len(selection)))
+        check.folders(absent)
+    return check.report
+
+
+class _Check:
+    """A verification under way."""
+
+    def __init__(self, renderer: Renderer, repair: bool, on_problem: Callable[[Problem], None]) -> None:
+        self._renderer, self._repair, self._on_problem = renderer, repair, on_problem
+        self._seen, self._problems, self._written = 0, 0, Tally(0)
+        self._lost: set[Path] = set()  # folders with a problem
+
+    @property
+    def report(self) -> Report:
+        return Report(self._seen, self._problems, self._written.written)
+
+    def images(self, root: Path, selection: Selection, first: int, end: int) -> None:
+        """Verify the images at places ``first`` to ``end - 1`` of the selection."""
+        with (
+            noting(lambda: f"{self._seen} of {end - first} images are verified"),
+            progress(total=end - first, desc=f"verify {root}", unit="image") as bar,
+        ):
+            for samples, paths in batches(self._renderer, root, selection, first, end):
+                wrong = _wrong(self._renderer, samples, paths)
+                if wrong:
+                    bar.clear()  # the lines of the problems may go to the same terminal
+                for problem in wrong.values():
+                    self._found(problem)
+                if self._repair:
+                    write(self._renderer, {sample: problem.path for sample, problem in wrong.items()}, self._written)
+                self._seen += len(samples)
+                bar.update(len(samples))
+
+    def folders(self, absent: list[Path]) -> None:
+        """Report absent folders of classes, unless an image in the folder has been reported."""
+        for path in absent:
+            if path not in self._lost:
+                self._found(Problem(path, MISSING))
+
+    def _found(self, problem: Problem) -> None:
+        self._problems += 1
+        self._lost.add(problem.path.parent)
+        self._on_problem(problem)
+
+
+def _wrong(renderer: Renderer, samples: list[int], paths: list[Path]) -> dict[int, Problem]:
+    """Return the problems of the files of samples; threads decode in parallel."""
+    decoded: list[Any] = [None] * len(paths)  # pixels, or what is wrong
+
+    def decode(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            decoded[i] = _decoded(paths[i], renderer.recipe.image_size)
+
+    parallel_ranges(len(paths), decode)
+    readable = [i for i, found in enumerate(decoded) if not isinstance(found, str)]
+    if readable:
+        pictures = canvases(renderer, [samples[i] for i in readable])  # [n, S, S, C] uint8; C = 1 is broadcast
+        for i, picture in zip(readable, pictures, strict=True):
+            decoded[i] = "" if (decoded[i] == picture).all() else "other pixels than the recipe's"
+    return {samples[i]: Problem(paths[i], reason) for i, reason in enumerate(decoded) if reason}
+
+
+def _decoded(path: Path, size: int) -> np.ndarray | str:
+    """Return the pixels of a PNG file as ImageFolder reads them, uint8 ``[S, S, 3]``, or what is wrong with it."""
+    try:
+        if path.stat().st_size == 0:
+            return "empty"
+        if not is_whole(path):
+            return "damaged: the end of the PNG file is missing"
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size != (size, size):
+                return f"{image.width} x {image.height} pixels, not {size} x {size}"
+            return np.asarray(image.convert("RGB"))
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    except Exception as error:  # whatever Pillow raises for broken data: OSError, SyntaxError, ValueError ...
+        return f"damaged: {getattr(error, 'strerror', None) or error}"

@@ -1,0 +1,206 @@
+"""Verification of exports: what is missing, cut, empty, of another size, or has a wrong pixel; and its repair."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gpurender as gr
+from gpurender.commands import cli, verify
+from gpurender.util import folder_lock
+from tests.golden import TRIANGLE
+
+TINY = gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6])  # 24 images
+COLOUR = gr.OnePFrac(
+    classes=3, instances=4, base=TRIANGLE, points=300, image_size=24, variant="paper", draw_type="patch_color"
+)
+
+
+@pytest.fixture
+def out(tmp_path):
+    gr.export(TINY, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "tiny.json"
+    path.write_text(TINY.to_json())
+    return str(path)
+
+
+def problems(recipe, folder, **options):
+    """Paths within the folder and reasons."""
+    found = []
+    report = verify.verify(recipe, folder, on_problem=found.append, **options)
+    assert report.problems == len(found)
+    return {problem.path.relative_to(folder).as_posix(): problem.reason for problem in found}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def without_end(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip_a_pixel(path):
+    pixels = np.array(Image.open(path))
+    pixels[-1, -1] ^= 1
+    Image.fromarray(pixels).save(path)
+
+
+def enlarge(path):
+    with Image.open(path) as image:
+        image.resize((33, 32)).save(path)
+
+
+def spoil_the_middle(path):
+    """Compressed data that is cut within, before an end as it should be: as a copy with a hole has it."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"IDAT") + 4
+    length = struct.unpack(">I", data[at - 8 : at - 4])[0]
+    data[at + length // 2 : at + length] = bytes(length - length // 2)
+    data[at + length : at + length + 4] = struct.pack(">I", zlib.crc32(data[at - 4 : at + length]))
+    path.write_bytes(data)
+
+
+def save_as_jpeg(path):
+    with Image.open(path) as image:
+        image.save(path, format="JPEG")
+
+
+DAMAGES = {
+    empty: "empty",
+    truncate: "damaged: the end of the PNG file is missing",
+    without_end: "damaged: the end of the PNG file is missing",
+    spoil_the_middle: "damaged: ",
+    flip_a_pixel: "other pixels than the recipe's",
+    enlarge: "33 x 32 pixels, not 32 x 32",
+    save_as_jpeg: "damaged: ",
+    os.unlink: "missing",
+}
+
+
+@pytest.mark.parametrize("recipe", [TINY, COLOUR], ids=["grey", "colour"])
+def test_a_whole_export_has_no_problem(tmp_path, recipe):
+    gr.export(recipe, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    assert verify.verify(recipe, tmp_path / "out") == (len(recipe), 0, 0)
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damage_is_found_and_repaired(out, damage):
+    victim, whole = out / "00001" / "00001_0003.png", contents(out)
+    damage(victim)
+    ((name, reason),) = problems(TINY, out).items()
+    assert name == "00001/00001_0003.png"
+    assert reason.startswith(DAMAGES[damage])
+    assert list(problems(TINY, out, repair=True)) == ["00001/00001_0003.png"]
+    assert contents(out) == whole
+    assert problems(TINY, out) == {}
+
+
+def test_a_channel_of_a_pixel_in_colour_is_found(tmp_path):
+    gr.export(COLOUR, tmp_path / "out")
+    victim = tmp_path / "out" / "00002" / "00002_0001.png"
+    pixels = np.array(Image.open(victim))
+    pixels[3, 4, 2] ^= 1
+    Image.fromarray(pixels).save(victim)
+    assert problems(COLOUR, tmp_path / "out") == {"00002/00002_0001.png": "other pixels than the recipe's"}
+
+
+def test_the_command_lists_paths_and_exits_1(out, recipe_file, capsys):
+    empty(out / "00000/00000_0002.png")
+    truncate(out / "00001/00001_0003.png")
+    flip_a_pixel(out / "00002/00002_0007.png")
+    damaged = contents(out)
+    assert cli.main(["export", recipe_file, str(out), "--verify"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{out}/00000/00000_0002.png: empty",
+        f"{out}/00001/00001_0003.png: damaged: the end of the PNG file is missing",
+        f"{out}/00002/00002_0007.png: other pixels than the recipe's",
+        f"{out}: 24 images verified, 3 missing or damaged; --repair writes them again",
+    ]
+    assert contents(out) == damaged
+    assert cli.main(["export", recipe_file, str(out)]) == 0  # what a look at the end of a file shows
+    assert capsys.readouterr().out == f"{out}: 2 images written, 22 were there\n"
+    assert cli.main(["export", recipe_file, str(out), "--verify", "--repair"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{out}/00002/00002_0007.png: other pixels than the recipe's",
+        f"{out}: 24 images verified, 1 missing or damaged; 1 images written again",
+    ]
+    assert cli.main(["export", recipe_file, str(out), "--verify"]) == 0
+    assert capsys.readouterr().out == f"{out}: 24 images verified, 0 missing or damaged\n"
+
+
+def test_only_the_selection_is_looked_at(out):
+    os.unlink(out / "00000/00000_0002.png")
+    os.unlink(out / "00002/00002_0000.png")
+    assert list(problems(TINY, out, classes="1-2")) == ["00002/00002_0000.png"]
+    assert list(problems(TINY, out, per_class=2)) == ["00002/00002_0000.png"]
+    assert list(problems(TINY, out, limit=16)) == ["00000/00000_0002.png"]
+    assert list(problems(TINY, out, shard="0/2")) == ["00000/00000_0002.png"]
+    assert list(problems(TINY, out, shard="1/2")) == ["00002/00002_0000.png"]
+
+
+def test_the_missing_folder_of_an_empty_class_is_found(tmp_path):
+    """Without it ImageFolder would shift the labels of all later classes."""
+    recipe = gr.FractalDB(classes=3, instances=2, points=50, image_size=16, class_prior=[1, 0, 1], fill_rate=0.2)
+    gr.export(recipe, tmp_path / "out")
+    (tmp_path / "out" / "00001").rmdir()
+    assert problems(recipe, tmp_path / "out") == {"00001": "missing"}
+    assert problems(recipe, tmp_path / "out", repair=True) == {"00001": "missing"}
+    assert problems(recipe, tmp_path / "out") == {}
+
+
+def test_nothing_is_rendered_for_files_that_cannot_be_read(out, monkeypatch):
+    for path in out.rglob("*.png"):
+        truncate(path)
+    monkeypatch.setattr(gr.Renderer, "__call__", lambda *_: pytest.fail("rendered"))
+    assert len(problems(TINY, out)) == 24
+
+
+def test_a_verification_waits_for_nobody_and_a_repair_is_refused(out):
+    os.unlink(out / "00000/00000_0002.png")
+    with folder_lock.alone(out, ""):
+        assert list(problems(TINY, out)) == ["00000/00000_0002.png"]
+        with pytest.raises(RuntimeError, match="another export writes"):
+            problems(TINY, out, repair=True)
+
+
+def test_another_recipe_and_a_folder_without_an_export_are_refused(out, tmp_path):
+    with pytest.raises(ValueError, match="holds another recipe"):
+        verify.verify(COLOUR, out)
+    with pytest.raises(ValueError, match=r"must hold an export to verify; it has no recipe\.json"):
+        verify.verify(TINY, tmp_path / "nowhere", repair=True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_ctrl_c_says_how_far(out, recipe_file, monkeypatch, capsys):
+    monkeypatch.setattr("gpurender.commands.export.BATCH", 4)
+    real, calls = verify._wrong, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(verify, "_wrong", interrupted)
+    assert cli.main(["export", recipe_file, str(out), "--verify"]) == 130
+    assert capsys.readouterr().err == "gpurender: error: interrupted; 8 of 24 images are verified\n"
