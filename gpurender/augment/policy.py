@@ -1,6 +1,7 @@
 """The interface of an augmentation policy: a value with two pure functions, draw and apply."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import torch
@@ -104,6 +105,17 @@ class Policy(abc.ABC):
 
     def check_sizes(self, canvas_size: int, image_size: int) -> None:  # noqa: B027  (a default)
         """Refuse sizes for which no parameters can be drawn."""
+
+
+def in_short(policy: Policy) -> str:
+    """Return a policy with the parameters that differ from their defaults, for texts of one line."""
+    if policy.views:
+        return f"{policy.class_name} of {policy.views} views"
+    values = []
+    if dataclasses.is_dataclass(policy) and policy.class_name == type(policy).__name__:  # else it is an adapted object
+        given = [(field.name, getattr(policy, field.name), field.default) for field in dataclasses.fields(policy)]
+        values = [f"{name}={value!r}" for name, value, default in given if value != default]
+    return f"{policy.class_name}({', '.join(values)})"
 
 
 def capturable(policy: Any) -> bool:
