@@ -160,9 +160,9 @@ def _pictures(renderer: Draws, grid: Grid, augment: PolicyLike | None, cell: int
 
 
 def _partners(classes: int, instances: int) -> np.ndarray:
-    """Return with which picture each one is mixed, int64 ``[classes * instances]``: of another class, half a sheet away.
+    """Return the picture that each one is mixed with, int64 ``[classes * instances]``: of another class, far away.
 
-    No two pictures are mixed with each other (unless there are only two): both would show the same.
+    No two pictures are mixed with each other (unless there are only two classes): both would show the same.
     """
     there = np.arange(classes * instances).reshape(classes, instances)
     shift = classes // 2 + (classes > 2)  # twice this is never a multiple of the number of classes

@@ -107,14 +107,16 @@ class Policy(abc.ABC):
         """Refuse sizes for which no parameters can be drawn."""
 
 
-def in_short(policy: Policy) -> str:
+def in_short(policy: Any) -> str:
     """Return a policy with the parameters that differ from their defaults, for texts of one line."""
     if policy.views:
         return f"{policy.class_name} of {policy.views} views"
-    values = []
-    if dataclasses.is_dataclass(policy) and policy.class_name == type(policy).__name__:  # else it is an adapted object
-        given = [(field.name, getattr(policy, field.name), field.default) for field in dataclasses.fields(policy)]
-        values = [f"{name}={value!r}" for name, value, default in given if value != default]
+    kind, values = type(policy), []
+    if dataclasses.is_dataclass(kind) and policy.class_name == kind.__name__:  # else it is an adapted object
+        for field in dataclasses.fields(kind):
+            value = getattr(policy, field.name)
+            if repr(value) != repr(field.default):
+                values.append(f"{field.name}={checks.shown(value)}")
     return f"{policy.class_name}({', '.join(values)})"
 
 

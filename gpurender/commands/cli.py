@@ -160,9 +160,14 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
         "Exit status 0 if something can render.",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    command.add_argument(
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument(
         "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels in advance for these architectures "
         "(sm_80, sm_90 ...; default: those of the GPUs here) and name the files that are kept",
+    )  # fmt: skip
+    instead.add_argument(
+        "--clean-cache", action="store_true", help="instead, remove the compiled kernels and search results that "
+        "gpurender keeps; whatever is needed again is made again",
     )  # fmt: skip
     command.set_defaults(run=_doctor)
 
@@ -172,9 +177,23 @@ def _doctor(options: argparse.Namespace) -> int:
 
     if options.warm is not None:
         return _warm(options.warm)
+    if options.clean_cache:
+        return _clean_cache()
     report = doctor.examine()
     print(json.dumps(report, indent=2) if options.json else doctor.table(report))
     return 0 if any(kernel["available"] for kernel in report["kernels"]) else 1
+
+
+def _clean_cache() -> int:
+    from gpurender.commands import cache
+
+    whole = True
+    for done in cache.clean():
+        print(f"{done.folder}: {done.files} files removed, {done.bytes / 1e6:.1f} MB")
+        for problem in done.errors[:1]:
+            print(f"  {len(done.errors)} files stay, such as {problem.filename!r}: {problem.strerror}")
+        whole = whole and not done.errors
+    return 0 if whole else 1
 
 
 def _warm(architectures: Sequence[str]) -> int:
@@ -197,9 +216,9 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "preview",
         help="a contact sheet: one class a row",
-        description="Render a contact sheet of a dataset: a row is a class, a column an instance. Where a class has one "
-        "image, or its images look alike, every cell is a class. The sheet, not the dataset, is brightened so that a "
-        "thumbnail shows it.",
+        description="Render a contact sheet of a dataset: a row is a class, a column an instance. Where a class has "
+        "one image, or its images look alike, every cell is a class. The sheet, not the dataset, is brightened so that "
+        "a thumbnail shows it.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
     command.add_argument(
@@ -224,12 +243,12 @@ def _preview(options: argparse.Namespace) -> int:
     from gpurender.util.atomic_files import check_writable, replacing
     from gpurender.util.ranges import parse_ranges
 
+    chosen = recipe(options.recipe)
     output = f"{Path(options.recipe).stem}.png" if options.output is None else options.output
     form = Image.registered_extensions().get(os.path.splitext(output)[1].lower())
     if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
         raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {output!r}")
     augment = None if options.augment is None else policy(options.augment)
-    chosen = recipe(options.recipe)
     classes = None if options.classes is None else parse_ranges(options.classes, chosen.classes, "classes")
     check_writable(output)
     sheet = contact_sheet(chosen, options.rows, options.cols, classes=classes, augment=augment, device=options.device)

@@ -265,7 +265,7 @@ class DataLoader:
             length = f", {len(self)} batches"
         except Exception:  # a user's sampler without a length
             length = ""
-        return f"DataLoader({self._recipe.in_short}, {size}, augment={augment}, device={device!r}{length})"
+        return f"{type(self).__name__}({self._recipe.in_short}, {size}, augment={augment}, device={device!r}{length})"
 
     def _repr_png_(self) -> bytes | None:
         """Return a small contact sheet with the augmentation (if it is of one view), which notebooks show.
