@@ -9,7 +9,7 @@ from gpurender.util.environment import PACKAGES, driver, environment, version
 
 NO_GPU = "torch sees no CUDA device"
 TORCH = "pip install --force-reinstall torch (or the build for your driver: https://pytorch.org/get-started/locally)"
-NO_CACHE = "cannot be written: every process compiles them again"
+NO_CACHE = "cannot be written: every process compiles the kernels again"
 
 
 def examine() -> dict[str, Any]:
@@ -51,7 +51,8 @@ def _verdict(report: dict[str, Any]) -> str:
         if len(off) == len(own):
             continue
         cpu = device["device"] == "cpu"
-        name = f"CPU ({device['threads']} threads)" if cpu else f"{device['device']} {device['name']}"
+        threads = f"{device['threads']} thread{'s' * (device['threads'] != 1)}" if cpu else ""
+        name = f"CPU ({threads})" if cpu else f"{device['device']} {device['name']}"
         found.append(name + (f" without {' and '.join(off)}" if off else ""))
     if not found:
         return "renders on: nothing"
@@ -60,13 +61,12 @@ def _verdict(report: dict[str, Any]) -> str:
 
 def _problems(report: dict[str, Any]) -> list[dict[str, str]]:
     """Return what is wrong, in one line each, and what to do about it."""
-    found = {} if len(report["devices"]) > 1 else dict([_missing_gpu(report["cuda"])])
+    found = dict([_missing_gpu(report["cuda"])] if len(report["devices"]) == 1 else [])
     for kernel in report["kernels"]:
         if kernel["reason"] not in (None, NO_GPU):
             found.setdefault(f"{kernel['device']}: {kernel['reason']}", _remedy(kernel))
     if not report["cache"]["writable"]:
-        remedy = "set GPURENDER_CACHE_DIR to a folder that can be written"
-        found[f"the cache {NO_CACHE}"] = remedy
+        found[f"the cache {NO_CACHE}"] = "set GPURENDER_CACHE_DIR to a folder that can be written"
     return [{"problem": problem, "remedy": remedy} for problem, remedy in found.items()]
 
 
@@ -261,8 +261,6 @@ def table(report: dict[str, Any]) -> str:
     found = report["cache"]
     lines += ["", "cache", f"  {'searches':<8} {found['folder'] or '-'}", f"  {'kernels':<8} {found['kernels'] or '-'}"]
     lines.append(f"  {'size':<8} {found['bytes'] / 1e6:.1f} MB (gpurender doctor --clean-cache removes it)")
-    if not found["writable"]:
-        lines.append(f"  {NO_CACHE}; GPURENDER_CACHE_DIR names another folder")
     return "\n".join(lines)
 
 
