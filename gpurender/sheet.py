@@ -86,9 +86,9 @@ def contact_sheet(
             raise ValueError(f"classes must be at most {MOST * per_row} without rows, got {len(pool)}")
     chosen = pool[np.linspace(0, len(pool) - 1, min(len(pool), rows * per_row)).astype(np.int64)]
     grid = _grid(recipe, chosen, 1 if one_per_cell else cols)
-    pictures = _brightened(_pictures(renderer, grid, augment, cell))
-    names = [f"class {recipe.class_name(number)}" for number in chosen.tolist()]
-    return _drawn(pictures, names, min(cols, grid.samples.size))
+    cols = min(cols, grid.samples.size)
+    pictures = _brightened(_pictures(renderer, grid, cols, augment, cell))
+    return _drawn(pictures, [recipe.class_name(number) for number in chosen.tolist()], cols)
 
 
 def notebook_png(renderer: Draws, augment: PolicyLike | None = None) -> bytes | None:
@@ -142,7 +142,7 @@ def _canvases(renderer: Draws, samples: np.ndarray, epochs: np.ndarray) -> torch
     return torch.cat(drawn)[torch.from_numpy(order).to(renderer.device)]
 
 
-def _pictures(renderer: Draws, grid: Grid, augment: PolicyLike | None, cell: int) -> np.ndarray:
+def _pictures(renderer: Draws, grid: Grid, cols: int, augment: PolicyLike | None, cell: int) -> np.ndarray:
     """Render a grid and apply the policy; uint8 ``[K * I, cell, cell, 3]``, class by class.
 
     With a policy every picture is the first of a batch of two, so each has its own weight and patch of mixing.
@@ -150,7 +150,7 @@ def _pictures(renderer: Draws, grid: Grid, augment: PolicyLike | None, cell: int
     total = grid.samples.size
     pictures = np.empty((total, cell, cell, 3), np.uint8)
     samples, epochs = grid.samples.reshape(-1), grid.epochs.reshape(-1)
-    partners = _partners(*grid.samples.shape)
+    partners = _partners(*grid.samples.shape, cols)
     with progress(total=total, desc="preview", unit="image") as bar:
         for number in range(total):
             batch = [number, partners[number]] if augment is not None and partners[number] != number else [number]
@@ -159,14 +159,19 @@ def _pictures(renderer: Draws, grid: Grid, augment: PolicyLike | None, cell: int
     return pictures
 
 
-def _partners(classes: int, instances: int) -> np.ndarray:
+def _partners(classes: int, instances: int, cols: int) -> np.ndarray:
     """Return the picture that each one is mixed with, int64 ``[classes * instances]``: of another class, far away.
 
-    No two pictures are mixed with each other (unless there are only two classes): both would show the same.
+    No two pictures are mixed with each other, because both would show the same (unless there are only two classes, or
+    one).
     """
-    there = np.arange(classes * instances).reshape(classes, instances)
-    shift = classes // 2 + (classes > 2)  # twice this is never a multiple of the number of classes
-    return np.roll(there, (-shift, -(instances // 2)), (0, 1)).reshape(-1)
+    total = classes * instances
+    if instances > 1:
+        there = np.arange(total).reshape(classes, instances)
+        return np.roll(there, (-(classes // 2) - (classes > 2), -(instances // 2)), (0, 1)).reshape(-1)
+    shift = -(-total // cols) // 2 * cols + cols // 2  # half the rows down, half the columns across
+    shift += total > 2 and 2 * shift % total == 0
+    return (np.arange(total) + shift) % total
 
 
 def _augmented(
@@ -211,9 +216,11 @@ def _drawn(pictures: np.ndarray, names: list[str], cols: int) -> Image.Image:
 
 
 def _caption(name: str, width: int) -> Image.Image:
-    """Return a line of text of a width in pixels, cut off where the text is longer."""
+    """Return a line that names a class, of a width in pixels; a narrow line has only the name."""
+    font = _font()
+    text = f"class {name}"
     line = Image.new("L", (width, CAPTION), PAPER)
-    ImageDraw.Draw(line).text((1, 1), name, fill=INK, font=_font())
+    ImageDraw.Draw(line).text((1, 1), text if font.getlength(text) < width else name, fill=INK, font=font)
     return line
 
 

@@ -60,9 +60,9 @@ def test_only_own_files_are_removed(own, tmp_path, capsys):
     old = put(own / f"{TEMPORARY}0123")
     os.utime(old, (time.time() - 2 * 86_400,) * 2)
     elsewhere = put(tmp_path / "elsewhere" / f"chaos_game-sm_90-{HASH}.cubin")
-    (own / f"kernels-{KEY[:31]}f").symlink_to(elsewhere.parent)
-    (own / f"kernels-{KEY[:31]}e").mkdir()
-    (own / f"kernels-{KEY[:31]}e" / f"a-{HASH}.cubin").symlink_to(elsewhere)
+    (own / f"kernels-{'a' * 32}").symlink_to(elsewhere.parent)
+    (own / f"kernels-{'b' * 32}").mkdir()
+    (own / f"kernels-{'b' * 32}" / f"a-{HASH}.cubin").symlink_to(elsewhere)
     stay = [
         elsewhere,
         put(own / "results.json"),

@@ -24,8 +24,8 @@ def report(kernels, gpus=(), threads=2, cuda=("13.0", None), writable=True):
     }
 
 
-def off(kernel, reason="RuntimeError: no luck", **changes):
-    return {**kernel, "available": False, "reason": reason, **changes}
+def off(found, reason="RuntimeError: no luck", **changes):
+    return {**found, "available": False, "reason": reason, **changes}
 
 
 @pytest.mark.parametrize(
