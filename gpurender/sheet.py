@@ -150,7 +150,8 @@ def _pictures(renderer: Draws, grid: Grid, cols: int, augment: PolicyLike | None
     total = grid.samples.size
     pictures = np.empty((total, cell, cell, 3), np.uint8)
     samples, epochs = grid.samples.reshape(-1), grid.epochs.reshape(-1)
-    partners = _partners(*grid.samples.shape, cols)
+    classes, instances = grid.samples.shape
+    partners = _partners(classes, instances, cols)
     with progress(total=total, desc="preview", unit="image") as bar:
         for number in range(total):
             batch = [number, partners[number]] if augment is not None and partners[number] != number else [number]
