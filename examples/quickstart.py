@@ -18,4 +18,4 @@ print(
 )
 
 contact_sheet(recipe, rows=8, cols=4).save("quickstart.png")
-print("quickstart.png shows eight classes, one a row")
+print("quickstart.png shows 32 classes")

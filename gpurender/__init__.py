@@ -62,6 +62,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         with forks.IMPORTS:
             value = getattr(importlib.import_module(_HOMES[name]), name)
+            importlib.import_module("gpurender.renderer")  # gives recipes the pictures that notebooks show
         globals()[name] = value
         return value
     raise AttributeError(f"module 'gpurender' has no attribute {name!r}")

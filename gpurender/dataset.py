@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from gpurender import sheet
+from gpurender.augment.adapter import PolicyLike
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -40,6 +42,22 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
         self.recipe = as_recipe(recipe)
         self.transform = transform
         self._renderer = Renderer(self.recipe)
+
+    def __repr__(self) -> str:
+        transform = "" if self.transform is None else f", transform={checks.shown(self.transform)}"
+        return f"Dataset({self.recipe.in_short}{transform})"
+
+    def _repr_png_(self) -> bytes | None:
+        """Return a small contact sheet without the transform, which notebooks show, as :meth:`picture` does."""
+        return self.picture()
+
+    def picture(self, augment: PolicyLike | str | None = None) -> bytes | None:
+        """Return a small contact sheet as a PNG file; ``None`` if that needs a search of minutes.
+
+        Args:
+            augment: a policy (of one view) to show; ``None``: the canvases.
+        """
+        return sheet.notebook_png(self._renderer, augment)
 
     def __len__(self) -> int:
         return len(self.recipe)

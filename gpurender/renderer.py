@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpurender import sheet
 from gpurender.kernels.shuffle import last_epoch
-from gpurender.recipes.base import RecipeLike
+from gpurender.recipes.base import Recipe, RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import cuda_streams, devices, dispatch
 from gpurender.runtime.tensors import ordinary
@@ -54,7 +55,11 @@ class Renderer:
         self._labels: Any = None
 
     def __repr__(self) -> str:
-        return f"Renderer({self.recipe!r}, device={str(self.device)!r})"
+        return f"Renderer({self.recipe.in_short}, device={str(self.device)!r})"
+
+    def _repr_png_(self) -> bytes | None:
+        """Return a small contact sheet, which notebooks show; ``None`` if that needs a search of minutes."""
+        return sheet.notebook_png(self)
 
     def __call__(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:
         """Render samples.
@@ -155,3 +160,10 @@ class Renderer:
         """Return checked indices as int64 [N] on the device."""
         indices = checks.integers("samples", samples, len(self.recipe) - 1).astype(np.int64)
         return cuda_streams.pinned(torch.from_numpy(indices), self.device).to(self.device, non_blocking=True)
+
+
+def _picture(recipe: Recipe) -> bytes | None:
+    return sheet.notebook_png(Renderer(recipe))
+
+
+Recipe.picture = _picture  # a recipe knows nothing of renderers

@@ -1,6 +1,7 @@
 """The interface of an augmentation policy: a value with two pure functions, draw and apply."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import torch
@@ -104,6 +105,19 @@ class Policy(abc.ABC):
 
     def check_sizes(self, canvas_size: int, image_size: int) -> None:  # noqa: B027  (a default)
         """Refuse sizes for which no parameters can be drawn."""
+
+
+def in_short(policy: Any) -> str:
+    """Return a policy with the parameters that differ from their defaults, for texts of one line."""
+    if policy.views:
+        return f"{policy.class_name} of {policy.views} views"
+    kind, values = type(policy), []
+    if dataclasses.is_dataclass(kind) and policy.class_name == kind.__name__:  # else it is an adapted object
+        for field in dataclasses.fields(kind):
+            value = getattr(policy, field.name)
+            if repr(value) != repr(field.default):
+                values.append(f"{field.name}={checks.shown(value)}")
+    return f"{policy.class_name}({', '.join(values)})"
 
 
 def capturable(policy: Any) -> bool:

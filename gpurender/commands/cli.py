@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gpurender.commands import recipe, recipes
@@ -20,7 +21,7 @@ examples:
   gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels in advance
   gpurender recipes                                     which datasets have a name
   gpurender recipe onepfrac-1k --set classes=10 -o r.json   a dataset of your own, as a JSON file
-  gpurender preview fractaldb-1k -o grid.png            look at a dataset: one class per row
+  gpurender preview fractaldb-1k                        look at a dataset: fractaldb-1k.png, one class per row
   gpurender preview onepfrac-1k --augment deit -o x.png look at what training sees
   gpurender bench onepfrac-1k --seconds 5 --json r.json images/s on this machine
   gpurender bench --plot r.json -o rates.png            plot result files
@@ -173,9 +174,14 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
         "Exit status 0 if something can render.",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    command.add_argument(
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument(
         "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels in advance for these architectures "
         "(sm_80, sm_90 ...; default: those of the GPUs here) and name the files that are kept",
+    )  # fmt: skip
+    instead.add_argument(
+        "--clean-cache", action="store_true", help="instead, remove the compiled kernels and search results that "
+        "gpurender keeps; whatever is needed again is made again",
     )  # fmt: skip
     command.set_defaults(run=_doctor)
 
@@ -185,9 +191,23 @@ def _doctor(options: argparse.Namespace) -> int:
 
     if options.warm is not None:
         return _warm(options.warm)
+    if options.clean_cache:
+        return _clean_cache()
     report = doctor.examine()
     print(json.dumps(report, indent=2) if options.json else doctor.table(report))
     return 0 if any(kernel["available"] for kernel in report["kernels"]) else 1
+
+
+def _clean_cache() -> int:
+    from gpurender.commands import cache
+
+    whole = True
+    for done in cache.clean():
+        print(f"{done.folder}: {done.files} files removed, {done.bytes / 1e6:.1f} MB")
+        for problem in done.errors[:1]:
+            print(f"  {len(done.errors)} files stay, such as {problem.filename!r}: {problem.strerror}")
+        whole = whole and not done.errors
+    return 0 if whole else 1
 
 
 def _warm(architectures: Sequence[str]) -> int:
@@ -210,12 +230,19 @@ def _add_preview(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "preview",
         help="a contact sheet: one class a row",
-        description="Draw a contact sheet of a dataset: classes spread over the rows, instances over the columns.",
+        description="Render a contact sheet of a dataset: a row is a class, a column an instance. Where a class has "
+        "one image, or its images look alike, every cell is a class. The sheet, not the dataset, is brightened so that "
+        "a thumbnail shows it.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
-    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture to write, such as grid.png")
-    command.add_argument("--rows", type=int, default=4, metavar="R", help="classes (default 4)")
-    command.add_argument("--cols", type=int, default=6, metavar="C", help="instances of each (default 6)")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="the picture to write (default: RECIPE.png in the current folder)"
+    )
+    command.add_argument(
+        "--rows", type=int, metavar="R", help="rows (default 4; with --classes, as many as these classes need)"
+    )
+    command.add_argument("--cols", type=int, default=6, metavar="C", help="pictures in a row (default 6)")
+    command.add_argument("--classes", metavar="N", help="only these classes, such as 0-9,42 (default: all, spread)")
     command.add_argument("--augment", metavar="POLICY", help=f"show what training sees: {AUGMENT}")
     command.add_argument("--device", default="cpu", metavar="D", help="device that renders (default cpu)")
     command.set_defaults(run=_preview)
@@ -226,19 +253,23 @@ def _preview(options: argparse.Namespace) -> int:
 
     from gpurender.augment.named import policy
     from gpurender.commands.preview import contact_sheet
-    from gpurender.recipes.base import recipe
+    from gpurender.recipes.base import is_json, recipe
     from gpurender.util.atomic_files import check_writable, replacing
+    from gpurender.util.ranges import parse_ranges
 
-    form = Image.registered_extensions().get(os.path.splitext(options.output)[1].lower())
-    if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
-        raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {options.output!r}")
-    augment = None if options.augment is None else policy(options.augment)
-    check_writable(options.output)
     chosen = recipe(options.recipe)
-    sheet = contact_sheet(chosen, options.rows, options.cols, augment=augment, device=options.device)
-    with replacing(options.output) as temporary:
+    name = chosen.family if is_json(options.recipe) else Path(options.recipe).stem
+    output = f"{name}.png" if options.output is None else options.output
+    form = Image.registered_extensions().get(os.path.splitext(output)[1].lower())
+    if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {output!r}")
+    augment = None if options.augment is None else policy(options.augment)
+    classes = None if options.classes is None else parse_ranges(options.classes, chosen.classes, "classes")
+    check_writable(output)
+    sheet = contact_sheet(chosen, options.rows, options.cols, classes=classes, augment=augment, device=options.device)
+    with replacing(output) as temporary:
         sheet.save(temporary, format=form)
-    print(f"{options.output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")
+    print(f"{output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")
     return 0
 
 

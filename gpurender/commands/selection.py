@@ -1,14 +1,12 @@
 """Selections: the samples of a recipe that an export writes, as a number of first samples for each class."""
 
-import re
 from typing import Any
 
 import numpy as np
 
 from gpurender.recipes.base import Recipe
 from gpurender.util import checks
-
-RANGE = re.compile("([0-9]{1,10})(?:-([0-9]{1,10}))?")
+from gpurender.util.ranges import parse_ranges
 
 
 class Selection:
@@ -66,24 +64,7 @@ def _chosen(classes: Any, count: int) -> np.ndarray:
     if classes is None:
         chosen[:] = True
     elif isinstance(classes, str):
-        for first, last in _ranges(classes, count):
-            chosen[first : last + 1] = True
+        chosen[parse_ranges(classes, count, "classes")] = True
     else:
         chosen[checks.integers("classes", classes, count - 1).astype(np.int64)] = True
     return chosen
-
-
-def _ranges(text: str, count: int) -> list[tuple[int, int]]:
-    """Return the inclusive ranges of a text such as ``"0-9,42"``."""
-    found = []
-    for word in text.split(","):
-        match = RANGE.fullmatch(word.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < count:
-            wrong = "" if word == text else f" in {checks.shown(text)}"
-            raise ValueError(
-                f"classes must be numbers and ranges within 0-{count - 1}, such as 0-9,42, "
-                f"got {checks.shown(word)}{wrong}"
-            )
-        found.append((first, last))
-    return found

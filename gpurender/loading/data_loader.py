@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from gpurender.augment.adapter import PolicyLike, as_policy
+from gpurender.augment.policy import in_short
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.loading import arguments, ranks
@@ -278,6 +279,22 @@ class DataLoader:
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, equal on all ranks; with a user's sampler, by its length."""
         return self._plan.steps(self._ranks)
+
+    def __repr__(self) -> str:
+        size = f"{self._follows}=…" if self._follows else f"batch_size={self._batch_size}, shuffle={self._shuffle}"
+        device, augment = str(self._renderer.device), in_short(self._policy)
+        try:
+            length = f", {len(self)} batches"
+        except Exception:  # a user's sampler without a length
+            length = ""
+        return f"{type(self).__name__}({self._recipe.in_short}, {size}, augment={augment}, device={device!r}{length})"
+
+    def _repr_png_(self) -> bytes | None:
+        """Return a small contact sheet with the augmentation (if it is of one view), which notebooks show.
+
+        It is rendered on the CPU, beside whatever the loader's device does.
+        """
+        return self._dataset.picture(None if self._policy.views else self._policy)
 
     def __iter__(self) -> Iterator[Any]:
         return self._epoch_iterator()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
@@ -52,6 +52,7 @@ class Recipe:
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by name: values that differ from the family's defaults
     paper: ClassVar[str] = ""  # the source in short: authors, title, venue and year, link
     channels: ClassVar[int] = 1
+    picture: ClassVar[Callable[["Recipe"], bytes | None] | None] = None  # as a PNG file; gpurender.renderer sets it
 
     classes: int = 1000
     instances: int = 1
@@ -89,6 +90,16 @@ class Recipe:
     def __repr__(self) -> str:
         values = ", ".join(f"{field.name}={_in_short(getattr(self, field.name))}" for field in fields(self))
         return f"{type(self).__name__}({values})"
+
+    def _repr_png_(self) -> bytes | None:
+        """Return a small contact sheet, which notebooks show, or ``None``."""
+        return None if Recipe.picture is None else Recipe.picture(self)
+
+    @property
+    def in_short(self) -> str:
+        """The family and the sizes, for texts of one line."""
+        side = self.image_size
+        return f"<{self.family}: {self.classes} classes, {len(self)} images of {side} x {side}>"
 
     def __len__(self) -> int:
         if self.class_prior is None:
@@ -135,6 +146,10 @@ class Recipe:
         ``cache_bytes``: further bytes that the catalog may keep on the device to render images faster.
         """
         raise TypeError(f"{type(self).__name__} renders nothing")
+
+    def needs_search(self) -> bool:
+        """Return whether rendering begins with a search that may take minutes."""
+        return False
 
     def order(self) -> EpochOrder:
         """Return the order of an epoch: which sample is at each position."""

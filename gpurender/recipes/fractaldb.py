@@ -270,13 +270,25 @@ class FractalDB(Recipe):
         """Minimum number of pixels that a category covers in the search."""
         return math.ceil((self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE)
 
+    @property
+    def _search_key(self) -> str:
+        """The name of the search: a hash of everything that its result depends on."""
+        law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
+        return hashlib.sha256(law.encode()).hexdigest()
+
+    def needs_search(self) -> bool:
+        """Return whether categories are still to be searched."""
+        if self.categories is not None:
+            return False
+        key = self._search_key
+        return max(len(disk_cache.load("fractaldb", key) or ()), len(_preset_search(key))) < self.classes
+
     def _search(self, device: torch.device) -> list[int]:
         """Return the ids of the first ``classes`` candidates (or more) that are filled.
 
         The ids are cached; a later search continues from the cached ids, also after an interruption.
         """
-        law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
-        key = hashlib.sha256(law.encode()).hexdigest()
+        key = self._search_key
         found = disk_cache.load("fractaldb", key)
         if found is None:
             found = _preset_search(key)

@@ -167,6 +167,9 @@ class Mixture(Recipe):
             raise ValueError("recipes must differ, got one twice")
         return cls(mixed, labels=data.get("labels", "joint"))
 
+    def needs_search(self) -> bool:
+        return any(part.needs_search() for part in self.recipes)
+
     def catalog(self, device: Any, cache_bytes: int = 0) -> "Catalogs":
         """Return the catalogs of the recipes, each made when the first of its samples is rendered."""
         return Catalogs(self.recipes, device, cache_bytes // len(self.recipes), [None] * len(self.recipes))

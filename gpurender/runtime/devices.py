@@ -43,6 +43,12 @@ def resolve(device: Any = None) -> torch.device:
     return torch.device("cuda", index)
 
 
+def cupy_command() -> str:
+    """Return the command that installs the CuPy for torch's CUDA."""
+    major = (torch.version.cuda or "13").split(".")[0]
+    return f"pip install 'gpurender[{'cuda12' if major == '12' else 'cuda13'}]'"
+
+
 def require_compilers() -> None:
     """Raise an error of one line that names the package to install, if GPU kernels cannot be compiled."""
     from importlib.util import find_spec
@@ -50,9 +56,7 @@ def require_compilers() -> None:
     from gpurender.runtime import triton_cache
 
     if find_spec("cupy") is None:
-        major = (torch.version.cuda or "13").split(".")[0]
-        extra = "cuda12" if major == "12" else "cuda13"
-        raise RuntimeError(f"rendering on a GPU needs CuPy: pip install 'gpurender[{extra}]' (or use device='cpu')")
+        raise RuntimeError(f"rendering on a GPU needs CuPy: {cupy_command()} (or use device='cpu')")
     if find_spec("triton") is None:
         raise RuntimeError("rendering on a GPU needs Triton: pip install triton (or use device='cpu')")
     triton_cache.make_usable()

@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def environment(device: Any = None) -> dict[str, Any]:
         device = None
     return {
         "gpu": torch.cuda.get_device_name(device) if gpu else None,
-        "driver": _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]) if gpu else None,
+        "driver": driver() if gpu else None,
         "cuda": torch.version.cuda if gpu else None,
         **{name: version(name) for name in ("torch", "triton", "cupy", "numba")},
         "gpurender": __version__,
@@ -52,6 +53,19 @@ def environment(device: Any = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
     }
+
+
+def driver() -> str | None:
+    """Return the version of the NVIDIA driver, as nvidia-smi or the kernel's module tells it; ``None`` without one."""
+    told = _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+    if told is not None:
+        return told
+    try:
+        module = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    found = re.search(r"\b[0-9]{3,}\.[0-9.]+\b", module)
+    return found[0] if found else "of unknown version"
 
 
 def _commit() -> str | None:

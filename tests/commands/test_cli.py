@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import gpurender as gr
+from gpurender import sheet
 from gpurender.commands import cli, export, preview
 from tests.golden import TRIANGLE
 from tests.support import ROOT
@@ -51,7 +52,10 @@ def test_help_teaches():
         "",
         "draw",
         "preview",
-        "preview onepfrac-1k",
+        "preview nonesuch",
+        "preview onepfrac-1k --classes 1000",
+        "preview onepfrac-1k --classes 9-0",
+        "doctor --warm sm_90 --clean-cache",
         "preview onepfrac-2k -o x.png",
         "preview onepfrac-1k -o x.txt",
         "preview onepfrac-1k -o x.psd",
@@ -139,7 +143,17 @@ def test_doctor_reports_and_tries(capsys):
         or report["packages"]["torch"] == torch.__version__
     )
     on = {kernel["kernel"] for kernel in report["kernels"] if kernel["device"] == "cpu" and kernel["available"]}
-    assert on == {"philox", "chaos_game", "visual_atom", "shuffle", "resized_crop", "image_ops", "mix_erase"}
+    names = {
+        "philox",
+        "chaos_game",
+        "visual_atom",
+        "shuffle",
+        "augment_params",
+        "resized_crop",
+        "image_ops",
+        "mix_erase",
+    }
+    assert on == names
     if not torch.cuda.is_available():
         off = [kernel for kernel in report["kernels"] if kernel["device"] == "cuda"]
         assert {kernel["kernel"] for kernel in off} == on
@@ -166,7 +180,7 @@ def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "file"))
     assert cli.main(["doctor"]) == 0
-    assert "cannot be written: every process compiles them again" in capsys.readouterr().out
+    assert "the cache cannot be written: every process compiles the kernels again" in capsys.readouterr().out
 
 
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
@@ -182,24 +196,51 @@ def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
 
 def test_preview_draws_one_class_a_row(recipe_file, tmp_path):
     out = tmp_path / "grid.png"
+    step = 228 + sheet.CAPTION
     assert cli.main(["preview", recipe_file, "-o", str(out), "--rows", "2", "--cols", "3"]) == 0
-    with Image.open(out) as sheet:
-        assert sheet.size == (4 + 3 * 228, 4 + 2 * 228)
-        pixels = np.array(sheet.convert("L"))
-    cells = [pixels[4 + 228 * r : 228 + 228 * r, 4 + 228 * c : 228 + 228 * c] for r in range(2) for c in range(3)]
-    assert all(0.02 < (cell > 30).mean() < 0.98 for cell in cells)
-    assert not np.array_equal(cells[0], cells[1])
+    with Image.open(out) as shown:
+        assert shown.size == (4 + 3 * 228, 4 + 2 * step)
+        pixels = np.array(shown.convert("L"))
+
+    def cells(pixels):
+        tops = [4 + sheet.CAPTION + step * row for row in range(2)]
+        return [pixels[top : top + 224, 4 + 228 * col : 228 + 228 * col] for top in tops for col in range(3)]
+
+    assert all(0.02 < (cell > 30).mean() < 0.98 for cell in cells(pixels))
+    assert not np.array_equal(*cells(pixels)[:2])
     arguments = ["preview", recipe_file, "-o", str(out), "--rows", "2", "--cols", "3"]
     for policy in ("crop", "deit", "visualatom", "resnet"):
         assert cli.main([*arguments, "--augment", policy]) == 0
-        with Image.open(out) as sheet:
-            augmented = np.array(sheet.convert("L"))
+        with Image.open(out) as shown:
+            augmented = np.array(shown.convert("L"))
         assert augmented.shape == pixels.shape
-        for row in range(2):
-            for col in range(3):
-                cell = slice(4 + 228 * row, 228 + 228 * row), slice(4 + 228 * col, 228 + 228 * col)
-                assert not np.array_equal(augmented[cell], pixels[cell]), (policy, row, col)
+        for number, (one, other) in enumerate(zip(cells(augmented), cells(pixels), strict=True)):
+            assert not np.array_equal(one, other), (policy, number)
     assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+
+
+def test_preview_names_its_picture_after_the_recipe(recipe_file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert cli.main(["preview", recipe_file, "--rows", "1", "--cols", "1"]) == 0
+    assert capsys.readouterr().out.startswith("tiny.png: 232 x ")
+    assert cli.main(["preview", "visualatom-1k", "--rows", "1", "--cols", "1"]) == 0
+    assert sorted(os.listdir()) == ["tiny.png", "visualatom-1k.png"]
+
+
+def test_preview_shows_the_chosen_classes(recipe_file, tmp_path):
+    seen = {}
+    for classes, rows in {"2": 1, "0,2": 2, "0-2": 3}.items():
+        assert (
+            cli.main(["preview", recipe_file, "-o", str(tmp_path / "a.png"), "--cols", "1", "--classes", classes]) == 0
+        )
+        with Image.open(tmp_path / "a.png") as shown:
+            step = 228 + sheet.CAPTION
+            assert shown.size == (232, 4 + rows * step)
+            seen[classes] = np.array(shown)[4 : 4 + rows * step].reshape(rows, step, 232, 3)
+    assert np.array_equal(seen["2"][0, : sheet.CAPTION], seen["0-2"][2, : sheet.CAPTION])  # its name
+    assert np.array_equal(seen["0,2"][1, : sheet.CAPTION], seen["0-2"][2, : sheet.CAPTION])
+    assert not np.array_equal(seen["0,2"][0, : sheet.CAPTION], seen["0,2"][1, : sheet.CAPTION])
 
 
 def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
@@ -341,21 +382,11 @@ def test_json_needs_a_name(recipe_file, capsys):
     assert "cannot write ''" in capsys.readouterr().err
 
 
-def test_a_sheet_shows_classes_and_instances_far_apart_and_then_further_epochs():
-    recipe = gr.VisualAtom(classes=10, instances=5, image_size=32)
-    samples, epochs = preview._shown(recipe, 4, 3)
-    assert samples.tolist() == [[0, 2, 4], [15, 17, 19], [30, 32, 34], [45, 47, 49]]
-    assert not epochs.any()
-    samples, epochs = preview._shown(gr.OnePFrac(classes=3, instances=2, image_size=32), 2, 4)
-    assert samples.tolist() == [[0, 1, 0, 1], [4, 5, 4, 5]]
-    assert epochs.tolist() == [[0, 0, 1, 1]] * 2
-
-
 def test_a_name_that_cannot_be_shown_fails_nothing(recipe_file, tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = run("preview", recipe_file, "-o", "図.png", "--rows", "1", "--cols", "1", cwd=tmp_path, env=environment)
     assert (done.returncode, said(done.stderr)) == (0, "")
-    assert done.stdout.startswith("\\u56f3.png: 232 x 232")
+    assert done.stdout.startswith("\\u56f3.png: 232 x 248")
     assert (tmp_path / "図.png").exists()
 
 

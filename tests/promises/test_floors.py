@@ -16,6 +16,7 @@ FLOORS = [
     {"runtime"},
     {"kernels"},
     {"recipes", "augment"},
+    {"sheet"},
     {"renderer", "dataset"},
     {"loading"},
     {"interop"},

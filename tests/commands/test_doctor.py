@@ -1,0 +1,152 @@
+"""What the doctor says first, and what it says to do."""
+
+import importlib.util
+import subprocess
+
+import pytest
+import torch
+
+from gpurender.commands import doctor
+from gpurender.runtime import devices
+from gpurender.util import environment
+
+ON = {"kernel": "philox", "device": "cpu", "implementation": "numba", "available": True, "reason": None}
+GPU = {**ON, "device": "cuda:0", "implementation": "triton"}
+CARD = {"device": "cuda:0", "name": "NVIDIA H100", "mib": 1}
+
+
+def report(kernels, gpus=(), threads=2, cuda=("13.0", None), writable=True):
+    return {
+        "devices": [{"device": "cpu", "name": "a", "cores": 2, "threads": threads}, *gpus],
+        "kernels": kernels,
+        "cuda": dict(zip(("torch", "driver"), cuda, strict=True)),
+        "cache": {"writable": writable},
+    }
+
+
+def off(found, reason="RuntimeError: no luck", **changes):
+    return {**found, "available": False, "reason": reason, **changes}
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (report([ON]), "CPU (2 threads)"),
+        (report([ON], threads=1), "CPU (1 thread)"),
+        (report([ON, GPU], [CARD]), "cuda:0 NVIDIA H100, and CPU (2 threads)"),
+        (report([ON, off(GPU)], [CARD]), "CPU (2 threads)"),
+        (report([off(ON), GPU], [CARD]), "cuda:0 NVIDIA H100"),
+        (report([ON, off(ON, kernel="image_ops")]), "CPU (2 threads) without image_ops"),
+        (report([off(ON), off(GPU)], [CARD]), "nothing"),
+    ],
+)
+def test_the_verdict(found, verdict):
+    assert doctor._verdict(found) == f"renders on: {verdict}"
+
+
+NO = "torch sees no CUDA device: "
+
+
+@pytest.mark.parametrize(
+    ("cuda", "visible", "problem", "remedy"),
+    [
+        (("13.0", None), None, NO + "there is no NVIDIA driver", "install its driver"),
+        ((None, None), None, NO + "there is no NVIDIA driver", "torch, too, is built without CUDA: pip install"),
+        ((None, "550.54"), None, NO + "torch is built without CUDA (the driver is 550.54)", "pip install --force-rein"),
+        (("13.0", "550.54"), "", NO + "CUDA_VISIBLE_DEVICES is ''", "unset CUDA_VISIBLE_DEVICES"),
+        (("13.0", "550.54"), "7", NO + "CUDA_VISIBLE_DEVICES is '7'", "unset CUDA_VISIBLE_DEVICES"),
+        (("13.0", "550.54"), None, NO + "torch's CUDA 13.0 does not start with driver 550.54", "update the driver"),
+    ],
+)
+def test_a_missing_gpu_has_a_remedy(cuda, visible, problem, remedy, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    (found,) = doctor._problems(report([ON, off(GPU, "torch sees no CUDA device", device="cuda")], cuda=cuda))
+    assert found["problem"] == problem
+    assert remedy in found["remedy"]
+
+
+@pytest.mark.parametrize(("cuda", "extra"), [("12.8", "cuda12"), ("13.0", "cuda13")])
+def test_a_missing_compiler_has_the_command_that_installs_it(cuda, extra, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    for package, command in {"cupy": f"pip install 'gpurender[{extra}]'", "triton": "pip install triton"}.items():
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, missing=package: None if name == missing else name
+        )
+        with pytest.raises(RuntimeError) as refused:
+            devices.require_compilers()
+        reason = f"RuntimeError: {refused.value}"
+        found = doctor._problems(report([ON, off(GPU, reason), off(GPU, reason, kernel="shuffle")], [CARD]))
+        assert found == [{"problem": f"cuda:0: {reason}", "remedy": command}]
+
+
+def test_other_problems():
+    found = doctor._problems(report([ON, off(GPU)], [CARD], writable=False))
+    assert [one["problem"] for one in found] == [
+        "cuda:0: RuntimeError: no luck",
+        "the cache cannot be written: every process compiles the kernels again",
+    ]
+    assert "gpurender doctor --json" in found[0]["remedy"]
+    assert "GPURENDER_CACHE_DIR" in found[1]["remedy"]
+    assert doctor._problems(report([ON, GPU], [CARD])) == []
+
+
+def test_the_text_begins_with_the_verdict_and_has_each_remedy(monkeypatch):
+    def broken(device):
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(doctor, "_TRIALS", {"philox": lambda device: 0, "shuffle": broken})
+    monkeypatch.setattr(doctor, "driver", lambda: "550.54")
+    found = doctor.examine()
+    lines = doctor.table(found).splitlines()
+    assert lines[0] == found["verdict"]
+    assert lines[0].startswith("renders on: ")
+    for one in found["problems"]:
+        assert lines[lines.index(f"problem: {one['problem']}") + 1] == f"remedy:  {one['remedy']}"
+    assert "  driver   550.54" in lines
+    assert f"  torch    {torch.version.cuda or 'built without CUDA'}" in lines
+
+
+def test_kernels_that_are_off_together_are_one_line():
+    both = [off(GPU, "x", device="cuda"), off(GPU, "x", device="cuda", kernel="shuffle")]
+    assert doctor._kernel_lines([ON, *both]) == [
+        "  philox         cpu      on (numba)",
+        "  all            cuda     off: x",
+    ]
+    both[1]["reason"] = "y"
+    assert len(doctor._kernel_lines([ON, *both])) == 3
+
+
+def test_the_driver_is_told_by_nvidia_smi_or_the_kernel(tmp_path, monkeypatch):
+    module = tmp_path / "version"
+    real = environment.Path
+    monkeypatch.setattr(environment, "Path", lambda path: module if "nvidia" in str(path) else real(path))
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    assert environment.driver() is None
+    module.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC 12.2.0\n"
+    )
+    assert environment.driver() == "550.54.15"
+    told = subprocess.CompletedProcess([], 0, "580.65.06\n580.65.06\n", "")
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: told)
+    assert environment.driver() == "580.65.06"
+
+
+def test_the_trial_of_augment_params_sees_each_draw(monkeypatch):
+    """A GPU that drew one layer, crop, box or weight otherwise would be seen."""
+    whole = doctor._augment_params(torch.device("cpu"))
+    from gpurender.augment import DeiT
+
+    real = DeiT.draw
+    for name in ("boxes", "flips", "interpolations", "operations", "arguments", "mix_weights", "cutmix_patches",
+                 "erasing_boxes", "noise_keys"):  # fmt: skip
+
+        def other(self, *arguments, name=name, **keywords):
+            drawn = real(self, *arguments, **keywords)
+            last = drawn[name].reshape(-1)[-1:]
+            changed = torch.nextafter(last, last + 1) if last.is_floating_point() else last ^ 1
+            return drawn | {name: torch.cat([drawn[name].reshape(-1)[:-1], changed])}
+
+        monkeypatch.setattr(DeiT, "draw", other)
+        assert not torch.equal(doctor._augment_params(torch.device("cpu")), whole), name

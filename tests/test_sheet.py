@@ -1,0 +1,217 @@
+"""Contact sheets: what they show, where, how bright, and what notebooks make of them."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gpurender as gr
+from gpurender import sheet
+from gpurender.augment import Crop, DeiT, TwoViews
+from gpurender.commands.preview import contact_sheet
+from gpurender.util import disk_cache
+from tests.golden import TRIANGLE
+
+SMALL = gr.FractalDB(categories=[TRIANGLE] * 5, points=1000, image_size=32, patches=2, weights=[[1] * 6])
+STEP = 24 + sheet.GAP  # of a sheet with cells of 24
+
+
+def cells(shown, side=24):
+    """The pictures of a sheet, ``[rows, cols, side, side, 3]``, and the lines above them."""
+    pixels, step = np.asarray(shown)[sheet.GAP :, sheet.GAP :], side + sheet.GAP
+    rows, cols = pixels.shape[0] // (step + sheet.CAPTION), pixels.shape[1] // step
+    blocks = pixels.reshape(rows, step + sheet.CAPTION, cols, step, 3).swapaxes(1, 2)
+    return blocks[:, :, sheet.CAPTION : -sheet.GAP, : -sheet.GAP], blocks[:, :, : sheet.CAPTION]
+
+
+def test_classes_and_instances_lie_far_apart_and_then_in_further_epochs():
+    recipe = gr.VisualAtom(classes=10, instances=5, image_size=32)
+    grid = sheet._grid(recipe, np.array([0, 3, 6, 9]), 3)
+    assert grid.samples.tolist() == [[0, 2, 4], [15, 17, 19], [30, 32, 34], [45, 47, 49]]
+    assert not grid.epochs.any()
+    grid = sheet._grid(gr.OnePFrac(classes=3, instances=2, image_size=32), np.array([0, 2]), 4)
+    assert grid.samples.tolist() == [[0, 1, 0, 1], [4, 5, 4, 5]]
+    assert grid.epochs.tolist() == [[0, 0, 1, 1]] * 2
+
+
+def test_a_picture_is_the_canvas_as_pillow_resizes_it(monkeypatch):
+    monkeypatch.setattr(sheet, "BRIGHTEST", 1.0)
+    pictures, _ = cells(contact_sheet(SMALL, 2, 3, cell=24))
+    canvases = gr.Renderer(SMALL)([0, 3, 7, 32, 35, 39])[:, 0].numpy()
+    for picture, canvas in zip(pictures.reshape(6, 24, 24, 3), canvases, strict=True):
+        resized = np.asarray(Image.fromarray(canvas).resize((24, 24), Image.Resampling.BICUBIC))
+        assert np.array_equal(picture, np.stack([resized] * 3, -1))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "one_per_cell"),
+    [
+        (gr.OnePFrac(classes=9), True),  # one image a class
+        (gr.OnePFrac(classes=9, instances=4), True),  # only the masks differ
+        (gr.OnePFrac(classes=9, instances=4, variant="paper"), True),  # the points, too
+        (gr.VisualAtom(classes=9, instances=4), False),
+        (gr.VisualAtom(classes=9, instances=1), True),
+        (gr.FractalDB(categories=[TRIANGLE] * 9), False),  # weights
+        (gr.FractalDB(categories=[TRIANGLE] * 9, weights=[[1] * 6], flips=1), True),  # patches only
+        (gr.FractalDB(categories=[TRIANGLE] * 9, weights=[[1] * 6]), False),  # flips
+    ],
+)
+def test_every_cell_is_a_class_where_instances_look_alike(recipe, one_per_cell, monkeypatch):
+    shown = []
+    monkeypatch.setattr(sheet, "_pictures", lambda _, grid, *__: shown.append(grid) or np.zeros((8, 9, 9, 3), np.uint8))
+    contact_sheet(recipe, 2, 4, cell=9)
+    classes = shown[0].samples // recipe.instances
+    assert classes.tolist() == ([[0], [1], [2], [3], [4], [5], [6], [8]] if one_per_cell else [[0] * 4, [8] * 4])
+
+
+def test_a_name_is_above_each_row_or_each_cell():
+    def inked(lines):
+        return (lines < 200).any((2, 3, 4)).tolist()
+
+    _, lines = cells(contact_sheet(SMALL, 2, 4, cell=24))
+    assert [row[0] for row in inked(lines)] == [True, True]
+    assert [row[3] for row in inked(lines)] == [False, False]  # the names of rows are short
+    alike = gr.FractalDB(categories=[TRIANGLE] * 5, image_size=32, points=1000, weights=[[1] * 6], flips=1, patches=1)
+    for side in (48, 96):  # the name alone, and "class" before it
+        pictures, lines = cells(contact_sheet(alike, 2, 3, cell=side), side)
+        assert inked(lines) == [[True] * 3, [True, True, False]]
+        assert (pictures[1, 2] == sheet.PAPER).all()  # five classes, six cells
+        assert len({lines[i // 3, i % 3].tobytes() for i in range(5)}) == 5
+
+
+def test_rows_follow_the_chosen_classes(monkeypatch):
+    monkeypatch.setattr(sheet, "BRIGHTEST", 1.0)
+    assert contact_sheet(SMALL, cols=1, cell=24, classes=[4, 1, 2]).height == sheet.GAP + 3 * (STEP + sheet.CAPTION)
+    one, _ = cells(contact_sheet(SMALL, cols=2, cell=24, classes=[3]))
+    every, _ = cells(contact_sheet(SMALL, 5, cols=2, cell=24))
+    assert np.array_equal(one[0], every[3])
+    with pytest.raises(ValueError, match=r"^classes must be integers|^classes must be an integer in \[0, 4\], got 5"):
+        contact_sheet(SMALL, classes=[5])
+    with pytest.raises(ValueError, match=r"^classes must be at least one class, got none"):
+        contact_sheet(SMALL, classes=[])
+    tail = gr.VisualAtom(classes=3, instances=4, image_size=32, class_prior=[1.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match=r"^classes must have images, and class 1 of this recipe has none"):
+        contact_sheet(tail, classes=[0, 1])
+    many = gr.VisualAtom(classes=100, instances=4, image_size=32)
+    with pytest.raises(ValueError, match=r"^classes must be at most 64 without rows, got 65"):
+        contact_sheet(many, classes=range(65), cols=1)
+
+
+# ------------------------------------------------------------------------------------------------------------ mixing
+
+
+GRIDS = [(4, 6, 6), (24, 1, 6), (12, 1, 6), (11, 1, 6), (2, 6, 6), (30, 1, 5), (64, 64, 64), (3, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "instances", "cols"), [*GRIDS, (5, 1, 5), (3, 1, 3), (4, 1, 4), (4, 1, 1), (7, 2, 2)]
+)
+def test_partners_are_of_other_classes_and_never_mutual(classes, instances, cols):
+    partners = sheet._partners(classes, instances, cols)
+    numbers = np.arange(classes * instances)
+    assert sorted(partners) == numbers.tolist()
+    assert (partners // instances != numbers // instances).all()
+    if classes > 2:
+        assert (partners[partners] != numbers).all()
+
+
+@pytest.mark.parametrize(("classes", "instances", "cols"), GRIDS)
+def test_partners_are_no_neighbours(classes, instances, cols):
+    partners, numbers = sheet._partners(classes, instances, cols), np.arange(classes * instances)
+    down, across = abs(partners // cols - numbers // cols), abs(partners % cols - numbers % cols)
+    assert (np.maximum(down, across) > 1).all()
+
+
+def test_the_smallest_sheets_have_partners():
+    assert sheet._partners(1, 1, 1).tolist() == [0]
+    assert sheet._partners(2, 1, 2).tolist() == sheet._partners(2, 1, 1).tolist() == [1, 0]
+    assert sheet._partners(1, 4, 4).tolist() == [2, 3, 0, 1]
+
+
+def test_a_picture_is_mixed_with_its_partner_alone(monkeypatch):
+    """As the policy mixes a batch of the two."""
+    monkeypatch.setattr(sheet, "BRIGHTEST", 1.0)
+    policy = DeiT(re_prob=0.0, cutmix_alpha=0.0, auto_augment=None, color_jitter=None)
+    pictures, _ = cells(contact_sheet(SMALL, 3, 2, augment=policy, cell=24))
+    samples = sheet._grid(SMALL, np.array([0, 2, 4]), 2).samples.reshape(-1)
+    for number, partner in enumerate(sheet._partners(3, 2, 2)):
+        pair = samples[[number, partner]]
+        drawn = policy.draw(pair, canvas_size=32, image_size=24)
+        assert 0 < drawn["mix_weights"][0] < 1
+        image = policy.apply(gr.Renderer(SMALL)(pair), drawn, image_size=24)[0]
+        levels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+        assert np.array_equal(pictures.reshape(6, 24, 24, 3)[number], levels.numpy())
+
+
+# -------------------------------------------------------------------------------------------------------- brightness
+
+
+def test_a_dark_sheet_is_brightened_by_one_factor():
+    recipe = gr.VisualAtom(classes=4, instances=4, image_size=64)
+    dark = np.full((3, 32, 32, 3), 20, np.uint8)
+    dark[1] = 10
+    bright = sheet._brightened(dark)
+    assert (bright[0] == 80).all()  # four times, the most
+    assert (bright[1] == 40).all()
+    assert (sheet._brightened(np.full((1, 32, 32, 3), 100, np.uint8)) == 150).all()
+    for level in (0, 200, 255):  # nothing is ever darkened
+        assert (sheet._brightened(np.full((1, 32, 32, 3), level, np.uint8)) == level).all()
+    before = gr.Renderer(recipe)(range(16))
+    contact_sheet(recipe, 2, 2, cell=24)
+    assert torch.equal(gr.Renderer(recipe)(range(16)), before)
+
+
+def test_a_thumbnail_of_1p_frac_is_seen():
+    """Its lit pixels are 127 of 255 and mostly single ones: half the sheet was darker than 30 of 255."""
+    shown = contact_sheet(gr.OnePFrac(classes=6), 2, 3, cell=96)
+    pictures = np.asarray(shown.convert("L").resize((shown.width // 4, shown.height // 4), Image.Resampling.BOX))
+    middle = pictures[8:24]
+    assert np.percentile(middle, 75) > 60
+
+
+# --------------------------------------------------------------------------------------------------------- notebooks
+
+
+def opened(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+@pytest.mark.parametrize("make", [lambda r: r, gr.Renderer, gr.Dataset, lambda r: gr.DataLoader(r, device="cpu")])
+def test_a_notebook_shows_a_small_sheet(make):
+    shown = make(SMALL)._repr_png_()
+    assert shown.startswith(b"\x89PNG")
+    assert np.array_equal(opened(shown), np.asarray(contact_sheet(SMALL, 2, 6, cell=112)))
+
+
+def test_a_notebook_shows_what_the_loader_makes():
+    plain = opened(gr.Dataset(SMALL)._repr_png_())
+    loader = gr.DataLoader(SMALL, augment=DeiT(), device="cpu", shuffle=True)
+    before = loader.state_dict()
+    assert np.array_equal(opened(loader._repr_png_()), np.asarray(contact_sheet(SMALL, 2, 6, augment=DeiT(), cell=112)))
+    assert loader.state_dict() == before
+    assert np.array_equal(opened(gr.DataLoader(SMALL, augment=TwoViews(Crop()), device="cpu")._repr_png_()), plain)
+
+
+def test_a_notebook_never_starts_a_search(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path))
+    unknown = gr.FractalDB(classes=3, seed=99)
+    mixed = gr.Mixture({SMALL: 1, unknown: 1})
+    for recipe in (unknown, mixed):
+        for make in (lambda r: r, gr.Renderer, gr.Dataset, lambda r: gr.DataLoader(r, device="cpu")):
+            assert make(recipe)._repr_png_() is None
+    assert list(tmp_path.iterdir()) == []
+    assert not gr.recipe("fractaldb-1k").needs_search()  # shipped
+    disk_cache.save("fractaldb", unknown._search_key, [1, 2])
+    assert unknown.needs_search()
+    disk_cache.save("fractaldb", unknown._search_key, [1, 2, 5])
+    assert not unknown.needs_search()
+    assert mixed._repr_png_().startswith(b"\x89PNG")
+
+
+def test_ipython_takes_the_picture():
+    formatters = pytest.importorskip("IPython.core.formatters")
+    shown, _ = formatters.DisplayFormatter().format(SMALL)
+    assert opened(shown["image/png"]).shape[2] == 3
+    assert shown["text/plain"].startswith("FractalDB(")
