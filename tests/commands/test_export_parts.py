@@ -114,7 +114,7 @@ def test_labels_outside_the_selected_classes_have_folders(tmp_path):
     ("options", "text"),
     [
         (["--per-class", "0"], "per_class must be an integer in [1, "),
-        (["--classes", "0-3"], "classes must be numbers and ranges within 0-2, such as 0-9,42, got '0-3'"),
+        (["--classes", "0-3"], "classes must be numbers and ranges in [0, 2] such as 0-9,42, got '0-3'"),
         (["--classes", "2-1"], "got '2-1'"),
         (["--shard", "2/2"], "shard must be I/N with 0 <= I < N <= 1000000, such as 0/8, got '2/2'"),
         (["--repair"], "--repair must be given together with --verify"),
