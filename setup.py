@@ -22,6 +22,7 @@ setup(
     license_files=["LICENSE"],
     platforms=["Linux"],
     python_requires=">=3.10",
+    package_dir={"": "."},  # an editable install is then a path in a .pth file, which type checkers read
     packages=find_namespace_packages(include=["gpurender", "gpurender.*"]),
     package_data={
         "gpurender": ["py.typed"],

@@ -55,17 +55,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "augment":
-        with forks.IMPORTS:
-            return importlib.import_module("gpurender.augment")
-    if name in _HOMES:
-        with forks.IMPORTS:
-            value = getattr(importlib.import_module(_HOMES[name]), name)
-            importlib.import_module("gpurender.renderer")  # gives recipes the pictures that notebooks show
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'gpurender' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
+
+    def __getattr__(name: str) -> Any:
+        if name == "augment":
+            with forks.IMPORTS:
+                return importlib.import_module("gpurender.augment")
+        if name in _HOMES:
+            with forks.IMPORTS:
+                value = getattr(importlib.import_module(_HOMES[name]), name)
+                importlib.import_module("gpurender.renderer")  # gives recipes the pictures that notebooks show
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'gpurender' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

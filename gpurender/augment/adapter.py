@@ -6,20 +6,20 @@ from typing import Any, Protocol, runtime_checkable
 
 from gpurender.augment import named
 from gpurender.augment.parameters import Parameters
-from gpurender.augment.policy import Policy, capturable
+from gpurender.augment.policy import ImagesT_co, Policy, capturable
 from gpurender.augment.resize import Resize
 from gpurender.util import checks
 
 
 @runtime_checkable
-class PolicyLike(Protocol):
+class PolicyLike(Protocol[ImagesT_co]):
     """An object with the two methods of a :class:`Policy` that have no default."""
 
     @property
     def draw(self) -> Callable[..., Parameters]: ...
 
     @property
-    def apply(self) -> Callable[..., Any]: ...
+    def apply(self) -> Callable[..., ImagesT_co]: ...
 
 
 def as_policy(given: PolicyLike | str | None, name: str = "augment", *, required: bool = False) -> Policy:

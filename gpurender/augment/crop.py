@@ -19,7 +19,7 @@ MAX_RATIO = 8192.0
 
 @keywords.checked
 @dataclass(frozen=True, kw_only=True)
-class Crop(Policy):
+class Crop(Policy[torch.Tensor]):
     """Random resized crop, random flips, normalisation; the crop is timm's (and torchvision's) random resized crop.
 
     In up to ten attempts, an area is drawn uniformly and an aspect ratio log-uniformly; the first pair that fits into

@@ -46,7 +46,7 @@ Range = tuple[float, float]
 
 @keywords.checked
 @dataclass(frozen=True, kw_only=True)
-class DeiT(Policy):
+class DeiT(Policy[torch.Tensor]):
     """timm's complete augmentation of a training batch, drawn per sample and computed on the batch's device.
 
     Order and rounding are those of timm's default path (its prefetcher). Each sample, in bytes: random resized crop,

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -13,14 +13,16 @@ from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks
 
+ImagesT_co = TypeVar("ImagesT_co", covariant=True)  # the result of apply: a tensor, or a list of one per view
 LAUNCHING = ("draw", "apply", "_apply", "targets")  # methods whose launches a CUDA graph may hold
 
 
-class Policy(abc.ABC):
+class Policy(abc.ABC, Generic[ImagesT_co]):
     """An augmentation as data: drawing is separate from applying, so parameters can be inspected, stored and replayed.
 
     A user's policy defines ``draw`` and ``apply``. It may be a subclass or any other object with these two methods, and
-    may override any of the attributes and methods below.
+    may override any of the attributes and methods below. A type checker takes the type of a loader's images from
+    ``apply``: ``class Mine(gr.augment.Policy[torch.Tensor])`` declares that it is one tensor.
 
     Attributes:
         views: number of views per sample, which ``apply`` returns as a list; 0: one image, not in a list.
@@ -69,7 +71,7 @@ class Policy(abc.ABC):
         image_size: int = 224,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> Any:
+    ) -> ImagesT_co:
         """Apply drawn parameters. The bytes before normalisation are exact for every device and ``dtype``.
 
         Args:
@@ -87,7 +89,7 @@ class Policy(abc.ABC):
         side = checks.integer("image_size", image_size, 1, MAX_SIDE)
         return self._apply(canvases, parameters, ImageFormat(side, dtype, memory_format))
 
-    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
+    def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> ImagesT_co:
         """Implement :meth:`apply`, for a format whose size is checked."""
         raise NotImplementedError(f"{type(self).__name__} must define apply")
 
@@ -103,7 +105,7 @@ class Policy(abc.ABC):
         """Return the policy that mixes nothing, which is used while ``loader.mixup_enabled`` is False."""
         return self
 
-    def check_sizes(self, canvas_size: int, image_size: int) -> None:  # noqa: B027  (a default)
+    def check_sizes(self, canvas_size: int, image_size: int) -> None:
         """Refuse sizes for which no parameters can be drawn."""
 
 

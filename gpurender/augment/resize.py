@@ -71,7 +71,7 @@ def _boxes(boxes: Any) -> torch.Tensor:
 
 @keywords.checked
 @dataclass(frozen=True, kw_only=True)
-class Resize(Policy):
+class Resize(Policy[torch.Tensor]):
     """The whole canvas, resized to the image's size and normalised; nothing is random. ``augment=None`` stands for it.
 
     Args:

@@ -23,7 +23,7 @@ MAX_VIEWS = 64
 CROP = "(policy, count) or (policy, count, image_size)"
 
 
-class _Views(Policy):
+class _Views(Policy[list[torch.Tensor]]):
     """A policy of several views, each drawn and applied by a policy of one view."""
 
     @abc.abstractmethod

@@ -5,15 +5,16 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Generic, overload
 
 import torch
 
 from gpurender.augment.adapter import PolicyLike, as_policy
-from gpurender.augment.policy import in_short
+from gpurender.augment.policy import ImagesT_co, in_short
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.loading import arguments, ranks
+from gpurender.loading.batch_types import BatchT_co, TensorPair
 from gpurender.loading.cursor import EMPTY_DIGEST, Cursor, Place
 from gpurender.loading.iterator import EpochIterator, Pass
 from gpurender.loading.pipeline import Batch, BatchPipeline
@@ -40,7 +41,7 @@ log = logging.getLogger("gpurender")
 
 
 @keywords.checked
-class DataLoader:
+class DataLoader(Generic[BatchT_co]):
     """Iterable over batches ``(images, targets)`` of a recipe, rendered and augmented on the device on demand.
 
     The class replaces ``torch.utils.data.DataLoader`` and has the same attributes, but is not a subclass: Accelerate
@@ -132,6 +133,53 @@ class DataLoader:
     worker_init_fn = None
     in_order = True
 
+    # The type of the batches, by augment and collate_fn. A policy says by the type of ``apply`` what images are.
+    @overload
+    def __init__(
+        self: "DataLoader[TensorPair]",
+        recipe: RecipeLike | Dataset, batch_size: int = 1, shuffle: bool | None = None,
+        sampler: Any = None, batch_sampler: Any = None, num_workers: int = 0, collate_fn: None = None,
+        pin_memory: bool = False, drop_last: bool = False, timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None, multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None, *, prefetch_factor: int | None = None,
+        persistent_workers: bool = False, pin_memory_device: str = "", in_order: bool = True, image_size: int = 224,
+        augment: str | None = None, steps_per_epoch: int | None = None,
+        device: str | torch.device | None = None, dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format, seed: int | None = None, fresh: bool = False,
+        rank: int | None = None, world_size: int | None = None,
+    ) -> None: ...  # fmt: skip
+
+    @overload
+    def __init__(
+        self: "DataLoader[tuple[ImagesT_co, torch.Tensor]]",
+        recipe: RecipeLike | Dataset, batch_size: int = 1, shuffle: bool | None = None,
+        sampler: Any = None, batch_sampler: Any = None, num_workers: int = 0, collate_fn: None = None,
+        pin_memory: bool = False, drop_last: bool = False, timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None, multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None, *, prefetch_factor: int | None = None,
+        persistent_workers: bool = False, pin_memory_device: str = "", in_order: bool = True, image_size: int = 224,
+        augment: PolicyLike[ImagesT_co], steps_per_epoch: int | None = None,
+        device: str | torch.device | None = None, dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format, seed: int | None = None, fresh: bool = False,
+        rank: int | None = None, world_size: int | None = None,
+    ) -> None: ...  # fmt: skip
+
+    @overload
+    def __init__(
+        self,
+        recipe: RecipeLike | Dataset, batch_size: int = 1, shuffle: bool | None = None,
+        sampler: Any = None, batch_sampler: Any = None, num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], BatchT_co] = ..., pin_memory: bool = False, drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None, multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None, *, prefetch_factor: int | None = None,
+        persistent_workers: bool = False, pin_memory_device: str = "", in_order: bool = True, image_size: int = 224,
+        augment: PolicyLike[Any] | str | None = None, steps_per_epoch: int | None = None,
+        device: str | torch.device | None = None, dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format, seed: int | None = None, fresh: bool = False,
+        rank: int | None = None, world_size: int | None = None,
+    ) -> None: ...  # fmt: skip
+
     def __init__(
         self,
         recipe: RecipeLike | Dataset,
@@ -153,7 +201,7 @@ class DataLoader:
         pin_memory_device: str = "",
         in_order: bool = True,
         image_size: int = 224,
-        augment: PolicyLike | str | None = None,
+        augment: PolicyLike[Any] | str | None = None,
         steps_per_epoch: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
@@ -296,7 +344,7 @@ class DataLoader:
         """
         return self._dataset.picture(None if self._policy.views else self._policy)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[BatchT_co]:
         return self._epoch_iterator()
 
     def _epoch_iterator(self) -> EpochIterator:

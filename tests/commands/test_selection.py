@@ -70,9 +70,7 @@ def test_integers_of_any_kind_are_classes():
     ],
 )  # fmt: skip
 def test_a_wrong_text_of_classes_is_refused_by_name(text, word):
-    with pytest.raises(
-        ValueError, match=r"^classes must be numbers and ranges in \[0, 11\] such as 0-9,42, got "
-    ):
+    with pytest.raises(ValueError, match=r"^classes must be numbers and ranges in \[0, 11\] such as 0-9,42, got "):
         Selection(PLAIN, classes=text)
 
 

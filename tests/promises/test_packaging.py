@@ -4,10 +4,7 @@ import ast
 import email
 import os
 import re
-import shutil
-import subprocess
 import sys
-import sysconfig
 import tarfile
 import textwrap
 import zipfile
@@ -16,26 +13,18 @@ from pathlib import Path
 import pytest
 
 import gpurender as gr
+from tests.support.fresh_venv import copied_project, fresh_venv, run
 
-NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "first_light", "results")
 SOURCES = {".py", ".cu", ".cuh", ".json", ".typed"}
-OPTIONAL = {
+OPTIONAL = {  # what the library imports only when asked, or where found
     "cupy",
     "matplotlib",
     "nvidia",
     "timm",
     "triton",
-}  # what the library imports only when asked, or where found
+    "typing_extensions",  # torch and type checkers bring it
+}
 DISTRIBUTIONS = {"PIL": "pillow", "cosmic_ray": "cosmic-ray"}  # import name to name on PyPI, where they differ
-
-
-def run(command, folder, **environment):
-    """Standard output of a command that succeeds."""
-    words = [str(word) for word in command]
-    environment = {**os.environ, **environment}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def files_below(folder):
@@ -45,10 +34,9 @@ def files_below(folder):
 
 
 @pytest.fixture(scope="module")
-def checkout(root, tmp_path_factory):
+def checkout(tmp_path_factory):
     """A copy of the tree in which one kernel has CUDA sources."""
-    copy = tmp_path_factory.mktemp("checkout") / "gpurender"
-    shutil.copytree(root, copy, symlinks=True, ignore=NOT_SOURCE)
+    copy = copied_project(tmp_path_factory.mktemp("checkout") / "gpurender")
     (copy / "kernels/chaos_game/packaged.cu").write_text("// a kernel\n")
     (copy / "kernels/chaos_game/packaged.cuh").write_text("// a header\n")
     return copy
@@ -167,27 +155,14 @@ def test_what_is_imported_is_declared(root, metadata, folder, extras):
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
-    """A virtual environment with pip and all that this one has, through links, except this project."""
-    folder = tmp_path_factory.mktemp("venv")
-    run([sys.executable, "-m", "venv", folder], folder)
-    site = Path(
-        run([folder / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder)[:-1]
-    )
-    links = folder / "links"
-    links.mkdir()
-    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        for entry in Path(place).iterdir():
-            if not re.search("gpurender|^pip", entry.name) and not (links / entry.name).exists():
-                (links / entry.name).symlink_to(entry)
-    (site / "links.pth").write_text(f"{links}\n")
-    return folder / "bin", site
+    return fresh_venv(tmp_path_factory.mktemp("venv"))
 
 
-def test_readme_s_commands_follow_each_other_in_one_folder(root, fresh, tmp_path, monkeypatch):
+def test_readme_s_commands_follow_each_other_in_one_folder(fresh, tmp_path, monkeypatch):
     """Train, test, train, a picture drawn after each, then uninstall: what pip leaves would be an empty package."""
     binaries, site = fresh
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
-    shutil.copytree(root, project, symlinks=True, ignore=NOT_SOURCE)
+    copied_project(project)
     elsewhere.mkdir()
     kept = os.path.join(os.environ["NUMBA_CACHE_DIR"], "gpurender")
     monkeypatch.delenv("NUMBA_CACHE_DIR")
