@@ -338,15 +338,18 @@ def _found(x: Any) -> tuple[Recipe, dict[str, Any]]:
     if isinstance(x, Recipe):
         return x, _parameters(x._data())
     if isinstance(x, Mapping):
-        return from_data(x), _parameters(x)
-    if not isinstance(x, (str, os.PathLike)):
+        try:
+            return from_data(x), _parameters(x)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"recipe: {error}") from None
+    name = os.fspath(x) if isinstance(x, os.PathLike) else x
+    if not isinstance(name, str):
         raise TypeError(
             "recipe must be a preset's name, the path of a JSON file, JSON text, a dictionary or a recipe, "
             f"got {checks.shown(x)}"
         )
     if isinstance(x, str) and is_json(x):
         return _read(x)
-    name = os.fspath(x)
     for family in Recipe.families.values():
         if name in family.presets:
             return family(**family.presets[name]), family.presets[name]
