@@ -15,7 +15,8 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "gpurender/util/version.p
 setup(
     name="gpurender",
     version=VERSION,
-    description="Formula-driven pre-training images, drawn while the model trains on them",
+    description="Formula-driven pre-training images, rendered while the model trains on them",
+    keywords=["pre-training", "synthetic data", "fractals", "vision transformers"],
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
@@ -69,6 +70,7 @@ setup(
     entry_points={"console_scripts": ["gpurender = gpurender.commands.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Environment :: GPU :: NVIDIA CUDA",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
