@@ -285,6 +285,7 @@ REFUSED = [
     ({"crop_pct": 1.1}, r"crop_pct must be .*, 1\], got 1.1"),
     ({"crop_mode": "corner"}, "crop_mode must be .*got 'corner'"),
     ({"crop_border_pixels": 31}, "crop_border_pixels must be .*got 31"),
+    ({"input_size": 0}, "input_size must be .*got 0"),
     ({"input_size": (1, 32, 32)}, r"input_size must be .*got \(1, 32, 32\)"),
     ({"input_size": (3, 32, 48)}, r"input_size must be .*got \(3, 32, 48\)"),
     ({"input_size": (3, 48, 32)}, r"input_size must be .*got \(3, 48, 32\)"),

@@ -220,7 +220,8 @@ def test_a_thread_drops_what_has_not_begun_unless_the_process_has_forked(monkeyp
         monkeypatch.setattr(prefetcher, "_process", -1)  # as a forked child finds it
         prefetcher.drop(kept)
         assert (kept.future.cancelled(), dropped.future.cancelled()) == (False, True)
+        monkeypatch.undo()
+        prefetcher.stop()  # at once, although a batch has begun
+        assert kept.future.cancelled()
     finally:
         goes_on.set()
-        monkeypatch.undo()
-        prefetcher.stop()

@@ -12,7 +12,9 @@ import torch
 from PIL import Image, ImageDraw
 
 import gpurender as gr
+from gpurender.kernels.philox import words
 from gpurender.kernels.visual_atom import cpu
+from gpurender.numerics.streams import Stream
 
 RELEASED_ONLY = {"line_width": (0.0, 0.1), "radius": (10, 60), "oval": (1.0, 2.0)}
 PAPER_ONLY = {"axes": (1.0, 400.0), "interval": 1.0}
@@ -161,6 +163,15 @@ def test_parameters_are_uncorrelated():
         varying = np.stack([v for k, v in p.items() if v.std() > 0 and k != "n2"])
         correlation = np.corrcoef(varying) - np.eye(len(varying))
         assert np.abs(correlation).max() < 0.025
+
+
+def test_every_parameter_has_a_word_of_its_own():
+    """Also where the default range is one value. The words are those of the recipe's own addresses."""
+    recipe = gr.VisualAtom(variant="paper", classes=50, amplitudes=(0.0, 1.0), noise_level=(0.0, 1.0), axes=(1.0, 2.0))
+    drawn = recipe.parameters(np.arange(50))
+    u = words(recipe.seed, Stream.CLASS, np.arange(50, dtype=np.uint64), blocks=3) / 2.0**32
+    for name, word, low in (("lambda1", 4, 0), ("lambda2", 5, 0), ("eta", 6, 0), ("a1", 7, 1), ("b1", 8, 1)):
+        np.testing.assert_allclose(drawn[name], low + u[:, word], atol=1e-9, err_msg=name)
 
 
 def test_a_single_frequency_is_allowed():

@@ -76,6 +76,10 @@ def test_catalogs_and_label_tables_are_waited_for_once_and_lent(family, monkeypa
     assert calls[0] == "wait"
     assert "wait" not in calls[-2:]
     assert all(lent) if family != "mixture" else any(lent)
+    if family == "mixture":  # each part's catalog, when it is first needed
+        calls.clear()
+        renderer([len(recipe) - 1])
+        assert calls[0] == "wait"
 
 
 class Stream:

@@ -263,6 +263,7 @@ def copied(root, tmp_path, monkeypatch):
 def test_the_folder_changes_with_every_source_and_version(copied, monkeypatch):
     seen = {kernel_sources.current_fingerprint()}
     assert seen == {kernel_sources.fingerprint()}  # the same sources elsewhere
+    assert {len(name) for name in seen} == {32}
     changes = ["kernels/philox/cpu.py", "kernels/device/common.cuh", "kernels/chaos_game/gpu.cu", "numerics/streams.py"]
     changes += ["kernels/image_ops/gpu_plan.py", "numerics/quantiles.py", kernel_sources.DECORATOR]
     for name in changes:
