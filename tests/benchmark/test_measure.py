@@ -197,9 +197,12 @@ def test_pairs_take_out_what_changes_both():
 )
 def test_an_overhead_within_noise_is_called_so(monkeypatch, times, noise):
     pytest.importorskip("timm")
-    monkeypatch.setattr(
-        training, "step_times", lambda trainer, feeds, device, seconds: {"cached": [10.0] * 7, "loader": times}
-    )
+
+    def step_times(trainer, feeds, device, seconds):
+        assert [len(targets) for _, targets in map(next, feeds.values())] == [2, 2]
+        return {"cached": [10.0] * 7, "loader": times}
+
+    monkeypatch.setattr(training, "step_times", step_times)
     row = bench.measure(TINY, device="cpu", batch_size=2, seconds=0.0, model="test_resnet", stages=())["rows"][0]
     assert row["within_noise"] is noise
     assert row["overhead_interval_percent"] == [pytest.approx(10 * x - 100, abs=0.01) for x in (min(times), max(times))]

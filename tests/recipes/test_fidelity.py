@@ -243,6 +243,19 @@ def test_weights_are_the_published_files(shared_dir):
         assert np.array_equal(np.array(weight_set(spread)), published)
 
 
+@pytest.mark.parametrize("variant", ["released", "paper"])
+def test_the_first_image_of_every_class_is_filled(variant):
+    """By its own points, which in the paper's variant are no other class's; a quarter of the perturbations is."""
+    common = {"classes": 120, "instances": 3, "base": SIERPINSKI, "points": 400, "image_size": 32, "variant": variant}
+
+    def lit(fill_rate):
+        renderer = gr.Renderer(gr.OnePFrac(fill_rate=fill_rate, **common))
+        return (renderer(range(0, 360, 3)) > 1).flatten(1).float().mean(1)
+
+    assert 60 < (lit(0.0) <= 0.154).sum() < 110
+    assert lit(0.154).min() > 0.154
+
+
 @pytest.mark.parametrize("maps", [1, 2, 3, 6])
 def test_sigma_factor_of_sampled_systems_is_exact(maps):
     """sum s1 + 2 s2 is within 0.1 of sigma, and no map expands."""
