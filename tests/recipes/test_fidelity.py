@@ -245,15 +245,23 @@ def test_weights_are_the_published_files(shared_dir):
 
 @pytest.mark.parametrize("variant", ["released", "paper"])
 def test_the_first_image_of_every_class_is_filled(variant):
-    """By its own points, which in the paper's variant are no other class's; a quarter of the perturbations is."""
-    common = {"classes": 120, "instances": 3, "base": SIERPINSKI, "points": 400, "image_size": 32, "variant": variant}
+    """By its own points, which in the paper's variant are no other class's; many perturbations are too sparse."""
+    common = {
+        "classes": 120,
+        "instances": 3,
+        "base": SIERPINSKI,
+        "points": 400,
+        "image_size": 32,
+        "variant": variant,
+        "delta": 0.4,
+    }
 
     def lit(fill_rate):
         renderer = gr.Renderer(gr.OnePFrac(fill_rate=fill_rate, **common))
         return (renderer(range(0, 360, 3)) > 1).flatten(1).float().mean(1)
 
-    assert 60 < (lit(0.0) <= 0.154).sum() < 110
-    assert lit(0.154).min() > 0.154
+    assert 20 < (lit(0.0) <= 0.144).sum() < 100
+    assert lit(0.144).min() > 0.144
 
 
 @pytest.mark.parametrize("maps", [1, 2, 3, 6])
