@@ -210,12 +210,12 @@ def test_a_batch_that_failed_midway_does_not_leave_the_place_unknown():
         return tensors
 
     drawer._graph_cache.run = once
-    wanted = [drawer.render(IndexBatch(0, first, 4, 4, None, Place()), True) for first in (0, 4, 8)]
-    again = [drawer.render(IndexBatch(0, 0, 4, 4, None, Place()), True)]
+    wanted = [drawer.render(IndexBatch(0, 0, first, 4, 4, None, Place()), True) for first in (0, 4, 8)]
+    again = [drawer.render(IndexBatch(0, 0, 0, 4, 4, None, Place()), True)]
     failing.append(RuntimeError("no memory"))
     with pytest.raises(RuntimeError, match="no memory"):
-        drawer.render(IndexBatch(0, 4, 4, 4, None, Place()), True)
-    again += [drawer.render(IndexBatch(0, first, 4, 4, None, Place()), True) for first in (4, 8)]
+        drawer.render(IndexBatch(0, 0, 4, 4, 4, None, Place()), True)
+    again += [drawer.render(IndexBatch(0, 0, first, 4, 4, None, Place()), True) for first in (4, 8)]
     for (images, labels), (others, targets) in zip(wanted, again, strict=True):
         assert torch.equal(images, others)
         assert torch.equal(labels, targets)
