@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import gpurender as gr
-from tests.support.optional import optional
+from tests.support.optional import optional, resizing_pillow
 
 stats = optional("scipy.stats")
 
@@ -173,6 +173,7 @@ def test_golden_parameters(side):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("image_size", [224, 57])
 def test_equal_to_pillow_and_torchvision_end_to_end(transforms, channels, image_size):
+    resizing_pillow()
     images = canvases(24, channels, 200)
     drawn = ORDINARY.draw(np.arange(100, 124), canvas_size=200)
     drawn["interpolations"][:4] = 0  # parameters can be replaced and replayed

@@ -14,6 +14,7 @@ import pytest
 
 import gpurender as gr
 from tests.support.fresh_venv import copied_project, fresh_venv, run
+from trials.versions import lower_bounds
 
 SOURCES = {".py", ".cu", ".cuh", ".json", ".typed"}
 OPTIONAL = {  # what the library imports only when asked, or where found
@@ -91,14 +92,33 @@ def test_wheel_metadata(wheel, metadata):
     extras = {*STACKS, "cuda12", "cuda13", "plot", "fuzz", "test", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
+    oldest = metadata["Requires-Python"].removeprefix(">=")
+    assert f"Programming Language :: Python :: {oldest}" in metadata.get_all("Classifier")
 
 
-def test_sdist_unpacks_without_links(built):
+def test_every_requirement_of_a_user_has_a_lower_bound(metadata):
+    bounds = lower_bounds(metadata.get_all("Requires-Dist"), {"cuda12", "cuda13", "train"})
+    assert set(bounds) >= {
+        "cupy-cuda12x",
+        "cupy-cuda13x",
+        "numba",
+        "numpy",
+        "pillow",
+        "timm",
+        "torch",
+        "tqdm",
+        "triton",
+    }
+
+
+def test_sdist_unpacks_without_links(root, built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         members = archive.getmembers()
     names = {member.name.partition("/")[2] for member in members}
     assert all(member.isreg() or member.isdir() for member in members)
-    assert {"LICENSE", "README.md", "CHANGELOG.md", "setup.py", "pyproject.toml"} <= names
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "setup.py", "pyproject.toml"} <= names
+    written = {path for folder in ("docs", "examples") for path in (root / folder).iterdir() if path.is_file()}
+    assert {str(path.relative_to(root)) for path in written if path.suffix in (".md", ".png", ".py", ".sh")} <= names
     assert "gpurender/kernels/chaos_game/packaged.cu" in names
 
 
