@@ -11,8 +11,16 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.augment import Crop, DeiT, Resize, TwoViews
+from gpurender.augment import Crop, DeiT, MultiCrop, Resize, TwoViews
+from gpurender.benchmark.measure import measure
+from gpurender.commands.selection import Selection
+from gpurender.commands.shards import shard
+from gpurender.kernels.augment_params import draw_crops, draw_erasing, draw_mixing
+from gpurender.kernels.augment_params.params import CropParams, ErasingParams, MixParams
+from gpurender.kernels.image_ops import checked_fill
+from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses, permute
+from gpurender.sheet import contact_sheet
 
 ROWS = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
 
@@ -29,6 +37,10 @@ def fractaldb(**changes):
     return gr.FractalDB(**{"weights": "small", "instances": 1, "categories": [ROWS]} | changes)
 
 
+def searched(**changes):
+    return gr.FractalDB(**changes)
+
+
 def visualatom(**changes):
     return gr.VisualAtom(**{"classes": 2, "instances": 2, "orbits": (1, 2), "quantization": (3, 9)} | changes)
 
@@ -38,6 +50,9 @@ def paper(**changes):
 
 
 TINY = gr.OnePFrac(classes=2, instances=3, image_size=16, points=100, fill_rate=0.0, base=ROWS)
+
+
+LAST_EPOCH = 2**63 // 10 - 1  # six samples count as ten: ten rounds of the shuffle, each at an address below 2**63
 
 
 def loader(**changes):
@@ -77,6 +92,55 @@ def shuffled(**changes):
     return permute(np.array([0]), **{"length": 9, "seed": 0, "epoch": 0} | changes)
 
 
+def sheet(**changes):
+    return contact_sheet(gr.Renderer(TINY, device="cpu"), **{"rows": 1, "cols": 1, "cell": 16} | changes)
+
+
+def selected(**changes):
+    return Selection(TINY, **changes)
+
+
+def rendered(**changes):
+    return gr.Renderer(TINY, device="cpu")([0], **changes)
+
+
+def passes(epoch):
+    """TINY has six samples, so a pass of one step of six is an epoch."""
+    loader(steps_per_epoch=1, batch_size=6).set_epoch(epoch)
+
+
+def of_steps(**changes):
+    return loader(batch_size=6, **changes)
+
+
+def resumed(name, value):
+    one = loader(batch_size=2)
+    one.load_state_dict(one.state_dict() | {name: value})
+
+
+def weighted(first, second):
+    return gr.Mixture({gr.OnePFrac(classes=2): first, gr.OnePFrac(classes=3): second})
+
+
+def measured(**changes):
+    return measure(TINY, device="cpu", stages=[], **{"batch_size": 1, "seconds": 1.0} | changes)
+
+
+def drawn_directly(draw, params, name):
+    """A function of gpurender.kernels.augment_params: draw ids, seed, a side."""
+
+    def call(**changes):
+        given = {"seed": 0, name: 32} | changes
+        return draw(torch.tensor([0]), given["seed"], given[name], params)
+
+    return call
+
+
+CROPS = drawn_directly(draw_crops, CropParams((0.1, 1.0), (1.0, 1.0), (0.5, 0.5), None), "canvas_size")
+MIXES = drawn_directly(draw_mixing, MixParams(0.8, 1.0, None, 1.0, 0.5, "batch", True), "image_size")
+ERASES = drawn_directly(draw_erasing, ErasingParams(0.5, (1, 1), (0.1, 0.3), (0.5, 2.0)), "image_size")
+
+
 CHANCES = ("hflip", "vflip")
 DEIT_CHANCES = (
     "color_jitter_prob", "grayscale_prob", "gaussian_blur_prob", "re_prob", "mixup_prob", "mixup_switch_prob",
@@ -94,6 +158,10 @@ REALS = [  # of what, which parameter, its lowest and highest value
     (long_tail, "class_prior", 1.0, 1e9),
     (loader, "timeout", 0.0, 86_400.0),
     (paper, "interval", 0.0, 8.0),
+    (DeiT, "color_jitter_prob", 0.0, 1.0),
+    (searched, "fill_rate", 0.0, 1.0),
+    (onepfrac, "sigma", 0.1, 6.0),  # sigma varies by 0.1; each of two maps adds at most 3
+    (measured, "seconds", 0.0, 86_400.0),
 ]
 DRAWERS = [drawn_by(policy) for policy in (Crop(), Resize(), DeiT())]
 INTEGERS = [
@@ -115,8 +183,7 @@ INTEGERS = [
     (order, "repeats", 1, None),
     (shuffled, "length", 1, 2**62),
     (shuffled, "seed", 0, 2**64 - 1),
-    (shuffled, "epoch", 0, 2**63 // 10 - 1),  # ten rounds, each at an address below 2**63
-    (DeiT, "re_count", 1, 64),
+    (shuffled, "epoch", 0, LAST_EPOCH)(DeiT, "re_count", 1, 64),
     (DeiT, "mixup_off_epoch", 0, 2**63 - 1),
     (DeiT, "num_aug_repeats", 0, 64),
     (onepfrac, "seed", 0, 2**64 - 1),
@@ -127,6 +194,24 @@ INTEGERS = [
     (fractaldb, "patches", 1, 10**6),
     (fractaldb, "flips", 1, 4),
     (visualatom, "image_size", 16, 8192),
+    (visualatom, "line_thickness", 1, 1),
+    (fractaldb, "points", 1, None),
+    (fractaldb, "classes", 1, 1),  # there is one category
+    *[(make, "classes", 1, 10**7) for make in (gr.OnePFrac, gr.VisualAtom, searched)],
+    (fractaldb, "instances", 1, 1000),  # 25 weights, 10 patches, 4 flips
+    (visualatom, "instances", 1, 2**31 - 1),
+    *[(make, "seed", 0, 2**64 - 1) for make in (fractaldb, visualatom)],
+    (rendered, "epoch", 0, LAST_EPOCH),
+    (passes, "epoch", 0, LAST_EPOCH),
+    (of_steps, "steps_per_epoch", 1, 2**40),
+    (sheet, "rows", 1, 64),
+    (sheet, "cols", 1, 64),
+    (selected, "per_class", 1, 2**63 - 1),
+    (selected, "limit", 1, 2**63 - 1),
+    (measured, "batch_size", 1, 65_536),
+    *[(make, "seed", 0, 2**64 - 1) for make in (CROPS, MIXES, ERASES)],
+    (CROPS, "canvas_size", 1, 65_535),
+    *[(make, "image_size", 1, 65_535) for make in (MIXES, ERASES)],
 ]
 TRIPLES = [(policy, name, *bounds) for policy in (Crop, Resize, DeiT) for name, bounds in
            {"mean": (0.0, 1.0), "std": (0.001, 1000.0)}.items()]  # fmt: skip
@@ -194,6 +279,76 @@ def test_a_range(make, name, low, high):
 @pytest.mark.parametrize(("make", "name", "low", "high"), INTEGER_PAIRS)
 def test_a_range_of_integers(make, name, low, high):
     both_sides(make, name, low, high, step, lambda value: (value, value))
+
+
+@pytest.mark.parametrize(("name", "high"), [("epoch", LAST_EPOCH), ("position", 5)])
+def test_the_numbers_of_a_state(name, high):
+    for right in (0, high):
+        resumed(name, right)
+    for wrong in (-1, high + 1):
+        with pytest.raises(ValueError, match=rf"^state\['{name}'\] must be .*got {wrong}"):
+            resumed(name, wrong)
+
+
+def test_a_shard_is_below_their_number():
+    for right in ((0, 1), (0, 1_000_000), (999_999, 1_000_000)):
+        assert shard(right) == shard("{}/{}".format(*right))
+    for wrong in ((-1, 1), (1, 1), (0, 0), (0, 1_000_001), (1_000_000, 1_000_001)):
+        for given in (wrong, "{}/{}".format(*wrong)):
+            with pytest.raises(ValueError, match=r"^shard(\[\d\])? must be "):
+                shard(given)
+
+
+def test_a_share_of_a_mixture_is_above_0():
+    for right in (1e9, 1 / 65_535):
+        weighted(*((right, right) if right == 1e9 else (1.0, right)))
+    for wrong in (0.0, -1.0, math.nextafter(1e9, math.inf)):
+        with pytest.raises(ValueError, match=r"^weights\[1\] must be "):
+            weighted(1e9, wrong)
+    with pytest.raises(ValueError, match=r"^weights must be in the proportion of integers whose sum is at most 65536"):
+        weighted(1.0, 1 / 65_536)
+
+
+def test_views_and_their_sizes():
+    for right in ((Crop(), 1), (Crop(), 64), (Crop(), 1, 1), (Crop(), 1, 65_535)):
+        assert MultiCrop(right).views == right[1]
+    for wrong in ((Crop(), 0), (Crop(), 65), (Crop(), 1, 0), (Crop(), 1, 65_536)):
+        with pytest.raises(ValueError, match=r"^crops\[0\]\[[12]\] must be "):
+            MultiCrop(wrong)
+    assert MultiCrop((Crop(), 32), (Crop(), 32)).views == 64
+    with pytest.raises(ValueError, match=r"^the number of views must be "):
+        MultiCrop((Crop(), 33), (Crop(), 32))
+
+
+def test_strengths_of_a_jitter():
+    for right in ((0.0, 0.0, 0.0), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0, 0.0), (10.0, 10.0, 10.0, 0.5)):
+        assert DeiT(auto_augment=None, color_jitter=right).color_jitter == right
+    for place, high in enumerate((10.0, 10.0, 10.0, 0.5)):
+        for wrong in (math.nextafter(0.0, -1.0), math.nextafter(high, 11.0)):
+            given = tuple(wrong if i == place else 0.25 for i in range(4))
+            with pytest.raises(ValueError, match=rf"^color_jitter\[{place}\] must be "):
+                DeiT(auto_augment=None, color_jitter=given)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_size(place):
+    image, box = torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.tensor([[0, 0, 4, 4]], dtype=torch.int32)
+    flips, code = torch.zeros(1, 2, dtype=torch.bool), torch.zeros(1, dtype=torch.uint8)
+    for side in (1, 65_535):
+        size = (side, 1) if place == 0 else (1, side)
+        assert crop_resize(image, box, flips, code, size).shape[2:] == size
+    for side in (0, 65_536):
+        with pytest.raises(ValueError, match=rf"^size\[{place}\] must be "):
+            crop_resize(image, box, flips, code, (side, 1) if place == 0 else (1, side))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_colour(place):
+    for right in (0, 255):
+        assert checked_fill([right if i == place else 9 for i in range(3)])[place] == right
+    for wrong in (-1, 256):
+        with pytest.raises(ValueError, match=rf"^fill\[{place}\] must be "):
+            checked_fill([wrong if i == place else 9 for i in range(3)])
 
 
 @pytest.mark.parametrize("policy", [Crop, DeiT])
