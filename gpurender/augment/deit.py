@@ -153,13 +153,13 @@ class DeiT(Policy[torch.Tensor]):
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    # ------------------------------------------------------------------------------------------------------- presets
+    # ----------------------------------------------------------------------------------------------- policies of papers
 
     @classmethod
     def onepfrac(cls, **changes: Any) -> "DeiT":
         """Return the policy of 1p-frac's pre-training (Nakamura et al., ECCV 2024, and the released scripts)."""
-        preset: dict[str, Any] = {"vflip": 0.5, "re_prob": 0.5}
-        return cls(**preset | changes)
+        values: dict[str, Any] = {"vflip": 0.5, "re_prob": 0.5}
+        return cls(**values | changes)
 
     @classmethod
     def ofdb(cls, **changes: Any) -> "DeiT":
@@ -169,8 +169,8 @@ class DeiT(Policy[torch.Tensor]):
     @classmethod
     def fractaldb(cls, **changes: Any) -> "DeiT":
         """Return the policy of pre-training ViTs on fractals (Kataoka et al., CVPR 2022, released script)."""
-        preset: dict[str, Any] = {"hflip": 0.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_aug_repeats": 3}
-        return cls(**preset | changes)
+        values: dict[str, Any] = {"hflip": 0.0, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_aug_repeats": 3}
+        return cls(**values | changes)
 
     @classmethod
     def visualatom(cls, **changes: Any) -> "DeiT":
@@ -187,11 +187,11 @@ class DeiT(Policy[torch.Tensor]):
         fraction of the canvas.)
         """
         share = (224 / 362) ** 2
-        preset: dict[str, Any] = {
+        values: dict[str, Any] = {
             "scale": (share, share), "ratio": (1.0, 1.0), "hflip": 0.0, "color_jitter": None, "auto_augment": None,
             "mean": (0.2, 0.2, 0.2), "re_prob": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0,
         }  # fmt: skip
-        return cls(**preset | changes)
+        return cls(**values | changes)
 
     # ------------------------------------------------------------------------------------------------ draw and apply
 

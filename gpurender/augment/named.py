@@ -19,7 +19,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 
 
 def policy(name: str, parameter: str = "augment") -> Policy:
-    """Return the policy of a name: ``crop``, ``deit``, or one of DeiT's presets.
+    """Return the policy of a name: ``crop``, ``deit``, or the policy of a paper.
 
     ``parameter``: what the name is given for; errors say it.
     """

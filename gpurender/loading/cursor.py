@@ -1,4 +1,4 @@
-"""The cursor of a loader, its only state that changes."""
+"""The cursor of a loader, its only state that changes: ``state_dict`` saves it, ``load_state_dict`` sets it (resume)."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -12,7 +12,7 @@ from gpurender.runtime import cuda
 THREADS = 128  # threads per block, one per walker
 STATIC_SHARED = 4 << 10  # bytes: the system, the walkers' starts, the frame
 LEAST_SHARED = 2 << 10  # bytes: the pilot's maps, which the bitmap overwrites later
-ROWS_ABOVE = 3  # rows above a band, which the patches of its first rows need
+ROWS_ABOVE = 3  # rows above a band, which the patches of its first rows need; as in device/bitmap.cuh
 COLOR_BLOCKS = 2  # blocks per multiprocessor; each has a canvas of four bytes per pixel in global memory
 MASK_ROWS = 64  # mask rows of a coloured image that are in shared memory at a time
 

@@ -1,4 +1,5 @@
 // From a bitmap of points to an image: 3 x 3 patches, a random mask, an orientation, bytes of 0 or GREY.
+// The patches are drawn by patch_words in grey, and by newest_at in colour.
 //
 // device/cpu_texture.py is the reference and defines the mask.
 
@@ -51,7 +52,7 @@ __device__ void mask_words(const Mask& mask, int y, int q, int size, uint32* fou
 // -------------------------------------------------------------------------------------------------------- the patches
 
 // Compute four words of row y with patches: each point lights the 3 x 3 pixels below and to the right of it.
-__device__ void dilated(const Bitmap& bitmap, int y, int q, uint32* four) {
+__device__ void patch_words(const Bitmap& bitmap, int y, int q, uint32* four) {
     for (int k = 0; k < 4; ++k) {
         int j = 4 * q + k;
         uint32 own = 0, before = 0;
@@ -72,7 +73,7 @@ __device__ void texture(const Bitmap& bitmap, int size, const Mask& mask) {
         int y = bitmap.first + bitmap.rows - 1 - piece / quads, q = piece % quads;
         uint32 lit[4], four[4];
         if (piece < pieces) {
-            dilated(bitmap, y, q, lit);
+            patch_words(bitmap, y, q, lit);
             if (mask.on) {
                 mask_words(mask, y, q, size, four);
                 for (int k = 0; k < 4; ++k) lit[k] &= four[k];
