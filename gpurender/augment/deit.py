@@ -153,7 +153,7 @@ class DeiT(Policy[torch.Tensor]):
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    # ----------------------------------------------------------------------------------------------- policies of papers
+    # ------------------------------------------------------------------------------------------- policies of papers
 
     @classmethod
     def onepfrac(cls, **changes: Any) -> "DeiT":

@@ -1,4 +1,4 @@
-"""The cursor of a loader, its only state that changes: ``state_dict`` saves it, ``load_state_dict`` sets it (resume)."""
+"""The cursor of a loader, its only state that changes: what is saved, and set to resume."""
 
 from collections.abc import Callable
 from typing import NamedTuple
