@@ -209,6 +209,61 @@ def test_an_overhead_within_noise_is_called_so(monkeypatch, times, noise):
     assert ("within noise" in bench.line(row)) == noise
 
 
+def test_the_rows_are_these_numbers_rounded(monkeypatch):
+    """Rates to a tenth, milliseconds to three or four decimals, percents to two; a bfloat16 batch of the given size."""
+    pytest.importorskip("timm")
+    first = []
+
+    def time_batches(step, seconds, device, label):
+        first.append((label, tuple(step().shape)))
+        return timing.Timing([1000.06, 1000.06], 1.23456, 2.34567, 7, 11)
+
+    def step_times(trainer, feeds, device, seconds):
+        first.extend((name, next(feed)[0]) for name, feed in feeds.items())
+        return {"cached": [7.0] * 3, "loader": [8.12345] * 3}
+
+    monkeypatch.setattr(bench, "time_batches", time_batches)
+    monkeypatch.setattr(bench, "paired_percent", lambda loader, cached: (16.0494, 16.0516))
+    monkeypatch.setattr(training, "step_times", step_times)
+    monkeypatch.setattr(bench, "peak_mib", lambda device: 13)
+    result = bench.measure(
+        TINY, device="cpu", batch_size=5, seconds=0.0, model="test_resnet", stages=["raster", "augment"]
+    )
+    common = {"recipe": "visualatom", "device": "cpu", "batch_size": 5}
+    same = {
+        "images_per_second": {"median": 1000.1, "p5": 1000.1, "p95": 1000.1},
+        "host_ms": 1.2346,
+        "device_ms": 2.3457,
+        "peak_mib": 11,
+        "batches": 7,
+    }
+    raster, augment, train = result["rows"]
+    assert raster == {**common, "stage": "raster", "image_size": 32, "dtype": "uint8", **same}
+    assert augment == {**common, "stage": "augment", "image_size": 224, "dtype": "float32", **same, "augment": "crop"}
+    rate = round(1e3 * 5 / 8.12345, 1)
+    assert train == {
+        **common,
+        "stage": "train",
+        "image_size": 224,
+        "dtype": "bfloat16",
+        "images_per_second": {"median": rate, "p5": rate, "p95": rate},
+        "host_ms": None,
+        "device_ms": None,
+        "peak_mib": 13,
+        "model": "test_resnet",
+        "step_ms": {"median": 8.123, "p5": 8.123, "p95": 8.123},
+        "cached_step_ms": {"median": 7.0, "p5": 7.0, "p95": 7.0},
+        "overhead_percent": 16.05,
+        "overhead_interval_percent": [16.05, 16.05],
+        "within_noise": False,
+        "augment": "crop",
+    }
+    assert first[:2] == [("raster", (5, 1, 32, 32)), ("augment", (5, 3, 224, 224))]
+    assert [(name, images.dtype, tuple(images.shape)) for name, images in first[2:]] == [
+        (name, torch.bfloat16, (5, 3, 224, 224)) for name in ("cached", "loader")
+    ]
+
+
 def test_it_is_known_whether_bitmaps_are_kept(monkeypatch):
     released = gr.OnePFrac(classes=2, points=300, image_size=32, fill_rate=0.0)
     assert not bench.keeps_bitmaps(gr.Renderer(released))  # a CPU keeps none

@@ -432,6 +432,18 @@ def test_a_full_standard_output_is_one_line(unbuffered):
     assert done.stderr == "gpurender: error: standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["--version", "bench"])
+def test_two_full_streams_are_an_exit_status_of_1(arguments, unbuffered):
+    """Python writes what is left again when it ends, and would end with 120."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpurender", arguments], env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full, stderr=full, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize(("arguments", "code"), [("--version", 0), ("bench", 2)])
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_silent(closed, arguments, code):

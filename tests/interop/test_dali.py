@@ -1,5 +1,6 @@
 """gpurender.interop.dali.Source against DALI itself, on a CPU: recipes in its pipelines."""
 
+import collections
 import contextlib
 import json
 import os
@@ -282,6 +283,15 @@ def test_a_source_without_batch_info_says_what_it_needs():
 
     with pytest.raises(TypeError, match=r"info must be DALI's BatchInfo, got 0; .*batch_info=True"):
         pipeline().run()
+
+
+def test_an_epoch_of_many_samples_ends():
+    """More than 256: Python keeps one object for each small integer alone."""
+    drawn = source(tiny(classes=2, instances=150), 300)
+    place = collections.namedtuple("Place", ("epoch_idx", "iteration"))
+    assert len(drawn(place(0, 0))[0]) == 300
+    with pytest.raises(StopIteration):
+        drawn(place(0, 1))
 
 
 def test_a_state_is_checked_and_comes_before_the_first_batch():

@@ -191,6 +191,16 @@ def test_a_pipe_is_written_into(tmp_path):
     assert os.listdir(tmp_path) == ["pipe"]
 
 
+def test_a_pipe_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    """Root may write all of them, so the system's answer is replaced."""
+    path, asked = tmp_path / "pipe", []
+    os.mkfifo(path)
+    monkeypatch.setattr(os, "access", lambda *question: asked.append(question))
+    with pytest.raises(ValueError, match=r"^cannot write '.*pipe': Permission denied$"):
+        check_writable(path)
+    assert asked == [(str(path), os.W_OK)]
+
+
 def test_a_device_is_written_into():
     """A terminal, which needs no root to be made; /dev/null is another of its kind."""
     master, slave = os.openpty()
