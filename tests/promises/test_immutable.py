@@ -1,6 +1,7 @@
 """What is made once stays as it is: a recipe, a policy or a table that changed later would not be what was checked."""
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
@@ -48,6 +49,28 @@ def test_no_field_can_be_changed(make):
     for field in dataclasses.fields(value):
         with pytest.raises((dataclasses.FrozenInstanceError, AttributeError)):
             setattr(value, field.name, None)
+
+
+def test_every_dataclass_is_frozen_unless_it_is_state(root):
+    """Catalogs keep what they find or render first; a report of removed files counts on."""
+    state = {"Bitmaps", "Perturbations", "Categories", "Catalogs", "Cleaned"}
+    names = [
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in sorted((root / "gpurender").rglob("*.py"))
+        if path.stem not in ("__init__", "__main__") and "gpu" not in path.stem
+    ]
+    found = {}
+    for name in names:
+        try:
+            values = vars(importlib.import_module(name)).values()
+        except ImportError:
+            assert name.startswith("gpurender.interop."), "only these need packages that may be missing"
+            continue
+        for value in values:
+            if dataclasses.is_dataclass(value) and value.__module__ == name:
+                found[value.__name__] = value.__dataclass_params__.frozen
+    assert len(found) > 20
+    assert {name for name, frozen in found.items() if not frozen} == state
 
 
 @pytest.mark.parametrize(
