@@ -47,6 +47,34 @@ def test_help_teaches():
 
 
 @pytest.mark.parametrize(
+    ("command", "defaults"),
+    [
+        ("doctor", {"json": False, "warm": None, "clean_cache": False}),
+        ("recipes", {}),
+        ("recipe R", {"recipe": "R", "settings": [], "output": None}),
+        (
+            "preview R",
+            {"recipe": "R", "output": None, "rows": None, "cols": 6, "classes": None, "augment": None, "device": "cpu"},
+        ),
+        (
+            "bench",
+            {"recipe": None, "device": None, "batch_size": 256, "seconds": 5.0, "augment": "crop", "train": None}
+            | {"json": None, "plot": None, "output": "bench.png"},
+        ),
+        (
+            "export R D",
+            {"recipe": "R", "directory": "D", "per_class": None, "classes": None, "limit": None, "shard": None}
+            | {"verify": False, "repair": False, "format": "imagefolder", "device": "cpu"},
+        ),
+    ],
+)
+def test_what_a_command_does_without_options(command, defaults):
+    options = vars(cli._parser().parse_args(command.split()))
+    assert callable(options.pop("run"))
+    assert options == defaults
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         "",
