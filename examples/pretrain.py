@@ -10,6 +10,7 @@ continues from the checkpoint as if nothing had happened: the same batches, the 
 """
 
 import argparse
+import difflib
 import math
 import os
 import time
@@ -66,7 +67,9 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], An
 
 def model_name(text: str) -> str:
     if not timm.is_model(text):
-        raise argparse.ArgumentTypeError(f"timm has no model {text!r}")
+        near = difflib.get_close_matches(text, timm.list_models(), n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise argparse.ArgumentTypeError(f"timm has no model {text!r}{meant}")
     return text
 
 

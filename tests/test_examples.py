@@ -204,6 +204,15 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_training(pretrai
     assert "/proc/nowhere" in str(stopped.value)
 
 
+def test_a_wrong_model_is_refused_with_the_one_that_was_meant(pretrain, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pretrain.py", "--model", "vit_tinny_patch16_224"])
+    with pytest.raises(SystemExit) as stopped:
+        pretrain[0].main()
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "timm has no model 'vit_tinny_patch16_224'; did you mean 'vit_tiny_patch16_224'?" in said
+
+
 def test_quickstart(root, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(root)}
     words = [sys.executable, str(root / "examples/quickstart.py")]

@@ -36,6 +36,7 @@ from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime.image_formats import ImageFormat
 from gpurender.util import checks
+from gpurender.util.keywords import refuse_unknown
 
 try:
     import timm.data
@@ -172,6 +173,7 @@ def _bound(*args: Any, **keywords: Any) -> dict[str, Any]:
         ValueError: a parameter that recipes do not support has another value than timm's default.
     """
     signature = inspect.signature(timm_create_loader)
+    refuse_unknown("create_loader", keywords, list(signature.parameters))
     bound = signature.bind(*args, **keywords)
     bound.apply_defaults()
     for name, value in bound.arguments.items():

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 from gpurender.util import checks
@@ -23,15 +23,19 @@ def checked(cls: Class) -> Class:
 
     @functools.wraps(construct)
     def construct_checked(self: Any, *arguments: Any, **keywords: Any) -> None:
-        for name in keywords:
-            if name not in known:
-                raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {_hint(name, known)}")
+        refuse_unknown(cls.__name__, keywords, known)
         construct(self, *arguments, **keywords)
 
     cls.__init__ = construct_checked  # type: ignore[misc]
     return cls
 
 
-def _hint(name: str, known: list[str]) -> str:
-    """Return an unknown name in quotes, with the known one that is most like it, or with all of them."""
-    return f"{name!r}{checks.did_you_mean(name, known) or '; it takes ' + ', '.join(known)}"
+def refuse_unknown(function: str, given: Iterable[str], known: list[str]) -> None:
+    """Raise a ``TypeError`` for the first given keyword that a function does not take.
+
+    The error names the known keyword that is most like it, or all of them.
+    """
+    for name in given:
+        if name not in known:
+            hint = checks.did_you_mean(name, known) or "; it takes " + ", ".join(known)
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")

@@ -307,8 +307,12 @@ def test_a_keyword_that_is_not_known_yet_is_refused():
     for name in set(NAMES) - interop.DRAWN - interop.IDLE:
         with pytest.raises(ValueError, match=f"^{name} must be "):
             create_loader(TINY, SIZE, BATCH, **{name: "something"})
-    with pytest.raises(TypeError, match="no_such_keyword"):
-        create_loader(TINY, SIZE, BATCH, no_such_keyword=1)
+    with pytest.raises(
+        TypeError, match=r"^create_loader\(\) got an unexpected keyword argument 'x'; it takes dataset, "
+    ):
+        create_loader(TINY, SIZE, BATCH, x=1)
+    with pytest.raises(TypeError, match=r"keyword argument 'num_worker'; did you mean 'num_workers'\?$"):
+        create_loader(TINY, SIZE, BATCH, num_worker=1)
 
 
 # ------------------------------------------------------------------------------------------------------------ datasets
