@@ -114,6 +114,11 @@ class _Pass(Iterator[Any]):
         loader.end_of_dataloader = self._batches.ended
         return batch
 
+    @property
+    def ended(self) -> bool:
+        """Whether the batch handed out is the last one."""
+        return self._batches.ended
+
     def _leave(self) -> None:
         if self._under_way:
             self._under_way = False

@@ -350,7 +350,7 @@ class Iterator:
 
     @property
     def size(self) -> int:
-        """Samples of a whole epoch on this rank."""
+        """Samples of a whole pass (an epoch, or ``steps_per_epoch`` batches) on this rank."""
         return len(self._loader.sampler)
 
     @property
@@ -359,7 +359,7 @@ class Iterator:
         return self.size
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch, equal on all ranks."""
+        """Return the number of batches of a whole pass, equal on all ranks."""
         return len(self._loader)
 
     def __iter__(self) -> "Iterator":
@@ -398,10 +398,10 @@ class Iterator:
         return [json.dumps(self._loader.state_dict()).encode()]
 
     def _begin(self) -> None:
-        self._pass = iter(self._loader)
+        self._pass: Any = iter(self._loader)
         self._taken = 0  # batches of this pass
         self._stopped = False  # whether the pass has raised StopIteration
 
     def _at_end(self) -> bool:
-        """Return whether the epoch is over: the loader moves on with its last batch, not at the request after it."""
-        return self._stopped or (self._taken > 0 and self._loader.state_dict()["position"] == 0)
+        """Return whether the pass is over, which is known with its last batch, not only at the request after it."""
+        return self._stopped or self._pass.ended

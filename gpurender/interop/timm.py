@@ -31,7 +31,7 @@ from gpurender.augment.parameters import Parameters
 from gpurender.dataset import Dataset
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.loading import ranks
-from gpurender.loading.data_loader import DataLoader
+from gpurender.loading.data_loader import MAX_BATCH_SIZE, MAX_STEPS, DataLoader
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime.image_formats import ImageFormat
@@ -136,6 +136,9 @@ def create_loader(
         return timm_create_loader(dataset, input_size, batch_size, *args, **keywords)
     given = _bound(dataset, input_size, batch_size, *args, **keywords)
     is_training = checks.boolean("is_training", given["is_training"])
+    checks.integer("batch_size", given["batch_size"], 1, MAX_BATCH_SIZE)
+    if steps_per_epoch is not None:
+        checks.integer("steps_per_epoch", steps_per_epoch, 1, MAX_STEPS)
     augment = _training(given, recipe) if is_training else _evaluation(given, recipe)
     prefetcher = checks.boolean("use_prefetcher", given["use_prefetcher"])
     alone: dict[str, Any] = {} if checks.boolean("distributed", given["distributed"]) else {"rank": 0, "world_size": 1}

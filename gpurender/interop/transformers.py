@@ -24,7 +24,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpurender.loading import data_loader
+from gpurender.loading.ranks import Ranks
 from gpurender.loading.sampler_plan import SamplerPlan
+from gpurender.loading.steps_plan import StepsPlan
 
 __all__ = ["DataLoader"]
 
@@ -41,6 +43,13 @@ class Loader(data_loader.DataLoader):
         """Set the place to a step of the current epoch, where the next pass begins."""
         assert not isinstance(self._plan, SamplerPlan)
         self._cursor.seek(self._plan.at_step(self._cursor.place, step, self._ranks()), resumes=True)
+
+    def samples(self) -> int:
+        """Return the number of samples of a pass on all ranks: of the recipe, or of ``steps_per_epoch`` steps."""
+        if not isinstance(self._plan, StepsPlan):
+            return len(self.dataset)
+        size = self._ranks().world_size
+        return sum(self._plan.samples(Ranks(rank, size)) for rank in range(size))
 
 
 class DataLoader:
@@ -121,7 +130,8 @@ class Places:
     def __iter__(self) -> Iterator[list[int]]:
         if not self._told:
             raise RuntimeError(
-                "nobody said which epoch this is: set_epoch first (a Trainer does, from transformers 5.20)"
+                "set_epoch must be called before every epoch, so that its batches are known; a Trainer of transformers "
+                "5.20 or newer calls it"
             )
         self._told = False
         self._batches.leave()
@@ -141,7 +151,7 @@ class Batches:
         self._next = -1  # number of the batch that the pass gives next
 
     def __len__(self) -> int:
-        return len(self.loader.dataset)
+        return self.loader.samples()
 
     def __getitems__(self, places: list[int]) -> Any:
         """Return one batch; ``places`` is a list of its number."""

@@ -256,14 +256,16 @@ class DataLoader(Generic[BatchT_co]):
             )  # fmt: skip
             if steps_per_epoch is None:
                 return epochs
-            return StepsPlan(epochs, checks.integer("steps_per_epoch", steps_per_epoch, 1, MAX_STEPS))
+            plan = StepsPlan(epochs, checks.integer("steps_per_epoch", steps_per_epoch, 1, MAX_STEPS))
+            plan.steps_of_epoch(self._fixed_ranks or Ranks(0, 1))  # refuses epochs without a step; more ranks may join
+            return plan
         if steps_per_epoch is not None:
             name = "sampler" if batch_sampler is None else "batch_sampler"
             raise ValueError(f"steps_per_epoch must be left out when a {name} is given: it decides the length")
-        plan = SamplerPlan(sampler, batch_sampler, self._batch_size, self._drop_last, len(self._recipe))
+        follows = SamplerPlan(sampler, batch_sampler, self._batch_size, self._drop_last, len(self._recipe))
         if self._repeats > 1:
-            raise ValueError(f"{plan.name} must be left out: augment repeats samples (num_aug_repeats)")
-        return plan
+            raise ValueError(f"{follows.name} must be left out: augment repeats samples (num_aug_repeats)")
+        return follows
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -325,11 +327,16 @@ class DataLoader(Generic[BatchT_co]):
         self._mixes = checks.boolean("mixup_enabled", enabled)
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch, equal on all ranks; with a user's sampler, by its length."""
+        """Return the number of batches of a whole pass, equal on all ranks.
+
+        A pass is an epoch, or has ``steps_per_epoch`` batches. With a user's sampler its length decides.
+        """
         return self._plan.steps(self._ranks)
 
     def __repr__(self) -> str:
         size = f"{self._follows}=…" if self._follows else f"batch_size={self._batch_size}, shuffle={self._shuffle}"
+        size += ", drop_last=True" if self._drop_last else ""
+        size += f", steps_per_epoch={self._plan.count}" if isinstance(self._plan, StepsPlan) else ""
         device, augment = str(self._renderer.device), in_short(self._policy)
         try:
             length = f", {len(self)} batches"
@@ -424,9 +431,9 @@ class DataLoader(Generic[BatchT_co]):
         if start != place and not self._told:
             self._told = True
             log.warning(
-                "epoch %d was left midway and starts again with the same batches; steps_per_epoch=N gives passes of N "
-                "batches, set_epoch(e) goes to another epoch",
+                "epoch %d was left midway and starts again with the same batches; %sset_epoch(e) goes to another epoch",
                 self._plan.pass_number(place),
+                "" if isinstance(self._plan, StepsPlan) else "steps_per_epoch=N gives passes of N batches, ",
             )
         return Pass(self._ranks(), partial(self._render, mixes=self._mixes))
 

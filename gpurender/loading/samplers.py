@@ -36,7 +36,7 @@ class BatchSampler:
         self.sampler, self.batch_size, self.drop_last, self.set_epoch = sampler, batch_size, drop_last, set_epoch
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
+        """Return the number of batches of a whole pass."""
         return self._plan.steps(self._ranks)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -64,15 +64,22 @@ def checked_digest(state: Mapping[str, Any], ours: Mapping[str, Any]) -> str | N
 
 
 def checked_segment(state: Mapping[str, Any], steps_per_epoch: int, last_epoch: int, length: int) -> Segment:
-    """Return the pass of a state with ``steps_per_epoch``.
+    """Return the pass of a state with ``steps_per_epoch``; its place is checked already.
 
     Raises:
-        TypeError, ValueError: a number is not an integer or out of range.
+        TypeError, ValueError: a number is not an integer or out of range, or the numbers contradict each other.
     """
     highest = (last_epoch * length, steps_per_epoch - 1, last_epoch, length - 1)
-    return Segment(
+    segment = Segment(
         *(checks.integer(f"state[{key!r}]", state[key], 0, high) for key, high in zip(SEGMENT, highest, strict=True))
     )
+    begin, place = segment[2:], (state["epoch"], state["position"])
+    if (place > begin) != (segment.step > 0) or place < begin:
+        raise ValueError(
+            f"state['pass_step'] must be 0 where a pass begins and above 0 behind it, got {segment.step} for a pass "
+            f"that begins at (epoch, position) = {begin} and has come to {place}"
+        )
+    return segment
 
 
 def _same(name: str, theirs: Any, ours: Any) -> None:

@@ -45,7 +45,7 @@ class StepsPlan:
         Raises:
             ValueError: an epoch has no step, or the pass lies beyond the last epoch.
         """
-        steps = self._steps_of_epoch(ranks())
+        steps = self.steps_of_epoch(ranks())
         checks.integer("epoch", pass_number, 0, (self.last_epoch() + 1) * steps // self.count - 1)
         epoch, step = divmod(pass_number * self.count, steps)
         position = step * self.epochs.step(ranks())
@@ -65,7 +65,7 @@ class StepsPlan:
         if step < left:
             epoch, position = segment.epoch, segment.position + step * size
         else:
-            more, steps = divmod(step - left, self._steps_of_epoch(ranks))
+            more, steps = divmod(step - left, self.steps_of_epoch(ranks))
             epoch, position = segment.epoch + 1 + more, steps * size
         return Place(epoch, position, segment=segment._replace(step=step))
 
@@ -74,9 +74,9 @@ class StepsPlan:
 
     def samples(self, ranks: Ranks) -> int:
         """Return the number of samples that this rank gets in the first pass; others may end with other steps."""
-        epochs, steps = divmod(self.count, self._steps_of_epoch(ranks))
-        rest = islice(self.epochs.batches(Place(), ranks), steps)
-        return epochs * self.epochs.samples(ranks) + sum(batch.size for batch in rest)
+        epochs, steps = divmod(self.count, self.steps_of_epoch(ranks))
+        full = self.epochs.step(ranks) // ranks.world_size  # the incomplete step is the last of an epoch
+        return epochs * self.epochs.samples(ranks) + steps * full
 
     def ragged(self, place: Place, ranks: Ranks) -> int:
         """Return the number of samples in the last step of the pass of a place if that step is incomplete, else 0."""
@@ -90,7 +90,7 @@ class StepsPlan:
             ValueError: an epoch has no step.
         """
         segment, place = _segment(start), start
-        self._steps_of_epoch(ranks)
+        self.steps_of_epoch(ranks)
         while segment.step < self.count:
             for batch in islice(self.epochs.batches(place, ranks), self.count - segment.step):
                 segment = segment._replace(step=segment.step + 1)
@@ -106,8 +106,8 @@ class StepsPlan:
         """Return the place after a batch: the beginning of the next epoch if the batch was the last of its epoch."""
         return place if place.position < self.epochs.length else Place(place.epoch + 1)
 
-    def _steps_of_epoch(self, ranks: Ranks) -> int:
-        """Return the number of steps of an epoch.
+    def steps_of_epoch(self, ranks: Ranks) -> int:
+        """Return the number of steps of an epoch of the recipe.
 
         Raises:
             ValueError: there is none.
@@ -115,8 +115,9 @@ class StepsPlan:
         count = self.epochs.steps(lambda: ranks)
         if not count:
             raise ValueError(
-                f"drop_last must be False with steps_per_epoch: a step takes {self.epochs.step(ranks)} samples, and "
-                f"an epoch has {self.epochs.length}, so it has no complete step"
+                f"drop_last must be False, or batch_size at most {self.epochs.length // ranks.world_size}, with "
+                f"steps_per_epoch: a step takes {self.epochs.step(ranks)} samples, and an epoch has "
+                f"{self.epochs.length}, so it has no complete step"
             )
         return count
 

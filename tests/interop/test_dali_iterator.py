@@ -139,6 +139,26 @@ def test_a_loop_of_len_batches_may_reset_without_asking_for_one_more(stack, drop
     assert not caplog.records
 
 
+def test_a_pass_of_steps_ends_anywhere_in_an_epoch(caplog):
+    """Ten samples in batches of four: passes of four batches end in the first, the second and the last batch."""
+    loader = gr.DataLoader(tiny(), 4, image_size=32, device="cpu", steps_per_epoch=4)
+    iterator = interop.Iterator(loader)
+    expected = [batch for _ in range(4) for batch in EPOCH]
+    for number in range(3):
+        found = [labels(next(iterator)) for _ in range(len(iterator))]
+        assert found == expected[4 * number : 4 * number + 4]
+        iterator.reset()
+    assert not caplog.records
+    for _ in range(3):  # 12 + 3 batches: the end of an epoch, not of the pass
+        next(iterator)
+    with caplog.at_level(logging.WARNING):
+        iterator.reset()
+    assert len(caplog.records) == 1
+    assert [len(labels(batch)) for batch in [next(iterator)]] == [4]
+    with pytest.raises(StopIteration):
+        next(iterator)
+
+
 @pytest.mark.parametrize("again", [lambda iterator: iterator.reset(), iter], ids=["reset", "iter"])
 def test_midway_a_reset_is_ignored_with_a_warning(stack, again, caplog):
     iterator = stack.make()

@@ -606,6 +606,11 @@ def test_a_trainer_takes_a_length_in_steps(pretrain):
     expected, _, trainer = pretrain(keyworded(steps_per_epoch=5))
     assert expected == stream(2)[:10]
     assert trainer.state.epoch == 2.0
+    for count in (1, 5, 9):  # an epoch has seven batches, the last one smaller
+        source = keyworded(steps_per_epoch=count)
+        sizes = [len(batch["labels"]) for batch in source]
+        assert len(sizes) == count
+        assert trainer.num_examples(source) == sum(sizes)
     for step, batches in {1: 3, 2: 5, 3: 8}.items():  # windows of three and two batches
         assert pretrain(keyworded(steps_per_epoch=5), resume=step)[0] == expected[batches:], step
 
@@ -649,7 +654,7 @@ def test_a_loader_for_trainers_is_skipped_through(transformers, world):
     Accelerator(cpu=True)
     source, expected = keyworded(**world), stream(3, **world)
     batches = len(source)
-    with pytest.raises(RuntimeError, match="which epoch"):
+    with pytest.raises(RuntimeError, match="set_epoch must be called before every epoch"):
         list(skip_first_batches(source, 2))
     # What is left midway, before batch 3 of epoch 2, does not go on where the next one begins.
     for epoch, first, stop in ((1, 2, batches), (2, 1, 3), (0, 3, batches), (0, 0, batches)):
@@ -657,7 +662,7 @@ def test_a_loader_for_trainers_is_skipped_through(transformers, world):
         rest = islice(skip_first_batches(source, first), stop - first)
         seen = [digest(batch["pixel_values"], batch["labels"]) for batch in rest]
         assert seen == expected[epoch * batches :][first:stop]
-    with pytest.raises(RuntimeError, match="which epoch"):  # said once for each
+    with pytest.raises(RuntimeError, match="set_epoch must be called before every epoch"):  # said once for each
         list(skip_first_batches(source, 2))
 
 

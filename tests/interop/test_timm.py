@@ -292,6 +292,8 @@ REFUSED = [
     ({"dataset": "onepfrac-2k"}, "recipe 'onepfrac-2k' is neither"),
     ({"dataset": timm.data.AugMixDataset(gr.Dataset(TINY), 3)}, "num_aug_splits must be 0 .*AugMixDataset of 3 splits"),
     ({"seed": -1}, "seed must be .*got -1"),
+    (TRAIN | {"batch_size": 0}, r"^batch_size must be an integer in \[1, .*got 0"),
+    ({"steps_per_epoch": 0}, r"^steps_per_epoch must be an integer in \[1, .*got 0"),
 ]
 
 

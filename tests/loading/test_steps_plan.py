@@ -143,13 +143,17 @@ def test_views_of_the_next_pass():
     expected = [list(indices) for indices in feed.batch_sampler]
     assert [index for batch in expected for index in batch] == list(feed.sampler)
     assert expected == labels(feed)[0]  # a class has one image
-    assert len(loader(steps_per_epoch=4).sampler) == sum(map(len, stream(4)))
+    for keywords in ({}, {"drop_last": True}, {"recipe": MIXTURE}):
+        for count in range(1, 9):
+            expected = sum(map(len, stream(count, **keywords)))
+            assert len(loader(steps_per_epoch=count, **keywords).sampler) == expected, (keywords, count)
     assert isinstance(feed.sampler, torch.utils.data.RandomSampler)
 
 
 def test_that_an_epoch_starts_again_is_said_once(caplog):
     caplog.set_level(logging.WARNING, "gpurender")
-    for keywords in ({}, {"steps_per_epoch": 3}):
+    remedy = "steps_per_epoch=N gives passes of N batches, "
+    for keywords, more in (({}, remedy), ({"steps_per_epoch": 3}, "")):
         feed = loader(**keywords)
         list(feed)
         next(iter(feed))
@@ -159,8 +163,7 @@ def test_that_an_epoch_starts_again_is_said_once(caplog):
         for _ in range(3):
             next(iter(feed))
         assert [record.getMessage() for record in caplog.records] == [
-            "epoch 2 was left midway and starts again with the same batches; steps_per_epoch=N gives passes of N "
-            "batches, set_epoch(e) goes to another epoch"
+            f"epoch 2 was left midway and starts again with the same batches; {more}set_epoch(e) goes to another epoch"
         ]
         caplog.clear()
 
@@ -189,9 +192,13 @@ def test_what_is_wrong_is_named(keywords, error, message):
 
 
 def test_an_epoch_without_a_whole_step_is_refused():
-    feed = loader(batch_size=11, drop_last=True, steps_per_epoch=3)
-    with pytest.raises(ValueError, match="drop_last must be False with steps_per_epoch: a step takes 11 samples"):
-        next(iter(feed))
+    """At once where the number of ranks is known or one rank asks for too much already."""
+    steps = {"drop_last": True, "steps_per_epoch": 3}
+    for batch_size, more, most in ((11, {}, 10), (4, {"rank": 2, "world_size": 3}, 3)):
+        wrong = rf"^drop_last must be False, or batch_size at most {most}, with steps_per_epoch: a step takes 1[12] "
+        with pytest.raises(ValueError, match=wrong):
+            loader(batch_size=batch_size, **more, **steps)
+    assert len(loader(batch_size=10, **steps)) == len(loader(batch_size=3, rank=2, world_size=3, **steps)) == 3
 
 
 def test_states_of_other_loaders_are_refused():
@@ -202,6 +209,12 @@ def test_states_of_other_loaders_are_refused():
         plain.load_state_dict(steps.state_dict())
     with pytest.raises(ValueError, match="its steps_per_epoch is 3, this loader's is 4"):
         loader(steps_per_epoch=4).load_state_dict(steps.state_dict())
+    next(iter(steps))
+    begun = steps.state_dict()
+    for changed in ({"pass_step": 0}, {"pass_epoch": 5}, {"pass_position": 4}, {"epoch": 0, "position": 0}):
+        with pytest.raises(ValueError, match=r"^state\['pass_step'\] must be 0 where a pass begins and above 0 behind"):
+            steps.load_state_dict(begun | changed)
+        assert steps.state_dict() == begun
     for key, wrong in (("pass", -1), ("pass_step", 3), ("pass_epoch", -1), ("pass_position", 10), ("pass", True)):
         with pytest.raises((TypeError, ValueError), match=rf"state\['{key}'\] must be"):
             steps.load_state_dict(steps.state_dict() | {key: wrong})
