@@ -16,6 +16,7 @@ from gpurender.util.progress import progress
 GAP = 4  # pixels between images
 CAPTION = 16  # pixels: height of a line with a class's name
 PAPER, INK = 255, 64  # grey levels of the sheet and of the names
+NOTEBOOK_SIDE = 2048  # pixels: largest canvas that is rendered for a notebook
 MOST = 64  # rows, columns
 ROWS = 4  # default
 ALIKE = 0.98  # correlation, in blocks, of two pictures that look the same
@@ -92,8 +93,11 @@ def contact_sheet(
 
 
 def notebook_png(renderer: Draws, augment: PolicyLike | str | None = None) -> bytes | None:
-    """Return a small sheet as a PNG file; ``None`` if the recipe needs a search that may take minutes."""
-    if renderer.recipe.needs_search():
+    """Return a small sheet as a PNG file; ``None`` if that may take more than seconds.
+
+    A recipe that needs a search takes minutes, and twelve canvases of 8192 x 8192 pixels half a minute.
+    """
+    if renderer.recipe.needs_search() or renderer.recipe.image_size > NOTEBOOK_SIDE:
         return None
     file = io.BytesIO()
     contact_sheet(renderer, 2, 6, augment=augment, cell=112).save(file, format="PNG")

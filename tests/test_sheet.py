@@ -210,6 +210,13 @@ def test_a_notebook_never_starts_a_search(tmp_path, monkeypatch):
     assert mixed._repr_png_().startswith(b"\x89PNG")
 
 
+def test_a_notebook_never_waits_for_huge_canvases(monkeypatch):
+    monkeypatch.setattr(gr.Renderer, "render", lambda *_: pytest.fail("rendered"))
+    for recipe in (gr.OnePFrac(image_size=2049), gr.VisualAtom(image_size=8192)):
+        for make in (lambda r: r, gr.Renderer, gr.Dataset, lambda r: gr.DataLoader(r, device="cpu")):
+            assert make(recipe)._repr_png_() is None
+
+
 def test_ipython_takes_the_picture():
     formatters = pytest.importorskip("IPython.core.formatters")
     shown, _ = formatters.DisplayFormatter().format(SMALL)

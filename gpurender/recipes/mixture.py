@@ -156,7 +156,10 @@ class Mixture(Recipe):
         check_parameters(cls.family, data, ("recipes", "weights", "labels"))
         parts, weights = data.get("recipes"), data.get("weights")
         if not isinstance(parts, (list, tuple)) or not isinstance(weights, (list, tuple)) or len(parts) != len(weights):
-            raise ValueError("recipes and weights must be lists of the same length")
+            raise ValueError(
+                f"recipes and weights must be lists of the same length, got {checks.shown(parts)} and "
+                f"{checks.shown(weights)}"
+            )
         mixed = {}
         for i, part in enumerate(parts):
             try:

@@ -17,7 +17,8 @@ SHORT = "<visualatom: 10 classes, 40 images of 32 x 32>"
         ({}, "batch_size=1, shuffle=False, augment=Resize(), device='cpu', 40 batches"),
         (
             {"batch_size": 16, "shuffle": True, "drop_last": True, "augment": DeiT.onepfrac()},
-            "batch_size=16, shuffle=True, drop_last=True, augment=DeiT(vflip=0.5, re_prob=0.5), device='cpu', 2 batches",
+            "batch_size=16, shuffle=True, drop_last=True, augment=DeiT(vflip=0.5, re_prob=0.5), device='cpu', "
+            "2 batches",
         ),
         (
             {"batch_size": 16, "steps_per_epoch": 7},
