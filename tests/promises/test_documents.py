@@ -6,12 +6,14 @@ What is made smaller is written down here, once; a command that is not run is na
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 import gpurender as gr
+from gpurender.commands.recipe import as_text
 from tests.support import ROOT
 
 PAGES = [
@@ -48,8 +50,6 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     ".venv/bin/python examples/pretrain.py": "tests/test_examples.py",
     ".venv/bin/ruff": "the formatter",
     ".venv/bin/mypy": "the type checker",
-    "torchrun": "tests/test_examples.py, tests/interop/test_stacks.py",
-    "python -m gpurender.interop.timm": "tests/interop/test_timm.py",
     "python examples/quickstart.py": "tests/test_examples.py",
     "gpurender doctor --warm": "tests/benchmark/test_measure.py",
 }
@@ -63,7 +63,7 @@ def blocks(page, language):
 
 def commands(block):
     """Return the commands of a block of bash; a line that ends in && or \\ goes on."""
-    lines = re.sub(r"(\\|&&)\n\s*", r"\1 ", block).splitlines()
+    lines = re.sub(r"&&\n\s*", "&& ", re.sub(r"\\\n\s*", "", block)).splitlines()
     parts = [part for line in lines for part in re.split(r"\s&&\s", line.partition("  #")[0].strip())]
     return [part for part in parts if part and not part.startswith("#")]
 
@@ -90,12 +90,20 @@ def test_snippets_of_a_page_run_one_after_the_other(page, tmp_path):
         code = CHECKPOINT + code
     if page == "docs/augmentation.md":
         code = AUGMENTATION + code
+    if page == "README.md":
+        code += README
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
+README = """
+import torch
+assert (images.dtype, images.shape) == (torch.float32, (4, 3, 224, 224))
+assert targets.shape == (4, 1000) and bool((targets.sum(1) - 1).abs().max() < 1e-5)
+assert (canvas.dtype, canvas.shape) == (torch.uint8, (1, 1, 512, 512))
+"""
 AUGMENTATION = """
 import torch
 canvases, labels = torch.zeros(256, 1, 512, 512, dtype=torch.uint8), torch.arange(256)
@@ -114,6 +122,7 @@ def run(words, folder):
     for name, recipe in SMALL.items():
         (folder / f"{name}.json").write_text(recipe.to_json())
         words = re.sub(rf"{name}(?=\s|$)", f"{name}.json", words)
+    words = words.replace("torchrun --nproc-per-node 8", "python")  # several processes: tests/test_examples.py
     words += "".join(f" {more}" for start, more in MORE.items() if start in words)
     parts = shlex.split(words)
     if parts[0] == "gpurender":
@@ -128,6 +137,7 @@ def run(words, folder):
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{parts}\n{done.stdout}\n{done.stderr}"
+    shutil.rmtree(folder / "out", ignore_errors=True)  # the next training starts anew
 
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}: {block[0][:50]}" for page, block in BLOCKS])
@@ -139,9 +149,17 @@ def test_the_commands_of_a_block_run_one_after_the_other(page, block, tmp_path):
             run(words, tmp_path)
 
 
+def test_the_recipe_that_is_shown_is_what_the_command_prints():
+    """And the defaults that the page states are those of the family."""
+    [shown] = blocks("docs/recipes.md", "json")
+    recipe = gr.recipe("onepfrac-1k", classes=10)
+    assert shown == as_text(recipe) + "\n"
+    assert gr.recipe(shown) == recipe
+
+
 def test_documents_have_snippets_and_commands():
-    assert len(SNIPPETS) >= 6
+    """And no command is said to run elsewhere that no page has."""
+    assert {page for page, _, _ in SNIPPETS} >= {"README.md", "docs/recipes.md", "docs/training.md", "docs/stacks.md"}
     run = {words.split()[1] for words in COMMANDS if words.startswith("gpurender ")}
     assert run >= {"doctor", "recipes", "recipe", "preview", "bench", "export"}
-    said = [start for start in ELSEWHERE if any(words.startswith(start) for words in COMMANDS)]
-    assert set(said) >= {"python3 -m venv", "pip install"}
+    assert {start for start in ELSEWHERE if any(words.startswith(start) for words in COMMANDS)} == set(ELSEWHERE)
