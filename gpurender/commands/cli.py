@@ -187,19 +187,19 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from gpurender.commands import doctor
+    from gpurender.commands.checkup import examine
 
     if options.warm is not None:
         return _warm(options.warm)
     if options.clean_cache:
         return _clean_cache()
-    report = doctor.examine()
-    print(json.dumps(report, indent=2) if options.json else doctor.table(report))
+    report = examine.examine()
+    print(json.dumps(report, indent=2) if options.json else examine.table(report))
     return 0 if any(kernel["available"] for kernel in report["kernels"]) else 1
 
 
 def _clean_cache() -> int:
-    from gpurender.commands import cache
+    from gpurender.commands.checkup import cache
 
     whole = True
     for done in cache.clean():
@@ -213,7 +213,7 @@ def _clean_cache() -> int:
 def _warm(architectures: Sequence[str]) -> int:
     import torch
 
-    from gpurender.commands.precompile import warm
+    from gpurender.commands.checkup.precompile import warm
 
     kept = True
     for operation, architecture, file in warm(architectures):
@@ -370,7 +370,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from gpurender.commands.export import export
+    from gpurender.commands.image_folder.export import export
 
     if options.repair and not options.verify:
         raise ValueError("--repair must be given together with --verify")
@@ -389,7 +389,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
-    from gpurender.commands.verify import verify
+    from gpurender.commands.image_folder.verify import verify
 
     def show(problem: Any) -> None:
         print(f"{problem.path}: {problem.reason}", flush=True)
@@ -404,7 +404,7 @@ def _verify(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
 
 def _shard(given: str | None) -> Any:
     """Return the shard that is given, or else that of the environment, which is reported on stderr."""
-    from gpurender.commands.shards import from_environment
+    from gpurender.commands.image_folder.shards import from_environment
 
     if given is not None or (found := from_environment()) is None:
         return given

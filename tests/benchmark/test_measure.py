@@ -423,7 +423,7 @@ def test_warming_names_the_architectures_it_knows(monkeypatch, capsys):
 
 def test_warming_draws_every_kind_of_batch(monkeypatch):
     """On a GPU this compiles what is compiled at first use; that it draws shows on a CPU."""
-    from gpurender.commands import precompile
+    from gpurender.commands.checkup import precompile
 
     seen = set()
     draw = gr.DataLoader.__iter__

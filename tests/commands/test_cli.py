@@ -15,7 +15,8 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender import sheet
-from gpurender.commands import cli, export, preview
+from gpurender.commands import cli, preview
+from gpurender.commands.image_folder import export
 from tests.golden import TRIANGLE
 from tests.support import ROOT
 from tests.support.messages import said
@@ -192,9 +193,9 @@ def test_doctor_reports_and_tries(capsys):
 
 
 def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
-    from gpurender.commands import doctor
+    from gpurender.commands.checkup import examine
 
-    monkeypatch.setattr(doctor, "_TRIALS", {"nothing": lambda device: torch.zeros(1)})
+    monkeypatch.setattr(examine, "_TRIALS", {"nothing": lambda device: torch.zeros(1)})
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "own"))
     assert cli.main(["doctor", "--json"]) == 0
@@ -212,12 +213,12 @@ def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
 
 
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
-    from gpurender.commands import doctor
+    from gpurender.commands.checkup import examine
 
     def broken(device):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(doctor, "_TRIALS", {"chaos_game": broken})
+    monkeypatch.setattr(examine, "_TRIALS", {"chaos_game": broken})
     assert cli.main(["doctor"]) == 1
     assert "off: RuntimeError: no luck" in capsys.readouterr().out
 

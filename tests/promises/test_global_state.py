@@ -19,7 +19,7 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpurender as gr
-from gpurender.commands.export import export
+from gpurender.commands.image_folder.export import export
 from gpurender.commands.preview import contact_sheet
 from gpurender.kernels.image_ops import BY_NAME
 from gpurender.util import disk_cache

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gpurender.commands.claims import claimed
-from gpurender.commands.image_folder import Places, class_folders, is_whole, joint_labels, make_folders
-from gpurender.commands.selection import Selection
-from gpurender.commands.shards import shard as as_shard
+from gpurender.commands.image_folder.claims import claimed
+from gpurender.commands.image_folder.layout import Places, class_folders, is_whole, joint_labels, make_folders
+from gpurender.commands.image_folder.selection import Selection
+from gpurender.commands.image_folder.shards import shard as as_shard
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer

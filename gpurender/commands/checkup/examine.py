@@ -102,7 +102,7 @@ def _cache() -> dict[str, Any]:
     """Return the folders of search results and of compiled kernels (``None``: none), whether both are writable, and the
     bytes of all files kept in them.
     """
-    from gpurender.commands import cache
+    from gpurender.commands.checkup import cache
     from gpurender.runtime import kernel_cache
     from gpurender.util import disk_cache
 
