@@ -15,7 +15,7 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender import sheet
-from gpurender.commands import cli, preview
+from gpurender.commands import cli
 from gpurender.commands.image_folder import export
 from tests.golden import TRIANGLE
 from tests.support import ROOT
@@ -308,7 +308,7 @@ def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
 def test_a_sheet_has_1_to_64_rows_and_columns(recipe_file, name, value):
     size = {"rows": 1, "cols": 1, name: value}
     with pytest.raises(ValueError, match=rf"^{name} must be an integer in \[1, 64\], got {value}"):
-        preview.contact_sheet(gr.recipe(recipe_file), **size)
+        sheet.contact_sheet(gr.Renderer(recipe_file), **size)
 
 
 def test_export_is_an_image_folder(recipe_file, tmp_path, capsys):
@@ -392,10 +392,9 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     command, output, recipe_file, tmp_path, monkeypatch, capsys
 ):
     from gpurender.benchmark import measure
-    from gpurender.commands import preview
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preview, "contact_sheet", lambda *_, **__: pytest.fail("drawn"))
+    monkeypatch.setattr(sheet, "contact_sheet", lambda *_, **__: pytest.fail("drawn"))
     monkeypatch.setattr(measure, "measure", lambda *_, **__: pytest.fail("measured"))
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "kept.png").write_bytes(b"old")

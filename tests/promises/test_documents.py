@@ -51,7 +51,7 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     "torchrun": "tests/test_examples.py, tests/interop/test_stacks.py",
     "python -m gpurender.interop.timm": "tests/interop/test_timm.py",
     "python examples/quickstart.py": "tests/test_examples.py",
-    "gpurender doctor --warm": "tests/benchmark/test_measure.py",
+    "gpurender doctor --warm": "tests/commands/checkup/test_precompile.py",
 }
 
 

@@ -1,0 +1,87 @@
+"""``gpurender export``: a dataset as files, or their verification."""
+
+import argparse
+import sys
+from typing import Any
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser(
+        "export",
+        help="the dataset as files",
+        description="Write a dataset as PNG files, one folder per class (torchvision's ImageFolder reads it). "
+        "Safe to run again after a kill: what is there stays, what is missing is written. Several processes may write "
+        "one directory if each has its own --shard.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument(
+        "directory", metavar="DIR", help="a new or empty directory, or one of an earlier export of the recipe"
+    )
+    command.add_argument("--per-class", type=int, metavar="N", help="only the first N images of every class")
+    command.add_argument(
+        "--classes", metavar="LIST", help="only these classes, numbered from 0: 0-99 or 0-9,42; each has a folder"
+    )
+    command.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N images, class by class, of what is selected otherwise"
+    )
+    command.add_argument(
+        "--shard", metavar="I/N", help="only part I of N, with I from 0 to N - 1 (default: the part of this Slurm "
+        "array task, srun process or torchrun process, which is reported on stderr; 0/1 is everything)",
+    )  # fmt: skip
+    command.add_argument(
+        "--verify", action="store_true", help="instead, write nothing: decode every file of this selection, compare "
+        "its pixels with the recipe, and list what is missing or damaged; exit status 1 if something is",
+    )  # fmt: skip
+    command.add_argument("--repair", action="store_true", help="with --verify: write again what is missing or damaged")
+    command.add_argument(
+        "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
+    )
+    command.add_argument("--device", default="cpu", metavar="D", help="device that renders (default cpu)")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command with its arguments; return the exit status."""
+    from gpurender.commands.image_folder.export import export
+
+    if options.repair and not options.verify:
+        raise ValueError("--repair must be given together with --verify")
+    chosen = {
+        "limit": options.limit,
+        "per_class": options.per_class,
+        "classes": options.classes,
+        "shard": _shard(options.shard),
+        "device": options.device,
+    }
+    if options.verify:
+        return _verify(options, chosen)
+    written, present = export(options.recipe, options.directory, **chosen)
+    print(f"{options.directory}: {written} images written, {present} were there")
+    return 0
+
+
+def _verify(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
+    """Compare the files with the recipe, and repair them if asked to; return 1 if a file stays wrong."""
+    from gpurender.commands.image_folder.verify import verify
+
+    def show(problem: Any) -> None:
+        print(f"{problem.path}: {problem.reason}", flush=True)
+
+    report = verify(options.recipe, options.directory, **chosen, repair=options.repair, on_problem=show)
+    text = f"{options.directory}: {report.images} images verified, {report.problems} missing or damaged"
+    if report.problems:
+        text += f"; {report.repaired} images written again" if options.repair else "; --repair writes them again"
+    print(text)
+    return 0 if options.repair or not report.problems else 1
+
+
+def _shard(given: str | None) -> Any:
+    """Return the shard that is given, or else that of the environment, which is reported on stderr."""
+    from gpurender.commands.image_folder.shards import from_environment
+
+    if given is not None or (found := from_environment()) is None:
+        return given
+    shard, names = found
+    print(f"gpurender: shard {shard} of the export, from {names} (--shard 0/1 is everything)", file=sys.stderr)
+    return shard
