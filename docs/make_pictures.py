@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 import gpurender as gr
-from gpurender.commands.preview import contact_sheet
+from gpurender.sheet import contact_sheet
 
 HERE = Path(__file__).parent
 IMAGES, CELL = 7, 160
@@ -30,14 +30,14 @@ def families() -> Image.Image:
         gr.FractalDB(instances=1, weights=UNDISTORTED, draw_type="patch_color"),
         gr.VisualAtom(instances=1),
     ]
-    return stacked([contact_sheet(recipe, 1, IMAGES, cell=CELL) for recipe in recipes])
+    return stacked([contact_sheet(gr.Renderer(recipe), 1, IMAGES, cell=CELL) for recipe in recipes])
 
 
 def augmentation() -> Image.Image:
     """Return canvases, and below them the images that a model sees under DeiT."""
-    recipe = gr.FractalDB(instances=1, weights=UNDISTORTED)
+    renderer = gr.Renderer(gr.FractalDB(instances=1, weights=UNDISTORTED))
     return stacked(
-        [contact_sheet(recipe, 2, IMAGES, cell=CELL, augment=policy) for policy in (None, gr.augment.DeiT())]
+        [contact_sheet(renderer, 2, IMAGES, cell=CELL, augment=policy) for policy in (None, gr.augment.DeiT())]
     )
 
 

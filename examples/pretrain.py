@@ -26,7 +26,7 @@ from torch import nn
 from tqdm import tqdm
 
 import gpurender as gr
-from gpurender.commands.preview import contact_sheet
+from gpurender.sheet import contact_sheet
 from gpurender.util.atomic_files import check_writable, replacing
 
 POLICIES: dict[str, Callable[..., gr.augment.Policy]] = {
@@ -276,7 +276,7 @@ def main() -> None:
     step = load_checkpoint(args.checkpoint, parts) if args.checkpoint.exists() else 0
 
     if rank() == 0:
-        sheet = contact_sheet(args.recipe, rows=8, cols=8, device=args.device)
+        sheet = contact_sheet(gr.Renderer(args.recipe, args.device), rows=8, cols=8)
         with replacing(args.output / "contact_sheet.png") as temporary:
             sheet.save(temporary, format="PNG")
     network = nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model

@@ -4,7 +4,7 @@ python examples/quickstart.py
 """
 
 import gpurender as gr
-from gpurender.commands.preview import contact_sheet
+from gpurender.sheet import contact_sheet
 
 recipe = gr.recipe("onepfrac-1k")
 loader = gr.DataLoader(recipe, batch_size=64, image_size=224, augment=gr.augment.DeiT(), shuffle=True)
@@ -17,5 +17,5 @@ print(
     f"targets  {targets.dtype} {list(targets.shape)}, soft: the largest of a row is {targets.max(1).values.mean():.2f}"
 )
 
-contact_sheet(recipe, rows=8, cols=4).save("quickstart.png")
+contact_sheet(gr.Renderer(recipe), rows=8, cols=4).save("quickstart.png")
 print("quickstart.png shows 32 classes")

@@ -15,7 +15,7 @@ from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from gpurender import augment
-    from gpurender.commands.export import export
+    from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
     from gpurender.recipes.base import Recipe, presets, recipe
@@ -34,7 +34,7 @@ _HOMES = {
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
     "VisualAtom": "gpurender.recipes.visualatom",
-    "export": "gpurender.commands.export",
+    "export": "gpurender.commands.image_folder.export",
     "presets": "gpurender.recipes.base",
     "recipe": "gpurender.recipes.base",
 }

@@ -10,12 +10,15 @@ from PIL import Image
 import gpurender as gr
 from gpurender import sheet
 from gpurender.augment import Crop, DeiT, TwoViews
-from gpurender.commands.preview import contact_sheet
 from gpurender.util import disk_cache
 from tests.golden import TRIANGLE
 
 SMALL = gr.FractalDB(categories=[TRIANGLE] * 5, points=1000, image_size=32, patches=2, weights=[[1] * 6])
 STEP = 24 + sheet.GAP  # of a sheet with cells of 24
+
+
+def contact_sheet(recipe, *size, **options):
+    return sheet.contact_sheet(gr.Renderer(recipe), *size, **options)
 
 
 def cells(shown, side=24):

@@ -82,7 +82,7 @@ def files(seen: Seen) -> None:
     """Steps of ViT-Tiny with torch's DataLoader, workers over exported PNG files cropped by torchvision, beside steps
     with gpurender's and with one batch for ever.
     """
-    from gpurender.commands.export import export
+    from gpurender.commands.image_folder.export import export
 
     count, batch_size, workers = seen.pick(16, 2048, 10_240), seen.pick(4, 256, 256), seen.pick(2, 16, 16)
     device = devices.resolve(seen.device)

@@ -1,168 +1,87 @@
-"""Datasets as PNG files in ImageFolder layout."""
+"""``gpurender export``: a dataset as files, or their verification."""
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import torch
-from PIL import Image
-
-from gpurender.commands.claims import claimed
-from gpurender.commands.image_folder import Places, class_folders, is_whole, joint_labels, make_folders
-from gpurender.commands.selection import Selection
-from gpurender.commands.shards import shard as as_shard
-from gpurender.recipes.base import Recipe
-from gpurender.recipes.base import recipe as as_recipe
-from gpurender.renderer import Renderer
-from gpurender.runtime.threads import parallel_ranges
-from gpurender.util.atomic_files import check_writable, replacing
-from gpurender.util.progress import progress
-
-BATCH = 64  # images
+import argparse
+import sys
+from typing import Any
 
 
-class Counts(NamedTuple):
-    """The numbers of images that an export has written, and of those that were present already."""
-
-    written: int
-    present: int
-
-
-def export(
-    recipe: Recipe | str | os.PathLike[str],
-    folder: str | os.PathLike[str],
-    *,
-    limit: int | None = None,
-    per_class: int | None = None,
-    classes: Any = None,
-    shard: Any = None,
-    device: str | torch.device = "cpu",
-) -> Counts:
-    """Write a dataset, or a part of it, as PNG files that torchvision's ``ImageFolder`` reads.
-
-    >>> gr.export("visualatom-1k", "atoms", per_class=10)  # 10,000 files atoms/<label>/<class>_<instance>.png
-    Counts(written=10000, present=0)
-
-    Label and class are the same, except in a recipe with label noise. The recipe itself is ``folder/recipe.json``.
-
-    Every file is complete or absent, so running the export again finishes a killed run; a file that does not end as a
-    PNG file does (empty or cut off by a power cut or an interrupted copy) is written again. Only one process at a time
-    may write a folder, except that different shards may be written at once; a file system without locks cannot enforce
-    this, and a warning in the log says so.
-
-    Every selected class has a folder, with images or without, whatever the shard. ``ImageFolder(folder,
-    allow_empty=True)`` numbers the folders, so its labels are the recipe's if all classes are selected. Under a
-    ``limit`` every selected class up to the last one with an image has a folder. A warning in the log names classes
-    without images.
-
-    Args:
-        recipe: any argument of ``gr.recipe``.
-        folder: new, empty, or that of an earlier export of the same recipe.
-        limit: only the first ``limit`` images of those that ``per_class`` and ``classes`` select.
-        per_class: only the first ``per_class`` images of every class.
-        classes: only these classes: a text such as ``"0-9,42"``, an integer, or a list, range or array of integers.
-        shard: only this part of the selected images, for one of several processes: ``"I/N"`` or ``(I, N)``, with I from
-            0 to N - 1. The N parts are disjoint and complete. ``None``: all of them, whatever the environment says.
-        device: where to render.
-
-    Returns:
-        The numbers of images written now and present already.
-
-    Raises:
-        TypeError, ValueError: naming the argument, its value and what is allowed; the folder holds something else, or
-            no image can be written into it.
-        RuntimeError: another process exports into the folder, or the same shard.
-        OSError, KeyboardInterrupt: passed on, with a note of how many images are complete; complete images stay,
-            half-written files do not.
-    """
-    renderer = Renderer(as_recipe(recipe), device)
-    selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
-    part = as_shard(shard)
-    root = Path(folder)
-    first, end = part.part(len(selection))
-    tally = Tally(end - first)
-    with claimed(root, renderer.recipe, part):
-        make_folders(class_folders(root, renderer, selection))
-        with noting(tally.note), progress(total=tally.total, desc=f"export to {root}", unit="image") as bar:
-            for samples, paths in batches(renderer, root, selection, first, end):
-                absent = missing(samples, paths)
-                tally.present += len(samples) - len(absent)
-                write(renderer, absent, tally)
-                bar.update(len(samples))
-    return Counts(tally.written, tally.present)
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser(
+        "export",
+        help="the dataset as files",
+        description="Write a dataset as PNG files, one folder per class (torchvision's ImageFolder reads it). "
+        "Safe to run again after a kill: what is there stays, what is missing is written. Several processes may write "
+        "one directory if each has its own --shard.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument(
+        "directory", metavar="DIR", help="a new or empty directory, or one of an earlier export of the recipe"
+    )
+    command.add_argument("--per-class", type=int, metavar="N", help="only the first N images of every class")
+    command.add_argument(
+        "--classes", metavar="LIST", help="only these classes, numbered from 0: 0-99 or 0-9,42; each has a folder"
+    )
+    command.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N images, class by class, of what is selected otherwise"
+    )
+    command.add_argument(
+        "--shard", metavar="I/N", help="only part I of N, with I from 0 to N - 1 (default: the part of this Slurm "
+        "array task, srun process or torchrun process, which is reported on stderr; 0/1 is everything)",
+    )  # fmt: skip
+    command.add_argument(
+        "--verify", action="store_true", help="instead, write nothing: decode every file of this selection, compare "
+        "its pixels with the recipe, and list what is missing or damaged; exit status 1 if something is",
+    )  # fmt: skip
+    command.add_argument("--repair", action="store_true", help="with --verify: write again what is missing or damaged")
+    command.add_argument(
+        "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
+    )
+    command.add_argument("--device", default="cpu", metavar="D", help="device that renders (default cpu)")
+    command.set_defaults(run=run)
 
 
-class Tally:
-    """The progress of an export, in images."""
+def run(options: argparse.Namespace) -> int:
+    """Run the command with its arguments; return the exit status."""
+    from gpurender.commands.image_folder.export import export
 
-    def __init__(self, total: int) -> None:
-        self.total, self.written, self.present = total, 0, 0
-
-    def note(self) -> str:
-        return f"{self.written + self.present} of {self.total} images are there; the same command goes on from them"
-
-
-@contextlib.contextmanager
-def noting(note: Callable[[], str]) -> Iterator[None]:
-    """Add a note to an error or Ctrl-C in the block (``__notes__``, which tracebacks show)."""
-    try:
-        yield
-    except (OSError, KeyboardInterrupt) as error:
-        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note()]  # as add_note of Python 3.11 does
-        raise
-
-
-def batches(
-    renderer: Renderer, root: Path, selection: Selection, first: int, end: int
-) -> Iterator[tuple[list[int], list[Path]]]:
-    """Yield samples and paths of places ``first`` to ``end - 1`` of a selection, some at a time."""
-    places = Places(root, renderer.recipe)
-    for begin in range(first, end, BATCH):
-        samples = selection.samples(begin, min(begin + BATCH, end)).tolist()
-        yield samples, places.paths(samples, joint_labels(renderer, samples).tolist())
+    if options.repair and not options.verify:
+        raise ValueError("--repair must be given together with --verify")
+    chosen = {
+        "limit": options.limit,
+        "per_class": options.per_class,
+        "classes": options.classes,
+        "shard": _shard(options.shard),
+        "device": options.device,
+    }
+    if options.verify:
+        return _verify(options, chosen)
+    written, present = export(options.recipe, options.directory, **chosen)
+    print(f"{options.directory}: {written} images written, {present} were there")
+    return 0
 
 
-def missing(samples: list[int], paths: list[Path]) -> dict[int, Path]:
-    """Return the samples with missing images and their paths; threads look in parallel, for network file systems."""
-    whole = [False] * len(paths)
+def _verify(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
+    """Compare the files with the recipe, and repair them if asked to; return 1 if a file stays wrong."""
+    from gpurender.commands.image_folder.verify import verify
 
-    def look(start: int, stop: int) -> None:
-        whole[start:stop] = map(is_whole, paths[start:stop])
+    def show(problem: Any) -> None:
+        print(f"{problem.path}: {problem.reason}", flush=True)
 
-    parallel_ranges(len(paths), look)
-    return {sample: path for sample, path, there in zip(samples, paths, whole, strict=True) if not there}
-
-
-def write(renderer: Renderer, wanted: dict[int, Path], tally: Tally) -> None:
-    """Render and write the images of some samples."""
-    if not wanted:
-        return
-    paths = list(wanted.values())
-    if tally.written == 0:
-        check_writable(paths[0])
-    pictures = canvases(renderer, list(wanted))
-
-    def save(start: int, stop: int) -> None:
-        for i in range(start, stop):
-            _save(pictures[i], paths[i])
-
-    try:
-        parallel_ranges(len(paths), save)
-    except BaseException:  # also Ctrl-C, which may come between writing a file and counting it
-        tally.written += sum(map(is_whole, paths))
-        raise
-    tally.written += len(paths)
+    report = verify(options.recipe, options.directory, **chosen, repair=options.repair, on_problem=show)
+    text = f"{options.directory}: {report.images} images verified, {report.problems} missing or damaged"
+    if report.problems:
+        text += f"; {report.repaired} images written again" if options.repair else "; --repair writes them again"
+    print(text)
+    return 0 if options.repair or not report.problems else 1
 
 
-def canvases(renderer: Renderer, samples: list[int]) -> np.ndarray:
-    """Return the pixels of samples, uint8 ``[N, S, S, C]`` on the host."""
-    return renderer(samples).permute(0, 2, 3, 1).cpu().numpy()
+def _shard(given: str | None) -> Any:
+    """Return the shard that is given, or else that of the environment, which is reported on stderr."""
+    from gpurender.commands.image_folder.shards import from_environment
 
-
-def _save(picture: np.ndarray, path: Path) -> None:
-    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    with replacing(path) as temporary:
-        image.save(temporary, format="PNG")
+    if given is not None or (found := from_environment()) is None:
+        return given
+    shard, names = found
+    print(f"gpurender: shard {shard} of the export, from {names} (--shard 0/1 is everything)", file=sys.stderr)
+    return shard

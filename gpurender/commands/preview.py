@@ -1,31 +1,58 @@
-"""The pictures of ``gpurender preview``."""
+"""``gpurender preview``: a contact sheet of a dataset."""
 
-from collections.abc import Sequence
+import argparse
+import os
+from pathlib import Path
 
-import torch
-from PIL import Image
-
-from gpurender import sheet
-from gpurender.augment.adapter import PolicyLike
-from gpurender.recipes.base import RecipeLike
-from gpurender.renderer import Renderer
+AUGMENT = "crop (random resized crop, flips), deit, or the name of a paper's preset, such as onepfrac"
 
 
-def contact_sheet(
-    recipe: RecipeLike,
-    rows: int | None = None,
-    cols: int = 6,
-    *,
-    classes: Sequence[int] | None = None,
-    augment: PolicyLike | str | None = None,
-    cell: int = 224,
-    device: str | torch.device = "cpu",
-) -> Image.Image:
-    """Render a contact sheet, an RGB image, as :func:`gpurender.sheet.contact_sheet` describes.
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser(
+        "preview",
+        help="a contact sheet: one class a row",
+        description="Render a contact sheet of a dataset: a row is a class, a column an instance. Where a class has "
+        "one image, or its images look alike, every cell is a class. The sheet, not the dataset, is brightened so that "
+        "a thumbnail shows it.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="the picture to write (default: RECIPE.png in the current folder)"
+    )
+    command.add_argument(
+        "--rows", type=int, metavar="R", help="rows (default 4; with --classes, as many as these classes need)"
+    )
+    command.add_argument("--cols", type=int, default=6, metavar="C", help="pictures in a row (default 6)")
+    command.add_argument("--classes", metavar="N", help="only these classes, such as 0-9,42 (default: all, spread)")
+    command.add_argument("--augment", metavar="POLICY", help=f"show what training sees: {AUGMENT}")
+    command.add_argument("--device", default="cpu", metavar="D", help="device that renders (default cpu)")
+    command.set_defaults(run=run)
 
-    Args:
-        recipe: any argument of ``gr.recipe``.
-        rows, cols, classes, augment, cell: as there.
-        device: the device that renders.
-    """
-    return sheet.contact_sheet(Renderer(recipe, device), rows, cols, classes=classes, augment=augment, cell=cell)
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command with its arguments; return the exit status."""
+    from PIL import Image
+
+    from gpurender.augment.named import policy
+    from gpurender.recipes.base import is_json, recipe
+    from gpurender.renderer import Renderer
+    from gpurender.sheet import contact_sheet
+    from gpurender.util.atomic_files import check_writable, replacing
+    from gpurender.util.ranges import parse_ranges
+
+    chosen = recipe(options.recipe)
+    name = chosen.family if is_json(options.recipe) else Path(options.recipe).stem
+    output = f"{name}.png" if options.output is None else options.output
+    form = Image.registered_extensions().get(os.path.splitext(output)[1].lower())
+    if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {output!r}")
+    augment = None if options.augment is None else policy(options.augment)
+    classes = None if options.classes is None else parse_ranges(options.classes, chosen.classes, "classes")
+    check_writable(output)
+    renderer = Renderer(chosen, options.device)
+    sheet = contact_sheet(renderer, options.rows, options.cols, classes=classes, augment=augment)
+    with replacing(output) as temporary:
+        sheet.save(temporary, format=form)
+    print(f"{output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")
+    return 0

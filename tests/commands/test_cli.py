@@ -15,7 +15,8 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender import sheet
-from gpurender.commands import cli, export, preview
+from gpurender.commands import cli
+from gpurender.commands.image_folder import export
 from tests.golden import TRIANGLE
 from tests.support import ROOT
 from tests.support.messages import said
@@ -192,9 +193,9 @@ def test_doctor_reports_and_tries(capsys):
 
 
 def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
-    from gpurender.commands import doctor
+    from gpurender.commands.checkup import examine
 
-    monkeypatch.setattr(doctor, "_TRIALS", {"nothing": lambda device: torch.zeros(1)})
+    monkeypatch.setattr(examine, "_TRIALS", {"nothing": lambda device: torch.zeros(1)})
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "own"))
     assert cli.main(["doctor", "--json"]) == 0
@@ -212,12 +213,12 @@ def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
 
 
 def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
-    from gpurender.commands import doctor
+    from gpurender.commands.checkup import examine
 
     def broken(device):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(doctor, "_TRIALS", {"chaos_game": broken})
+    monkeypatch.setattr(examine, "_TRIALS", {"chaos_game": broken})
     assert cli.main(["doctor"]) == 1
     assert "off: RuntimeError: no luck" in capsys.readouterr().out
 
@@ -307,7 +308,7 @@ def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
 def test_a_sheet_has_1_to_64_rows_and_columns(recipe_file, name, value):
     size = {"rows": 1, "cols": 1, name: value}
     with pytest.raises(ValueError, match=rf"^{name} must be an integer in \[1, 64\], got {value}"):
-        preview.contact_sheet(gr.recipe(recipe_file), **size)
+        sheet.contact_sheet(gr.Renderer(recipe_file), **size)
 
 
 def test_export_is_an_image_folder(recipe_file, tmp_path, capsys):
@@ -391,10 +392,9 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     command, output, recipe_file, tmp_path, monkeypatch, capsys
 ):
     from gpurender.benchmark import measure
-    from gpurender.commands import preview
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preview, "contact_sheet", lambda *_, **__: pytest.fail("drawn"))
+    monkeypatch.setattr(sheet, "contact_sheet", lambda *_, **__: pytest.fail("drawn"))
     monkeypatch.setattr(measure, "measure", lambda *_, **__: pytest.fail("measured"))
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "kept.png").write_bytes(b"old")

@@ -13,8 +13,8 @@ import torch
 import gpurender as gr
 from gpurender.augment import Crop, DeiT, MultiCrop, Resize, TwoViews
 from gpurender.benchmark.measure import measure
-from gpurender.commands.selection import Selection
-from gpurender.commands.shards import shard
+from gpurender.commands.image_folder.selection import Selection
+from gpurender.commands.image_folder.shards import shard
 from gpurender.kernels.augment_params import draw_crops, draw_erasing, draw_mixing
 from gpurender.kernels.augment_params.params import CropParams, ErasingParams, MixParams
 from gpurender.kernels.image_ops import checked_fill

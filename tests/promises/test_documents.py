@@ -51,7 +51,7 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     ".venv/bin/ruff": "the formatter",
     ".venv/bin/mypy": "the type checker",
     "python examples/quickstart.py": "tests/test_examples.py",
-    "gpurender doctor --warm": "tests/benchmark/test_measure.py",
+    "gpurender doctor --warm": "tests/commands/checkup/test_precompile.py",
 }
 
 

@@ -19,9 +19,9 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpurender as gr
-from gpurender.commands.export import export
-from gpurender.commands.preview import contact_sheet
+from gpurender.commands.image_folder.export import export
 from gpurender.kernels.image_ops import BY_NAME
+from gpurender.sheet import contact_sheet
 from gpurender.util import disk_cache
 from tests.golden import DIVERGENT, TRIANGLE
 from tests.support import ROOT
@@ -252,9 +252,9 @@ def operations(device, _):
 
 def sheets(device, _):
     for name, policy in {"plain": None, "onepfrac": DeiT.onepfrac(), "visualatom": DeiT.visualatom()}.items():
-        yield name, np.asarray(contact_sheet(RECIPES["onepfrac"], 2, 3, augment=policy, cell=20, device=device))
+        yield name, np.asarray(contact_sheet(gr.Renderer(RECIPES["onepfrac"], device), 2, 3, augment=policy, cell=20))
     for name in ("long tail", "separate"):
-        yield name, np.asarray(contact_sheet(RECIPES[name], 3, 2, cell=20, device=device))
+        yield name, np.asarray(contact_sheet(gr.Renderer(RECIPES[name], device), 3, 2, cell=20))
 
 
 def exports(device, folder):

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from gpurender.commands import doctor
+from gpurender.commands.checkup import examine
 from gpurender.runtime import devices
 
 CPU = torch.device("cpu")
@@ -91,8 +91,8 @@ def broken(device):
 
 @pytest.mark.usefixtures("two_gpus")
 def test_the_doctor_tries_every_kernel_on_every_device(monkeypatch):
-    monkeypatch.setattr(doctor, "_TRIALS", {"philox": same, "chaos_game": other, "visual_atom": broken})
-    report = doctor.examine()
+    monkeypatch.setattr(examine, "_TRIALS", {"philox": same, "chaos_game": other, "visual_atom": broken})
+    report = examine.examine()
     assert report["devices"][0]["device"] == "cpu"
     assert report["devices"][1:] == [
         {"device": "cuda:0", "name": "Card 0", "mib": 80 << 10},
@@ -114,7 +114,7 @@ def test_the_doctor_tries_every_kernel_on_every_device(monkeypatch):
         ("visual_atom", "cuda:1", "cuda", "ValueError: no luck"),
     ]
     assert [kernel["available"] for kernel in report["kernels"]] == [reason is None for *_, reason in found]
-    text = doctor.table(report)
+    text = examine.table(report)
     assert re.search(r"(?m)^  cuda:1   Card 1$", text)
     assert re.search(r"(?m)^  chaos_game +cuda:0 +on \(cuda\)$", text)
     assert re.search(r"(?m)^  visual_atom +cuda:0 +off: ValueError: no luck$", text)
@@ -126,15 +126,15 @@ def test_the_doctor_says_what_a_gpu_lacks(monkeypatch):
         raise RuntimeError("needs CuPy")
 
     monkeypatch.setattr(devices, "require_compilers", refused)
-    monkeypatch.setattr(doctor, "_TRIALS", {"philox": same})
-    found = [(kernel["device"], kernel["available"], kernel["reason"]) for kernel in doctor.examine()["kernels"]]
+    monkeypatch.setattr(examine, "_TRIALS", {"philox": same})
+    found = [(kernel["device"], kernel["available"], kernel["reason"]) for kernel in examine.examine()["kernels"]]
     missing = (False, "RuntimeError: needs CuPy")
     assert found == [("cpu", True, None), ("cuda:0", *missing), ("cuda:1", *missing)]
 
 
-@pytest.mark.parametrize("name", sorted(doctor._TRIALS))
+@pytest.mark.parametrize("name", sorted(examine._TRIALS))
 def test_a_trial_draws_something(name):
     """What is compared between devices is not blank: a kernel that writes nothing would equal it."""
-    drawn = doctor._TRIALS[name](CPU)
+    drawn = examine._TRIALS[name](CPU)
     assert drawn.numel() >= 20
     assert len(drawn.unique()) >= 2

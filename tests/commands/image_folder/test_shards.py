@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from gpurender.commands import shards
-from gpurender.commands.shards import Shard
+from gpurender.commands.image_folder import shards
+from gpurender.commands.image_folder.shards import Shard
 
 
 @pytest.fixture(autouse=True)

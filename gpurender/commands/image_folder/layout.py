@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gpurender.commands.selection import Selection
+from gpurender.commands.image_folder.selection import Selection
 from gpurender.recipes.base import Recipe
 from gpurender.renderer import LABELS, Renderer
 

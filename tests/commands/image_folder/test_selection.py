@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gpurender as gr
-from gpurender.commands.selection import Selection
+from gpurender.commands.image_folder.selection import Selection
 
 PLAIN = gr.OnePFrac(classes=12, instances=5, points=50, image_size=16)
 TAIL = gr.OnePFrac(classes=4, instances=6, points=50, image_size=16, class_prior=[6, 0, 1, 3])

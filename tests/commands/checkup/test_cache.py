@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from gpurender.commands import cache, cli
+from gpurender.commands import cli
+from gpurender.commands.checkup import cache
 from gpurender.util.atomic_files import TEMPORARY
 
 HASH, KEY = "0123456789abcdef" * 2, "0123456789abcdef" * 4
@@ -123,9 +124,9 @@ def test_another_process_may_be_faster(own, monkeypatch):
 
 
 def test_doctor_tells_the_size(own, monkeypatch, capsys):
-    from gpurender.commands import doctor
+    from gpurender.commands.checkup import examine
 
-    monkeypatch.setattr(doctor, "_TRIALS", {"nothing": lambda device: 0})
+    monkeypatch.setattr(examine, "_TRIALS", {"nothing": lambda device: 0})
     put(own / f"fractaldb-{KEY}.json", 1_200_000)
     assert cli.main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cache"]["bytes"] == 1_200_000

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpurender.commands.shards import Shard
+from gpurender.commands.image_folder.shards import Shard
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.util.atomic_files import TEMPORARY, check_writable, replacing

@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 
 import gpurender as gr
-from gpurender.commands import claims, cli, export, image_folder
-from gpurender.commands.selection import Selection
+from gpurender.commands import cli
+from gpurender.commands.image_folder import claims, export, layout
+from gpurender.commands.image_folder.selection import Selection
 from gpurender.recipes.labels import class_counts
 from gpurender.util import atomic_files, folder_lock
 from tests.golden import TRIANGLE
@@ -251,7 +252,7 @@ def test_labels_are_looked_up_some_thousands_at_a_time(tmp_path, monkeypatch):
         return labelled(self, samples, *rest)
 
     monkeypatch.setattr(gr.Renderer, "labels_of", counted)
-    monkeypatch.setattr(image_folder, "LABELS", 5)
+    monkeypatch.setattr(layout, "LABELS", 5)
     monkeypatch.setattr(export, "BATCH", 4)
     assert export.export(recipe, tmp_path / "out") == (24, 0)
     assert sorted(asked, reverse=True)[:5] == [5, 5, 5, 5, 4]
@@ -357,7 +358,7 @@ def test_files_have_the_umask_s_mode(tmp_path):
 def test_names_have_as_many_digits_as_the_last_instance(tmp_path, instances, first, last):
     """At least four, as the released files have."""
     recipe = gr.OnePFrac(classes=2, instances=instances, points=50, image_size=16)
-    paths = image_folder.Places(tmp_path, recipe).paths([0, instances - 1, instances], [0, 0, 1])
+    paths = layout.Places(tmp_path, recipe).paths([0, instances - 1, instances], [0, 0, 1])
     names = [f"00000/00000_{first}.png", f"00000/00000_{last}.png", f"00001/00001_{first}.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
 
@@ -411,7 +412,7 @@ def test_labels_under_a_limit_are_the_recipe_s(tmp_path, caplog):
 
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 def test_classes_with_images_are_those_of_the_labels(monkeypatch, chunk):
-    monkeypatch.setattr(image_folder, "LABELS", chunk)
+    monkeypatch.setattr(layout, "LABELS", chunk)
     plain = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16)
     tail = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16, class_prior=[1, 0, 1, 1, 0, 0, 1])
     noisy = gr.OnePFrac(classes=7, instances=3, points=50, image_size=16, label_noise=0.7)
@@ -420,6 +421,6 @@ def test_classes_with_images_are_those_of_the_labels(monkeypatch, chunk):
         renderer = gr.Renderer(recipe)
         for total in (1, 3, 4, len(recipe)):
             labels = recipe.joint(renderer.labels(torch.arange(total)))
-            filled = image_folder.labels_with_images(renderer, Selection(recipe, limit=total))
+            filled = layout.labels_with_images(renderer, Selection(recipe, limit=total))
             assert filled.shape == (recipe.classes,)
             assert np.flatnonzero(filled).tolist() == sorted(set(labels.tolist()))

@@ -13,7 +13,7 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender.commands import cli
-from gpurender.commands.shards import Shard
+from gpurender.commands.image_folder.shards import Shard
 from gpurender.util import folder_lock
 from gpurender.util.atomic_files import TEMPORARY
 from tests.golden import TRIANGLE

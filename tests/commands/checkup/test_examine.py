@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 
-from gpurender.commands import doctor
+from gpurender.commands.checkup import examine
 from gpurender.runtime import devices
 from gpurender.util import environment
 
@@ -41,7 +41,7 @@ def off(found, reason="RuntimeError: no luck", **changes):
     ],
 )
 def test_the_verdict(found, verdict):
-    assert doctor._verdict(found) == f"renders on: {verdict}"
+    assert examine._verdict(found) == f"renders on: {verdict}"
 
 
 NO = "torch sees no CUDA device: "
@@ -62,7 +62,7 @@ def test_a_missing_gpu_has_a_remedy(cuda, visible, problem, remedy, monkeypatch)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    (found,) = doctor._problems(report([ON, off(GPU, "torch sees no CUDA device", device="cuda")], cuda=cuda))
+    (found,) = examine._problems(report([ON, off(GPU, "torch sees no CUDA device", device="cuda")], cuda=cuda))
     assert found["problem"] == problem
     assert remedy in found["remedy"]
 
@@ -77,29 +77,29 @@ def test_a_missing_compiler_has_the_command_that_installs_it(cuda, extra, monkey
         with pytest.raises(RuntimeError) as refused:
             devices.require_compilers()
         reason = f"RuntimeError: {refused.value}"
-        found = doctor._problems(report([ON, off(GPU, reason), off(GPU, reason, kernel="shuffle")], [CARD]))
+        found = examine._problems(report([ON, off(GPU, reason), off(GPU, reason, kernel="shuffle")], [CARD]))
         assert found == [{"problem": f"cuda:0: {reason}", "remedy": command}]
 
 
 def test_other_problems():
-    found = doctor._problems(report([ON, off(GPU)], [CARD], writable=False))
+    found = examine._problems(report([ON, off(GPU)], [CARD], writable=False))
     assert [one["problem"] for one in found] == [
         "cuda:0: RuntimeError: no luck",
         "the cache cannot be written: every process compiles the kernels again",
     ]
     assert "gpurender doctor --json" in found[0]["remedy"]
     assert "GPURENDER_CACHE_DIR" in found[1]["remedy"]
-    assert doctor._problems(report([ON, GPU], [CARD])) == []
+    assert examine._problems(report([ON, GPU], [CARD])) == []
 
 
 def test_the_text_begins_with_the_verdict_and_has_each_remedy(monkeypatch):
     def broken(device):
         raise ValueError("no luck")
 
-    monkeypatch.setattr(doctor, "_TRIALS", {"philox": lambda device: 0, "shuffle": broken})
-    monkeypatch.setattr(doctor, "driver", lambda: "550.54")
-    found = doctor.examine()
-    lines = doctor.table(found).splitlines()
+    monkeypatch.setattr(examine, "_TRIALS", {"philox": lambda device: 0, "shuffle": broken})
+    monkeypatch.setattr(examine, "driver", lambda: "550.54")
+    found = examine.examine()
+    lines = examine.table(found).splitlines()
     assert lines[0] == found["verdict"]
     assert lines[0].startswith("renders on: ")
     for one in found["problems"]:
@@ -110,12 +110,12 @@ def test_the_text_begins_with_the_verdict_and_has_each_remedy(monkeypatch):
 
 def test_kernels_that_are_off_together_are_one_line():
     both = [off(GPU, "x", device="cuda"), off(GPU, "x", device="cuda", kernel="shuffle")]
-    assert doctor._kernel_lines([ON, *both]) == [
+    assert examine._kernel_lines([ON, *both]) == [
         "  philox         cpu      on (numba)",
         "  all            cuda     off: x",
     ]
     both[1]["reason"] = "y"
-    assert len(doctor._kernel_lines([ON, *both])) == 3
+    assert len(examine._kernel_lines([ON, *both])) == 3
 
 
 def test_the_driver_is_told_by_nvidia_smi_or_the_kernel(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_the_driver_is_told_by_nvidia_smi_or_the_kernel(tmp_path, monkeypatch):
 
 def test_the_trial_of_augment_params_sees_each_draw(monkeypatch):
     """A GPU that drew one layer, crop, box or weight otherwise would be seen."""
-    whole = doctor._augment_params(torch.device("cpu"))
+    whole = examine._augment_params(torch.device("cpu"))
     from gpurender.augment import DeiT
 
     real = DeiT.draw
@@ -149,4 +149,4 @@ def test_the_trial_of_augment_params_sees_each_draw(monkeypatch):
             return drawn | {name: torch.cat([drawn[name].reshape(-1)[:-1], changed])}
 
         monkeypatch.setattr(DeiT, "draw", other)
-        assert not torch.equal(doctor._augment_params(torch.device("cpu")), whole), name
+        assert not torch.equal(examine._augment_params(torch.device("cpu")), whole), name

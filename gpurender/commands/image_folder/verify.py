@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gpurender.commands.claims import MANIFEST, claimed, holds
-from gpurender.commands.export import Tally, batches, canvases, noting, write
-from gpurender.commands.image_folder import class_folders, is_whole, make_folders
-from gpurender.commands.selection import Selection
-from gpurender.commands.shards import shard as as_shard
+from gpurender.commands.image_folder.claims import MANIFEST, claimed, holds
+from gpurender.commands.image_folder.export import Tally, batches, canvases, noting, write
+from gpurender.commands.image_folder.layout import class_folders, is_whole, make_folders
+from gpurender.commands.image_folder.selection import Selection
+from gpurender.commands.image_folder.shards import shard as as_shard
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import gpurender as gr
-from gpurender.commands import cli, verify
+from gpurender.commands import cli
+from gpurender.commands.image_folder import verify
 from gpurender.util import folder_lock
 from tests.golden import TRIANGLE
 
@@ -192,7 +193,7 @@ def test_another_recipe_and_a_folder_without_an_export_are_refused(out, tmp_path
 
 
 def test_ctrl_c_says_how_far(out, recipe_file, monkeypatch, capsys):
-    monkeypatch.setattr("gpurender.commands.export.BATCH", 4)
+    monkeypatch.setattr("gpurender.commands.image_folder.export.BATCH", 4)
     real, calls = verify._wrong, []
 
     def interrupted(*arguments):

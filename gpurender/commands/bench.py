@@ -1,0 +1,70 @@
+"""``gpurender bench``: images per second on this machine, and pictures of such results."""
+
+import argparse
+import json
+from typing import Any
+
+from gpurender.commands.preview import AUGMENT
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser(
+        "bench",
+        help="images/s by stage",
+        description="Measure images/s of the raster alone, of raster and augmentation, and of the loader; "
+        "batch by batch after a warm-up, median with 5th and 95th percentile.",
+    )
+    command.add_argument("recipe", metavar="RECIPE", nargs="?", help="a preset's name or a JSON file")
+    command.add_argument("--device", metavar="D", help="device that renders (default: the GPU if there is one)")
+    command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images per batch (default 256)")
+    command.add_argument(
+        "--seconds", type=float, default=5.0, metavar="T", help="seconds measured for each stage (default 5)"
+    )
+    command.add_argument("--augment", default="crop", metavar="POLICY", help=f"{AUGMENT} (default crop)")
+    command.add_argument("--train", metavar="MODEL", help="also measure training steps of this timm model")
+    command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
+    command.add_argument(
+        "--plot", nargs="+", metavar="RESULT", help="instead, plot result files, or directories of them, as a picture"
+    )
+    command.add_argument(
+        "-o", "--output", default="bench.png", metavar="FILE", help="the picture that --plot writes (default bench.png)"
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command with its arguments; return the exit status."""
+    from gpurender.util.atomic_files import check_writable, replacing
+
+    if options.plot:
+        from gpurender.benchmark.plot import plot
+
+        print(f"{options.output}: {plot(options.plot, options.output)} rows")
+        return 0
+    from gpurender.benchmark import measure
+
+    if options.recipe is None:
+        raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot result files)")
+    if options.json is not None:
+        check_writable(options.json)
+
+    def show(result: dict[str, Any]) -> None:
+        if len(result["rows"]) == 1:
+            print(measure.heading(result["environment"]))
+        print(measure.line(result["rows"][-1]), flush=True)
+
+    result = measure.measure(
+        options.recipe,
+        device=options.device,
+        batch_size=options.batch_size,
+        seconds=options.seconds,
+        augment=options.augment,
+        model=options.train,
+        on_row=show,
+    )
+    if options.json is not None:
+        with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+    return 0

@@ -1,0 +1,1 @@
+"""What ``gpurender export`` does: write a dataset as PNG files that ImageFolder reads, and verify them."""

@@ -1,0 +1,168 @@
+"""Datasets as PNG files in ImageFolder layout."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gpurender.commands.image_folder.claims import claimed
+from gpurender.commands.image_folder.layout import Places, class_folders, is_whole, joint_labels, make_folders
+from gpurender.commands.image_folder.selection import Selection
+from gpurender.commands.image_folder.shards import shard as as_shard
+from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import recipe as as_recipe
+from gpurender.renderer import Renderer
+from gpurender.runtime.threads import parallel_ranges
+from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util.progress import progress
+
+BATCH = 64  # images
+
+
+class Counts(NamedTuple):
+    """The numbers of images that an export has written, and of those that were present already."""
+
+    written: int
+    present: int
+
+
+def export(
+    recipe: Recipe | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    per_class: int | None = None,
+    classes: Any = None,
+    shard: Any = None,
+    device: str | torch.device = "cpu",
+) -> Counts:
+    """Write a dataset, or a part of it, as PNG files that torchvision's ``ImageFolder`` reads.
+
+    >>> gr.export("visualatom-1k", "atoms", per_class=10)  # 10,000 files atoms/<label>/<class>_<instance>.png
+    Counts(written=10000, present=0)
+
+    Label and class are the same, except in a recipe with label noise. The recipe itself is ``folder/recipe.json``.
+
+    Every file is complete or absent, so running the export again finishes a killed run; a file that does not end as a
+    PNG file does (empty or cut off by a power cut or an interrupted copy) is written again. Only one process at a time
+    may write a folder, except that different shards may be written at once; a file system without locks cannot enforce
+    this, and a warning in the log says so.
+
+    Every selected class has a folder, with images or without, whatever the shard. ``ImageFolder(folder,
+    allow_empty=True)`` numbers the folders, so its labels are the recipe's if all classes are selected. Under a
+    ``limit`` every selected class up to the last one with an image has a folder. A warning in the log names classes
+    without images.
+
+    Args:
+        recipe: any argument of ``gr.recipe``.
+        folder: new, empty, or that of an earlier export of the same recipe.
+        limit: only the first ``limit`` images of those that ``per_class`` and ``classes`` select.
+        per_class: only the first ``per_class`` images of every class.
+        classes: only these classes: a text such as ``"0-9,42"``, an integer, or a list, range or array of integers.
+        shard: only this part of the selected images, for one of several processes: ``"I/N"`` or ``(I, N)``, with I from
+            0 to N - 1. The N parts are disjoint and complete. ``None``: all of them, whatever the environment says.
+        device: where to render.
+
+    Returns:
+        The numbers of images written now and present already.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed; the folder holds something else, or
+            no image can be written into it.
+        RuntimeError: another process exports into the folder, or the same shard.
+        OSError, KeyboardInterrupt: passed on, with a note of how many images are complete; complete images stay,
+            half-written files do not.
+    """
+    renderer = Renderer(as_recipe(recipe), device)
+    selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
+    part = as_shard(shard)
+    root = Path(folder)
+    first, end = part.part(len(selection))
+    tally = Tally(end - first)
+    with claimed(root, renderer.recipe, part):
+        make_folders(class_folders(root, renderer, selection))
+        with noting(tally.note), progress(total=tally.total, desc=f"export to {root}", unit="image") as bar:
+            for samples, paths in batches(renderer, root, selection, first, end):
+                absent = missing(samples, paths)
+                tally.present += len(samples) - len(absent)
+                write(renderer, absent, tally)
+                bar.update(len(samples))
+    return Counts(tally.written, tally.present)
+
+
+class Tally:
+    """The progress of an export, in images."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.written, self.present = total, 0, 0
+
+    def note(self) -> str:
+        return f"{self.written + self.present} of {self.total} images are there; the same command goes on from them"
+
+
+@contextlib.contextmanager
+def noting(note: Callable[[], str]) -> Iterator[None]:
+    """Add a note to an error or Ctrl-C in the block (``__notes__``, which tracebacks show)."""
+    try:
+        yield
+    except (OSError, KeyboardInterrupt) as error:
+        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note()]  # as add_note of Python 3.11 does
+        raise
+
+
+def batches(
+    renderer: Renderer, root: Path, selection: Selection, first: int, end: int
+) -> Iterator[tuple[list[int], list[Path]]]:
+    """Yield samples and paths of places ``first`` to ``end - 1`` of a selection, some at a time."""
+    places = Places(root, renderer.recipe)
+    for begin in range(first, end, BATCH):
+        samples = selection.samples(begin, min(begin + BATCH, end)).tolist()
+        yield samples, places.paths(samples, joint_labels(renderer, samples).tolist())
+
+
+def missing(samples: list[int], paths: list[Path]) -> dict[int, Path]:
+    """Return the samples with missing images and their paths; threads look in parallel, for network file systems."""
+    whole = [False] * len(paths)
+
+    def look(start: int, stop: int) -> None:
+        whole[start:stop] = map(is_whole, paths[start:stop])
+
+    parallel_ranges(len(paths), look)
+    return {sample: path for sample, path, there in zip(samples, paths, whole, strict=True) if not there}
+
+
+def write(renderer: Renderer, wanted: dict[int, Path], tally: Tally) -> None:
+    """Render and write the images of some samples."""
+    if not wanted:
+        return
+    paths = list(wanted.values())
+    if tally.written == 0:
+        check_writable(paths[0])
+    pictures = canvases(renderer, list(wanted))
+
+    def save(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            _save(pictures[i], paths[i])
+
+    try:
+        parallel_ranges(len(paths), save)
+    except BaseException:  # also Ctrl-C, which may come between writing a file and counting it
+        tally.written += sum(map(is_whole, paths))
+        raise
+    tally.written += len(paths)
+
+
+def canvases(renderer: Renderer, samples: list[int]) -> np.ndarray:
+    """Return the pixels of samples, uint8 ``[N, S, S, C]`` on the host."""
+    return renderer(samples).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")
