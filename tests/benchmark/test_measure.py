@@ -163,7 +163,7 @@ def test_a_slow_training_step_runs_a_dozen_times(monkeypatch):
     assert taken == ["cached", "loader", *["cached", "loader"] * timing.LEAST]
 
 
-@pytest.mark.parametrize("count", [*range(1, 40), 200, 1000, 1001])
+@pytest.mark.parametrize("count", [*range(1, 40), 200, 1000, 1001, 5000])
 def test_an_interval_of_the_median_is_the_sign_test_s(count):
     """Against SciPy's binomial distribution: the narrowest pair of sorted values that is missed in 5 % at most."""
     stats = pytest.importorskip("scipy.stats", reason="needs SciPy to compare with")
@@ -174,7 +174,8 @@ def test_an_interval_of_the_median_is_the_sign_test_s(count):
     chance = 2 * stats.binom.cdf(below, count, 0.5)
     if count >= 6:
         assert chance <= 0.05
-        assert count > 1000 or 2 * stats.binom.cdf(below + 1, count, 0.5) > 0.05
+        next_ones = 1 if count <= 1000 else 2  # the normal distribution's may be narrower by one
+        assert 2 * stats.binom.cdf(below + next_ones, count, 0.5) > 0.05
     else:
         assert below == 0
 

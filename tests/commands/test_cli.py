@@ -149,18 +149,22 @@ def test_a_wrong_model_is_refused_with_the_one_that_was_meant(capsys):
     assert capsys.readouterr().err.endswith("got 'vit_tinny'; did you mean 'vit_tiny_patch16_224'?\n")
 
 
-def test_a_program_that_leaves_with_a_text_says_it_in_one_line(root):
-    code = """
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [('"not\\nthis way"', 1, "gpurender: error: not this way\n"), ("None", 0, ""), ("0", 0, ""), ("3", 3, "")],
+)
+def test_a_program_that_leaves_says_a_text_in_one_line(root, what, code, said):
+    program = f"""
 import sys
 from gpurender.commands import cli
 def leaves(words):
-    raise SystemExit("not\\nthis way")
+    raise SystemExit({what})
 cli._run = leaves
 sys.exit(cli._program())
 """
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "gpurender: error: not this way\n")
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
 
 def test_doctor_reports_and_tries(capsys):

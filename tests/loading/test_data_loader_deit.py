@@ -152,6 +152,21 @@ def test_repeats_show_one_canvas_also_when_fresh():
     assert both == {True, False}
 
 
+def test_every_repeat_of_every_epoch_has_its_own_address():
+    """Of augmentation: epoch x length + position."""
+    asked = []
+
+    class Notes(DeiT):
+        def draw(self, numbers, **keywords):
+            asked.extend(numbers.tolist())
+            return super().draw(numbers, **keywords)
+
+    repeated = loader(batch_size=6, augment=Notes(num_aug_repeats=3, mixup_prob=0.0), shuffle=True)
+    for _ in range(3):
+        list(repeated)
+    assert asked == list(range(3 * 20))
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_share_the_repeats(world_size):
     policy = DeiT(num_aug_repeats=3, mixup_prob=0.0)
