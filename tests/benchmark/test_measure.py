@@ -265,6 +265,27 @@ def test_the_rows_are_these_numbers_rounded(monkeypatch):
     ]
 
 
+def test_what_is_measured_of_a_loader(monkeypatch):
+    """Shuffled, so that no two batches are alike; what training sees."""
+    made = []
+
+    class Loader(gr.DataLoader):
+        def __init__(self, recipe, **keywords):
+            made.append(keywords)
+            super().__init__(recipe, **keywords)
+
+    monkeypatch.setattr("gpurender.loading.data_loader.DataLoader", Loader)
+    policy = gr.augment.Crop()
+    steps = bench._steps(gr.Renderer(TINY), policy, ["loader"], 3)
+    [(stage, step, side, dtype, more)] = list(steps)
+    assert (stage, side, dtype, more) == ("loader", 224, "float32", {})
+    assert tuple(step().shape) == (3, 3, 224, 224)
+    assert made == [
+        {"batch_size": 3, "image_size": 224, "augment": policy, "shuffle": True, "device": torch.device("cpu")}
+        | {"dtype": torch.float32}
+    ]
+
+
 def test_it_is_known_whether_bitmaps_are_kept(monkeypatch):
     released = gr.OnePFrac(classes=2, points=300, image_size=32, fill_rate=0.0)
     assert not bench.keeps_bitmaps(gr.Renderer(released))  # a CPU keeps none

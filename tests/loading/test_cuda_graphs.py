@@ -7,6 +7,7 @@ import gpurender as gr
 from gpurender.loading import cuda_graphs
 from tests.support.replayed_graphs import counting, run
 
+LONG = f"operation not permitted when stream is capturing {list(range(90))}"
 CPU = torch.device("cpu")
 
 
@@ -43,7 +44,7 @@ def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog)
     def bad(calls, device, pool):
         if failure == "raises":
             calls()  # has moved on before it fails
-            raise RuntimeError("operation not permitted when stream is capturing")
+            raise RuntimeError(LONG)
         graph, tensors = good(calls, device, pool)
         graph.spoil = True
         return graph, tensors
@@ -54,6 +55,9 @@ def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog)
         assert run(cache, cell, launches, 8) == [(i, 2 * i, 3 * i) for i in range(8)]
     assert not cache._graphs
     assert len(caplog.records) == 1
+    if failure == "raises":
+        assert LONG[:200] in caplog.text
+        assert LONG[:201] not in caplog.text
 
 
 def test_a_cpu_captures_nothing(monkeypatch):

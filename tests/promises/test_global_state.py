@@ -19,6 +19,7 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpurender as gr
+from gpurender.commands.checkup import examine
 from gpurender.commands.image_folder.export import export
 from gpurender.kernels.image_ops import BY_NAME
 from gpurender.sheet import contact_sheet
@@ -264,11 +265,19 @@ def exports(device, folder):
         yield name, [(path.relative_to(root).as_posix(), path.read_bytes()) for path in files(root)]
 
 
+def examinations(device, _):
+    """What the doctor tries of every kernel."""
+    for name, tried in examine._TRIALS.items():
+        yield name, tried(device).cpu().numpy()
+
+
 def files(root):
     return sorted(path for path in root.rglob("*.*") if path.suffix in (".png", ".json"))
 
 
-WORKS = {work.__name__: work for work in (renderers, datasets, loaders, policies, operations, sheets, exports)}
+WORKS = {
+    work.__name__: work for work in (renderers, datasets, loaders, policies, operations, sheets, exports, examinations)
+}
 
 # ------------------------------------------------------------------------------------------------------- comparisons
 

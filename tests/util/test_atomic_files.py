@@ -201,6 +201,25 @@ def test_a_pipe_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
     assert asked == [(str(path), os.W_OK)]
 
 
+def test_a_file_on_a_read_only_disk_is_refused_with_the_system_s_reason(tmp_path, monkeypatch):
+    """Root may write all others, so the system's answers are replaced."""
+    path = tmp_path / "file"
+    path.write_bytes(b"kept")
+    opened = os.open
+
+    def refuse(name, flags, *more, **others):
+        if name == str(path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
+        return opened(name, flags, *more, **others)
+
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ValueError, match=r"^cannot write '.*file': Read-only file system$"):
+        check_writable(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"kept"
+
+
 def test_a_device_is_written_into():
     """A terminal, which needs no root to be made; /dev/null is another of its kind."""
     master, slave = os.openpty()
