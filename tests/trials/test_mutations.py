@@ -139,11 +139,19 @@ def test_what_tests_cannot_notice_is_left_out():
     assert any("        pass\n    return max" in text for text in texts)
 
 
-def test_tests_fit_into_the_budget_in_their_order():
+def test_half_of_the_budget_goes_to_the_likeliest_and_half_to_the_shortest():
     """What sets up a file is paid for once."""
     times = {"x::a": 3.0, "y::b": 9.0, "x::c": 2.0, "z::d": 1.0}
     cost = reach.Cost(times, {"x": 4.0, "y": 0.0, "z": 0.5})
-    for budget, found in ((19.5, "abcd"), (19.0, "abc"), (11.0, "acd"), (8.5, "ad"), (1.5, "d"), (0.0, "d")):
+    for budget, found in (
+        (39.0, "abcd"),
+        (19.5, "acdb"),
+        (16.0, "adc"),
+        (12.5, "cda"),
+        (8.5, "dc"),
+        (1.5, "d"),
+        (0.0, "d"),
+    ):
         assert "".join(test[-1] for test in cost.within(list(times), budget)) == found
     assert cost.within([], 9.0) == []
     assert cost.of("x::c") == 6.0
@@ -211,6 +219,8 @@ def test_a_fault_in_a_table_is_tried_with_the_tests_of_the_modules_that_import_i
     (tmp_path / "gpurender").mkdir()
     (tmp_path / "gpurender/toy.py").write_text("from gpurender.table import TABLE\n\n\ndef f():\n    return TABLE\n")
     (tmp_path / "gpurender/table.py").write_text("TABLE = [1, 2]\n")
+    (tmp_path / "test_toy.py").write_text("from gpurender import toy\n")
+    (tmp_path / "test_other.py").write_text("from gpurender.table import TABLE\n")
     (tmp_path / "found.json").write_text(
         json.dumps(
             {
@@ -227,3 +237,10 @@ def test_a_fault_in_a_table_is_tried_with_the_tests_of_the_modules_that_import_i
     found = reach.Reach(tmp_path, [tmp_path / "found.json"])
     assert set(found.tests("gpurender/table.py", (1, 1), once=True)) == set(found.cost.times)
     assert found.tests("gpurender/toy.py", (5, 5), once=False) == ["test_toy.py::test_f"]
+    for path, files in {
+        "gpurender/toy.py": {"test_toy.py"},
+        "gpurender/table.py": {"test_other.py"},
+        "gpurender/tab.py": set(),
+    }.items():
+        assert found.importers(path) == files
+    assert found.tests("gpurender/table.py", (1, 1), once=True)[0] == "test_other.py::test_g"

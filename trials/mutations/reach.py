@@ -164,18 +164,29 @@ class Reach:
 
     def users(self, path: str) -> list[str]:
         """Return the measured modules with a line ``from <the module> import ...``."""
-        name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        line = re.compile(rf"^\s*from {re.escape(name)} import ", re.MULTILINE)
+        line = re.compile(rf"^\s*from {re.escape(_module(path))} import ", re.MULTILINE)
         return sorted(user for user in self.lines if line.search((self.root / user).read_text(encoding="utf-8")))
 
+    def importers(self, path: str) -> set[str]:
+        """Return the test files with a line that imports the module, or a name from it."""
+        package, _, stem = _module(path).rpartition(".")
+        line = re.compile(
+            rf"^\s*(from {re.escape(package)} import (.*\b)?{stem}\b|(from|import) {re.escape(_module(path))}\b)",
+            re.MULTILINE,
+        )
+        return {file for file in self.cost.setups if line.search((self.root / file).read_text(encoding="utf-8"))}
+
     def _rank(self, path: str) -> Callable[[str], tuple[Any, ...]]:
-        """Files named after the module or its folder first, then those whose tests run little else, then by order."""
-        folder, stem = Path(path).parent.name, Path(path).stem
+        """Files named after the module first, then those that import it, those named after its folder, and the rest.
+
+        Among these the files come first whose tests run little else.
+        """
+        folder, stem, importers = Path(path).parent.name, Path(path).stem, self.importers(path)
         shares: dict[str, float] = collections.defaultdict(float)
         for test, count in self._counts(path).items():
             shares[_file(test)] = max(shares[_file(test)], count / self._total[test])
         return lambda test: (
-            _distance(Path(_file(test)).stem, stem, folder),
+            _distance(_file(test), stem, folder, importers),
             -shares[_file(test)],
             _file(test),
             self._order[test],
@@ -200,8 +211,13 @@ class Reach:
         return {test: number for number, test in enumerate(self.cost.times)}
 
 
-def _distance(file: str, stem: str, folder: str) -> int:
-    return 0 if stem in file else 1 if folder in file else 2
+def _distance(file: str, stem: str, folder: str, importers: set[str]) -> int:
+    name = Path(file).stem
+    return 0 if stem in name else 1 if file in importers else 2 if folder in name else 3
+
+
+def _module(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def _file(test: str) -> str:
