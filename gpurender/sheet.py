@@ -1,7 +1,6 @@
 """Contact sheets: pictures of a dataset in a grid, with the names of their classes."""
 
 import io
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,9 +8,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from gpurender.augment.adapter import PolicyLike, as_policy
+from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.recipes.base import Recipe
 from gpurender.util import checks
 from gpurender.util.progress import progress
+from gpurender.util.ranges import Numbers, numbers
 
 GAP = 4  # pixels between images
 CAPTION = 16  # pixels: height of a line with a class's name
@@ -47,7 +48,7 @@ def contact_sheet(
     rows: int | None = None,
     cols: int = 6,
     *,
-    classes: Sequence[int] | None = None,
+    classes: Numbers | None = None,
     augment: PolicyLike | str | None = None,
     cell: int = 224,
 ) -> Image.Image:
@@ -64,10 +65,11 @@ def contact_sheet(
         rows: 1 to 64; default 4, or with ``classes`` as many as these need. A recipe with fewer classes (that have
             images) fills fewer rows.
         cols: 1 to 64. Where a class has fewer instances, the columns continue into the next epochs.
-        classes: numbers of the classes to choose from, in order; default: all that have images.
+        classes: the classes to choose from, in order: a text such as ``"0-9,42"``, an integer, or a list, range or
+            array of integers; default: all that have images.
         augment: a policy (of one view) to show; default: the canvas itself, resized. Where a policy mixes samples,
             every picture is mixed with one from another part of the sheet, which is itself mixed with a third.
-        cell: side of a picture on the sheet in pixels.
+        cell: side of a picture on the sheet in pixels, 1 to 65535.
 
     Returns:
         An RGB image.
@@ -78,6 +80,7 @@ def contact_sheet(
     recipe = renderer.recipe
     rows = None if rows is None else checks.integer("rows", rows, 1, MOST)
     cols = checks.integer("cols", cols, 1, MOST)
+    cell = checks.integer("cell", cell, 1, MAX_SIDE)
     pool = _pool(recipe, classes)
     one_per_cell = recipe.instances == 1 or _look_alike(renderer, pool[[0, len(pool) // 2]], min(cols, 6))
     per_row = cols if one_per_cell else 1
@@ -104,14 +107,12 @@ def notebook_png(renderer: Draws, augment: PolicyLike | str | None = None) -> by
     return file.getvalue()
 
 
-def _pool(recipe: Recipe, classes: Sequence[int] | None) -> np.ndarray:
+def _pool(recipe: Recipe, classes: Numbers | None) -> np.ndarray:
     """Return the classes to choose from, int64 ``[K]``."""
     counts = recipe.class_counts()
     if classes is None:
         return np.flatnonzero(counts)
-    given = checks.integers("classes", list(classes), recipe.classes - 1).astype(np.int64)
-    if not len(given):
-        raise ValueError("classes must be at least one class, got none")
+    given = numbers(classes, recipe.classes, "classes")
     if (empty := given[counts[given] == 0]).size:
         raise ValueError(f"classes must have images, and class {empty[0]} of this recipe has none")
     return given
@@ -119,8 +120,7 @@ def _pool(recipe: Recipe, classes: Sequence[int] | None) -> np.ndarray:
 
 def _grid(recipe: Recipe, classes: np.ndarray, instances: int) -> Grid:
     """Return samples of each class: its instances, spread, and then those of the next epochs."""
-    counts = recipe.class_counts()
-    begins, counts = (np.cumsum(counts) - counts)[classes, None], counts[classes, None]  # [K, 1]
+    begins, counts = recipe.first_samples()[classes, None], recipe.class_counts()[classes, None]  # [K, 1]
     last = np.maximum(counts, instances) - 1
     places = np.floor(np.linspace(0, 1, instances) * last + 1e-9).astype(np.int64)  # [K, I]
     return Grid(classes, begins + places % counts, places // counts)

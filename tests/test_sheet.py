@@ -90,9 +90,11 @@ def test_rows_follow_the_chosen_classes(monkeypatch):
     one, _ = cells(contact_sheet(SMALL, cols=2, cell=24, classes=[3]))
     every, _ = cells(contact_sheet(SMALL, 5, cols=2, cell=24))
     assert np.array_equal(one[0], every[3])
-    with pytest.raises(ValueError, match=r"^classes must be integers|^classes must be an integer in \[0, 4\], got 5"):
+    for same in (3, "3", np.array([3])):
+        assert np.array_equal(cells(contact_sheet(SMALL, cols=2, cell=24, classes=same))[0], one)
+    with pytest.raises(ValueError, match=r"^classes must be an integer in \[0, 4\], got 5"):
         contact_sheet(SMALL, classes=[5])
-    with pytest.raises(ValueError, match=r"^classes must be at least one class, got none"):
+    with pytest.raises(ValueError, match=r"^classes must be one or more integers in \[0, 4\], got \[\]"):
         contact_sheet(SMALL, classes=[])
     tail = gr.VisualAtom(classes=3, instances=4, image_size=32, class_prior=[1.0, 0.0, 1.0])
     with pytest.raises(ValueError, match=r"^classes must have images, and class 1 of this recipe has none"):
@@ -100,6 +102,12 @@ def test_rows_follow_the_chosen_classes(monkeypatch):
     many = gr.VisualAtom(classes=100, instances=4, image_size=32)
     with pytest.raises(ValueError, match=r"^classes must be at most 64 without rows, got 65"):
         contact_sheet(many, classes=range(65), cols=1)
+
+
+@pytest.mark.parametrize("cell", [0, 65536, 1.5, "24", True])
+def test_a_wrong_cell_is_refused_by_name(cell):
+    with pytest.raises((TypeError, ValueError), match=r"^cell must be an integer in \[1, 65535\], got "):
+        contact_sheet(SMALL, cell=cell)
 
 
 # ------------------------------------------------------------------------------------------------------------ mixing

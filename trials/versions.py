@@ -36,6 +36,7 @@ CORE = (
     "tests/numerics",
 )
 KERNELS = ("tests/kernels/test_triton.py", "tests/kernels/test_launchers.py", "tests/promises/test_gpu_path.py")
+LIMIT = 3600  # seconds for the tests of a set
 TOOLS = ("hypothesis", "psutil", "pytest", "scikit-image", "scipy")  # the tests'; in the versions that fit
 REPORTED = ("cupy", "numba", "numpy", "pillow", "timm", "torch", "torchvision", "tqdm", "triton")
 
@@ -46,7 +47,7 @@ class Set(NamedTuple):
     Attributes:
         extras: of the project, that are installed.
         pinned: whether the packages are taken at their lower bounds.
-        free: packages that are not pinned all the same.
+        free: packages that are not pinned although the others are.
         tests: arguments of pytest.
     """
 
@@ -132,17 +133,21 @@ def run_tests(python: Path, tests: Iterable[str], folder: Path) -> dict[str, Any
     """Run tests in an environment; return the numbers of those that passed, failed and were skipped, and their names.
 
     An error outside the tests, for instance in a module that cannot be imported, counts as a failure; so does a run
-    without any test.
+    in which no test passes, or that takes longer than ``LIMIT``.
     """
     report = folder / "report.xml"
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    try:
+        code = subprocess.run(command, cwd=ROOT, check=False, timeout=LIMIT).returncode
+    except subprocess.TimeoutExpired:
+        return {"passed": 0, "skipped": 0, "failed": [f"pytest took longer than {LIMIT} s"]}
     cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
     failed = [f"{case.get('classname')}::{case.get('name')}" for case in cases if _has(case, "failure", "error")]
     skipped = sum(_has(case, "skipped") for case in cases)
     if code and not failed:
         failed = [f"pytest ended with exit status {code}"]
-    return {"passed": max(0, len(cases) - len(failed) - skipped), "skipped": skipped, "failed": failed}
+    passed = max(0, len(cases) - len(failed) - skipped)
+    return {"passed": passed, "skipped": skipped, "failed": failed or ([] if passed else ["no test passed"])}
 
 
 def _has(case: ElementTree.Element, *outcomes: str) -> bool:

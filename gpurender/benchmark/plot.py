@@ -81,7 +81,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             for number, row in enumerate(result["rows"], 1)
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is not a bench result: {type(error).__name__}: {error}") from None
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise ValueError(f"{file} is not a bench result: {reason}") from None
 
 
 def _label(row: dict[str, Any]) -> str:

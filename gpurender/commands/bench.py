@@ -27,9 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--plot", nargs="+", metavar="RESULT", help="instead, plot result files, or directories of them, as a picture"
     )
-    command.add_argument(
-        "-o", "--output", default="bench.png", metavar="FILE", help="the picture that --plot writes (default bench.png)"
-    )
+    command.add_argument("-o", "--output", metavar="FILE", help="the picture that --plot writes (default bench.png)")
     command.set_defaults(run=run)
 
 
@@ -38,14 +36,13 @@ def run(options: argparse.Namespace) -> int:
     from gpurender.util.atomic_files import check_writable, replacing
 
     if options.plot:
-        from gpurender.benchmark.plot import plot
-
-        print(f"{options.output}: {plot(options.plot, options.output)} rows")
-        return 0
+        return _plot(options)
     from gpurender.benchmark import measure
 
     if options.recipe is None:
-        raise ValueError("RECIPE must be a preset's name or a JSON file (or give --plot result files)")
+        raise ValueError("RECIPE is missing: give a preset's name or a JSON file, or else --plot with result files")
+    if options.output is not None:
+        raise ValueError("-o must be given together with --plot; --json writes what is measured")
     if options.json is not None:
         check_writable(options.json)
 
@@ -67,4 +64,20 @@ def run(options: argparse.Namespace) -> int:
         with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=2)
             file.write("\n")
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    """Plot result files; refuse what only a measurement takes."""
+    from gpurender.benchmark.plot import plot
+    from gpurender.util.plural import counted
+
+    for name in ("recipe", "device", "train", "json"):
+        if getattr(options, name) is not None:
+            word = "RECIPE" if name == "recipe" else f"--{name}"
+            raise ValueError(
+                f"{word} must be left out with --plot, which measures nothing, got {getattr(options, name)!r}"
+            )
+    output = "bench.png" if options.output is None else options.output
+    print(f"{output}: {counted(plot(options.plot, output), 'row')}")
     return 0

@@ -20,7 +20,7 @@ examples:
   gpurender doctor                                      which kernels work on this machine
   gpurender doctor --warm sm_80 sm_90                   compile the CUDA kernels in advance
   gpurender recipes                                     which datasets have a name
-  gpurender recipe onepfrac-1k --set classes=10 -o r.json   a dataset of your own, as a JSON file
+  gpurender recipe onepfrac-1k --set seed=7 -o r.json   a dataset of your own, as a JSON file
   gpurender preview fractaldb-1k                        look at a dataset: fractaldb-1k.png, one class per row
   gpurender preview onepfrac-1k --augment deit -o x.png look at what training sees
   gpurender bench onepfrac-1k --seconds 5 --json r.json images/s on this machine
@@ -128,7 +128,23 @@ def _silence() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argparse parser that prints its errors in one line, and raises where a stream takes no text."""
+    """An argparse parser that takes options by their whole names alone, prints its errors in one line with what was
+    probably meant, and raises where a stream takes no text.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse unknown arguments here, where the options of the command are known."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            from gpurender.util import checks
+
+            option = next((word for word in unknown if word.startswith("-")), "")
+            hint = checks.did_you_mean(option.partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)", 2))

@@ -13,8 +13,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         description="Report versions and devices, try every kernel on a small image, and say why one is off. "
         "Exit status 0 if something can render.",
     )
-    command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     instead.add_argument(
         "--warm", nargs="*", metavar="ARCH", help="instead, compile the GPU kernels in advance for these architectures "
         "(sm_80, sm_90 ...; default: those of the GPUs here) and name the files that are kept",
@@ -42,12 +42,15 @@ def run(options: argparse.Namespace) -> int:
 def _clean_cache() -> int:
     """Remove what is kept on disk; return 1 if some of it stays."""
     from gpurender.commands.checkup import cache
+    from gpurender.util.plural import counted
 
     whole = True
     for done in cache.clean():
-        print(f"{done.folder}: {done.files} files removed, {done.bytes / 1e6:.1f} MB")
+        print(f"{done.folder}: {counted(done.files, 'file')} removed, {done.bytes / 1e6:.1f} MB")
         for problem in done.errors[:1]:
-            print(f"  {len(done.errors)} files stay, such as {problem.filename!r}: {problem.strerror}")
+            print(
+                f"  not removed: {counted(len(done.errors), 'file')}, such as {problem.filename!r}: {problem.strerror}"
+            )
         whole = whole and not done.errors
     return 0 if whole else 1
 

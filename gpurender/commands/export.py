@@ -2,7 +2,14 @@
 
 import argparse
 import sys
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpurender.commands.image_folder.verify import Problem
+
+LINES = 20  # problems that are printed
+ADVICE = "; first give --classes, --per-class and --limit as in the export, then --repair writes these again"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -31,9 +38,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     command.add_argument(
         "--verify", action="store_true", help="instead, write nothing: decode every file of this selection, compare "
-        "its pixels with the recipe, and list what is missing or damaged; exit status 1 if something is",
+        "its pixels with the recipe, and list what is missing, damaged or foreign; exit status 1 if something is",
     )  # fmt: skip
-    command.add_argument("--repair", action="store_true", help="with --verify: write again what is missing or damaged")
+    command.add_argument(
+        "--repair",
+        action="store_true",
+        help="with --verify: write again what is missing or damaged; nothing is removed",
+    )
     command.add_argument(
         "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
     )
@@ -44,6 +55,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command with its arguments; return the exit status."""
     from gpurender.commands.image_folder.export import export
+    from gpurender.util.plural import counted
 
     if options.repair and not options.verify:
         raise ValueError("--repair must be given together with --verify")
@@ -57,23 +69,43 @@ def run(options: argparse.Namespace) -> int:
     if options.verify:
         return _verify(options, chosen)
     written, present = export(options.recipe, options.directory, **chosen)
-    print(f"{options.directory}: {written} images written, {present} were there")
+    print(f"{options.directory}: {counted(written, 'image')} written, {present:,} there before")
     return 0
 
 
 def _verify(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
-    """Compare the files with the recipe, and repair them if asked to; return 1 if a file stays wrong."""
+    """Compare the files with the recipe, and repair them if asked to; return 1 if something stays wrong."""
     from gpurender.commands.image_folder.verify import verify
+    from gpurender.util.plural import counted
 
-    def show(problem: Any) -> None:
-        print(f"{problem.path}: {problem.reason}", flush=True)
-
-    report = verify(options.recipe, options.directory, **chosen, repair=options.repair, on_problem=show)
-    text = f"{options.directory}: {report.images} images verified, {report.problems} missing or damaged"
-    if report.problems:
-        text += f"; {report.repaired} images written again" if options.repair else "; --repair writes them again"
+    lines = _Lines()
+    report = verify(options.recipe, options.directory, **chosen, repair=options.repair, on_problem=lines.show)
+    if lines.left_out:
+        print(f"... and {lines.left_out:,} more")
+    wrong = report.problems - report.foreign
+    text = f"{options.directory}: {counted(report.images, 'image')} verified, {wrong:,} missing or damaged"
+    if report.foreign:
+        text += f", {report.foreign:,} foreign"
+    if wrong:
+        text += f"; {report.repaired:,} repaired" if options.repair else ADVICE
     print(text)
-    return 0 if options.repair or not report.problems else 1
+    return 0 if report.repaired == report.problems else 1
+
+
+class _Lines:
+    """Prints the first problems, and apart from these the first that are repaired."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[bool] = Counter()
+
+    @property
+    def left_out(self) -> int:
+        return sum(max(0, count - LINES) for count in self._counts.values())
+
+    def show(self, problem: "Problem") -> None:
+        self._counts[problem.repaired] += 1
+        if self._counts[problem.repaired] <= LINES:
+            print(f"{problem.path}: {problem.reason}", flush=True)
 
 
 def _shard(given: str | None) -> Any:

@@ -39,7 +39,6 @@ def run(options: argparse.Namespace) -> int:
     from gpurender.renderer import Renderer
     from gpurender.sheet import contact_sheet
     from gpurender.util.atomic_files import check_writable, replacing
-    from gpurender.util.ranges import parse_ranges
 
     chosen = recipe(options.recipe)
     name = chosen.family if is_json(options.recipe) else Path(options.recipe).stem
@@ -48,10 +47,9 @@ def run(options: argparse.Namespace) -> int:
     if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
         raise ValueError(f"output must end in a picture's suffix such as .png or .jpg, got {output!r}")
     augment = None if options.augment is None else policy(options.augment)
-    classes = None if options.classes is None else parse_ranges(options.classes, chosen.classes, "classes")
     check_writable(output)
     renderer = Renderer(chosen, options.device)
-    sheet = contact_sheet(renderer, options.rows, options.cols, classes=classes, augment=augment)
+    sheet = contact_sheet(renderer, options.rows, options.cols, classes=options.classes, augment=augment)
     with replacing(output) as temporary:
         sheet.save(temporary, format=form)
     print(f"{output}: {sheet.width} x {sheet.height}, {chosen.family}, fingerprint {chosen.fingerprint[:12]}")

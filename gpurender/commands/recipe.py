@@ -14,16 +14,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     command = commands.add_parser(
         "recipe",
-        usage="gpurender recipe RECIPE [--set NAME=VALUE ...] [-o FILE]",
         help="a dataset as JSON, to read, change and keep",
         description="Print a recipe as JSON, which every command and gr.recipe take as RECIPE. What it stands for goes "
         "to standard error: its size, its fingerprint and the paper it follows.",
     )
     command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
     command.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings",
-        help="replace parameters, such as classes=10 variant=paper \"class_prior=[3, 2, 1]\"; values are JSON, and "
-        "what is not JSON is text",
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
+        help="replace a parameter, such as classes=10, variant=paper or \"class_prior=[3, 2, 1]\"; the value is JSON, "
+        "and what is not JSON is text; may be given for several parameters",
     )  # fmt: skip
     command.add_argument("-o", "--output", metavar="FILE", help="write the JSON to this file instead")
     command.set_defaults(run=run)
@@ -85,8 +84,8 @@ def summary(recipe: "Recipe") -> str:
 
 def size(recipe: "Recipe") -> str:
     """Return the number of classes and images of a recipe, and the size of its canvas."""
-    counts = recipe.class_counts()
-    each = f"{counts.max():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-    images = "image" if counts.max() == 1 else "images"
-    side = recipe.image_size
-    return f"{recipe.classes:,} classes x {each} {images} = {len(recipe):,} of {side} x {side} pixels"
+    from gpurender.util.plural import counted
+
+    counts, side = recipe.class_counts(), recipe.image_size
+    each = ("" if counts.min() == counts.max() else f"{counts.min():,} to ") + counted(int(counts.max()), "image")
+    return f"{counted(recipe.classes, 'class')} x {each} = {counted(len(recipe), 'image')} of {side} x {side} pixels"

@@ -114,6 +114,11 @@ class Recipe:
         """Return the number of images of each class, int64 ``[classes]``; samples are numbered class by class."""
         return labels.class_counts(self.class_prior, self.classes, self.instances)
 
+    def first_samples(self) -> np.ndarray:
+        """Return the first sample of each class, int64 ``[classes]``; for a class without images, where it would be."""
+        counts = self.class_counts()
+        return np.cumsum(counts) - counts
+
     @property
     def label_width(self) -> int:
         """Integers per label: 1, or 2 for a mixture with separate labels."""

@@ -22,9 +22,7 @@ def categories(folder: Any, read: Callable[[Path], Any]) -> tuple[Any, ...]:
         ValueError: a folder or file cannot be read, is empty or malformed, or a file name occurs twice; the message
             gives the path.
     """
-    if not isinstance(folder, (str, os.PathLike)) or not isinstance(os.fspath(folder), str):
-        raise TypeError(f"folder must be the path of a directory, got {checks.shown(folder)}")
-    files = _csv_files(Path(folder))
+    files = _csv_files(checks.path("folder", folder))
     found = []
     for path in files:
         try:

@@ -22,6 +22,8 @@ from pathlib import Path
 
 TEMPORARY = ".gpurender-unfinished-"  # prefix of a file that is still being written
 
+ABANDONED = 86_400  # seconds: a file that has been unfinished for a day belongs to no living process
+
 # Errors of a folder or file system that refuses a new file or a rename, though the file itself may be writable.
 REFUSALS = {
     errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS,

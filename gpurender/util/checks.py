@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,15 @@ def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return value
+
+
+def path(name: str, value: Any) -> Path:
+    """Return ``value``, a text or a path object, as a path; nothing need be there."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(text := os.fspath(value), str):
+        raise TypeError(f"{name} must be a path, got {shown(value)}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be a path, neither empty nor with a null character, got {shown(value)}")
+    return Path(text)
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:

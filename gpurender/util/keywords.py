@@ -1,4 +1,4 @@
-"""Keyword arguments of classes: an unknown one is refused with the name that was probably meant."""
+"""Keyword arguments of classes and functions: an unknown one is refused with the name that was probably meant."""
 
 import functools
 import inspect
@@ -7,27 +7,33 @@ from typing import Any, TypeVar, cast
 
 from gpurender.util import checks
 
-Class = TypeVar("Class", bound=type)
+Checked = TypeVar("Checked", bound=Callable[..., Any])
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def checked(cls: Class) -> Class:
-    """Return a class whose constructor refuses an unknown keyword with a suggestion; Python 3.13 is the first to do so.
+def checked(thing: Checked) -> Checked:
+    """Return a class or function that refuses an unknown keyword with a suggestion; Python 3.13 is the first to do so.
 
-    Signature, documentation, pickling and copying of the class are unchanged, because only ``__init__`` is wrapped. A
-    subclass with its own ``__init__`` is checked where this calls the constructor of ``cls``.
+    Signature and documentation are unchanged. So are pickling and copying of a class, because only ``__init__`` is
+    wrapped; a subclass with its own ``__init__`` is checked where this calls the constructor of the class.
     """
-    construct = cast(Callable[..., None], vars(cls)["__init__"])
-    parameters = list(inspect.signature(construct).parameters.values())[1:]  # without self
-    known = [parameter.name for parameter in parameters if parameter.kind in NAMED]
+    if not isinstance(thing, type):
+        return cast(Checked, _wrapped(thing, thing.__name__))
+    thing.__init__ = _wrapped(vars(thing)["__init__"], thing.__name__)  # type: ignore[misc]
+    return thing
 
-    @functools.wraps(construct)
-    def construct_checked(self: Any, *arguments: Any, **keywords: Any) -> None:
-        refuse_unknown(cls.__name__, keywords, known)
-        construct(self, *arguments, **keywords)
 
-    cls.__init__ = construct_checked  # type: ignore[misc]
-    return cls
+def _wrapped(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function that refuses unknown keywords under a name."""
+    parameters = inspect.signature(call).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind in NAMED and parameter.name != "self"]
+
+    @functools.wraps(call)
+    def call_checked(*arguments: Any, **keywords: Any) -> Any:
+        refuse_unknown(name, keywords, known)
+        return call(*arguments, **keywords)
+
+    return call_checked
 
 
 def refuse_unknown(function: str, given: Iterable[str], known: list[str]) -> None:

@@ -1,10 +1,40 @@
-"""Numbers and ranges of numbers in one text, such as ``0-9,42``."""
+"""Numbers below a limit, as users choose them: one text with ranges, such as ``0-9,42``, an integer, or a list."""
 
 import re
+from collections.abc import Sequence
+from typing import SupportsIndex, TypeAlias
+
+import numpy as np
 
 from gpurender.util import checks
 
+Numbers: TypeAlias = str | SupportsIndex | Sequence[SupportsIndex] | np.ndarray  # what :func:`numbers` takes
+
 PART = re.compile(r"\s*([0-9]{1,18})\s*(?:-\s*([0-9]{1,18})\s*)?")
+
+
+def numbers(value: Numbers, limit: int, name: str) -> np.ndarray:
+    """Return the numbers that a value chooses, in its order, int64 ``[N]``.
+
+    Args:
+        value: a text of :func:`parse_ranges`, an integer, or a list, range, array or tensor of integers.
+        limit: all numbers must be below it.
+        name: of the parameter, for errors.
+
+    Raises:
+        TypeError, ValueError: naming the parameter, its value and what is allowed; or there is no number.
+    """
+    if isinstance(value, str):
+        return np.array(parse_ranges(value, limit, name), np.int64)
+    if not (hasattr(value, "__index__") or isinstance(value, (list, tuple, range))):  # arrays and tensors have one
+        raise TypeError(
+            f"{name} must be a text such as '0-9,42', an integer or a list of integers, in [0, {limit - 1}], "
+            f"got {checks.shown(value)}"
+        )
+    found = checks.integers(name, value, limit - 1).astype(np.int64)
+    if not len(found):
+        raise ValueError(f"{name} must be one or more integers in [0, {limit - 1}], got {checks.shown(value)}")
+    return found
 
 
 def parse_ranges(text: str, limit: int, name: str) -> list[int]:

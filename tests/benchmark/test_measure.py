@@ -414,12 +414,18 @@ def test_no_two_bars_of_the_recorded_results_have_one_name(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--plot", "nowhere.json"], "nowhere.json"),
+        (["--plot", "nowhere.json"], "/nowhere.json is not a bench result: No such file or directory\n"),
         (["--plot", "{empty}"], "without result files"),
         (["--plot", "{wrong}"], "is not a bench result"),
         (["--plot", "{results}", "-o", "out.txt"], "output must end in .png"),
         (["--plot", "{results}", "-o", "nowhere/out.png"], "nowhere/out.png"),
-        ([], "RECIPE must be"),
+        (
+            ["r.json", "--plot", "{results}"],
+            "RECIPE must be left out with --plot, which measures nothing, got 'r.json'",
+        ),
+        (["--plot", "{results}", "--json", "out.json"], "--json must be left out with --plot"),
+        (["r.json", "-o", "out.png"], "-o must be given together with --plot"),
+        ([], "RECIPE is missing: give a preset's name"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path, monkeypatch, capsys, arguments, message):

@@ -60,7 +60,7 @@ def test_help_teaches():
         (
             "bench",
             {"recipe": None, "device": None, "batch_size": 256, "seconds": 5.0, "augment": "crop", "train": None}
-            | {"json": None, "plot": None, "output": "bench.png"},
+            | {"json": None, "plot": None, "output": None},
         ),
         (
             "export R D",
@@ -85,6 +85,12 @@ def test_what_a_command_does_without_options(command, defaults):
         "preview onepfrac-1k --classes 1000",
         "preview onepfrac-1k --classes 9-0",
         "doctor --warm sm_90 --clean-cache",
+        "doctor --json --clean-cache",
+        "doctor --json --warm",
+        "doctor --clean-cach",
+        "recipe onepfrac-1k --set classes=1 seed=2",
+        "bench onepfrac-1k -o x.png",
+        "bench onepfrac-1k --plot .",
         "preview onepfrac-2k -o x.png",
         "preview onepfrac-1k -o x.txt",
         "preview onepfrac-1k -o x.psd",
@@ -124,6 +130,9 @@ MEANT = [
     ("prevew onepfrac-1k -o x.png", "preview"),
     ("Export onepfrac-1k out", "export"),
     ("export onepfrac-1k out --format image-folders", "imagefolder"),
+    ("doctor --clean-cach", "--clean-cache"),
+    ("export onepfrac-1k out --clases 0-9", "--classes"),
+    ("export onepfrac-1k out --perclass=1", "--per-class"),
     ("preview 1p-frac -o x.png", "onepfrac-1k"),
     ("preview onepfrac-1k -o x.png --augment dite", "deit"),
     ("bench onepfrac-1k --augment visual-atom", "visualatom"),
@@ -141,6 +150,27 @@ def test_wrong_words_are_refused_with_the_one_that_was_meant(arguments, meant, t
     assert code == 2
     assert len(errors.splitlines()) == 1
     assert f"; did you mean {meant!r}?" in errors
+
+
+def test_an_unknown_option_is_named_with_its_command(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(["export", "onepfrac-1k", "out", "--clases"])
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err == (
+        "gpurender: error: unrecognized arguments: --clases; did you mean '--classes'? (see gpurender export --help)\n"
+    )
+
+
+def test_the_picture_s_name_without_o_is_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--help"])
+    assert "(default bench.png)" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_help_are_aligned():
+    lines = [line for line in cli.EPILOG.splitlines() if line.startswith("  gpurender")]
+    column = lines[0].index("which kernels")
+    assert [line for line in lines if line[column - 1] != " " or line[column] == " "] == []
 
 
 def test_a_wrong_model_is_refused_with_the_one_that_was_meant(capsys):
@@ -319,7 +349,7 @@ def test_export_is_an_image_folder(recipe_file, tmp_path, capsys):
     datasets = pytest.importorskip("torchvision.datasets")
     out = tmp_path / "out"
     assert cli.main(["export", recipe_file, str(out)]) == 0
-    assert "24 images written, 0 were there" in capsys.readouterr().out
+    assert "24 images written, 0 there before" in capsys.readouterr().out
     folder = datasets.ImageFolder(str(out))
     renderer = gr.Renderer(recipe_file)
     assert len(folder) == 24
@@ -329,7 +359,7 @@ def test_export_is_an_image_folder(recipe_file, tmp_path, capsys):
         assert label == sample // 8
         assert np.array_equal(np.array(image)[..., 0], renderer(sample)[0, 0].numpy())
     assert cli.main(["export", recipe_file, str(out)]) == 0
-    assert "0 images written, 24 were there" in capsys.readouterr().out
+    assert "0 images written, 24 there before" in capsys.readouterr().out
 
 
 def test_export_limit_and_missing_files(recipe_file, tmp_path):

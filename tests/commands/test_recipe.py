@@ -20,7 +20,7 @@ def test_what_is_printed_is_the_recipe(name, capsys):
     assert gr.Recipe.from_json(out) == gr.recipe(name)
     assert list(json.loads(out)) == list(json.loads(gr.recipe(name).to_json()))  # in the same order
     size, fingerprint, paper = errors.splitlines()
-    assert f"= {len(gr.recipe(name)):,} of " in size
+    assert f"= {len(gr.recipe(name)):,} images of " in size
     assert fingerprint == f"fingerprint: {gr.recipe(name).fingerprint}"
     assert paper == f"paper: {gr.recipe(name).paper}"
 
@@ -37,7 +37,7 @@ def test_a_file_holds_what_would_be_printed(tmp_path, capsys):
     assert cli.main(["recipe", "onepfrac-1k", "--set", "classes=10", "-o", str(path)]) == 0
     out, errors = capsys.readouterr()
     assert out == ""
-    assert errors.startswith("10 classes x 1 image = 10 of 512 x 512 pixels\n")
+    assert errors.startswith("10 classes x 1 image = 10 images of 512 x 512 pixels\n")
     assert cli.main(["recipe", "onepfrac-1k", "--set", "classes=10"]) == 0
     assert capsys.readouterr().out == path.read_text()
     assert gr.recipe(path) == gr.OnePFrac(classes=10)
@@ -68,10 +68,11 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("name", "settings", "wanted"), SETTINGS)
 def test_settings_are_json_or_text(name, settings, wanted, capsys):
-    assert cli.main(["recipe", name, "--set", *settings]) == 0
-    assert gr.Recipe.from_json(capsys.readouterr().out) == wanted
-    assert cli.main(["recipe", name, *(word for setting in settings for word in ("--set", setting))]) == 0
-    assert gr.Recipe.from_json(capsys.readouterr().out) == wanted
+    """Before and after the recipe."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    for arguments in ([name, *words], [*words, name]):
+        assert cli.main(["recipe", *arguments]) == 0
+        assert gr.Recipe.from_json(capsys.readouterr().out) == wanted
 
 
 WRONG = [
@@ -107,7 +108,8 @@ def test_a_failure_leaves_no_file(tmp_path, capsys):
 
 
 def test_the_size_counts_images():
-    assert recipe.size(gr.OnePFrac()) == "1,000 classes x 1 image = 1,000 of 512 x 512 pixels"
-    assert recipe.size(gr.FractalDB()) == "1,000 classes x 1,000 images = 1,000,000 of 362 x 362 pixels"
+    assert recipe.size(gr.OnePFrac()) == "1,000 classes x 1 image = 1,000 images of 512 x 512 pixels"
+    assert recipe.size(gr.FractalDB()) == "1,000 classes x 1,000 images = 1,000,000 images of 362 x 362 pixels"
     long_tail = gr.VisualAtom(classes=3, instances=100, class_prior=(4, 2, 1))
-    assert recipe.size(long_tail) == "3 classes x 25 to 100 images = 175 of 512 x 512 pixels"
+    assert recipe.size(long_tail) == "3 classes x 25 to 100 images = 175 images of 512 x 512 pixels"
+    assert recipe.size(gr.OnePFrac(classes=1)) == "1 class x 1 image = 1 image of 512 x 512 pixels"

@@ -3,8 +3,11 @@
 A comment ``type: ignore`` marks what a checker must refuse: it is an error itself where the checker finds nothing.
 """
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from typing_extensions import assert_type
 
@@ -12,6 +15,7 @@ import gpurender as gr
 from gpurender.augment import Crop
 
 RECIPE = gr.OnePFrac(classes=2, instances=2, image_size=16, points=200, fill_rate=0.0)
+SMALL = {"classes": 2, "instances": 2, "image_size": 16, "points": 200, "fill_rate": 0.0}
 
 
 class TwoSizes:
@@ -70,6 +74,20 @@ canvases = gr.Renderer(RECIPE)([0, 1])
 assert_type(canvases, torch.Tensor)
 assert_type(gr.Renderer(RECIPE).labels(0), torch.Tensor)
 assert_type(gr.recipe(RECIPE), gr.Recipe)
+assert_type(gr.presets(), list[str])
+assert "onepfrac-1k" in gr.presets()
+
+named, _ = next(iter(gr.DataLoader(RECIPE, 2, augment="crop", image_size=8, device="cpu")))
+assert_type(named, torch.Tensor)
+assert type(named) is torch.Tensor
+
+with tempfile.TemporaryDirectory() as folder:
+    place = Path(folder, "images")
+    assert gr.export(RECIPE, place, classes="0-1", shard="0/2") == (2, 0)
+    assert gr.export({"family": "onepfrac", **SMALL}, str(place), classes=[0, 1], shard=(1, 2)) == (2, 0)
+    assert gr.export(RECIPE.to_json(), place, classes=np.arange(2), per_class=1) == (0, 2)
+    assert_type(gr.export(RECIPE, place, classes=range(2)).written, int)
+    gr.export(RECIPE, place, classes=1, limit=1)
 assert_type(len(plain), int)
 
 
@@ -83,3 +101,6 @@ def refused() -> None:
     gr.OnePFrac(class_count=3)  # type: ignore[call-arg]
     gr.augment.DeiT(mixup=1.0)  # type: ignore[call-arg]
     gr.Dataloader(RECIPE)  # type: ignore[attr-defined]
+    gr.export(3, "x")  # type: ignore[arg-type]
+    gr.export(RECIPE, "x", classes={1, 2})  # type: ignore[arg-type]
+    gr.export(RECIPE, "x", shard=3)  # type: ignore[arg-type]

@@ -71,6 +71,19 @@ def test_a_run_without_tests_is_a_failure(tmp_path, capfd):
     assert found == {"passed": 0, "skipped": 0, "failed": ["pytest ended with exit status 5"]}
 
 
+def test_a_run_whose_tests_are_all_skipped_is_a_failure(tmp_path, capfd):
+    (tmp_path / "test_none.py").write_text("import pytest\n\n\n@pytest.mark.skip\ndef test_left_out():\n    pass\n")
+    found = versions.run_tests(sys.executable, [str(tmp_path / "test_none.py")], tmp_path)
+    assert found == {"passed": 0, "skipped": 1, "failed": ["no test passed"]}
+
+
+def test_a_run_that_does_not_end_is_a_failure(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(versions, "LIMIT", 1)
+    (tmp_path / "test_long.py").write_text("import time\n\n\ndef test_long():\n    time.sleep(60)\n")
+    found = versions.run_tests(sys.executable, [str(tmp_path / "test_long.py")], tmp_path)
+    assert found == {"passed": 0, "skipped": 0, "failed": ["pytest took longer than 1 s"]}
+
+
 def test_an_interpreter_that_is_not_there_is_a_failure(tmp_path):
     row = versions.trial(str(tmp_path / "python9"), "newest", tmp_path / "environment")
     assert row["set"] == "newest"

@@ -1,4 +1,6 @@
-"""Checks: the word that was meant."""
+"""Checks: the word that was meant; paths."""
+
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +43,25 @@ def test_a_choice_suggests():
         checks.choice("mode", "none", ("pair", "batch"))
     with pytest.raises(TypeError, match=r"^mode must be one of 'pair', 'batch', got 7$"):
         checks.choice("mode", 7, ("pair", "batch"))
+
+
+@pytest.mark.parametrize("value", ["a/b", Path("a/b")])
+def test_a_path_is_a_text_or_a_path_object(value):
+    assert checks.path("folder", value) == Path("a/b")
+
+
+class OfBytes:
+    def __fspath__(self):
+        return b"p"
+
+
+@pytest.mark.parametrize("value", [5, None, b"p", Path, OfBytes(), ["p"]])
+def test_anything_else_is_no_path(value):
+    with pytest.raises(TypeError, match=r"^folder must be a path, got "):
+        checks.path("folder", value)
+
+
+@pytest.mark.parametrize("value", ["", "a\0b"])
+def test_a_path_is_neither_empty_nor_cut(value):
+    with pytest.raises(ValueError, match=r"^folder must be a path, neither empty nor with a null character, got '"):
+        checks.path("folder", value)

@@ -1,4 +1,4 @@
-"""Unknown keywords of the public classes: refused with the one that was meant, and nothing else changes."""
+"""Unknown keywords of public classes and functions: refused with the one that was meant, and nothing else changes."""
 
 import copy
 import dataclasses
@@ -53,6 +53,14 @@ def test_without_a_like_one_all_are_named():
         TypeError, match=r"^Mixture\(\) got an unexpected keyword argument 'x'; it takes recipes, labels$"
     ):
         gr.Mixture({TINY: 1}, x=1)
+
+
+def test_a_function_is_checked_too(tmp_path):
+    with pytest.raises(TypeError) as caught:
+        gr.export(TINY, tmp_path / "out", perclass=1)
+    assert str(caught.value) == "export() got an unexpected keyword argument 'perclass'; did you mean 'per_class'?"
+    assert list(tmp_path.iterdir()) == []
+    assert pickle.loads(pickle.dumps(gr.export)) is gr.export
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from gpurender.runtime import kernel_cache
 from gpurender.util import disk_cache
-from gpurender.util.atomic_files import TEMPORARY
+from gpurender.util.atomic_files import ABANDONED, TEMPORARY
 
 SEARCH = re.compile(r"[a-z]+-[0-9a-f]{64}\.json")
 KERNELS = re.compile(r"kernels-[0-9a-f]{32}")
 KERNEL = re.compile(r"[\w.<>-]+-[0-9a-f]{32}\.(numba|cubin|ptx)")
-ABANDONED = 86_400  # seconds: a file that has been unfinished for a day belongs to no living process
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpurender.util.environment import PACKAGES, driver, environment, version
+from gpurender.util.plural import counted
 
 NO_GPU = "torch sees no CUDA device"
 TORCH = "pip install --force-reinstall torch (or the build for your driver: https://pytorch.org/get-started/locally)"
@@ -51,12 +52,9 @@ def _verdict(report: dict[str, Any]) -> str:
         if len(off) == len(own):
             continue
         cpu = device["device"] == "cpu"
-        threads = f"{device['threads']} thread{'s' * (device['threads'] != 1)}" if cpu else ""
-        name = f"CPU ({threads})" if cpu else f"{device['device']} {device['name']}"
+        name = f"CPU ({counted(device['threads'], 'thread')})" if cpu else f"{device['device']} {device['name']}"
         found.append(name + (f" without {' and '.join(off)}" if off else ""))
-    if not found:
-        return "renders on: nothing"
-    return "renders on: " + (found[0] if len(found) == 1 else f"{', '.join(found[:-1])}, and {found[-1]}")
+    return "renders on: " + (", ".join(found) or "nothing")
 
 
 def _problems(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from gpurender.commands.image_folder.shards import Shard
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
-from gpurender.util.atomic_files import TEMPORARY, check_writable, replacing
+from gpurender.util.atomic_files import ABANDONED, TEMPORARY, check_writable, replacing
 from gpurender.util.folder_lock import LOCK, alone, shared, turn
 
 log = logging.getLogger("gpurender")
@@ -18,7 +18,6 @@ log = logging.getLogger("gpurender")
 MANIFEST = "recipe.json"
 SHARD_LOCK = f"{LOCK}-shard-"
 WRITES = "another export writes"
-ABANDONED = 86_400  # seconds: a file that has been unfinished for a day belongs to no living process
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +13,16 @@ from PIL import Image
 from gpurender.commands.image_folder.claims import claimed
 from gpurender.commands.image_folder.layout import Places, class_folders, is_whole, joint_labels, make_folders
 from gpurender.commands.image_folder.selection import Selection
+from gpurender.commands.image_folder.shards import ShardLike
 from gpurender.commands.image_folder.shards import shard as as_shard
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
 from gpurender.runtime.threads import parallel_ranges
-from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util import checks, keywords
+from gpurender.util.atomic_files import DISK, check_writable, replacing
 from gpurender.util.progress import progress
+from gpurender.util.ranges import Numbers
 
 BATCH = 64  # images
 
@@ -31,14 +34,15 @@ class Counts(NamedTuple):
     present: int
 
 
+@keywords.checked
 def export(
-    recipe: Recipe | str | os.PathLike[str],
+    recipe: RecipeLike,
     folder: str | os.PathLike[str],
     *,
     limit: int | None = None,
     per_class: int | None = None,
-    classes: Any = None,
-    shard: Any = None,
+    classes: Numbers | None = None,
+    shard: ShardLike | None = None,
     device: str | torch.device = "cpu",
 ) -> Counts:
     """Write a dataset, or a part of it, as PNG files that torchvision's ``ImageFolder`` reads.
@@ -81,7 +85,7 @@ def export(
     renderer = Renderer(as_recipe(recipe), device)
     selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
     part = as_shard(shard)
-    root = Path(folder)
+    root = checks.path("folder", folder)
     first, end = part.part(len(selection))
     tally = Tally(end - first)
     with claimed(root, renderer.recipe, part):
@@ -136,25 +140,35 @@ def missing(samples: list[int], paths: list[Path]) -> dict[int, Path]:
     return {sample: path for sample, path, there in zip(samples, paths, whole, strict=True) if not there}
 
 
-def write(renderer: Renderer, wanted: dict[int, Path], tally: Tally) -> None:
-    """Render and write the images of some samples."""
+def write(renderer: Renderer, wanted: dict[int, Path], tally: Tally, refused: dict[Path, str] | None = None) -> None:
+    """Render and write the images of some samples.
+
+    With ``refused`` a file that cannot be written is noted there with the reason, and the others are written; a full or
+    broken disk is an error still. Without it, no sample has a whole file yet.
+    """
     if not wanted:
         return
     paths = list(wanted.values())
-    if tally.written == 0:
+    written = [False] * len(paths)
+    if refused is None and tally.written == 0:
         check_writable(paths[0])
     pictures = canvases(renderer, list(wanted))
 
     def save(start: int, stop: int) -> None:
         for i in range(start, stop):
-            _save(pictures[i], paths[i])
+            try:
+                _save(pictures[i], paths[i])
+                written[i] = True
+            except OSError as error:
+                if refused is None or error.errno in DISK:
+                    raise
+                refused[paths[i]] = error.strerror or str(error)
 
     try:
         parallel_ranges(len(paths), save)
-    except BaseException:  # also Ctrl-C, which may come between writing a file and counting it
-        tally.written += sum(map(is_whole, paths))
-        raise
-    tally.written += len(paths)
+    finally:  # Ctrl-C may come between writing a file and noting it
+        done = zip(written, paths, strict=True)
+        tally.written += sum(noted or (refused is None and is_whole(path)) for noted, path in done)
 
 
 def canvases(renderer: Renderer, samples: list[int]) -> np.ndarray:

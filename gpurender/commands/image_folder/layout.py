@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import torch
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.recipes.base import Recipe
 from gpurender.renderer import LABELS, Renderer
+from gpurender.util.lazy import cached_property
 
 log = logging.getLogger("gpurender")
 
+NAME = re.compile(r"(.+)_([0-9]{4,10})\.png")  # of an image: its class, its instance
 PNG_END = bytes.fromhex("0000000049454e44ae426082")  # the chunk IEND, which ends every whole PNG file
 
 
@@ -23,16 +26,26 @@ class Places:
     def __init__(self, root: Path, recipe: Recipe) -> None:
         self.root, self._recipe = root, recipe
         self._digits = max(4, len(str(recipe.instances - 1)))
-        counts = recipe.class_counts()
-        self._ends = np.cumsum(counts)
-        self._begins = self._ends - counts
+        self._firsts, self._counts = recipe.first_samples(), recipe.class_counts()
+
+    def sample(self, name: str) -> int | None:
+        """Return the sample whose file may have a name, to be compared with its path, or ``None``."""
+        found = NAME.fullmatch(name)
+        number = None if found is None else self._numbers.get(found[1])
+        if found is None or number is None or int(found[2]) >= self._counts[number]:
+            return None
+        return int(self._firsts[number]) + int(found[2])
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {self._recipe.class_name(number): number for number in range(self._recipe.classes)}
 
     def paths(self, samples: Sequence[int], labels: Sequence[int]) -> list[Path]:
         """Return the files of samples that have these labels."""
         found = []
         for sample, label in zip(samples, labels, strict=True):
-            number = int(np.searchsorted(self._ends, sample, side="right"))
-            instance, name = sample - int(self._begins[number]), self._recipe.class_name(number)
+            number = int(np.searchsorted(self._firsts, sample, side="right")) - 1  # the last: not an empty class
+            instance, name = sample - int(self._firsts[number]), self._recipe.class_name(number)
             found.append(self.root / self._recipe.class_name(label) / f"{name}_{instance:0{self._digits}d}.png")
         return found
 

@@ -1,12 +1,10 @@
 """Selections: the samples of a recipe that an export writes, as a number of first samples for each class."""
 
-from typing import Any
-
 import numpy as np
 
 from gpurender.recipes.base import Recipe
 from gpurender.util import checks
-from gpurender.util.ranges import parse_ranges
+from gpurender.util.ranges import Numbers, numbers
 
 
 class Selection:
@@ -16,7 +14,7 @@ class Selection:
         recipe: the recipe.
         limit: only the first ``limit`` samples of those that the other arguments select.
         per_class: only the first ``per_class`` samples of each class.
-        classes: only these classes: a text such as ``"0-9,42"``, an integer, or a list, range or array of integers.
+        classes: only these classes, as :func:`gpurender.util.ranges.numbers` takes them.
 
     A class is the one that is rendered; label noise may give an image another label. In a mixture the classes of all
     recipes are numbered in one sequence.
@@ -31,13 +29,14 @@ class Selection:
     """
 
     def __init__(
-        self, recipe: Recipe, *, limit: int | None = None, per_class: int | None = None, classes: Any = None
+        self, recipe: Recipe, *, limit: int | None = None, per_class: int | None = None, classes: Numbers | None = None
     ) -> None:
         self.limited = limit is not None
-        self.chosen = _chosen(classes, recipe.classes)
-        counts = recipe.class_counts()
-        self._firsts = np.cumsum(counts) - counts  # [classes]: first sample
-        counts = np.where(self.chosen, counts, 0)
+        self.chosen = np.full(recipe.classes, classes is None)
+        if classes is not None:
+            self.chosen[numbers(classes, recipe.classes, "classes")] = True
+        self._firsts = recipe.first_samples()
+        counts = np.where(self.chosen, recipe.class_counts(), 0)
         if per_class is not None:
             counts = np.minimum(counts, checks.integer("per_class", per_class, 1, 2**63 - 1))
         if limit is not None:
@@ -56,15 +55,3 @@ class Selection:
         places = np.arange(first, min(end, len(self)))
         classes = np.searchsorted(self._ends, places, side="right")
         return self._firsts[classes] + places - (self._ends - self.counts)[classes]
-
-
-def _chosen(classes: Any, count: int) -> np.ndarray:
-    """Return which classes are selected, bool ``[count]``."""
-    chosen = np.zeros(count, bool)
-    if classes is None:
-        chosen[:] = True
-    elif isinstance(classes, str):
-        chosen[parse_ranges(classes, count, "classes")] = True
-    else:
-        chosen[checks.integers("classes", classes, count - 1).astype(np.int64)] = True
-    return chosen

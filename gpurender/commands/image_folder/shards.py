@@ -2,8 +2,9 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from gpurender.util import checks
 
@@ -27,7 +28,10 @@ class Shard:
         return total * self.index // self.count, total * (self.index + 1) // self.count
 
 
-def shard(value: Any) -> Shard:
+ShardLike: TypeAlias = Shard | str | Sequence[int]  # what :func:`shard` takes
+
+
+def shard(value: ShardLike | None) -> Shard:
     """Return the shard of a text ``"I/N"`` or a pair ``(I, N)``, and a shard unchanged; ``None`` is 0/1.
 
     Raises:
@@ -56,7 +60,8 @@ def from_environment() -> tuple[Shard, str] | None:
     """Return the shard that Slurm or torchrun gives this process and the variables that say so; ``None`` without any.
 
     The tasks of a Slurm array are counted by SLURM_ARRAY_TASK_ID. The processes of a job are counted by torchrun's
-    RANK, or else by SLURM_PROCID. An array whose tasks have several processes has (tasks x processes) shards.
+    RANK, or else by SLURM_PROCID in a step of srun. An array whose tasks have several processes has (tasks x
+    processes) shards.
 
     Raises:
         ValueError: a variable is missing or has no valid number, or the array's task numbers are not evenly spaced.
@@ -91,10 +96,10 @@ def _array() -> tuple[Shard, list[str]]:
 
 def _process() -> tuple[Shard, list[str]]:
     """Return the place of this process among those that torchrun or srun has started."""
-    for rank, size, needed in (("RANK", "WORLD_SIZE", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_PROCID")):
-        # salloc's shell has SLURM_NTASKS, but is none of the tasks; sbatch without --ntasks has only SLURM_PROCID.
-        if needed in os.environ:
-            count = _number(size, 1, MAX_SHARDS) if size in os.environ else 1
+    # Only srun sets SLURM_STEP_NUM_TASKS. The script of sbatch has SLURM_PROCID=0 and SLURM_NTASKS, but runs once.
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if size in os.environ:
+            count = _number(size, 1, MAX_SHARDS)
             return (Shard(_number(rank, 0, count - 1), count), [rank]) if count > 1 else (Shard(), [])
     return Shard(), []
 

@@ -76,7 +76,7 @@ def test_only_own_files_are_removed(own, tmp_path, capsys):
     assert cache.size() == 5 * 1000
     assert cli.main(["doctor", "--clean-cache"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out == [f"{own}: 4 files removed, 0.0 MB", f"{tmp_path / 'numba/gpurender'}: 1 files removed, 0.0 MB"]
+    assert out == [f"{own}: 4 files removed, 0.0 MB", f"{tmp_path / 'numba/gpurender'}: 1 file removed, 0.0 MB"]
     assert not [path for path in [*gone, old] if path.exists()]
     assert [path for path in stay if not path.exists()] == []
     assert not (own / f"kernels-{HASH[::-1]}").exists()
@@ -103,8 +103,8 @@ def test_a_file_that_stays_is_said(own, monkeypatch, capsys):
     monkeypatch.setattr(os, "unlink", unlink)
     assert cli.main(["doctor", "--clean-cache"]) == 1
     out = capsys.readouterr().out
-    assert f"{own}: 1 files removed, 2.5 MB" in out
-    assert f"1 files stay, such as {str(stuck)!r}: Permission denied" in out
+    assert f"{own}: 1 file removed, 2.5 MB" in out
+    assert f"  not removed: 1 file, such as {str(stuck)!r}: Permission denied" in out
 
 
 def test_another_process_may_be_faster(own, monkeypatch):

@@ -33,7 +33,7 @@ def off(found, reason="RuntimeError: no luck", **changes):
     [
         (report([ON]), "CPU (2 threads)"),
         (report([ON], threads=1), "CPU (1 thread)"),
-        (report([ON, GPU], [CARD]), "cuda:0 NVIDIA H100, and CPU (2 threads)"),
+        (report([ON, GPU], [CARD]), "cuda:0 NVIDIA H100, CPU (2 threads)"),
         (report([ON, off(GPU)], [CARD]), "CPU (2 threads)"),
         (report([off(ON), GPU], [CARD]), "cuda:0 NVIDIA H100"),
         (report([ON, off(ON, kernel="image_ops")]), "CPU (2 threads) without image_ops"),

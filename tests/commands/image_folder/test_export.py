@@ -19,7 +19,7 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender.commands import cli
-from gpurender.commands.image_folder import claims, export, layout
+from gpurender.commands.image_folder import claims, export, layout, verify
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.recipes.labels import class_counts
 from gpurender.util import atomic_files, folder_lock
@@ -361,6 +361,15 @@ def test_names_have_as_many_digits_as_the_last_instance(tmp_path, instances, fir
     paths = layout.Places(tmp_path, recipe).paths([0, instances - 1, instances], [0, 0, 1])
     names = [f"00000/00000_{first}.png", f"00000/00000_{last}.png", f"00001/00001_{first}.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
+
+
+@pytest.mark.parametrize("folder", [5, None, b"p", Path, "", "a\0b"])
+def test_a_folder_that_is_no_path_is_refused_by_name(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    for work in (gr.export, verify.verify):
+        with pytest.raises((TypeError, ValueError), match=r"^folder must be a path, .*got "):
+            work(TINY, folder)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_link_to_nothing_becomes_a_folder(tmp_path):

@@ -22,7 +22,7 @@ TINY = gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patch
 COLOUR = gr.OnePFrac(
     classes=3, instances=4, base=TRIANGLE, points=300, image_size=24, variant="paper", draw_type="patch_color"
 )
-LAUNCHERS = ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "SLURM_NTASKS", "RANK", "WORLD_SIZE")
+LAUNCHERS = ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "RANK", "WORLD_SIZE")
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_shards_read_back_have_the_pixels_and_labels_of_the_dataset(tmp_path, re
 
 def test_some_of_every_class(tmp_path, recipe_file, capsys):
     assert cli.main(["export", recipe_file, str(tmp_path / "out"), "--per-class", "2"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'out'}: 6 images written, 0 were there\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}: 6 images written, 0 there before\n"
     assert names(tmp_path / "out") == [f"0000{c}/0000{c}_000{i}.png" for c in range(3) for i in range(2)]
     found, dataset = read_back(tmp_path / "out"), gr.Dataset(TINY)
     assert found.targets == [0, 0, 1, 1, 2, 2]
@@ -138,7 +138,7 @@ def test_a_shard_of_another_recipe_is_refused(tmp_path):
 # -------------------------------------------------------------------------------------------------------------- shards
 
 
-@pytest.mark.parametrize(("rank", "size"), [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")])
+@pytest.mark.parametrize(("rank", "size"), [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")])
 def test_shards_of_the_environment_are_disjoint_and_complete(tmp_path, monkeypatch, recipe_file, capsys, rank, size):
     seen = []
     monkeypatch.setenv(size, "5")
@@ -171,7 +171,7 @@ def test_shards_write_one_folder_at_once(tmp_path, recipe_file, root):
     ]  # fmt: skip
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
-    assert said == [f"{out}: 6 images written, 0 were there\n"] * 4
+    assert said == [f"{out}: 6 images written, 0 there before\n"] * 4
     assert len(names(out)) == 24
     assert hidden(out) == []
 

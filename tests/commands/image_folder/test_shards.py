@@ -18,6 +18,7 @@ def no_launcher(monkeypatch):
         "ARRAY_TASK_STEP",
         "PROCID",
         "NTASKS",
+        "STEP_NUM_TASKS",
     ):
         monkeypatch.delenv(f"SLURM_{name}", raising=False)
     for name in ("RANK", "WORLD_SIZE"):
@@ -67,7 +68,7 @@ def test_another_wrong_value_is_refused_by_name(value):
     ("variables", "expected", "names"),
     [
         ({"RANK": "3", "WORLD_SIZE": "8"}, (3, 8), "RANK"),
-        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, (3, 8), "SLURM_PROCID"),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, (3, 8), "SLURM_PROCID"),
         (array(0, 4, 0), (0, 4), "SLURM_ARRAY_TASK_ID"),
         (array(4, 4, 1), (3, 4), "SLURM_ARRAY_TASK_ID"),
         (array(14, 8, 0, step=2), (7, 8), "SLURM_ARRAY_TASK_ID"),
@@ -77,14 +78,14 @@ def test_another_wrong_value_is_refused_by_name(value):
             "SLURM_ARRAY_TASK_ID",
         ),
         # torchrun in every Slurm task: its ranks count all processes
-        ({"RANK": "5", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (5, 8), "RANK"),
+        ({"RANK": "5", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, (5, 8), "RANK"),
         # srun in every task of an array
         (
-            array(2, 3, 1) | {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"},
+            array(2, 3, 1) | {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"},
             (7, 12),
             "SLURM_ARRAY_TASK_ID, SLURM_PROCID",
         ),
-        (array(2, 3, 1) | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (1, 3), "SLURM_ARRAY_TASK_ID"),
+        (array(2, 3, 1) | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (1, 3), "SLURM_ARRAY_TASK_ID"),
     ],
 )
 def test_a_launcher_says_the_shard(monkeypatch, variables, expected, names):
@@ -98,8 +99,9 @@ def test_a_launcher_says_the_shard(monkeypatch, variables, expected, names):
     [
         {},
         {"RANK": "0", "WORLD_SIZE": "1"},
-        {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"},
+        {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},
         {"SLURM_NTASKS": "8"},  # the shell of salloc
+        {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"},  # the script of sbatch --ntasks=8, without srun
         {"SLURM_PROCID": "0"},  # sbatch without --ntasks
         array(7, 1, 7),
         {"RANK": "0"},
@@ -116,7 +118,7 @@ def test_the_tasks_of_an_array_with_processes_cover_everything_once(monkeypatch)
     for number in (3, 5, 7):
         for process in range(4):
             for name, value in (
-                array(number, 3, 3, step=2) | {"SLURM_PROCID": str(process), "SLURM_NTASKS": "4"}
+                array(number, 3, 3, step=2) | {"SLURM_PROCID": str(process), "SLURM_STEP_NUM_TASKS": "4"}
             ).items():
                 monkeypatch.setenv(name, value)
             found.append(shards.from_environment()[0])
@@ -129,7 +131,7 @@ def test_the_tasks_of_an_array_with_processes_cover_everything_once(monkeypatch)
         ({"WORLD_SIZE": "8"}, r"variable RANK must be an integer in \[0, 7\], it is not set; give --shard I/N"),
         ({"WORLD_SIZE": "8", "RANK": "8"}, r"RANK must be an integer in \[0, 7\], it is '8'"),
         ({"WORLD_SIZE": "eight", "RANK": "0"}, r"WORLD_SIZE must be .* it is 'eight'"),
-        ({"SLURM_PROCID": "x", "SLURM_NTASKS": "2"}, r"SLURM_PROCID must be"),
+        ({"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "2"}, r"SLURM_PROCID must be"),
         ({"SLURM_ARRAY_TASK_ID": "1"}, r"SLURM_ARRAY_TASK_COUNT must be .* it is not set"),
         ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}, r"SLURM_ARRAY_TASK_MIN must be .* not set"),
         (array(2, 3, 1, last=7), r"the 3 task numbers of this Slurm array are not evenly spaced from 1.* --shard I/N"),

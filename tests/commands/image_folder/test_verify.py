@@ -13,6 +13,7 @@ import gpurender as gr
 from gpurender.commands import cli
 from gpurender.commands.image_folder import verify
 from gpurender.util import folder_lock
+from gpurender.util.atomic_files import TEMPORARY
 from tests.golden import TRIANGLE
 
 TINY = gr.FractalDB(categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6])  # 24 images
@@ -100,7 +101,7 @@ DAMAGES = {
 def test_a_whole_export_has_no_problem(tmp_path, recipe):
     gr.export(recipe, tmp_path / "out")
     before = contents(tmp_path / "out")
-    assert verify.verify(recipe, tmp_path / "out") == (len(recipe), 0, 0)
+    assert verify.verify(recipe, tmp_path / "out") == (len(recipe), 0, 0, 0)
     assert contents(tmp_path / "out") == before
 
 
@@ -135,15 +136,16 @@ def test_the_command_lists_paths_and_exits_1(out, recipe_file, capsys):
         f"{out}/00000/00000_0002.png: empty",
         f"{out}/00001/00001_0003.png: damaged: the end of the PNG file is missing",
         f"{out}/00002/00002_0007.png: other pixels than the recipe's",
-        f"{out}: 24 images verified, 3 missing or damaged; --repair writes them again",
+        f"{out}: 24 images verified, 3 missing or damaged; first give --classes, --per-class and --limit as in "
+        "the export, then --repair writes these again",
     ]
     assert contents(out) == damaged
     assert cli.main(["export", recipe_file, str(out)]) == 0  # what a look at the end of a file shows
-    assert capsys.readouterr().out == f"{out}: 2 images written, 22 were there\n"
+    assert capsys.readouterr().out == f"{out}: 2 images written, 22 there before\n"
     assert cli.main(["export", recipe_file, str(out), "--verify", "--repair"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{out}/00002/00002_0007.png: other pixels than the recipe's",
-        f"{out}: 24 images verified, 1 missing or damaged; 1 images written again",
+        f"{out}: 24 images verified, 1 missing or damaged; 1 repaired",
     ]
     assert cli.main(["export", recipe_file, str(out), "--verify"]) == 0
     assert capsys.readouterr().out == f"{out}: 24 images verified, 0 missing or damaged\n"
@@ -205,3 +207,171 @@ def test_ctrl_c_says_how_far(out, recipe_file, monkeypatch, capsys):
     monkeypatch.setattr(verify, "_wrong", interrupted)
     assert cli.main(["export", recipe_file, str(out), "--verify"]) == 130
     assert capsys.readouterr().err == "gpurender: error: interrupted; 8 of 24 images are verified\n"
+
+
+# ------------------------------------------------------------------------------------------- what cannot be repaired
+
+
+def test_what_cannot_be_written_is_named_and_the_others_are_repaired(out, recipe_file, capsys):
+    whole = contents(out)
+    for path in sorted(out.rglob("*.png"))[2:8]:
+        os.unlink(path)
+    (out / "00000/00000_0004.png").mkdir()
+    assert problems(TINY, out)["00000/00000_0004.png"] == "a directory"
+    assert cli.main(["export", recipe_file, str(out), "--verify", "--repair"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 7
+    assert f"{out}/00000/00000_0004.png: a directory; not repaired: remove it first" in said
+    assert said[-1] == f"{out}: 24 images verified, 6 missing or damaged; 5 repaired"
+    (out / "00000/00000_0004.png").rmdir()
+    assert verify.verify(TINY, out, repair=True) == (24, 1, 1, 0)
+    assert contents(out) == whole
+
+
+def test_nobody_waits_for_the_other_end_of_a_pipe(out):
+    os.unlink(out / "00000/00000_0002.png")
+    os.mkfifo(out / "00000/00000_0002.png")
+    assert problems(TINY, out) == {"00000/00000_0002.png": "a pipe or device"}
+    assert problems(TINY, out, repair=True) == {
+        "00000/00000_0002.png": "a pipe or device; not repaired: remove it first"
+    }
+
+
+def test_a_file_in_place_of_a_folder_is_no_repaired_one(tmp_path):
+    recipe = gr.FractalDB(classes=3, instances=2, points=50, image_size=16, class_prior=[1, 0, 1], fill_rate=0.2)
+    gr.export(recipe, tmp_path / "out")
+    (tmp_path / "out" / "00001").rmdir()
+    (tmp_path / "out" / "00001").touch()
+    assert problems(recipe, tmp_path / "out") == {"00001": "not a directory"}
+    assert verify.verify(recipe, tmp_path / "out", repair=True)[1:3] == (1, 0)
+
+
+def test_a_full_disk_ends_a_repair_and_says_what_was_written(out, recipe_file, monkeypatch, capsys):
+    for path in sorted(out.rglob("*.png"))[2:8]:
+        flip_a_pixel(path)  # these have their end: a look at it would count them
+    real, room = Image.Image.save, ["an image"] * 4
+
+    def full(self, path, *arguments, **options):
+        try:
+            room.pop()
+        except IndexError:
+            raise OSError(28, os.strerror(28)) from None
+        return real(self, path, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert cli.main(["export", recipe_file, str(out), "--verify", "--repair"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("No space left on device; 0 of 24 images are verified, 4 are written again")
+    monkeypatch.undo()
+    assert verify.verify(TINY, out).problems == 2
+
+
+@pytest.mark.parametrize("repair", ["yes", 1, None])
+def test_repair_is_true_or_false(out, repair):
+    with pytest.raises(TypeError, match=r"^repair must be True or False, got "):
+        verify.verify(TINY, out, repair=repair)
+
+
+def test_the_first_problems_are_printed_and_the_others_counted(out, recipe_file, capsys):
+    for path in out.rglob("*.png"):
+        path.unlink()
+    (out / "00001/00001_0004.png").mkdir()
+    assert cli.main(["export", recipe_file, str(out), "--verify"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[19] == f"{out}/00002/00002_0003.png: missing"
+    assert said[20] == "... and 4 more"
+    assert said[21].endswith(
+        "; first give --classes, --per-class and --limit as in the export, then --repair writes these again"
+    )
+    assert len(said) == 22
+    assert len(problems(TINY, out)) == 24
+    assert cli.main(["export", recipe_file, str(out), "--verify", "--repair"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "not repaired" in line] == [
+        f"{out}/00001/00001_0004.png: a directory; not repaired: remove it first"
+    ]
+    assert said[-2:] == ["... and 3 more", f"{out}: 24 images verified, 24 missing or damaged; 23 repaired"]
+
+
+# ------------------------------------------------------------------------------------------------------ what is foreign
+
+
+def write_image(path):
+    path.parent.mkdir(exist_ok=True)
+    Image.new("L", (8, 8)).save(path, format="PNG")
+
+
+FOREIGN = {  # what is added to an export, and what is reported
+    "sub/00000/00000_0000.png": "sub",
+    "cat.JPG": "cat.JPG",
+    "00003/00003_0000.png": "00003",
+    "00001/cat.webp": "00001/cat.webp",
+    "00001/00000_0000.png": "00001/00000_0000.png",
+    "00001/00001_0008.png": "00001/00001_0008.png",
+    "00001/00001_00001.png": "00001/00001_00001.png",
+    "00001/deep/00001_0000.png": "00001/deep/00001_0000.png",
+}
+
+
+@pytest.mark.parametrize("added", FOREIGN)
+def test_what_imagefolder_would_read_is_reported_and_never_removed(out, recipe_file, capsys, added):
+    (out / added).parent.mkdir(parents=True, exist_ok=True)
+    write_image(out / added)
+    before = contents(out)
+    assert problems(TINY, out) == {FOREIGN[added]: verify.FOREIGN}
+    for more in ([], ["--repair"]):
+        assert cli.main(["export", recipe_file, str(out), "--verify", *more]) == 1
+        assert capsys.readouterr().out.splitlines() == [
+            f"{out}/{FOREIGN[added]}: not of this recipe, but ImageFolder would read it: remove it",
+            f"{out}: 24 images verified, 0 missing or damaged, 1 foreign",
+        ]
+    assert contents(out) == before
+
+
+def test_an_export_in_a_folder_of_another_is_found(tmp_path):
+    gr.export(TINY, tmp_path)
+    gr.export(TINY, tmp_path / "sub")
+    assert problems(TINY, tmp_path) == {"sub": verify.FOREIGN}
+    assert problems(TINY, tmp_path / "sub") == {}
+
+
+def test_what_nobody_reads_and_a_larger_selection_are_not_foreign(out):
+    for name in (
+        "notes.txt",
+        "00001/notes.txt",
+        ".DS_Store",
+        f"00001/{TEMPORARY}half",
+        f"{folder_lock.LOCK}-shard-0-of-2",
+    ):
+        (out / name).write_text("")
+    assert problems(TINY, out, classes=1, per_class=1) == {}
+    assert problems(TINY, out, limit=1) == {}
+
+
+def test_shards_find_foreign_images_once(out):
+    for name in ("sub/a.png", "00000/a.png", "00001/a.png", "00002/a.png"):
+        write_image(out / name)
+    found = [name for index in range(4) for name in problems(TINY, out, shard=(index, 4))]
+    assert sorted(found) == ["00000/a.png", "00001/a.png", "00002/a.png", "sub"]
+
+
+def test_an_image_with_label_noise_is_foreign_in_another_folder_than_its_label_s(tmp_path):
+    noise = [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5]]
+    recipe = gr.FractalDB(
+        categories=[TRIANGLE] * 3, points=1000, image_size=32, patches=2, weights=[[1] * 6], label_noise=noise
+    )
+    gr.export(recipe, tmp_path / "out")
+    assert problems(recipe, tmp_path / "out") == {}
+    moved = next(path for path in sorted((tmp_path / "out").rglob("*.png")) if path.parent.name != path.name[:5])
+    wrong = tmp_path / "out" / moved.name[:5] / moved.name
+    moved.rename(wrong)
+    assert problems(recipe, tmp_path / "out") == {
+        moved.relative_to(tmp_path / "out").as_posix(): "missing",
+        wrong.relative_to(tmp_path / "out").as_posix(): verify.FOREIGN,
+    }
+
+
+def test_a_mixture_s_export_has_nothing_foreign(tmp_path):
+    recipe = gr.Mixture({TINY: 1, gr.OnePFrac(classes=2, points=50, image_size=32): 2})
+    gr.export(recipe, tmp_path / "out")
+    assert problems(recipe, tmp_path / "out") == {}
