@@ -96,8 +96,12 @@ def _array() -> tuple[Shard, list[str]]:
 
 def _process() -> tuple[Shard, list[str]]:
     """Return the place of this process among those that torchrun or srun has started."""
-    # Only srun sets SLURM_STEP_NUM_TASKS. The script of sbatch has SLURM_PROCID=0 and SLURM_NTASKS, but runs once.
-    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+    # Only srun sets SLURM_STEP_NUM_TASKS. The script of sbatch has SLURM_PROCID=0 and SLURM_NTASKS, but runs once;
+    # a launcher that sets these two alone is known by a process above 0.
+    launchers = [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")]
+    if os.environ.get("SLURM_PROCID", "0").strip() != "0":
+        launchers.append(("SLURM_PROCID", "SLURM_NTASKS"))
+    for rank, size in launchers:
         if size in os.environ:
             count = _number(size, 1, MAX_SHARDS)
             return (Shard(_number(rank, 0, count - 1), count), [rank]) if count > 1 else (Shard(), [])

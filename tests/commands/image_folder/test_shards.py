@@ -69,6 +69,8 @@ def test_another_wrong_value_is_refused_by_name(value):
     [
         ({"RANK": "3", "WORLD_SIZE": "8"}, (3, 8), "RANK"),
         ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, (3, 8), "SLURM_PROCID"),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "9"}, (3, 8), "SLURM_PROCID"),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, (3, 8), "SLURM_PROCID"),
         (array(0, 4, 0), (0, 4), "SLURM_ARRAY_TASK_ID"),
         (array(4, 4, 1), (3, 4), "SLURM_ARRAY_TASK_ID"),
         (array(14, 8, 0, step=2), (7, 8), "SLURM_ARRAY_TASK_ID"),
