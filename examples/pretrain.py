@@ -18,8 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import timm
-import timm.optim
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -28,6 +26,14 @@ from tqdm import tqdm
 import gpurender as gr
 from gpurender.sheet import contact_sheet
 from gpurender.util.atomic_files import check_writable, replacing
+
+try:
+    import timm
+    import timm.optim
+except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision is built for another torch
+    raise SystemExit(
+        f"timm cannot be imported ({error}): pip install '.[train]', with torch and torchvision from one index"
+    ) from None
 
 POLICIES: dict[str, Callable[..., gr.augment.Policy]] = {
     "crop": gr.augment.Crop,
@@ -274,6 +280,10 @@ def main() -> None:
     scaler = torch.amp.GradScaler(args.device.type, enabled=args.device.type == "cuda" and args.amp == "fp16")
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "loader": loader}
     step = load_checkpoint(args.checkpoint, parts) if args.checkpoint.exists() else 0
+    if rank() == 0 and args.resume:
+        print(
+            f"{args.checkpoint}: " + (f"continuing at step {step} of {total}" if step else "not there, starting anew")
+        )
 
     if rank() == 0:
         sheet = contact_sheet(gr.Renderer(args.recipe, args.device), rows=8, cols=8)

@@ -285,6 +285,14 @@ class DataLoader(Generic[BatchT_co]):
         return self._drop_last
 
     @property
+    def epoch(self) -> int:
+        """The number of the epoch of the next batch, or with ``steps_per_epoch`` of its pass.
+
+        A loop over ``range(loader.epoch, epochs)`` is that of a new run and of a resumed one.
+        """
+        return self._plan.pass_number(self._cursor.place)
+
+    @property
     def sampler(self) -> Any:
         """The given sampler, or that of the given batch sampler; else this rank's indices of the next pass.
 
@@ -337,6 +345,7 @@ class DataLoader(Generic[BatchT_co]):
         size = f"{self._follows}=…" if self._follows else f"batch_size={self._batch_size}, shuffle={self._shuffle}"
         size += ", drop_last=True" if self._drop_last else ""
         size += f", steps_per_epoch={self._plan.count}" if isinstance(self._plan, StepsPlan) else ""
+        size += f", image_size={self._image_size}, seed={self._seed}" + (", fresh=True" if self._fresh else "")
         device, augment = str(self._renderer.device), in_short(self._policy)
         try:
             length = f", {len(self)} batches"
@@ -434,6 +443,12 @@ class DataLoader(Generic[BatchT_co]):
                 "epoch %d was left midway and starts again with the same batches; %sset_epoch(e) goes to another epoch",
                 self._plan.pass_number(place),
                 "" if isinstance(self._plan, StepsPlan) else "steps_per_epoch=N gives passes of N batches, ",
+            )
+        if isinstance(self._plan, OrderedPlan) and not self._plan.steps(self._ranks):
+            log.warning(
+                "the loader has no batch: drop_last leaves out all %d samples of an epoch, because a step takes %d",
+                self._plan.length,
+                self._plan.step(self._ranks()),
             )
         return Pass(self._ranks(), partial(self._render, mixes=self._mixes))
 

@@ -99,7 +99,7 @@ class Recipe:
     def in_short(self) -> str:
         """The family and the sizes, for texts of one line."""
         side = self.image_size
-        return f"<{self.family}: {self.classes} classes, {len(self)} images of {side} x {side}>"
+        return f"<{self.family}: {self.classes:,} classes, {len(self):,} images of {side} x {side}>"
 
     def __len__(self) -> int:
         if self.class_prior is None:

@@ -28,7 +28,7 @@ def announce(place: Path | None) -> None:
     """
     level = logging.WARNING if multiprocessing.parent_process() is None else logging.INFO  # not in each of 64 workers
     if kernel_cache.writable(place):
-        log.log(level, "gpurender: compiling kernels for this machine, once (up to a minute)...")
+        log.log(level, "gpurender: compiling the kernels that this needs, once on this machine (up to a minute)...")
         return
     where = "there is no folder to keep them" if place is None else f"{place} cannot be written"
     told = "gpurender: compiling kernels (up to a minute), in every process: %s; GPURENDER_CACHE_DIR can name a folder"

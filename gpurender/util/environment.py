@@ -17,6 +17,7 @@ PACKAGES = {
     "numpy": ("numpy",),
     "pillow": ("pillow",),
     "timm": ("timm",),
+    "torchvision": ("torchvision",),
     "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
 }
 

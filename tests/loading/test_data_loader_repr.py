@@ -8,29 +8,41 @@ import gpurender as gr
 from gpurender.augment import Crop, DeiT, TwoViews
 
 RECIPE = gr.VisualAtom(classes=10, instances=4, image_size=32)
+PLAIN = "image_size=224, seed=0"
 SHORT = "<visualatom: 10 classes, 40 images of 32 x 32>"
 
 
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        ({}, "batch_size=1, shuffle=False, augment=Resize(), device='cpu', 40 batches"),
+        ({}, f"batch_size=1, shuffle=False, {PLAIN}, augment=Resize(), device='cpu', 40 batches"),
         (
             {"batch_size": 16, "shuffle": True, "drop_last": True, "augment": DeiT.onepfrac()},
-            "batch_size=16, shuffle=True, drop_last=True, augment=DeiT(vflip=0.5, re_prob=0.5), device='cpu', "
+            f"batch_size=16, shuffle=True, drop_last=True, {PLAIN}, augment=DeiT(vflip=0.5, re_prob=0.5), device='cpu', "
             "2 batches",
         ),
         (
-            {"batch_size": 16, "steps_per_epoch": 7},
-            "batch_size=16, shuffle=False, steps_per_epoch=7, augment=Resize(), device='cpu', 7 batches",
+            {"image_size": 64, "seed": 9, "fresh": True},
+            "batch_size=1, shuffle=False, image_size=64, seed=9, fresh=True, augment=Resize(), device='cpu', "
+            "40 batches",
         ),
-        ({"augment": Crop()}, "batch_size=1, shuffle=False, augment=Crop(), device='cpu', 40 batches"),
+        (
+            {"batch_size": 16, "steps_per_epoch": 7},
+            f"batch_size=16, shuffle=False, steps_per_epoch=7, {PLAIN}, augment=Resize(), device='cpu', 7 batches",
+        ),
+        (
+            {"augment": Crop()},
+            f"batch_size=1, shuffle=False, {PLAIN}, augment=Crop(), device='cpu', 40 batches",
+        ),
         (
             {"augment": TwoViews(Crop())},
-            "batch_size=1, shuffle=False, augment=TwoViews of 2 views, device='cpu', 40 batches",
+            f"batch_size=1, shuffle=False, {PLAIN}, augment=TwoViews of 2 views, device='cpu', 40 batches",
         ),
-        ({"batch_sampler": [[0, 1], [2]]}, "batch_sampler=…, augment=Resize(), device='cpu', 2 batches"),
-        ({"sampler": iter([0])}, "sampler=…, augment=Resize(), device='cpu'"),
+        (
+            {"batch_sampler": [[0, 1], [2]]},
+            f"batch_sampler=…, {PLAIN}, augment=Resize(), device='cpu', 2 batches",
+        ),
+        ({"sampler": iter([0])}, f"sampler=…, {PLAIN}, augment=Resize(), device='cpu'"),
     ],
 )
 def test_a_loader_in_one_line(arguments, shown):
@@ -48,7 +60,7 @@ def test_a_foreign_policy_is_named():
         def __repr__(self):
             raise AssertionError("not asked for")
 
-    assert "augment=Mine(), " in repr(gr.DataLoader(RECIPE, device="cpu", augment=Mine()))
+    assert "augment=Mine(), " in repr(gr.DataLoader(RECIPE, device="cpu", image_size=224, seed=0, augment=Mine()))
 
 
 def test_a_dataset_in_one_line():

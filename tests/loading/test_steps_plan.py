@@ -99,6 +99,31 @@ def test_set_epoch_counts_passes_and_goes_on_where_the_stream_is():
         feed.set_epoch(2**62)
 
 
+@pytest.mark.parametrize("keywords", [{"steps_per_epoch": 3}, {}, {"sampler": range(10), "shuffle": None}])
+def test_a_loop_over_the_epochs_that_are_left_is_that_of_a_resumed_run(keywords):
+    def rest(feed):
+        return [(epoch, targets.tolist()) for epoch in range(feed.epoch, 3) for _, targets in feed]
+
+    whole, feed = rest(loader(**keywords)), loader(**keywords)
+    assert {epoch for epoch, _ in whole} == {0, 1, 2}
+    list(feed)
+    assert feed.epoch == 1
+    next(iter(feed))
+    resumed = loader(**keywords)
+    resumed.load_state_dict(feed.state_dict())
+    assert resumed.epoch == 1
+    assert rest(resumed) == whole[len(feed) + 1 :]
+    assert resumed.epoch == 3
+
+
+def test_a_loader_without_a_batch_says_so(caplog):
+    caplog.set_level(logging.WARNING, "gpurender")
+    assert list(loader(batch_size=11, drop_last=True)) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "the loader has no batch: drop_last leaves out all 10 samples of an epoch, because a step takes 11"
+    ]
+
+
 def test_a_pass_left_midway_starts_again_also_after_resuming():
     expected = stream(12)
     feed = loader(steps_per_epoch=5)

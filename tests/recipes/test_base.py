@@ -100,7 +100,7 @@ def test_a_recipe_is_shown_in_short():
     assert "categories=<1000 entries>" in repr(gr.Mixture({recipe: 1, "onepfrac-1k": 1}))
     long = gr.VisualAtom(classes=50, class_prior=[1.0] * 50, instances=4)
     assert "class_prior=<50 entries>" in repr(long)
-    assert repr(gr.Renderer(recipe)) == "Renderer(<fractaldb: 1000 classes, 40000 images of 362 x 362>, device='cpu')"
+    assert repr(gr.Renderer(recipe)) == "Renderer(<fractaldb: 1,000 classes, 40,000 images of 362 x 362>, device='cpu')"
     for small in (gr.OnePFrac(base=TRIANGLE, label_noise=0.1), gr.VisualAtom(variant="paper"), gr.FractalDB()):
         assert eval(repr(small), vars(gr)) == small
 

@@ -333,7 +333,7 @@ def draw(package, home, code=DRAW, **variables):
     return done.stdout.decode(), done.stderr.decode()
 
 
-LINE = "gpurender: compiling kernels for this machine, once (up to a minute)...\n"
+LINE = "gpurender: compiling the kernels that this needs, once on this machine (up to a minute)...\n"
 
 
 @pytest.fixture(scope="module")

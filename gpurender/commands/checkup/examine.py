@@ -72,9 +72,11 @@ def _missing_gpu(cuda: dict[str, Any]) -> tuple[str, str]:
     """Return why torch sees no GPU, and what to do about it."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if cuda["driver"] is None:
-        remedy = "if the machine has an NVIDIA GPU, install its driver, or start the container with --gpus all"
+        remedy = (
+            "none if the machine has no NVIDIA GPU; else install its driver, or start the container with --gpus all"
+        )
         if cuda["torch"] is None:
-            remedy += f"; torch, too, is built without CUDA: {TORCH}"
+            remedy += f", and a torch that is built with CUDA: {TORCH}"
         return f"{NO_GPU}: there is no NVIDIA driver", remedy
     if cuda["torch"] is None:
         return f"{NO_GPU}: torch is built without CUDA (the driver is {cuda['driver']})", TORCH
@@ -243,7 +245,8 @@ def table(report: dict[str, Any]) -> str:
     """Return the report as plain text: the verdict, the problems with their remedies, then everything found."""
     lines = [report["verdict"]]
     for found in report["problems"]:
-        lines += ["", f"problem: {found['problem']}", f"remedy:  {found['remedy']}"]
+        word = "no GPU: " if found["problem"].startswith(NO_GPU) else "problem:"
+        lines += ["", f"{word} {found['problem']}", f"remedy:  {found['remedy']}"]
     lines += ["", f"gpurender {report['gpurender']}, Python {report['python']}", "", "packages"]
     lines += [f"  {name:<8} {found or '-'}" for name, found in report["packages"].items()]
     cuda = report["cuda"]

@@ -51,7 +51,7 @@ NO = "torch sees no CUDA device: "
     ("cuda", "visible", "problem", "remedy"),
     [
         (("13.0", None), None, NO + "there is no NVIDIA driver", "install its driver"),
-        ((None, None), None, NO + "there is no NVIDIA driver", "torch, too, is built without CUDA: pip install"),
+        ((None, None), None, NO + "there is no NVIDIA driver", "a torch that is built with CUDA: pip install"),
         ((None, "550.54"), None, NO + "torch is built without CUDA (the driver is 550.54)", "pip install --force-rein"),
         (("13.0", "550.54"), "", NO + "CUDA_VISIBLE_DEVICES is ''", "unset CUDA_VISIBLE_DEVICES"),
         (("13.0", "550.54"), "7", NO + "CUDA_VISIBLE_DEVICES is '7'", "unset CUDA_VISIBLE_DEVICES"),
@@ -103,7 +103,8 @@ def test_the_text_begins_with_the_verdict_and_has_each_remedy(monkeypatch):
     assert lines[0] == found["verdict"]
     assert lines[0].startswith("renders on: ")
     for one in found["problems"]:
-        assert lines[lines.index(f"problem: {one['problem']}") + 1] == f"remedy:  {one['remedy']}"
+        word = "no GPU: " if "torch sees no CUDA device" in one["problem"] else "problem:"
+        assert lines[lines.index(f"{word} {one['problem']}") + 1] == f"remedy:  {one['remedy']}"
     assert "  driver   550.54" in lines
     assert f"  torch    {torch.version.cuda or 'built without CUDA'}" in lines
 
