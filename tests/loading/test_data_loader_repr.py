@@ -18,8 +18,8 @@ SHORT = "<visualatom: 10 classes, 40 images of 32 x 32>"
         ({}, f"batch_size=1, shuffle=False, {PLAIN}, augment=Resize(), device='cpu', 40 batches"),
         (
             {"batch_size": 16, "shuffle": True, "drop_last": True, "augment": DeiT.onepfrac()},
-            f"batch_size=16, shuffle=True, drop_last=True, {PLAIN}, augment=DeiT(vflip=0.5, re_prob=0.5), device='cpu', "
-            "2 batches",
+            f"batch_size=16, shuffle=True, drop_last=True, {PLAIN}, augment=DeiT(vflip=0.5, re_prob=0.5), "
+            "device='cpu', 2 batches",
         ),
         (
             {"image_size": 64, "seed": 9, "fresh": True},
