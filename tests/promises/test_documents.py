@@ -23,7 +23,7 @@ PAGES = [
     *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
 ]
 SMALLER = {  # in Python: a part of the text, and what is run in its place
-    "range(240)": "range(2)",
+    "range(loader.epoch, 240)": "range(loader.epoch, 2)",
     "steps_per_epoch=1000": "steps_per_epoch=2",
     "len(loader) == 1000": "len(loader) == 2",
     "batch_size=256": "batch_size=4",
@@ -42,6 +42,7 @@ MORE = {  # appended to a command
 }
 ELSEWHERE = {  # beginnings of commands that other tests run
     "python3 -m venv": "README's two commands: .ci/run, tests/promises/test_packaging.py",
+    ". .venv/bin/activate": "of the shell",
     "pip install": "tests/promises/test_packaging.py",
     ".venv/bin/pip": "tests/promises/test_packaging.py",
     '"$VENV"/bin/pip': "README's two commands",
