@@ -83,7 +83,7 @@ def _verify(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
     if lines.left_out:
         print(f"... and {lines.left_out:,} more")
     wrong = report.problems - report.foreign
-    text = f"{options.directory}: {counted(report.images, 'image')} verified, {wrong:,} missing or damaged"
+    text = f"{options.directory}: {counted(report.images, 'image')} checked, {wrong:,} missing or damaged"
     if report.foreign:
         text += f", {report.foreign:,} foreign"
     if wrong:

@@ -159,7 +159,7 @@ class _Check:
 
     def _note(self, total: int) -> str:
         again = f", {self._written.written} are written again" if self._repair else ""
-        return f"{self._seen} of {total} images are verified{again}"
+        return f"{self._seen} of {total} images are checked{again}"
 
     def _found(self, problem: Problem) -> None:
         self._problems += 1

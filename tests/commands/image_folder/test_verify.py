@@ -136,7 +136,7 @@ def test_the_command_lists_paths_and_exits_1(out, recipe_file, capsys):
         f"{out}/00000/00000_0002.png: empty",
         f"{out}/00001/00001_0003.png: damaged: the end of the PNG file is missing",
         f"{out}/00002/00002_0007.png: other pixels than the recipe's",
-        f"{out}: 24 images verified, 3 missing or damaged; first give --classes, --per-class and --limit as in "
+        f"{out}: 24 images checked, 3 missing or damaged; first give --classes, --per-class and --limit as in "
         "the export, then --repair writes these again",
     ]
     assert contents(out) == damaged
@@ -145,10 +145,10 @@ def test_the_command_lists_paths_and_exits_1(out, recipe_file, capsys):
     assert cli.main(["export", recipe_file, str(out), "--verify", "--repair"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{out}/00002/00002_0007.png: other pixels than the recipe's",
-        f"{out}: 24 images verified, 1 missing or damaged; 1 repaired",
+        f"{out}: 24 images checked, 1 missing or damaged; 1 repaired",
     ]
     assert cli.main(["export", recipe_file, str(out), "--verify"]) == 0
-    assert capsys.readouterr().out == f"{out}: 24 images verified, 0 missing or damaged\n"
+    assert capsys.readouterr().out == f"{out}: 24 images checked, 0 missing or damaged\n"
 
 
 def test_only_the_selection_is_looked_at(out):
@@ -206,7 +206,7 @@ def test_ctrl_c_says_how_far(out, recipe_file, monkeypatch, capsys):
 
     monkeypatch.setattr(verify, "_wrong", interrupted)
     assert cli.main(["export", recipe_file, str(out), "--verify"]) == 130
-    assert capsys.readouterr().err == "gpurender: error: interrupted; 8 of 24 images are verified\n"
+    assert capsys.readouterr().err == "gpurender: error: interrupted; 8 of 24 images are checked\n"
 
 
 # ------------------------------------------------------------------------------------------- what cannot be repaired
@@ -222,7 +222,7 @@ def test_what_cannot_be_written_is_named_and_the_others_are_repaired(out, recipe
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 7
     assert f"{out}/00000/00000_0004.png: a directory; not repaired: remove it first" in said
-    assert said[-1] == f"{out}: 24 images verified, 6 missing or damaged; 5 repaired"
+    assert said[-1] == f"{out}: 24 images checked, 6 missing or damaged; 5 repaired"
     (out / "00000/00000_0004.png").rmdir()
     assert verify.verify(TINY, out, repair=True) == (24, 1, 1, 0)
     assert contents(out) == whole
@@ -261,7 +261,7 @@ def test_a_full_disk_ends_a_repair_and_says_what_was_written(out, recipe_file, m
     monkeypatch.setattr(Image.Image, "save", full)
     assert cli.main(["export", recipe_file, str(out), "--verify", "--repair"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("No space left on device; 0 of 24 images are verified, 4 are written again")
+    assert line.endswith("No space left on device; 0 of 24 images are checked, 4 are written again")
     monkeypatch.undo()
     assert verify.verify(TINY, out).problems == 2
 
@@ -290,7 +290,7 @@ def test_the_first_problems_are_printed_and_the_others_counted(out, recipe_file,
     assert [line for line in said if "not repaired" in line] == [
         f"{out}/00001/00001_0004.png: a directory; not repaired: remove it first"
     ]
-    assert said[-2:] == ["... and 3 more", f"{out}: 24 images verified, 24 missing or damaged; 23 repaired"]
+    assert said[-2:] == ["... and 3 more", f"{out}: 24 images checked, 24 missing or damaged; 23 repaired"]
 
 
 # ------------------------------------------------------------------------------------------------------ what is foreign
@@ -323,7 +323,7 @@ def test_what_imagefolder_would_read_is_reported_and_never_removed(out, recipe_f
         assert cli.main(["export", recipe_file, str(out), "--verify", *more]) == 1
         assert capsys.readouterr().out.splitlines() == [
             f"{out}/{FOREIGN[added]}: not of this recipe, but ImageFolder would read it: remove it",
-            f"{out}: 24 images verified, 0 missing or damaged, 1 foreign",
+            f"{out}: 24 images checked, 0 missing or damaged, 1 foreign",
         ]
     assert contents(out) == before
 
