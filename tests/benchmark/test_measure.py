@@ -265,6 +265,36 @@ def test_the_rows_are_these_numbers_rounded(monkeypatch):
     ]
 
 
+def test_the_whole_table():
+    row = {"stage": "raster", "images_per_second": {"median": 1234.6, "p5": 99.4, "p95": 2000.5}, "peak_mib": 512}
+    result = {
+        "environment": {"gpu": None, "cpu": "EPYC", "cores": 2, "threads": 4, "numba": "0.68", "torch": "2.14"},
+        "rows": [
+            row | {"host_ms": 0.12345, "device_ms": None},
+            row | {"host_ms": 1.0, "device_ms": 2.0, "cached": True},
+            row | {"host_ms": 1.0, "device_ms": 2.0, "stage": "loader", "augment": "deit"},
+            row
+            | {"host_ms": None, "device_ms": None, "stage": "train", "augment": "crop", "model": "vit"}
+            | {"step_ms": {"median": 10.126}, "cached_step_ms": {"median": 9.874}, "within_noise": True}
+            | {"overhead_percent": 2.55, "overhead_interval_percent": [-1.06, 6.04]},
+        ],
+    }
+    assert (
+        bench.table(result)
+        == """\
+EPYC, 2 cores, 4 threads, numba 0.68, torch 2.14
+stage                    images/s         p5        p95   host ms  device ms  peak MiB
+raster                       1235         99       2000     0.123          -       512
+raster, kept points          1235         99       2000     1.000      2.000       512
+loader, deit                 1235         99       2000     1.000      2.000       512
+train                        1235         99       2000         -          -       512
+  vit: 10.13 ms a step, 9.87 on one kept batch: +2.5 % (within noise, -1.1 to +6.0 %)"""
+    )
+    gpu = result["environment"] | {"gpu": "H100", "driver": "580.1", "triton": "3.8", "cupy": "14.2"}
+    first, _ = bench.heading(gpu).splitlines()
+    assert first == "H100, driver 580.1, triton 3.8, cupy 14.2, torch 2.14"
+
+
 def test_what_is_measured_of_a_loader(monkeypatch):
     """Shuffled, so that no two batches are alike; what training sees."""
     made = []

@@ -248,20 +248,25 @@ def table(report: dict[str, Any]) -> str:
         word = "no GPU: " if found["problem"].startswith(NO_GPU) else "problem:"
         lines += ["", f"{word} {found['problem']}", f"remedy:  {found['remedy']}"]
     lines += ["", f"gpurender {report['gpurender']}, Python {report['python']}", "", "packages"]
-    lines += [f"  {name:<8} {found or '-'}" for name, found in report["packages"].items()]
+    lines += [f"  {name:<12} {found or '-'}" for name, found in report["packages"].items()]
     cuda = report["cuda"]
     lines += [
         "",
         "CUDA",
-        f"  {'torch':<8} {cuda['torch'] or 'built without CUDA'}",
-        f"  {'driver':<8} {cuda['driver'] or '-'}",
+        f"  {'torch':<12} {cuda['torch'] or 'built without CUDA'}",
+        f"  {'driver':<12} {cuda['driver'] or '-'}",
     ]
     lines += ["", "devices"]
-    lines += [f"  {device['device']:<8} {device['name']}" for device in report["devices"]]
+    lines += [f"  {device['device']:<12} {device['name']}" for device in report["devices"]]
     lines += ["", "kernels", *_kernel_lines(report["kernels"])]
     found = report["cache"]
-    lines += ["", "cache", f"  {'searches':<8} {found['folder'] or '-'}", f"  {'kernels':<8} {found['kernels'] or '-'}"]
-    lines.append(f"  {'size':<8} {found['bytes'] / 1e6:.1f} MB (gpurender doctor --clean-cache removes it)")
+    lines += [
+        "",
+        "cache",
+        f"  {'searches':<12} {found['folder'] or '-'}",
+        f"  {'kernels':<12} {found['kernels'] or '-'}",
+    ]
+    lines.append(f"  {'size':<12} {found['bytes'] / 1e6:.1f} MB (gpurender doctor --clean-cache removes it)")
     return "\n".join(lines)
 
 

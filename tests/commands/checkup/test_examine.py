@@ -105,8 +105,57 @@ def test_the_text_begins_with_the_verdict_and_has_each_remedy(monkeypatch):
     for one in found["problems"]:
         word = "no GPU: " if "torch sees no CUDA device" in one["problem"] else "problem:"
         assert lines[lines.index(f"{word} {one['problem']}") + 1] == f"remedy:  {one['remedy']}"
-    assert "  driver   550.54" in lines
-    assert f"  torch    {torch.version.cuda or 'built without CUDA'}" in lines
+    assert "  driver       550.54" in lines
+    assert f"  torch        {torch.version.cuda or 'built without CUDA'}" in lines
+
+
+def test_the_whole_text():
+    """Of a machine with a GPU on which one kernel fails."""
+    text = examine.table(
+        {
+            "verdict": "renders on: CPU (4 threads)",
+            "problems": [{"problem": "cuda:0: no luck", "remedy": "report it"}],
+            "gpurender": "1.2.3",
+            "python": "3.12.1",
+            "packages": {"torch": "2.14.1", "torchvision": None},
+            "cuda": {"torch": "13.0", "driver": None},
+            "devices": [{"device": "cpu", "name": "EPYC"}, {"device": "cuda:0", "name": "H100"}],
+            "kernels": [ON, GPU, off(GPU, "no luck", kernel="shuffle")],
+            "cache": {"folder": "/c", "kernels": None, "bytes": 3_640_000},
+        }
+    )
+    assert (
+        text
+        == """\
+renders on: CPU (4 threads)
+
+problem: cuda:0: no luck
+remedy:  report it
+
+gpurender 1.2.3, Python 3.12.1
+
+packages
+  torch        2.14.1
+  torchvision  -
+
+CUDA
+  torch        13.0
+  driver       -
+
+devices
+  cpu          EPYC
+  cuda:0       H100
+
+kernels
+  philox         cpu      on (numba)
+  philox         cuda:0   on (triton)
+  shuffle        cuda:0   off: no luck
+
+cache
+  searches     /c
+  kernels      -
+  size         3.6 MB (gpurender doctor --clean-cache removes it)"""
+    )
 
 
 def test_kernels_that_are_off_together_are_one_line():
