@@ -5,6 +5,7 @@ parallel to the step.
 """
 
 import functools
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -12,11 +13,14 @@ from typing import Any
 
 import torch
 
-from gpurender.benchmark.timing import until, warm_up
+from gpurender.benchmark.timing import LEAST, until, warm_up
 from gpurender.runtime import devices
 from gpurender.util import checks
 
+log = logging.getLogger("gpurender")
+
 WINDOW = 10  # steps per measurement on a GPU; on a CPU 1
+SLOW_STEP = 2.0  # seconds: the steps then take half a minute or more, without a line on standard output
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -81,8 +85,13 @@ def step_times(
         device: the trainer's device.
         seconds: approximate measuring time per feed.
     """
-    for name, feed in feeds.items():
-        warm_up(functools.partial(_step, trainer, feed), seconds, device, f"train, {name}")
+    for number, (name, feed) in enumerate(feeds.items()):
+        begin = time.perf_counter()
+        count = warm_up(functools.partial(_step, trainer, feed), seconds, device, f"train, {name}")
+        took = (time.perf_counter() - begin) / count
+        if number == 0 and took > SLOW_STEP:
+            more = len(feeds) - 1 + LEAST * len(feeds)
+            log.warning("a training step takes %.0f s, and %d more follow; smaller batches take less", took, more)
     times: dict[str, list[float]] = {name: [] for name in feeds}
     for _ in until(seconds * len(feeds), "train"):
         for name, feed in feeds.items():

@@ -148,19 +148,22 @@ def test_a_warm_up_shows_that_it_is_under_way(monkeypatch):
     assert (shown[0]["desc"], shown[0]["delay"], shown[0]["leave"]) == ("loader: warm-up", 0, False)
 
 
-def test_a_slow_training_step_runs_a_dozen_times(monkeypatch):
-    """A step of five seconds on a CPU, measured for one: once to warm each loop up, then five pairs."""
+@pytest.mark.parametrize("took", [5.0, 2.0])
+def test_a_slow_training_step_runs_a_dozen_times_and_says_so(monkeypatch, caplog, took):
+    """A step of seconds on a CPU, measured for one: once to warm each loop up, then five pairs."""
     now, taken = [0.0], []
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     class Trainer:
         def step(self, images, targets):
             taken.append(images)
-            now[0] += 5.0
+            now[0] += took
 
     feeds = {name: iter(lambda name=name: (name, 0), None) for name in ("cached", "loader")}
     training.step_times(Trainer(), feeds, torch.device("cpu"), 1.0)
     assert taken == ["cached", "loader", *["cached", "loader"] * timing.LEAST]
+    said = "a training step takes 5 s, and 11 more follow; smaller batches take less"
+    assert [record.getMessage() for record in caplog.records] == ([said] if took > 2.0 else [])
 
 
 @pytest.mark.parametrize("count", [*range(1, 40), 200, 1000, 1001, 5000])
