@@ -28,9 +28,9 @@ def shown(value: Any) -> str:
 
 
 def shown_path(path: Any) -> str:
-    """Return a path in quotes, in full up to 1000 characters; a longer path is shortened as in :func:`shown`."""
+    """Return a path in quotes, in full up to 500 characters; a longer path is shortened as in :func:`shown`."""
     text = repr(os.fspath(path))
-    return text if len(text) <= 1000 else shown(path)
+    return text if len(text) <= 500 else shown(path)
 
 
 def is_boolean(value: Any) -> bool:

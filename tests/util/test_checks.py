@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import gpurender as gr
 from gpurender.util import checks
 
 OPTIONS = ("batch_size", "image_size", "shuffle", "drop_last", "augment", "prefetch_factor")
@@ -65,3 +66,11 @@ def test_anything_else_is_no_path(value):
 def test_a_path_is_neither_empty_nor_cut(value):
     with pytest.raises(ValueError, match=r"^folder must be a path, neither empty nor with a null character, got '"):
         checks.path("folder", value)
+
+
+def test_a_path_is_shown_in_full_unless_an_error_would_not_be_one_readable_line():
+    assert checks.shown_path("/" + "a" * 497) == repr("/" + "a" * 497)
+    assert checks.shown_path("/" + "a" * 498) == "'/" + "a" * 75 + "..."
+    with pytest.raises(ValueError, match=r"^recipe '(onepfrac-1k){6}") as caught:
+        gr.recipe("onepfrac-1k" * 80)
+    assert len(str(caught.value)) < 300
