@@ -117,7 +117,8 @@ def test_sdist_unpacks_without_links(root, built):
     names = {member.name.partition("/")[2] for member in members}
     assert all(member.isreg() or member.isdir() for member in members)
     assert {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "setup.py", "pyproject.toml"} <= names
-    written = {path for folder in ("bench", "docs", "examples", "trials") for path in (root / folder).iterdir() if path.is_file()}
+    folders = [root / name for name in ("bench", "docs", "examples", "trials")]
+    written = {path for folder in folders for path in folder.iterdir() if path.is_file()}
     assert {str(path.relative_to(root)) for path in written if path.suffix in (".md", ".png", ".py", ".sh")} <= names
     assert "gpurender/kernels/chaos_game/packaged.cu" in names
 
