@@ -62,6 +62,8 @@ def test_epochs_are_new_instances(renderer):
     assert torch.equal(renderer(samples, epoch=0), renderer(samples))
     assert torch.equal(first, renderer(samples, epoch=1))
     assert not torch.equal(first, second)
+    assert torch.equal(first, renderer(samples, epoch=1, fresh=True))
+    assert torch.equal(renderer.labels(samples, epoch=1), renderer.labels(samples, epoch=1, fresh=True))
     assert not torch.equal(first, renderer(samples))
     anew = renderer(samples, fresh=True)  # differs where a dataset as released shares something
     shares_nothing = renderer.recipe.variant == "paper" or renderer.recipe.family == "visualatom"

@@ -1,5 +1,6 @@
 """Training stacks take gr.DataLoader where torch's stood: the real libraries, on a CPU, batch by batch."""
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -351,6 +352,19 @@ def test_accelerate_knows_the_end_and_what_is_left_there(accelerate, drop_last):
         assert len(accelerator.gather_for_metrics(targets)) == len(targets)
     assert ends == [False] * (len(prepared) - 1) + [True]
     assert accelerator.gradient_state.active_dataloader is None
+
+
+def test_accelerate_is_told_the_end_of_a_pass_once(accelerate, monkeypatch):
+    """A second time it would take away the loader of the pass around this one."""
+    _, _, _, prepared, _ = accelerated(accelerate, ours())
+    ends = []
+    monkeypatch.setattr(type(prepared), "end", lambda loader: ends.append(loader))
+    batches = iter(prepared)
+    assert len(list(batches)) == len(prepared)
+    assert list(batches) == []
+    del batches
+    gc.collect()
+    assert ends == [prepared]
 
 
 def test_accelerate_knows_what_is_left_behind_a_place_between_steps(accelerate):
