@@ -234,7 +234,7 @@ class DataLoader(Generic[BatchT_co]):
             )
         self._plan = self._make_plan(sampler, batch_sampler, steps_per_epoch)
         self._cursor = Cursor(self._plan.first)
-        self._told = False  # that a pass left midway starts again
+        self._told = False  # that a pass starts again, or that there is none
         self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device))
         self._dataset = Dataset(self._recipe)
@@ -444,7 +444,8 @@ class DataLoader(Generic[BatchT_co]):
                 self._plan.pass_number(place),
                 "" if isinstance(self._plan, StepsPlan) else "steps_per_epoch=N gives passes of N batches, ",
             )
-        if isinstance(self._plan, OrderedPlan) and not self._plan.steps(self._ranks):
+        if isinstance(self._plan, OrderedPlan) and not self._told and not self._plan.steps(self._ranks):
+            self._told = True
             log.warning(
                 "the loader has no batch: drop_last leaves out all %d samples of an epoch, because a step takes %d",
                 self._plan.length,

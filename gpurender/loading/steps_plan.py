@@ -60,6 +60,8 @@ class StepsPlan:
 
     def at_step(self, place: Place, step: int, ranks: Ranks) -> Place:
         """Return the place after the first ``step`` steps of the pass of a place, if they have the present size."""
+        if step == 0:  # the begin, also where drop_last leaves nothing of its epoch
+            return self.restart(place)
         segment, size = _segment(place), self.epochs.step(ranks)
         left = self.epochs.steps_after(segment.position, ranks)
         if step < left:

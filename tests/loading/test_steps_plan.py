@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import gpurender as gr
 from gpurender.augment import Policy
+from gpurender.loading.ranks import Ranks
 
 RECIPE = gr.OnePFrac(classes=10, points=300, image_size=32, fill_rate=0.0)
 MIXTURE = gr.Mixture({RECIPE: 1, gr.VisualAtom(classes=3, image_size=32, orbits=(1, 2), quantization=(5, 9)): 2})
@@ -116,9 +117,23 @@ def test_a_loop_over_the_epochs_that_are_left_is_that_of_a_resumed_run(keywords)
     assert resumed.epoch == 3
 
 
+def test_no_step_of_a_pass_is_its_begin_where_nothing_of_an_epoch_is_left():
+    """Eight of ten samples are given, and a step takes four: the state of that place can be loaded."""
+    feed = loader(steps_per_epoch=2, drop_last=True)
+    list(feed)
+    plan, place = feed._plan, feed._cursor.place
+    assert (place.epoch, place.position) == (0, 8)
+    assert plan.at_step(place, 0, Ranks(0, 1)) == place
+    feed._cursor.seek(plan.at_step(place, 0, Ranks(0, 1)), resumes=True)
+    again = loader(steps_per_epoch=2, drop_last=True)
+    again.load_state_dict(feed.state_dict())
+    assert labels(again) == labels(feed) == [stream(4, drop_last=True)[2:]]
+
+
 def test_a_loader_without_a_batch_says_so(caplog):
     caplog.set_level(logging.WARNING, "gpurender")
-    assert list(loader(batch_size=11, drop_last=True)) == []
+    feed = loader(batch_size=11, drop_last=True)
+    assert [list(feed) for _ in range(3)] == [[], [], []]  # and says so once
     assert [record.getMessage() for record in caplog.records] == [
         "the loader has no batch: drop_last leaves out all 10 samples of an epoch, because a step takes 11"
     ]
