@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-AUGMENT = "crop (random resized crop, flips), deit, or the name of a paper's preset, such as onepfrac"
+AUGMENT = "crop (random resized crop, flips), deit, or the policy of a paper, such as onepfrac"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
