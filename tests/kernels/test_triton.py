@@ -1,9 +1,8 @@
 """The Triton kernels without a GPU: interpreted against NumPy and Numba, and compiled for GPUs; with one, run there."""
 
-import json
+import multiprocessing
 import re
-import subprocess
-import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,8 +17,7 @@ pytest.importorskip("triton")
 pytest.importorskip("timm", reason="needs timm, whose functions the kernels are compared with")
 pytest.importorskip("torchvision", reason="needs torchvision, whose functions the kernels are compared with")
 from bench import triton_code
-from tests.kernels.triton_checks import CHECKS
-from tests.support import ROOT
+from tests.kernels.triton_checks import CHECKS, outcome
 
 TUNED = (3, 8)  # the Triton whose registers are counted: older ones spill some bytes, which costs time alone
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -30,17 +28,23 @@ SINGLE_PRECISION = ("mix_erase_pixels", "tabulate", "change", "blur", "weigh", "
 
 
 @pytest.fixture(scope="module")
-def interpreted():
-    """Of each check by name: its traceback in a process that interprets Triton, empty if it passed, and its seconds."""
-    words = [sys.executable, "-m", "tests.kernels.triton_checks"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+def interpreted(request):
+    """Of each check that a test of this session asks for, by name: the future of its outcome in a process that
+    interprets Triton. There are two such processes: interpreting takes one core.
+    """
+    wanted = [item for item in request.session.items if item.name.startswith("test_interpreted_")]
+    names = {item.callspec.params["name"] for item in wanted}
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TRITON_INTERPRET", "1")  # read when a process imports Triton
+        found = {check.__name__: pool.submit(outcome, check) for check in CHECKS if check.__name__ in names}
+    yield found
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_interpreted_as_computed_by_numpy_and_numba(interpreted, name):
-    trace, _ = interpreted[name]
+    trace = interpreted[name].result(timeout=1500)
     assert not trace, trace
 
 
