@@ -43,7 +43,10 @@ def splat(xs, ys, frame, size, cover):
         last = min(first + 1024, xs.shape[0])
         locate(xs[first:last], ys[first:last], frame, size, stride, pixels)
         for i in range(last - first):
-            flat[pixels[i] >> 5] |= uint32(uint32(1) << uint32(pixels[i] & 31))
+            pixel = uint32(
+                pixels[i]
+            )  # unsigned: a signed index costs half as much again, for it may count from the end
+            flat[pixel >> uint32(5)] |= uint32(uint32(1) << (pixel & uint32(31)))
 
 
 @kernel

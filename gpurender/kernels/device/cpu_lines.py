@@ -12,7 +12,7 @@ to its last; both pixels are computed in closed form (:func:`render_crossing`).
 """
 
 import numpy as np
-from numba import float64, int32, int64, njit
+from numba import float64, int32, int64, njit, uint64
 
 from gpurender.runtime.numba_jit import kernel
 
@@ -69,7 +69,7 @@ def render_polygon(x, y, grey, size, pixels, lines):
             render_crossing(xs[j - 1], ys[j - 1], xs[j], ys[j], grey, size, pixels)
         position, moved = int64(start[j]), int64(1) << (FRACTION_BITS - 1)
         for _ in range(count[j]):
-            pixels[position + (moved >> FRACTION_BITS) * across[j]] = grey
+            pixels[uint64(position + (moved >> FRACTION_BITS) * across[j])] = grey
             position += along[j]
             moved += slope[j]
 
@@ -93,7 +93,7 @@ def render_crossing(x0, y0, x1, y1, grey, size, pixels):
     m, rest = divmod(2 * short * first + long, 2 * long)
     pixel = (u0 + u_step * first) * along + (v0 + v_step * m) * across
     for _ in range(first, last + 1):
-        pixels[pixel] = grey
+        pixels[uint64(pixel)] = grey
         pixel += u_step * along
         rest += 2 * short
         if rest >= 2 * long:

@@ -3,14 +3,20 @@
 Every point becomes a 3 x 3 patch, the patches are masked at random, the bits become bytes, and the image is oriented.
 """
 
-import numpy as np
-from numba import uint32
+from functools import cache
 
+import numpy as np
+import torch
+from numba import int32, njit, uint32, uint64
+
+from gpurender.kernels.device.tables import survival_table
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.numerics.streams import Stream
 from gpurender.runtime.numba_jit import kernel
 
 GREY = 127  # as released
+GUIDE_BITS = 10  # 4 KB beside the 2 KB of a row of 512 pixels
+GUIDES = 1 << GUIDE_BITS
 
 MASK = np.uint32(Stream.MASK)
 MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
@@ -32,67 +38,128 @@ def widen(cover, wide):
             carry = word
 
 
-@kernel
-def mask_row(y, size, survival, key, number, mask):
-    """Draw a row of mask bits, each lit with probability 256/511: a fair bit OR a bit lit with probability 1/511.
+@cache
+def gap_tables(size):
+    """Return the tables by which the gaps between rare bits are drawn: survival uint32 [size + 2], guide int32 [1024].
 
-    1 - (1 - 1/2)(1 - 1/511) = 256/511. Bits of the second kind are rare, so they are drawn by the gaps between
-    them: survival[g] = 2^32 (510/511)^g is the probability, in units of 2^-32, that a gap is at least g, and the gap of
-    a word u is the largest g with u < survival[g]. mask  # [words] uint32
+    survival[g] = 2^32 (510/511)^g is the probability, in units of 2^-32, that a gap is at least g; a row has no gap
+    above ``size``. guide[u >> 22] is the gap of the largest word with these upper ten bits, so the least of all these.
     """
-    calls = (mask.shape[0] + 3) // 4
-    for q in range(calls):
-        four = philox4x32(uint32(y * calls + q), MASK, number[0], number[1], key[0], key[1])
-        for k in range(min(4, mask.shape[0] - 4 * q)):
-            mask[4 * q + k] = four[k]
-    x, drawn = -1, 0
-    while True:
-        if drawn % 4 == 0:
-            block = uint32((y << 16) | (drawn // 4))
-            four = philox4x32(block, MASK_EXCESS, number[0], number[1], key[0], key[1])
-        low, high = 0, size  # the gap lies in [low, high]
-        while low < high:
-            middle = (low + high + 1) // 2
-            if four[drawn % 4] < survival[middle]:
-                low = middle
-            else:
-                high = middle - 1
-        x += low + 1
-        if x >= size:
-            return
-        mask[x >> 5] |= uint32(uint32(1) << uint32(x & 31))
-        drawn += 1
+    survival = np.append(survival_table(size, torch.device("cpu")).numpy().view(np.uint32), np.uint32(0))
+    largest = (np.arange(GUIDES, dtype=np.int64) + 1) * (2**32 // GUIDES) - 1
+    guide = np.searchsorted(-survival[1:-1].astype(np.int64), -largest)  # how many survival[g] are above
+    return survival, guide.astype(np.int32)
+
+
+@njit(forceinline=True)
+def gap_of(word, gaps):
+    """Return the largest g with word < survival[g], or 0.
+
+    A guide is at most 2 too small up to gap 500, so two sums without a branch do, and the loop is for long rows.
+    """
+    survival, guide = gaps
+    gap = guide[word >> uint32(32 - GUIDE_BITS)]
+    gap += int32(word < survival[gap + 1])
+    gap += int32(word < survival[gap + 1])
+    while word < survival[gap + 1]:
+        gap += 1
+    return gap
 
 
 @kernel
-def write_row(words, row):
-    """Set row[x] to GREY where bit x of the words is set, else 0; row  # [size] uint8."""
-    size = row.shape[0]
-    for j in range(size // 32):
-        word = words[j]
-        for k in range(32):
-            row[32 * j + k] = np.uint8(GREY) * np.uint8((word >> uint32(k)) & uint32(1))
-    for x in range(size // 32 * 32, size):
-        row[x] = np.uint8(GREY) * np.uint8((words[x >> 5] >> uint32(x & 31)) & uint32(1))
+def draw_mask(gaps, key, number, mask):
+    """Draw mask bits, each lit with probability 256/511: a fair bit OR a bit lit with probability 1/511.
 
-
-@kernel
-def paint(cover, patch, mask, survival, key, number, image):
-    """Render the grey image of a bitmap; cover  # [size, words] uint32, image  # [size, size] uint8, row = y."""
-    size, words = cover.shape
-    if not patch:
-        for y in range(size):
-            write_row(cover[y], image[y])
-        return
-    wide = np.zeros((size + 3, words), np.uint32)  # three empty rows above the first
-    widen(cover, wide[3:])
-    lit, bits = np.empty(words, np.uint32), np.full(words, uint32(0xFFFFFFFF))
+    1 - (1 - 1/2)(1 - 1/511) = 256/511. Bits of the second kind are rare, so they are drawn by the gaps between them
+    (:func:`gap_tables`). mask  # [size, words] uint32
+    """
+    size, words = mask.shape
+    calls = (words + 3) // 4
+    fair, rare = np.empty((4, size * calls), np.uint32), np.empty((4, size), np.uint32)
+    for i in range(size * calls):  # loops over Philox calls alone vectorise
+        fair[0, i], fair[1, i], fair[2, i], fair[3, i] = philox4x32(
+            uint32(i), MASK, number[0], number[1], key[0], key[1]
+        )
     for y in range(size):
-        if mask:
-            mask_row(y, size, survival, key, number, bits)
+        rare[0, y], rare[1, y], rare[2, y], rare[3, y] = philox4x32(
+            uint32(uint32(y) << uint32(16)), MASK_EXCESS, number[0], number[1], key[0], key[1]
+        )
+    for y in range(size):
         for j in range(words):
-            lit[j] = (wide[y, j] | wide[y + 1, j] | wide[y + 2, j]) & bits[j]
-        write_row(lit, image[y])
+            mask[y, j] = fair[j % 4, y * calls + j // 4]
+        x = -1
+        for k in range(4):  # without branches: a processor would guess every second one wrong
+            x += gap_of(rare[k, y], gaps) + 1
+            mask[y, min(x, size - 1) >> 5] |= uint32(uint32(x < size) << uint32(x & 31))
+        if x < size:
+            draw_rest(y, x, gaps, key, number, mask)
+
+
+@kernel
+def draw_rest(y, x, gaps, key, number, mask):
+    """Draw the rare bits of row y behind column x, where its fourth is: one row of 512 pixels in 50 needs it."""
+    size, block = mask.shape[0], 1
+    while True:
+        words = philox4x32(uint32((y << 16) | block), MASK_EXCESS, number[0], number[1], key[0], key[1])
+        for word in words:
+            x += gap_of(word, gaps) + 1
+            if x >= size:
+                return
+            mask[y, x >> 5] |= uint32(uint32(1) << uint32(x & 31))
+        block += 1
+
+
+@kernel
+def texture(cover, mask, gaps, key, number, lit):
+    """Set lit to the patches of the points of cover, masked at random if ``mask``; both uint32 [size, words].
+
+    Patches are pasted at (x + 1, y + 1) .. (x + 3, y + 3), as released.
+    """
+    size, words = cover.shape
+    wide, bits = np.empty((size, words), np.uint32), np.empty((size, words), np.uint32)
+    widen(cover, wide)
+    if mask:
+        draw_mask(gaps, key, number, bits)
+    else:
+        bits[:] = uint32(0xFFFFFFFF)
+    lit[:1] = 0
+    for y in range(1, size):
+        above, next_above = max(y - 2, 0), max(y - 3, 0)  # a row that counts twice changes nothing
+        for j in range(words):
+            lit[y, j] = (wide[y - 1, j] | wide[above, j] | wide[next_above, j]) & bits[y, j]
+
+
+@njit(forceinline=True)
+def bytes_of(bits):
+    """Return eight bytes, GREY where one of the eight bits is set, else 0; bits and result are uint64.
+
+    The product copies the bits into every byte, byte k keeps its bit k, and adding 127 carries that into bit 7.
+    """
+    own = (bits * uint64(0x0101010101010101)) & uint64(0x8040201008040201)
+    top = (own + uint64(0x7F7F7F7F7F7F7F7F)) >> uint64(7)
+    return (top & uint64(0x0101010101010101)) * uint64(GREY)
+
+
+@kernel
+def write(lit, orientation, image):
+    """Set image[y, x] to GREY where bit x of row y of lit is set, else 0, flipped as bits 0 and 1 of orientation say.
+
+    lit  # [size, words] uint32; image  # [size, size] uint8
+    """
+    size, words = image.shape[0], lit.shape[1]
+    eights = np.empty(4 * words, np.uint64)  # a row; its length is a multiple of 8, which that of the image need not be
+    row = eights.view(np.uint8)
+    for y in range(size):
+        for j in range(words):
+            for k in range(4):
+                eights[4 * j + k] = bytes_of(uint64((lit[y, j] >> uint32(8 * k)) & uint32(0xFF)))
+        target = image[size - 1 - y if orientation & 1 else y]
+        if orientation & 2:
+            for x in range(size):
+                target[x] = row[size - 1 - x]
+        else:
+            for x in range(size):
+                target[x] = row[x]
 
 
 def orient(plane, orientation):

@@ -1,0 +1,136 @@
+"""The chaos game's vector loops in Numba against their definitions: a walk with a check per step, a mask by bits."""
+
+import numpy as np
+import pytest
+
+from gpurender.kernels.chaos_game import cpu
+from gpurender.kernels.device import cpu_bitmap, cpu_texture
+from gpurender.kernels.philox import philox
+
+KEY = (0x9E3779B9, 0x1234)
+SURVIVAL = [(510 / 511) ** gap * 2.0**32 for gap in range(9000)]
+
+
+def random_system(rng, count, spread):
+    """Maps float32 [count, 6] with coefficients within ``spread``, and thresholds of random probabilities."""
+    maps = rng.uniform(-spread, spread, (count, 6)).astype(np.float32)
+    shares = np.cumsum(rng.dirichlet(np.ones(count)))
+    return maps, np.minimum(np.floor(shares * 65536 + 0.5), 65536).astype(np.uint32)
+
+
+def walked(function, system, number, points):
+    xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
+    frame = function(*system, np.array(KEY, np.uint32), np.array([number, 7], np.uint32), xs, ys)
+    return xs, ys, frame
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, cpu.FEW, cpu.FEW + 1, 20])
+@pytest.mark.parametrize("points", [1, 63, 128, 1000, 8191, 8192, 8193, 10_007])
+def test_a_walk_is_that_which_checks_every_step(count, points):
+    rng = np.random.default_rng(100 * count + points)
+    for spread in (0.5, 0.9):
+        system = random_system(rng, count, spread)
+        xs, ys, frame = walked(cpu.walk, system, points, points)
+        expected = walked(cpu.walk_checked, system, points, points)
+        assert np.array_equal(xs, expected[0])
+        assert np.array_equal(ys, expected[1])
+        assert np.array_equal(frame, expected[2])
+        assert np.array_equal(frame, np.array([xs.min(), xs.max(), ys.min(), ys.max()]))
+
+
+@pytest.mark.parametrize("growth", [1.5, 10.0, 1e3, 1e6])
+@pytest.mark.parametrize("columns", [[0], [3], [1, 2]], ids=["along x", "along y", "turning"])
+def test_a_walker_out_of_range_begins_again_at_the_origin(growth, columns):
+    maps = np.array([[0.0, 0.0, 0.0, 0.0, 0.3, -0.1]] * 2, np.float32)
+    maps[0, columns], maps[1, columns] = growth, -growth
+    system = maps, np.array([32768, 65536], np.uint32)
+    xs, ys, frame = walked(cpu.walk, system, 1, 20_000)
+    expected = walked(cpu.walk_checked, system, 1, 20_000)
+    assert 2.0**50 < np.abs(frame).max() <= 2.0**62
+    for mine, theirs in zip((xs, ys, frame), expected, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+def mask_by_definition(size, number):
+    """The mask of an image, bit by bit: bool [size, size]."""
+    calls = ((size + 31) // 32 + 3) // 4
+    counters = np.zeros((size * calls, 4), np.uint32)
+    counters[:, 0], counters[:, 1:] = np.arange(size * calls), (int(cpu_texture.MASK), number, 0)
+    words = philox(counters, KEY).reshape(size, -1)
+    lit = (words[:, :, None] >> np.arange(32, dtype=np.uint32) & 1).reshape(size, -1)[:, :size].astype(bool)
+    for y in range(size):
+        x, drawn = -1, 0
+        while True:
+            counter = np.array([[(y << 16) | drawn // 4, int(cpu_texture.MASK_EXCESS), number, 0]], np.uint32)
+            word = int(philox(counter, KEY)[0, drawn % 4])
+            x += 1 + max((gap for gap in range(1, size + 1) if word < int(SURVIVAL[gap])), default=0)
+            if x >= size:
+                break
+            lit[y, x], drawn = True, drawn + 1
+    return lit
+
+
+@pytest.mark.parametrize("size", [16, 31, 33, 130, 224, 362, 512])
+def test_a_mask_is_drawn_as_defined(size):
+    rows = [y for y in range(size) if y < 100]  # the definition takes a millisecond per bit
+    mask = np.empty((size, (size + 31) // 32), np.uint32)
+    cpu_texture.draw_mask(cpu_texture.gap_tables(size), np.array(KEY, np.uint32), np.array([5, 0], np.uint32), mask)
+    found = (mask[:, :, None] >> np.arange(32, dtype=np.uint32) & 1).reshape(size, -1)[:, :size].astype(bool)
+    assert np.array_equal(found[rows], mask_by_definition(size, 5)[rows])
+
+
+@pytest.mark.parametrize("size", [1, 16, 512, 4000, 8192])
+def test_gaps_are_those_of_a_search(size):
+    """At every border between two gaps and beside it, and at random words."""
+    tables = cpu_texture.gap_tables(size)
+    survival = tables[0].astype(np.int64)
+    assert len(survival) == size + 2
+    borders = survival[1 : size + 1]
+    words = np.concatenate([borders - 1, borders, borders + 1, np.random.default_rng(0).integers(0, 2**32, 2000)])
+    words = np.unique(np.clip(words, 0, 2**32 - 1))
+    expected = (words[:, None] < borders).sum(1)
+    assert [int(cpu_texture.gap_of(np.uint32(word), tables)) for word in words] == expected.tolist()
+
+
+@pytest.mark.parametrize("size", [16, 37, 64, 130, 362])
+@pytest.mark.parametrize("orientation", range(8))
+def test_bits_become_bytes_and_are_oriented(size, orientation):
+    rng = np.random.default_rng(size)
+    bits = rng.random((size, size)) < 0.4
+    padded = np.zeros((size, (size + 31) // 32 * 32), bool)
+    padded[:, :size] = bits
+    lit = np.packbits(padded, axis=1, bitorder="little").view(np.uint32)
+    image = np.empty((size, size), np.uint8)
+    cpu.paint(
+        lit,
+        False,
+        False,
+        cpu_texture.gap_tables(size),
+        np.zeros(2, np.uint32),
+        np.zeros(2, np.uint32),
+        orientation,
+        image,
+    )
+    expected = bits[:: -1 if orientation & 1 else 1, :: -1 if orientation & 2 else 1]
+    assert np.array_equal(image, 127 * (expected.T if orientation & 4 else expected))
+
+
+@pytest.mark.parametrize("size", [16, 33, 100])
+def test_a_patch_lies_right_of_and_below_its_point(size):
+    rng = np.random.default_rng(size)
+    points = rng.random((size, size)) < 0.02
+    padded = np.zeros((size, (size + 31) // 32 * 32), bool)
+    padded[:, :size] = points
+    lit = np.empty((size, padded.shape[1] // 32), np.uint32)
+    cover = np.packbits(padded, axis=1, bitorder="little").view(np.uint32)
+    cpu_texture.texture(cover, False, cpu_texture.gap_tables(size), np.zeros(2, np.uint32), np.zeros(2, np.uint32), lit)
+    found = np.unpackbits(lit.view(np.uint8), axis=1, bitorder="little")[:, :size].astype(bool)
+    expected = np.zeros((size + 3, size + 3), bool)
+    for y, x in np.argwhere(points):
+        expected[y + 1 : y + 4, x + 1 : x + 4] = True
+    assert np.array_equal(found, expected[:size, :size])
+
+
+def test_bits_are_counted():
+    cover = np.random.default_rng(0).integers(0, 2**32, (20, 3), dtype=np.uint32)
+    assert cpu_bitmap.count_bits(cover) == np.unpackbits(cover.view(np.uint8)).sum()
