@@ -17,7 +17,7 @@ from gpurender.util import checks, keywords
 __all__ = ["Renderer"]
 
 LABELS = 8192  # labels computed per call
-CACHE_BYTES = 1 << 30  # bytes; the point sets of the largest preset, fractaldb-1k, take 415 MiB
+CACHE_BYTES = 1 << 30  # the points of the largest preset that repeats, fractaldb-1k, take 415 MiB
 
 
 @keywords.checked
@@ -34,9 +34,12 @@ class Renderer:
     Args:
         recipe: any argument of ``gr.recipe``: a recipe, a preset's name, JSON, the path of a JSON file.
         device: where to render: ``"cpu"``, ``"cuda"`` (torch's current GPU), ``"cuda:1"`` …
-        cache_bytes: bytes of a GPU's memory for point sets that repeat. If a recipe has finitely many point sets (the
-            released variants of 1p-frac and FractalDB in grey, not ``fresh``), one bit per pixel of each is kept if all
-            of them fit, and only the masks are drawn per image; 0 keeps none. The images are the same.
+        cache_bytes: bytes of the device's memory (on a CPU: of RAM) for what repeats, by default 1 GiB; in a worker of
+            torch's ``DataLoader`` its share of that. The released variants of 1p-frac and FractalDB in grey, not
+            ``fresh``, have finitely many images. One bit per pixel of each image is kept if all of them fit (32 MiB
+            for onepfrac-1k), else of each point set if these fit (415 MiB for fractaldb-1k), and only the masks are
+            drawn per image. A GPU computes all of them at once, a CPU each when it is first wanted. 0 keeps none. The
+            images are the same.
 
     Raises:
         ValueError: the recipe or the device does not exist.
@@ -81,7 +84,7 @@ class Renderer:
         indices = self._indices(samples)
         epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))
         fresh = epoch > 0 if fresh is None else checks.boolean("fresh", fresh)
-        return self.render(indices, indices + epoch * len(self.recipe), fresh)
+        return self.render(indices, indices + epoch * len(self.recipe) if epoch else indices, fresh)
 
     @ordinary
     def render(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
@@ -146,9 +149,7 @@ class Renderer:
     def catalog(self) -> Any:
         """The parameters of all classes, made at first use."""
         if self._catalog is None:
-            # A CPU finds classes as they are rendered, so it has nothing to cache for all of them.
-            cache_bytes = 0 if dispatch.on_host(self.device) else self._cache_bytes
-            self._catalog = self.recipe.catalog(self.device, cache_bytes)
+            self._catalog = self.recipe.catalog(self.device, self._cache_bytes)
             cuda_streams.settle(self.device)
         return self._catalog
 

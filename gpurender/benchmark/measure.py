@@ -129,7 +129,7 @@ def keeps_bitmaps(renderer: Any) -> bool:
     """Return whether a renderer uses kept bitmaps; one sample is rendered to find out."""
     indices = torch.zeros(1, dtype=torch.int64, device=renderer.device)
     renderer.render(indices, indices, False)
-    return getattr(getattr(renderer.catalog, "bitmaps", None), "kept", None) is not None
+    return getattr(getattr(renderer.catalog, "bitmaps", None), "nbytes", 0) > 0
 
 
 def index_batches(recipe: Recipe, device: torch.device, batch_size: int) -> Iterator[torch.Tensor]:

@@ -169,7 +169,8 @@ class Recipe:
 
         Args:
             catalog, label_map: of this recipe, on the device.
-            indices, draw_ids: int64 ``[N]`` on the device.
+            indices, draw_ids: int64 ``[N]`` on the device; one and the same tensor for the dataset itself, whose images
+                repeat.
             fresh: whether each image draws all of its randomness, including the part that the released dataset shares
                 between images.
 
@@ -177,14 +178,17 @@ class Recipe:
             uint8 ``[N, C, S, S]`` on the device. On a GPU this method does not synchronise with the host.
         """
         dense = label_map.dense_indices(indices)
-        if not fresh:
+        if draw_ids is indices and not fresh:
+            draw_ids = dense
+        elif not fresh:
             draw_ids = label_map.dense_draw_ids(indices, dense, draw_ids)
         return self.canvases(catalog, dense, draw_ids, fresh)
 
     def canvases(self, catalog: Any, indices: Any, draw_ids: Any, fresh: bool) -> Any:
         """Render the canvases of a family; uint8 ``[N, C, S, S]`` on the catalog's device.
 
-        ``indices`` (in the untrimmed dataset), ``draw_ids``: int64 ``[N]`` on the same device.
+        ``indices`` (in the untrimmed dataset), ``draw_ids``: int64 ``[N]`` on the same device; one and the
+        same tensor for the dataset itself, whose images repeat.
         """
         raise TypeError(f"{type(self).__name__} renders nothing")
 

@@ -254,6 +254,13 @@ class FractalDB(Recipe):
         flip, weight = instance % self.flips, instance // (self.patches * self.flips)
         redraw = fresh or self.variant == "paper"
         weights = len(catalog.factors)
+        groups = -(-self.instances // self.flips)  # images of a category that are not flips of each other
+        images = ifs.Images(
+            category * groups + instance // self.flips,
+            self.classes * groups,
+            lambda ids: ids // groups * weights + ids % groups // self.patches,
+            lambda ids: ids // groups * self.instances + ids % groups * self.flips,
+        )
         return ifs.render(
             self,
             lambda keys: catalog.systems(keys // weights, keys % weights),
@@ -263,6 +270,7 @@ class FractalDB(Recipe):
             catalog.orientations[flip],
             self.classes * weights,
             catalog.bitmaps,
+            images if draw_ids is indices else None,
         )
 
     @property

@@ -4,16 +4,27 @@ Host arithmetic is float64 and uses only NumPy's + - * / and comparisons, so tha
 are the same on every machine.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
-from gpurender.kernels.chaos_game import MAX_MAPS, Systems, occupancy, render_bitmaps, render_systems
-from gpurender.runtime import cuda_streams
+from gpurender.kernels.chaos_game import (
+    MAX_MAPS,
+    Systems,
+    mask_bitmaps,
+    occupancy,
+    render_bitmaps,
+    render_systems,
+)
+from gpurender.runtime import cuda_streams, dispatch
 from gpurender.util import checks
+
+log = logging.getLogger("gpurender")
 
 DRAW_TYPES = ("patch_gray", "patch_color", "point_gray", "point_color")
 MASK_MODES = ("random", "fill")
@@ -24,7 +35,8 @@ MAX_PARAMETER = 1e6  # bound of a map's parameter; below it the kernel's range c
 # The released programs store every image upside down (row 0 at the top, y upwards); code of kernels.chaos_game.
 UPSIDE_DOWN = 1
 
-COVER_BATCH = 4096  # bitmaps computed per call: 128 MiB at 512 x 512
+COVER_BATCH = 4096  # bitmaps computed per call on a GPU: 128 MiB at 512 x 512
+HOST_BATCH = 64  # on a CPU: 2 MiB, so that little is lost when an interrupt ends the call
 
 
 def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
@@ -102,23 +114,105 @@ class PointRecipe(Protocol):
     def mask_mode(self) -> str: ...
 
 
-@dataclass
-class Bitmaps:
-    """The occupancy bitmaps of a recipe's point sets, if these are finitely many; one bit per pixel, on the device.
-
-    With kept bitmaps only the masks are drawn per image. A catalog has one ``Bitmaps``, filled at first use.
+class Images(NamedTuple):
+    """Images of a dataset that repeat: the same sample has the same points and the same mask in every epoch.
 
     Attributes:
-        budget: maximum bytes of all bitmaps; if they take more, none is kept.
-        kept: int32 ``[systems, size, words]``, or ``None`` before first use.
+        ids: int64 ``[N]``, the images of a batch, in ``[0, count)``; flips of one image are one image.
+        count: number of images.
+        system_of, mask_of: the system and the draw id of the mask of images, from int64 to int64 ``[n]``.
+    """
+
+    ids: torch.Tensor
+    count: int
+    system_of: Callable[[torch.Tensor], torch.Tensor]
+    mask_of: Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class BitmapTable:
+    """Bitmaps by number: on a GPU all are computed at first use, on a CPU each one when it is first wanted.
+
+    Attributes:
+        rows: int32 ``[count, size, words]`` on the device; memory of rows that are not computed is not touched.
+        known: bool ``[count]``, on the host: which are computed.
+    """
+
+    rows: torch.Tensor
+    known: np.ndarray
+
+    @classmethod
+    def empty(cls, count: int, size: int, device: torch.device) -> "BitmapTable":
+        """Return a table of which nothing is computed."""
+        shape = (count, size, (size + 31) // 32)
+        return cls(torch.empty(shape, dtype=torch.int32, device=device), np.zeros(count, bool))
+
+    def filled(self, ids: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return the rows, of which those of ``ids`` (int64 ``[N]``) are computed.
+
+        ``compute``: from numbers int64 ``[n]`` on the device to bitmaps int32 ``[n, size, words]``.
+        """
+        host = dispatch.on_host(self.rows.device)
+        if not host and self.known[0]:
+            return self.rows
+        missing = np.unique(ids.numpy()) if host else np.arange(len(self.known))
+        missing = missing[~self.known[missing]]
+        most = HOST_BATCH if host else COVER_BATCH
+        for first in range(0, len(missing), most):
+            numbers = missing[first : first + most]
+            places = torch.from_numpy(numbers).to(self.rows.device)
+            self.rows[places] = compute(places)
+            if host:
+                self.known[numbers] = True  # afterwards: another thread may read what is known
+        if not host:
+            cuda_streams.settle(self.rows.device)  # another CUDA stream must not read what is still being computed
+            self.known[:] = True
+        return self.rows
+
+
+@dataclass
+class Bitmaps:
+    """Bitmaps that repeat, one bit per pixel, kept on the device within a budget. A catalog has one ``Bitmaps``.
+
+    Attributes:
+        budget: maximum bytes of all bitmaps; a worker of torch's ``DataLoader`` has its share of them.
+        images: with patches and mask, where these repeat as well; an image then costs no more than its bytes.
+        points: the points of each system, which leaves the mask to be drawn per image.
     """
 
     budget: int
-    kept: torch.Tensor | None = None
+    images: BitmapTable | None = None
+    points: BitmapTable | None = None
 
-    def fit(self, count: int, size: int) -> bool:
-        """Return whether ``count`` bitmaps are within the budget."""
-        return count * size * ((size + 31) // 32) * 4 <= self.budget
+    def table(self, kind: str, count: int, size: int, device: torch.device) -> BitmapTable | None:
+        """Return the table ``kind`` of ``count`` bitmaps, or ``None`` if budget or memory do not hold all of them.
+
+        Two threads may make a table at the same time. Both tables are right, and the later one is kept.
+        """
+        worker = get_worker_info()  # of those that torch starts, each with its own memory
+        budget = self.budget // worker.num_workers if worker else self.budget
+        found: BitmapTable | None = getattr(self, kind)
+        needed = 0 if found is not None else count * size * ((size + 31) // 32) * 4
+        if needed + self.nbytes > budget:
+            return None
+        if found is None:
+            try:
+                found = BitmapTable.empty(count, size, device)
+            except RuntimeError as error:  # torch's out of memory, on a GPU and on a CPU
+                log.info("%s bitmaps of %d x %d are not kept: %s", f"{count:,}", size, size, error)
+                self.budget = 0
+                return None
+            setattr(self, kind, found)
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tables."""
+        return sum(table.rows.nbytes for table in (self.images, self.points) if table is not None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the tables: a copy, in another process for instance, computes what it wants."""
+        return {"budget": self.budget, "images": None, "points": None}
 
 
 def render(
@@ -130,36 +224,33 @@ def render(
     orientations: torch.Tensor,
     count: int,
     bitmaps: Bitmaps,
+    images: Images | None = None,
 ) -> torch.Tensor:
     """Render canvases uint8 ``[N, C, S, S]`` of the systems ``system_ids``, int64 ``[N]`` in ``[0, count)``.
 
     ``point_ids``: int64 ``[N]``, or ``None`` if all images share draw id 0, so that a system has one point set.
+    ``images``: if the masks repeat as well; ``mask_ids`` are then those of ``images.ids``.
     """
-    how = style(recipe.draw_type, recipe.mask_mode)
-    if point_ids is None and not how["color"] and bitmaps.fit(count, recipe.image_size):
-        if bitmaps.kept is None:
-            bitmaps.kept = _cover(recipe, systems_of, count, system_ids.device)
-        return render_bitmaps(
-            bitmaps.kept, system_ids, mask_ids, orientations, seed=recipe.seed, patch=how["patch"], mask=how["mask"]
-        )
+    how, size, device = style(recipe.draw_type, recipe.mask_mode), recipe.image_size, system_ids.device
+
+    def points_of(system_ids: torch.Tensor) -> torch.Tensor:
+        zeros = torch.zeros_like(system_ids)
+        return occupancy(systems_of(system_ids), zeros, seed=recipe.seed, points=recipe.points, size=size)
+
+    def images_of(ids: torch.Tensor) -> torch.Tensor:
+        masks = images.mask_of(ids)
+        return mask_bitmaps(points_of(images.system_of(ids)), masks, seed=recipe.seed, mask=how["mask"])
+
+    if point_ids is None and not how["color"]:
+        if images is not None and how["patch"] and (kept := bitmaps.table("images", images.count, size, device)):
+            rows, which, more = kept.filled(images.ids, images_of), images.ids, {"patch": False, "mask": False}
+            return render_bitmaps(rows, which, mask_ids, orientations, seed=recipe.seed, **more)
+        if kept := bitmaps.table("points", count, size, device):
+            rows, more = kept.filled(system_ids, points_of), {"patch": how["patch"], "mask": how["mask"]}
+            return render_bitmaps(rows, system_ids, mask_ids, orientations, seed=recipe.seed, **more)
     if point_ids is None:
         point_ids = torch.zeros_like(mask_ids)
     return render_systems(
         systems_of(system_ids), point_ids, mask_ids, orientations,
-        seed=recipe.seed, points=recipe.points, size=recipe.image_size, **how,
+        seed=recipe.seed, points=recipe.points, size=size, **how,
     )  # fmt: skip
-
-
-def _cover(
-    recipe: PointRecipe, systems_of: Callable[[torch.Tensor], Systems], count: int, device: torch.device
-) -> torch.Tensor:
-    """Compute the bitmaps of systems 0 to ``count - 1``."""
-    size = recipe.image_size
-    kept = torch.empty((count, size, (size + 31) // 32), dtype=torch.int32, device=device)
-    for first in range(0, count, COVER_BATCH):
-        system_ids = torch.arange(first, min(first + COVER_BATCH, count), device=device)
-        kept[first : first + COVER_BATCH] = occupancy(
-            systems_of(system_ids), torch.zeros_like(system_ids), seed=recipe.seed, points=recipe.points, size=size
-        )
-    cuda_streams.settle(device)  # another CUDA stream must not read bitmaps that are still being computed
-    return kept

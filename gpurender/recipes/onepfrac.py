@@ -152,9 +152,12 @@ class OnePFrac(Recipe):
             self._find_attempts(catalog, np.unique(classes.numpy()), indices.device)
         redraw = fresh or self.variant == "paper"
         orientations = torch.full_like(indices, ifs.UPSIDE_DOWN, dtype=torch.uint8)
+        images = ifs.Images(
+            indices, self.classes * self.instances, lambda ids: ids // self.instances, lambda ids: ids
+        )  # fmt: skip
         return ifs.render(
             self, catalog.systems.__getitem__, classes, draw_ids if redraw else None, draw_ids, orientations,
-            self.classes, catalog.bitmaps,
+            self.classes, catalog.bitmaps, images if draw_ids is indices else None,
         )  # fmt: skip
 
     @property

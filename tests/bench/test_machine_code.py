@@ -20,7 +20,8 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
     chaos = machine_code.inspect("chaos_game", chip)
     lines = machine_code.inspect("visual_atom", chip)
     print("\n" + machine_code.table([*chaos, *lines]))
-    assert {kernel.name for kernel in chaos} == {f"chaos_game_{name}" for name in ("grey", "cover", "paint", "color")}
+    names = ("grey", "cover", "mask", "paint", "color")
+    assert {kernel.name for kernel in chaos} == {f"chaos_game_{name}" for name in names}
     for kernel in [*chaos, *lines]:
         assert kernel.spilled_bytes == 0, kernel
         assert not any(loop.counts.keys() & {"STL", "LDL", "FFMA"} for loop in kernel.loops), kernel

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from gpurender.kernels.chaos_game import Systems, covered_pixels, gpu, occupancy, render_bitmaps, render_systems
+from gpurender.kernels.chaos_game import (
+    Systems,
+    covered_pixels,
+    gpu,
+    mask_bitmaps,
+    occupancy,
+    render_bitmaps,
+    render_systems,
+)
 from gpurender.recipes import ifs
 from tests.support.emulation import ADA, HOPPER, TINY, emulated_gpu, require_compiler
 
@@ -44,6 +52,12 @@ def compare(gpu, rng, n, most, size, points):
         common = {"seed": seed, "points": points, "size": size}
         bitmaps = occupancy(systems, numbers, **common)
         yield "occupancy", bitmaps
+        for mask in (False, True):
+            lit = mask_bitmaps(bitmaps, masks, seed=seed, mask=mask)
+            shown = render_bitmaps(
+                lit, torch.arange(n).to(which), later[:n], orientations, seed=seed, **STYLES["points"]
+            )
+            yield f"masked bitmaps, mask={mask}", shown
         yield "covered_pixels", covered_pixels(systems, numbers, **common)
         for name, style in STYLES.items():
             for color in (False, True):

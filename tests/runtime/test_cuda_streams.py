@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from tests.support.emulation import TINY, emulated_gpu
 
 RECIPES = {
     "onepfrac": lambda: gr.OnePFrac(classes=30, base=TRIANGLE, points=300, image_size=40),
-    "fractaldb": lambda: gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=300, image_size=40),
+    "fractaldb": lambda: gr.FractalDB(categories=[TRIANGLE, DIVERGENT], patches=2, points=300, image_size=40),
 }
 
 
@@ -34,22 +35,31 @@ def test_kept_bitmaps_are_waited_for_before_they_are_read_and_lent_after(family)
         assert torch.equal(renderer([3, 1]), wanted)
     tensors = len(list(cuda_streams.tensors_of(catalog)))
     assert tensors > 3
-    assert any(tensor is catalog.bitmaps.kept for tensor in cuda_streams.tensors_of(catalog))
-    assert first == ["pinned", "chaos_game_cover", "wait", "chaos_game_paint", *["lent"] * tensors]
+    assert any(tensor is catalog.bitmaps.images.rows for tensor in cuda_streams.tensors_of(catalog))
+    assert first == ["pinned", "chaos_game_cover", "chaos_game_mask", "wait", "chaos_game_paint", *["lent"] * tensors]
     assert gpu.log == ["pinned", "chaos_game_paint", *["lent"] * tensors]
 
 
 @pytest.mark.parametrize("family", RECIPES)
 @pytest.mark.parametrize("batch", [1, 7, 4096])
-def test_bitmaps_made_in_several_batches_are_each_class_s_own(family, batch, monkeypatch):
+@pytest.mark.parametrize("kind", ["images", "points"])
+def test_bitmaps_made_in_several_batches_are_each_sample_s_own(kind, family, batch, monkeypatch):
     monkeypatch.setattr(ifs, "COVER_BATCH", batch)
     recipe = RECIPES[family]()
     samples = list(range(0, len(recipe), max(1, len(recipe) // 60)))
+    systems = recipe.classes * (len(recipe.factors()) if family == "fractaldb" else 1)
+    images = len(recipe) // getattr(recipe, "flips", 1)
+    count = images if kind == "images" else systems
+    budget = 320 * count if images != systems else 1 << 20  # a bitmap takes 40 rows of 2 words
+    epoch = int(images == systems and kind == "points")  # whose masks are others, so that only points repeat
     with emulated_gpu(TINY) as gpu:
-        found = gr.Renderer(recipe)(samples)
-    assert torch.equal(found, gr.Renderer(recipe)(samples))
-    count = recipe.classes * (len(recipe.factors()) if family == "fractaldb" else 1)
+        renderer = gr.Renderer(recipe, cache_bytes=budget)
+        found = renderer(samples, epoch=epoch, fresh=False)
+        assert renderer.catalog.bitmaps.nbytes == 320 * count
+        assert getattr(renderer.catalog.bitmaps, kind) is not None
+    assert torch.equal(found, gr.Renderer(recipe, cache_bytes=0)(samples, epoch=epoch, fresh=False))
     assert gpu.log.count("chaos_game_cover") == math.ceil(count / batch)
+    assert gpu.log.count("chaos_game_mask") == (math.ceil(count / batch) if kind == "images" else 0)
     assert gpu.log.count("wait") == 2  # for the catalog and for the bitmaps
 
 
@@ -107,7 +117,8 @@ def test_the_stream_that_torch_works_on_is_waited_for_and_lent_to(monkeypatch):
     cuda_streams.settle(device)
     assert stream.log == ["wait"]
     one, other = torch.arange(2), torch.arange(3)
-    cuda_streams.lend([one, ifs.Bitmaps(5, kept=other), "x", None, ifs.Bitmaps(6)], device)
+    kept = ifs.Bitmaps(5, points=ifs.BitmapTable(other, np.zeros(3, bool)))
+    cuda_streams.lend([one, kept, "x", None, ifs.Bitmaps(6)], device)
     assert [(tensor is wanted, used is stream) for (tensor, used), wanted in zip(told, (one, other), strict=True)] == [
         (True, True)
     ] * 2

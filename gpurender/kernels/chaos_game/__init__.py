@@ -5,7 +5,16 @@ import torch
 from gpurender.kernels.chaos_game.params import MAX_MAPS, MAX_POINTS, Systems
 from gpurender.runtime import dispatch
 
-__all__ = ["MAX_MAPS", "MAX_POINTS", "Systems", "covered_pixels", "occupancy", "render_bitmaps", "render_systems"]
+__all__ = [
+    "MAX_MAPS",
+    "MAX_POINTS",
+    "Systems",
+    "covered_pixels",
+    "mask_bitmaps",
+    "occupancy",
+    "render_bitmaps",
+    "render_systems",
+]
 
 
 def render_systems(
@@ -81,6 +90,21 @@ def render_bitmaps(
     """
     implementation = dispatch.implementation("chaos_game", bitmaps.device)
     return implementation.render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask)
+
+
+def mask_bitmaps(bitmaps: torch.Tensor, mask_ids: torch.Tensor, *, seed: int, mask: bool) -> torch.Tensor:
+    """Widen every point of bitmaps into a patch and mask the patches.
+
+    :func:`render_bitmaps` without patch and mask renders the result as it renders ``bitmaps`` with them.
+
+    Args:
+        bitmaps: int32 ``[N, size, ceil(size / 32)]``, as from :func:`occupancy`.
+        mask_ids: int64 ``[N]``; seed, mask: as for :func:`render_systems`.
+
+    Returns:
+        int32 ``[N, size, ceil(size / 32)]``; bits beyond the last column are of no meaning.
+    """
+    return dispatch.implementation("chaos_game", bitmaps.device).mask_bitmaps(bitmaps, mask_ids, seed, mask)
 
 
 def covered_pixels(systems: Systems, draw_ids: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:

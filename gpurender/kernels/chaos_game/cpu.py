@@ -358,6 +358,19 @@ def covered_pixels(systems, draw_ids, seed, points, size):
     return torch.from_numpy(covered)
 
 
+def mask_bitmaps(bitmaps, mask_ids, seed, mask):
+    """Apply patches and masks; int32 [N, size, words]; as :func:`gpurender.kernels.chaos_game.mask_bitmaps`."""
+    covers, key, words = bitmaps.numpy().view(np.uint32), key_of(seed), split(mask_ids)
+    lit, gaps = np.empty_like(covers), gap_tables(covers.shape[1])
+
+    def work(first, last):
+        for n in range(first, last):
+            texture(covers[n], mask, gaps, key, words[n], lit[n])
+
+    parallel_ranges(len(lit), work)
+    return torch.from_numpy(lit.view(np.int32))
+
+
 def render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask):
     """Render images; uint8 [N, 1, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
     size = bitmaps.shape[1]

@@ -341,6 +341,31 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     if (covered) atomicAdd(&covered[n], set);
 }
 
+// Copy the band of a stored bitmap, and the rows above it, into shared memory.
+__device__ void load_band(const uint32* kept, const Bitmap& bitmap) {
+    for (int i = threadIdx.x; i < bitmap.size(); i += blockDim.x) {
+        int64 from = (int64)(bitmap.first - ROWS_ABOVE) * bitmap.words + i;
+        bitmap.bits[i] = from < 0 ? 0 : kept[from];
+    }
+    __syncthreads();
+}
+
+// Apply patches and masks to stored bitmaps. blocks = N x bands.
+extern "C" __global__ void __launch_bounds__(128, 6)
+    chaos_game_mask(const uint32* bitmaps,  // [N, size, words]
+                    const int64* mask_ids,  // [N]
+                    uint32 key0, uint32 key1, int size, int masked, const uint32* survival, int band_rows, int bands,
+                    uint32* lit) {  // [N, size, words]
+    DYNAMIC_SHARED(uint32, bits);
+    int64 n = blockIdx.x / bands;
+    Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
+    load_band(bitmaps + n * size * bitmap.words, bitmap);
+    texture(bitmap, size, {masked != 0, (uint64)mask_ids[n], key0, key1, survival});
+    const uint32* own = bitmap.row(bitmap.first);
+    for (int i = threadIdx.x; i < bitmap.rows * bitmap.words; i += blockDim.x)
+        lit[(n * size + bitmap.first) * bitmap.words + i] = own[i];
+}
+
 // Render grey images from stored bitmaps: patches, mask, orientation. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_paint(const uint32* bitmaps,  // [K, size, words]
@@ -350,12 +375,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     DYNAMIC_SHARED(uint32, bits);
     int64 n = blockIdx.x / bands;
     Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
-    const uint32* kept = bitmaps + which[n] * size * bitmap.words;
-    for (int i = threadIdx.x; i < bitmap.size(); i += blockDim.x) {
-        int64 from = (int64)(bitmap.first - ROWS_ABOVE) * bitmap.words + i;
-        bits[i] = from < 0 ? 0 : kept[from];
-    }
-    __syncthreads();
+    load_band(bitmaps + which[n] * size * bitmap.words, bitmap);
     if (patch) texture(bitmap, size, {masked != 0, (uint64)mask_ids[n], key0, key1, survival});
     write(bitmap, {orientations[n], size}, images + n * size * size);
 }

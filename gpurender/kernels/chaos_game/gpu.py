@@ -113,6 +113,22 @@ def _cover(
     )  # fmt: skip
 
 
+def mask_bitmaps(bitmaps: torch.Tensor, mask_ids: torch.Tensor, seed: int, mask: bool) -> torch.Tensor:
+    """Apply patches and masks; int32 ``[N, size, words]``; as :func:`gpurender.kernels.chaos_game.mask_bitmaps`."""
+    device, (count, size, _) = bitmaps.device, bitmaps.shape
+    lit = torch.empty_like(bitmaps)
+    rows, parts, shared = bands(size, cuda.limits(device))
+    low, high = halves(seed)
+    cuda.launch(
+        "chaos_game", "chaos_game_mask", device=device, blocks=count * parts, threads=THREADS, shared=shared,
+        arguments=(
+            bitmaps, mask_ids, np.uint32(low), np.uint32(high), np.int32(size), np.int32(mask),
+            survival_table(size, device), np.int32(rows), np.int32(parts), lit,
+        ),
+    )  # fmt: skip
+    return lit
+
+
 def render_bitmaps(
     bitmaps: torch.Tensor,
     which: torch.Tensor,

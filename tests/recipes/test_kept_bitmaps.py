@@ -1,0 +1,174 @@
+"""Bitmaps that repeat are kept within a budget, and change no image: on a CPU, where each is kept when first wanted."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import gpurender as gr
+from gpurender.kernels.chaos_game import mask_bitmaps, occupancy, render_bitmaps
+from gpurender.recipes import ifs
+from tests.golden import TRIANGLE
+
+SPIRAL = ((0.7, -0.6, 0.6, 0.7, 0.1, 0.0), (0.3, 0.0, 0.0, 0.3, 0.5, 0.2))
+BITMAP = 48 * 2 * 4  # bytes of one of 48 x 48
+POINTS = {"points": 500, "image_size": 48}
+RECIPES = {
+    "onepfrac": gr.OnePFrac(classes=7, base=TRIANGLE, fill_rate=0.0, **POINTS),
+    "instances": gr.OnePFrac(classes=3, instances=5, base=TRIANGLE, fill_rate=0.0, **POINTS),
+    "fill": gr.OnePFrac(classes=3, base=TRIANGLE, fill_rate=0.0, mask_mode="fill", **POINTS),
+    "single": gr.OnePFrac(classes=3, base=TRIANGLE, fill_rate=0.0, draw_type="point_gray", **POINTS),
+    "fractaldb": gr.FractalDB(categories=[TRIANGLE, SPIRAL], weights="base", patches=2, **POINTS),
+    "odd": gr.FractalDB(categories=[TRIANGLE, SPIRAL], patches=3, flips=4, instances=17, **POINTS),
+    "three flips": gr.FractalDB(categories=[TRIANGLE, SPIRAL], patches=3, flips=3, instances=20, **POINTS),
+    "tail": gr.FractalDB(categories=[TRIANGLE, SPIRAL], patches=3, instances=24, class_prior=4, **POINTS),
+}
+# systems, and images that are not flips of each other
+COUNTS = {
+    "onepfrac": (7, 7), "instances": (3, 15), "fill": (3, 3), "single": (3, None), "fractaldb": (50, 100),
+    "odd": (50, 10), "three flips": (50, 14), "tail": (50, 12),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0, 3.0])
+def test_what_is_kept_changes_no_image(name, share):
+    """Batches at random, with samples twice, of several epochs, with and without fresh randomness."""
+    recipe, rng = RECIPES[name], np.random.default_rng(5)
+    systems, images = COUNTS[name]
+    budget = int(share * BITMAP * (images or systems))
+    keeping, plain = gr.Renderer(recipe, cache_bytes=budget), gr.Renderer(recipe, cache_bytes=0)
+    for _ in range(6):
+        samples = rng.integers(0, len(recipe), 9)
+        for epoch, fresh in ((0, False), (2, False), (0, True), (1, None)):
+            found, wanted = (each(samples, epoch=epoch, fresh=fresh) for each in (keeping, plain))
+            assert torch.equal(found, wanted), (epoch, fresh)
+    kept = keeping.catalog.bitmaps
+    assert kept.nbytes <= budget
+    assert (kept.images is not None) == (images is not None and share >= 1)
+    assert plain.catalog.bitmaps.nbytes == 0
+
+
+@pytest.mark.parametrize("name", ["instances", "fractaldb", "odd", "three flips"])
+def test_every_image_is_right_and_each_is_computed_once(name, monkeypatch):
+    recipe, computed = RECIPES[name], []
+    real = ifs.occupancy
+    monkeypatch.setattr(
+        ifs, "occupancy", lambda systems, *rest, **more: computed.append(len(systems)) or real(systems, *rest, **more)
+    )
+    renderer = gr.Renderer(recipe)
+    first = renderer(range(len(recipe)))
+    assert sum(computed) == COUNTS[name][1] == renderer.catalog.bitmaps.images.known.sum()
+    assert torch.equal(renderer(range(len(recipe))), first)
+    assert sum(computed) == COUNTS[name][1], "nothing is drawn twice"
+    assert torch.equal(gr.Renderer(recipe, cache_bytes=0)(range(len(recipe))), first)
+
+
+def test_a_cpu_keeps_what_is_wanted_and_no_more():
+    renderer = gr.Renderer(RECIPES["onepfrac"])
+    renderer([5, 2, 5])
+    assert renderer.catalog.bitmaps.images.known.tolist() == [i in (2, 5) for i in range(7)]
+    assert renderer.catalog.bitmaps.images.rows.shape == (7, 48, 2)
+    assert renderer.catalog.bitmaps.points is None
+
+
+def test_where_the_images_do_not_fit_the_points_are_kept():
+    recipe = RECIPES["fractaldb"]
+    renderer = gr.Renderer(recipe, cache_bytes=50 * BITMAP)
+    renderer([0, 1, 8, len(recipe) - 1])
+    kept = renderer.catalog.bitmaps
+    assert (kept.images, kept.nbytes) == (None, 50 * BITMAP)
+    assert np.flatnonzero(kept.points.known).tolist() == [0, 1, 49]  # 2 patches of 4 flips a system
+    none = gr.Renderer(recipe, cache_bytes=50 * BITMAP - 1)
+    none([0])
+    assert none.catalog.bitmaps.nbytes == 0
+
+
+def test_both_kinds_share_the_budget():
+    renderer = gr.Renderer(RECIPES["onepfrac"], cache_bytes=13 * BITMAP)
+    renderer([0])
+    renderer([0], epoch=1, fresh=False)  # its masks are others
+    assert renderer.catalog.bitmaps.nbytes == 7 * BITMAP
+    renderer = gr.Renderer(RECIPES["onepfrac"], cache_bytes=14 * BITMAP)
+    renderer([0])
+    renderer([0], epoch=1, fresh=False)
+    assert renderer.catalog.bitmaps.nbytes == 14 * BITMAP
+
+
+def test_a_worker_of_torch_has_its_share_of_the_budget(monkeypatch):
+    recipe = RECIPES["onepfrac"]
+    for workers, kept in ((1, True), (4, True), (5, False)):
+        monkeypatch.setattr(ifs, "get_worker_info", lambda workers=workers: SimpleNamespace(num_workers=workers))
+        renderer = gr.Renderer(recipe, cache_bytes=4 * 7 * BITMAP)
+        assert torch.equal(renderer([3]), gr.Renderer(recipe, cache_bytes=0)([3]))
+        assert (renderer.catalog.bitmaps.nbytes > 0) == kept
+    monkeypatch.undo()
+    renderer = gr.Renderer(recipe, cache_bytes=4 * 7 * BITMAP)
+    renderer([1])
+    monkeypatch.setattr(ifs, "get_worker_info", lambda: SimpleNamespace(num_workers=5))
+    renderer([3])  # in a worker that inherited the table
+    assert np.flatnonzero(renderer.catalog.bitmaps.images.known).tolist() == [1]
+
+
+def test_without_memory_for_bitmaps_every_image_is_drawn(monkeypatch):
+    def refused(*arguments):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(ifs.BitmapTable, "empty", refused)
+    renderer = gr.Renderer(RECIPES["fractaldb"])
+    assert torch.equal(renderer([3, 9]), gr.Renderer(RECIPES["fractaldb"], cache_bytes=0)([3, 9]))
+    assert renderer.catalog.bitmaps.nbytes == 0
+
+
+def test_a_copy_of_a_renderer_computes_its_own():
+    renderer = gr.Renderer(RECIPES["onepfrac"])
+    images = renderer([1, 2])
+    text = pickle.dumps(renderer)
+    assert len(text) < 20_000
+    copy = pickle.loads(text)
+    assert copy.catalog.bitmaps == ifs.Bitmaps(renderer.catalog.bitmaps.budget)
+    assert torch.equal(copy([1, 2]), images)
+
+
+def test_threads_that_share_a_renderer_render_the_same():
+    recipe, rng = RECIPES["fractaldb"], np.random.default_rng(0)
+    renderer, plain = gr.Renderer(recipe), gr.Renderer(recipe, cache_bytes=0)
+    batches = [rng.integers(0, len(recipe), 40) for _ in range(24)]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(renderer, batches))
+    assert all(torch.equal(images, plain(samples)) for images, samples in zip(found, batches, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "images"), [({}, 7), ({"shuffle": True}, 7), ({"sampler": [4, 1, 4, 2, 0, 3]}, 5)]
+)
+def test_a_loader_whose_epochs_repeat_draws_each_image_once(keywords, images, monkeypatch):
+    recipe, computed = RECIPES["onepfrac"], []
+    real = ifs.occupancy
+    monkeypatch.setattr(ifs, "occupancy", lambda *given, **more: computed.append(len(given[0])) or real(*given, **more))
+    loader = gr.DataLoader(recipe, batch_size=3, augment=None, image_size=48, fresh=False, **keywords)
+    seen = {}
+    for _ in range(3):
+        for batch, labels in loader:
+            for image, label in zip(batch, labels.tolist(), strict=True):
+                assert torch.equal(seen.setdefault(label, image), image)
+    assert len(seen) == sum(computed) == images
+
+
+@pytest.mark.parametrize("size", [33, 48, 362])
+@pytest.mark.parametrize("mask", [False, True])
+def test_masked_bitmaps_are_rendered_as_bitmaps_that_are_masked(size, mask):
+    systems = ifs.systems(np.array([TRIANGLE] * 3), np.full((3, 3), 1 / 3), np.full(3, 3))
+    bitmaps = occupancy(systems, torch.arange(3), seed=1, points=900, size=size)
+    masks, orientations, which = (
+        torch.tensor([5, 2**40, 6]),
+        torch.tensor([0, 3, 6], dtype=torch.uint8),
+        torch.arange(3),
+    )
+    lit = mask_bitmaps(bitmaps, masks, seed=1, mask=mask)
+    wanted = render_bitmaps(bitmaps, which, masks, orientations, seed=1, patch=True, mask=mask)
+    assert lit.shape == bitmaps.shape
+    assert torch.equal(render_bitmaps(lit, which, masks * 0, orientations, seed=1, patch=False, mask=False), wanted)
