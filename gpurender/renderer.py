@@ -87,14 +87,14 @@ class Renderer:
         return self.render(indices, indices + epoch * len(self.recipe) if epoch else indices, fresh)
 
     @ordinary
-    def render(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
+    def render(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False) -> torch.Tensor:
         """Render indices that are already on the device, int64 ``[N]``, with the randomness of the draw ids.
 
         This method is the unchecked variant of calling the renderer. It never synchronises (except for a mixture, whose
-        indices the host must know).
+        indices the host must know). ``bits``: whether canvases of one bit per pixel may be returned as ``BitCanvases``.
         """
         try:
-            canvases = self.recipe.render(self.catalog, self._label_map, indices, draw_ids, fresh)
+            canvases = self.recipe.render(self.catalog, self._label_map, indices, draw_ids, fresh, bits)
         except torch.cuda.OutOfMemoryError as error:
             size = self.recipe.image_size
             raise torch.cuda.OutOfMemoryError(

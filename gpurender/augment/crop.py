@@ -42,6 +42,7 @@ class Crop(Policy[torch.Tensor]):
     """
 
     capturable = True
+    takes_bits = True
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)

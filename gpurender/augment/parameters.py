@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from gpurender.kernels.resized_crop import MAX_SIDE
+from gpurender.kernels.resized_crop import MAX_SIDE, BitCanvases
 from gpurender.runtime.tensors import checked_tensor
 from gpurender.util import checks
 
@@ -30,18 +30,19 @@ def checked_parameters(parameters: Any) -> Parameters:
     return parameters  # type: ignore[return-value]  # any mapping is accepted
 
 
-def checked_canvases(canvases: Any, parameters: Any, image_size: int | None = None) -> torch.Tensor:
+def checked_canvases(canvases: Any, parameters: Any, image_size: int | None = None) -> Any:
     """Return the canvases, if the parameters were drawn for canvases of their size and for images of ``image_size``.
 
     Args:
-        canvases: uint8 ``[N, C, S, S]``.
+        canvases: uint8 ``[N, C, S, S]``, or ``BitCanvases`` from the loader.
         parameters: drawn parameters; if assembled by hand, without ``sizes``, they fit any size.
         image_size: side of the images in pixels; ``None``: not checked.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
+    if not isinstance(canvases, BitCanvases):
+        canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
     sizes = checked_parameters(parameters).get("sizes")
     if sizes is None:
         return canvases

@@ -34,6 +34,8 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
             ``if t.any():``) nor copy to it from the host. The loader then captures them in a CUDA graph, which saves
             host time; otherwise they are launched one by one. A class that overrides one of the three methods must
             declare it again.
+        takes_bits: True declares that ``apply`` begins with ``crop_resize``, which takes canvases of one bit per pixel
+            as well (:class:`gpurender.kernels.resized_crop.BitCanvases`); a subclass must declare it again.
     """
 
     views: int = 0
@@ -42,6 +44,7 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
     mean: Triple = HALVES
     std: Triple = HALVES
     capturable: bool = False
+    takes_bits: bool = False
 
     @property
     def class_name(self) -> str:
@@ -138,3 +141,8 @@ def capturable(policy: Any) -> bool:
         if any(name in vars(kind) for name in LAUNCHING):
             return "capturable" in getattr(policy, "__dict__", {})
     return True  # declared by the object itself
+
+
+def declares_bits(policy: Any) -> bool:
+    """Return whether a policy's own class, not one that it inherits from, declares ``takes_bits``."""
+    return bool(vars(type(policy)).get("takes_bits", False))

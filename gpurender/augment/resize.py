@@ -81,6 +81,7 @@ class Resize(Policy[torch.Tensor]):
     """
 
     capturable = True
+    takes_bits = True
 
     interpolation: str = "bicubic"
     mean: Triple = HALVES

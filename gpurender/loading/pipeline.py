@@ -18,7 +18,8 @@ import torch
 
 from gpurender.augment import Policy
 from gpurender.augment.adapter import as_policy
-from gpurender.augment.policy import capturable
+from gpurender.augment.policy import capturable, declares_bits
+from gpurender.kernels.resized_crop import takes_bits
 from gpurender.kernels.shuffle import addresses
 from gpurender.loading import cuda_graphs
 from gpurender.loading.plan import HostIndices, IndexBatch
@@ -144,7 +145,7 @@ class BatchPipeline:
             repeats=self._repeats,
         )  # fmt: skip
         ids = draw_ids if self._fresh else indices
-        canvases = self._renderer.render(indices, ids, self._fresh)  # uint8 [B, C, S, S]
+        canvases = self._renderer.render(indices, ids, self._fresh, self._bits(policy))  # uint8 [B, C, S, S]
         if not self._renderer.has_default_labels:
             labels = self._renderer.labels_of(indices, draw_ids, self._fresh)
         augment_ids = draw_ids
@@ -162,8 +163,13 @@ class BatchPipeline:
         """
         indices, draw_ids, augment_ids = chosen
         ids = draw_ids if self._fresh else indices
-        canvases = self._renderer.render(indices if self._on_device else host, ids, self._fresh)  # uint8 [B, C, S, S]
+        places = indices if self._on_device else host
+        canvases = self._renderer.render(places, ids, self._fresh, self._bits(policy))  # uint8 [B, C, S, S]
         return self._augmented(policy, canvases, augment_ids, self._renderer.labels_of(indices, draw_ids, self._fresh))
+
+    def _bits(self, policy: Policy) -> bool:
+        """Return whether canvases of one bit per pixel need not become bytes before the policy crops them."""
+        return declares_bits(policy) and takes_bits(self._renderer.device)
 
     def _augmented(
         self, policy: Policy, canvases: torch.Tensor, augment_ids: torch.Tensor, labels: torch.Tensor

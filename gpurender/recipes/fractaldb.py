@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from gpurender.kernels.chaos_game import MAX_POINTS, Systems, covered_pixels
+from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.numerics.streams import LAYOUT, Stream
 from gpurender.recipes import ifs, published
@@ -247,8 +248,8 @@ class FractalDB(Recipe):
         return maps, probabilities, np.array([len(rows) for rows in self.categories])
 
     def canvases(
-        self, catalog: "Categories", indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool
-    ) -> torch.Tensor:
+        self, catalog: "Categories", indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+    ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         category, instance = indices // self.instances, indices % self.instances
         flip, weight = instance % self.flips, instance // (self.patches * self.flips)
@@ -271,6 +272,7 @@ class FractalDB(Recipe):
             self.classes * weights,
             catalog.bitmaps,
             images if draw_ids is indices else None,
+            bits,
         )
 
     @property

@@ -21,6 +21,7 @@ from gpurender.kernels.chaos_game import (
     render_bitmaps,
     render_systems,
 )
+from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.runtime import cuda_streams, dispatch
 from gpurender.util import checks
 
@@ -118,13 +119,13 @@ class Images(NamedTuple):
     """Images of a dataset that repeat: the same sample has the same points and the same mask in every epoch.
 
     Attributes:
-        ids: int64 ``[N]``, the images of a batch, in ``[0, count)``; flips of one image are one image.
-        count: number of images.
+        ids: int64 ``[N]``, the images of a batch, in ``[0, total)``; flips of one image are one image.
+        total: number of images.
         system_of, mask_of: the system and the draw id of the mask of images, from int64 to int64 ``[n]``.
     """
 
     ids: torch.Tensor
-    count: int
+    total: int
     system_of: Callable[[torch.Tensor], torch.Tensor]
     mask_of: Callable[[torch.Tensor], torch.Tensor]
 
@@ -225,32 +226,45 @@ def render(
     count: int,
     bitmaps: Bitmaps,
     images: Images | None = None,
-) -> torch.Tensor:
+    bits: bool = False,
+) -> torch.Tensor | BitCanvases:
     """Render canvases uint8 ``[N, C, S, S]`` of the systems ``system_ids``, int64 ``[N]`` in ``[0, count)``.
 
     ``point_ids``: int64 ``[N]``, or ``None`` if all images share draw id 0, so that a system has one point set.
     ``images``: if the masks repeat as well; ``mask_ids`` are then those of ``images.ids``.
+    ``bits``: whether grey canvases are returned as :class:`BitCanvases`.
     """
-    how, size, device = style(recipe.draw_type, recipe.mask_mode), recipe.image_size, system_ids.device
+    how, size, device, seed = (
+        style(recipe.draw_type, recipe.mask_mode),
+        recipe.image_size,
+        system_ids.device,
+        recipe.seed,
+    )
 
-    def points_of(system_ids: torch.Tensor) -> torch.Tensor:
-        zeros = torch.zeros_like(system_ids)
-        return occupancy(systems_of(system_ids), zeros, seed=recipe.seed, points=recipe.points, size=size)
+    def points_of(system_ids: torch.Tensor, point_ids: torch.Tensor | None = None) -> torch.Tensor:
+        ids = torch.zeros_like(system_ids) if point_ids is None else point_ids
+        return occupancy(systems_of(system_ids), ids, seed=seed, points=recipe.points, size=size)
 
     def images_of(ids: torch.Tensor) -> torch.Tensor:
-        masks = images.mask_of(ids)
-        return mask_bitmaps(points_of(images.system_of(ids)), masks, seed=recipe.seed, mask=how["mask"])
+        assert images is not None
+        return mask_bitmaps(points_of(images.system_of(ids)), images.mask_of(ids), seed=seed, mask=how["mask"])
 
+    rows, which = None, system_ids
     if point_ids is None and not how["color"]:
-        if images is not None and how["patch"] and (kept := bitmaps.table("images", images.count, size, device)):
-            rows, which, more = kept.filled(images.ids, images_of), images.ids, {"patch": False, "mask": False}
-            return render_bitmaps(rows, which, mask_ids, orientations, seed=recipe.seed, **more)
-        if kept := bitmaps.table("points", count, size, device):
-            rows, more = kept.filled(system_ids, points_of), {"patch": how["patch"], "mask": how["mask"]}
-            return render_bitmaps(rows, system_ids, mask_ids, orientations, seed=recipe.seed, **more)
-    if point_ids is None:
-        point_ids = torch.zeros_like(mask_ids)
+        if images is not None and how["patch"] and (kept := bitmaps.table("images", images.total, size, device)):
+            rows, which = kept.filled(images.ids, images_of), images.ids
+            how |= {"patch": False, "mask": False}  # these bitmaps have both
+        elif kept := bitmaps.table("points", count, size, device):
+            rows = kept.filled(system_ids, points_of)
+    if bits and not how["color"]:
+        if how["patch"] or rows is None:
+            rows = points_of(system_ids, point_ids) if rows is None else rows[system_ids]
+            rows = mask_bitmaps(rows, mask_ids, seed=seed, mask=how["mask"]) if how["patch"] else rows
+            which = torch.arange(len(rows), device=device)
+        return BitCanvases(rows, which, orientations)
+    if rows is not None:
+        return render_bitmaps(rows, which, mask_ids, orientations, seed=seed, patch=how["patch"], mask=how["mask"])
+    ids = torch.zeros_like(mask_ids) if point_ids is None else point_ids
     return render_systems(
-        systems_of(system_ids), point_ids, mask_ids, orientations,
-        seed=recipe.seed, points=recipe.points, size=size, **how,
-    )  # fmt: skip
+        systems_of(system_ids), ids, mask_ids, orientations, seed=seed, points=recipe.points, size=size, **how
+    )

@@ -187,10 +187,12 @@ class Mixture(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
+        bits: bool = False,
     ) -> torch.Tensor:
         """Render canvases, uint8 ``[N, channels, image_size, image_size]``, on the device of the draw ids.
 
-        The indices are read on the host: pass a CPU tensor to avoid a device synchronisation.
+        The indices are read on the host: pass a CPU tensor to avoid a device synchronisation. ``bits`` has no effect:
+        the canvases of recipes may differ in side and channels.
         """
         host = indices.cpu().numpy()
         ends = np.cumsum([len(part) for part in self.recipes])

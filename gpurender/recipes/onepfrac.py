@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, render_systems
+from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import uniform, words
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import ifs
@@ -144,8 +145,8 @@ class OnePFrac(Recipe):
         return found
 
     def canvases(
-        self, catalog: Perturbations, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool
-    ) -> torch.Tensor:
+        self, catalog: Perturbations, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+    ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         classes = indices // self.instances
         if not catalog.complete:
@@ -157,7 +158,7 @@ class OnePFrac(Recipe):
         )  # fmt: skip
         return ifs.render(
             self, catalog.systems.__getitem__, classes, draw_ids if redraw else None, draw_ids, orientations,
-            self.classes, catalog.bitmaps, images if draw_ids is indices else None,
+            self.classes, catalog.bitmaps, images if draw_ids is indices else None, bits,
         )  # fmt: skip
 
     @property

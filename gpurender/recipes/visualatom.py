@@ -315,7 +315,9 @@ class VisualAtom(Recipe):
         tensors = {name: torch.from_numpy(array) for name, array in host.items()}
         return Atoms(**tensors, most_vertices=int(quantizations[-1])).to(device)
 
-    def canvases(self, catalog: Atoms, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool) -> torch.Tensor:
+    def canvases(
+        self, catalog: Atoms, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+    ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
 
         ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id.

@@ -237,14 +237,14 @@ def tables(device):
     gpu.tap_tables[(12, 2, 1)](*given, bounds, weights, *sizes, gpu.PIXELS, num_warps=2, enable_fp_fusion=False)
     for n in range(12):
         for axis, n_out in enumerate((height, width)):
-            ends, shares = cpu.filter_taps(int(boxes[n, 2 + axis]), n_out, int(codes[n]))
+            firsts, counts, shares = cpu.filter_taps(int(boxes[n, 2 + axis]), n_out, int(codes[n]))
             order = slice(None, None, -1) if flips[n, 1 - axis] else slice(None)
             first, count = bounds[n, axis, :, :n_out].cpu().numpy()
-            assert (first[order] == ends[:, 0]).all()
-            assert (count[order] == ends[:, 1] - ends[:, 0]).all()
-            most = max(shares.shape[1], taps)
+            assert (first[order] == firsts).all()
+            assert (count[order] == counts).all()
+            most = max(len(shares), taps)
             padded = np.zeros((2, most, n_out), np.int32)
-            padded[0, : shares.shape[1]] = shares.T
+            padded[0, : len(shares)] = shares
             padded[1, :taps] = weights[n, axis, :, :n_out].cpu().numpy()[:, order]
             assert (padded[0] == padded[1]).all()
 

@@ -7,8 +7,8 @@ An iterated function system is a set of affine maps, each chosen with a given pr
 
 and lights the pixel under every point it visits. The steps of one image: :func:`walk` computes the points and their
 frame; ``splat`` sets their bits in a bitmap of one bit per pixel (``device/cpu_bitmap.py``); ``texture`` widens every
-point into a 3 x 3 patch and masks it at random; ``write`` turns bits into bytes (``device/cpu_texture.py``). Coloured
-images keep the number of the last point on each pixel instead of one bit.
+point into a 3 x 3 patch and masks it at random (``device/cpu_texture.py``); ``write`` turns bits into bytes
+(``device/cpu_bits.py``). Coloured images keep the number of the last point on each pixel instead of one bit.
 
 **Many walkers, one image.** A sequential game is one long chain of dependent steps. Instead, ``W`` walkers play at
 once, and point ``i`` is step ``i // W`` of walker ``i % W``. The walkers start along one sequential game, the *pilot*:
@@ -36,9 +36,11 @@ from numba import float32, int32, njit, uint32
 
 from gpurender.kernels.chaos_game import tables
 from gpurender.kernels.device.cpu_bitmap import count_bits, locate, splat
-from gpurender.kernels.device.cpu_texture import draw_mask, gap_tables, orient, texture, write
+from gpurender.kernels.device.cpu_bits import orient, write
+from gpurender.kernels.device.cpu_texture import draw_mask, gap_tables, texture
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.numerics.streams import Stream, halves
+from gpurender.runtime import host_memory
 from gpurender.runtime.numba_jit import kernel
 from gpurender.runtime.threads import parallel_ranges
 
@@ -316,7 +318,7 @@ def paint(cover, patch, mask, gaps, key, number, orientation, image):
 
 def render_systems(systems, point_ids, mask_ids, orientations, seed, points, size, color, patch, mask):
     """Render images; uint8 [N, C, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.render_systems`."""
-    images = np.empty((len(systems), 3 if color else 1, size, size), np.uint8)  # NumPy requests huge pages
+    images = host_memory.empty((len(systems), 3 if color else 1, size, size), np.uint8)
     own, key = unpadded(systems), key_of(seed)
     point_words, mask_words, codes = split(point_ids), split(mask_ids), orientations.numpy()
     gaps, hues = gap_tables(size), tables.palette(CPU).numpy()
@@ -374,7 +376,7 @@ def mask_bitmaps(bitmaps, mask_ids, seed, mask):
 def render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask):
     """Render images; uint8 [N, 1, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.render_bitmaps`."""
     size = bitmaps.shape[1]
-    images = np.empty((len(which), 1, size, size), np.uint8)
+    images = host_memory.empty((len(which), 1, size, size), np.uint8)
     covers, places, codes = bitmaps.numpy().view(np.uint32), which.numpy(), orientations.numpy()
     gaps, key, words = gap_tables(size), key_of(seed), split(mask_ids)
 

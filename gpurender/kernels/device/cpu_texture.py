@@ -1,20 +1,19 @@
-"""From a bitmap of points to a grey image, in Numba: the reference of ``texture.cuh``.
+"""From a bitmap of points to the bitmap of an image, in Numba: the reference of ``texture.cuh``.
 
-Every point becomes a 3 x 3 patch, the patches are masked at random, the bits become bytes, and the image is oriented.
+Every point becomes a 3 x 3 patch, and the patches are masked at random. ``cpu_bits.py`` turns bits into bytes.
 """
 
 from functools import cache
 
 import numpy as np
 import torch
-from numba import int32, njit, uint32, uint64
+from numba import int32, njit, uint32
 
 from gpurender.kernels.device.tables import survival_table
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.numerics.streams import Stream
 from gpurender.runtime.numba_jit import kernel
 
-GREY = 127  # as released
 GUIDE_BITS = 10  # 4 KB beside the 2 KB of a row of 512 pixels
 GUIDES = 1 << GUIDE_BITS
 
@@ -127,42 +126,3 @@ def texture(cover, mask, gaps, key, number, lit):
         above, next_above = max(y - 2, 0), max(y - 3, 0)  # a row that counts twice changes nothing
         for j in range(words):
             lit[y, j] = (wide[y - 1, j] | wide[above, j] | wide[next_above, j]) & bits[y, j]
-
-
-@njit(forceinline=True)
-def bytes_of(bits):
-    """Return eight bytes, GREY where one of the eight bits is set, else 0; bits and result are uint64.
-
-    The product copies the bits into every byte, byte k keeps its bit k, and adding 127 carries that into bit 7.
-    """
-    own = (bits * uint64(0x0101010101010101)) & uint64(0x8040201008040201)
-    top = (own + uint64(0x7F7F7F7F7F7F7F7F)) >> uint64(7)
-    return (top & uint64(0x0101010101010101)) * uint64(GREY)
-
-
-@kernel
-def write(lit, orientation, image):
-    """Set image[y, x] to GREY where bit x of row y of lit is set, else 0, flipped as bits 0 and 1 of orientation say.
-
-    lit  # [size, words] uint32; image  # [size, size] uint8
-    """
-    size, words = image.shape[0], lit.shape[1]
-    eights = np.empty(4 * words, np.uint64)  # a row; its length is a multiple of 8, which that of the image need not be
-    row = eights.view(np.uint8)
-    for y in range(size):
-        for j in range(words):
-            for k in range(4):
-                eights[4 * j + k] = bytes_of(uint64((lit[y, j] >> uint32(8 * k)) & uint32(0xFF)))
-        target = image[size - 1 - y if orientation & 1 else y]
-        if orientation & 2:
-            for x in range(size):
-                target[x] = row[size - 1 - x]
-        else:
-            for x in range(size):
-                target[x] = row[x]
-
-
-def orient(plane, orientation):
-    """Flip top-bottom (bit 0), left-right (bit 1), then transpose (bit 2), in place. plane  # [size, size] uint8."""
-    turned = plane[:: -1 if orientation & 1 else 1, :: -1 if orientation & 2 else 1]
-    plane[...] = turned.T if orientation & 4 else turned

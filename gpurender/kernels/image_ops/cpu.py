@@ -17,6 +17,7 @@ from gpurender.kernels.image_ops import cpu_affine, cpu_filters, cpu_pointwise
 from gpurender.kernels.image_ops.cpu_matrices import coefficients
 from gpurender.kernels.image_ops.ops import Kind, Operation
 from gpurender.kernels.resized_crop import BICUBIC, NEAREST
+from gpurender.runtime import host_memory
 from gpurender.runtime.threads import parallel_ranges
 
 FILES = {Kind.PIXEL: cpu_pointwise, Kind.STENCIL: cpu_filters, Kind.BLUR: cpu_filters}
@@ -35,7 +36,7 @@ def apply_ops(
 
     ``_possible`` only saves launches on a GPU.
     """
-    source, out = images.numpy(), np.empty(images.shape, np.uint8)
+    source, out = images.numpy(), host_memory.empty(images.shape, np.uint8)
     height, width = source.shape[2:]
     matrices = coefficients(operations, arguments, height, width).numpy()  # [N, L, 6]
     chains = (operations.numpy(), arguments.numpy(), interpolations.numpy())

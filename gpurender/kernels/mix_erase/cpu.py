@@ -30,6 +30,7 @@ from gpurender.kernels.mix_erase import tables
 from gpurender.kernels.mix_erase.params import ERASING_MODES, Erasing, Mixing
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.numerics.streams import Stream
+from gpurender.runtime import host_memory
 from gpurender.runtime.image_formats import INTEGERS
 from gpurender.runtime.numba_jit import kernel
 from gpurender.runtime.threads import parallel_ranges
@@ -183,11 +184,10 @@ def mix_erase(
         shape = (n, 3, height, width)
         return torch.empty(shape, dtype=lut.dtype, device="cpu", memory_format=memory_format)
     entries = lut.view(INTEGERS[lut.element_size()]).numpy()
-    # NumPy asks the system for huge pages and torch does not: page faults of a new batch take a fifth of the time.
     if memory_format == torch.channels_last:
-        out = np.empty((n, height, width, 3), entries.dtype).transpose(0, 3, 1, 2)
+        out = host_memory.empty((n, height, width, 3), entries.dtype).transpose(0, 3, 1, 2)
     else:
-        out = np.empty((n, 3, height, width), entries.dtype)
+        out = host_memory.empty((n, 3, height, width), entries.dtype)
     if mixing is None:
         mixing = Mixing(
             torch.ones(n, dtype=torch.float64, device="cpu"),

@@ -4,17 +4,28 @@ from collections.abc import Sequence
 
 import torch
 
+from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.resized_crop.params import BICUBIC, BILINEAR, MAX_SIDE, NEAREST
 from gpurender.runtime import dispatch
 from gpurender.runtime.image_formats import DTYPES, check_memory_format
 from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
-__all__ = ["BICUBIC", "BILINEAR", "MAX_SIDE", "NEAREST", "check_boxes", "crop_resize", "crop_resize_normalise"]
+__all__ = [
+    "BICUBIC",
+    "BILINEAR",
+    "MAX_SIDE",
+    "NEAREST",
+    "BitCanvases",
+    "check_boxes",
+    "crop_resize",
+    "crop_resize_normalise",
+    "takes_bits",
+]
 
 
 def crop_resize(
-    canvases: torch.Tensor,
+    canvases: torch.Tensor | BitCanvases,
     boxes: torch.Tensor,
     flips: torch.Tensor,
     interpolations: torch.Tensor,
@@ -28,7 +39,7 @@ def crop_resize(
     shrink.
 
     Args:
-        canvases: uint8 ``[N, C, S, S']``.
+        canvases: uint8 ``[N, C, S, S']``, or :class:`BitCanvases` where the device takes them (:func:`takes_bits`).
         boxes: int32 or int64 ``[N, 4]``: top, left, height, width in pixels, inside the image.
         flips: bool ``[N, 2]``: horizontal, vertical.
         interpolations: uint8 ``[N]``: 0 nearest, 1 bilinear, 2 bicubic.
@@ -49,7 +60,7 @@ def crop_resize(
 
 
 def crop_resize_normalise(
-    canvases: torch.Tensor,
+    canvases: torch.Tensor | BitCanvases,
     boxes: torch.Tensor,
     flips: torch.Tensor,
     interpolations: torch.Tensor,
@@ -63,7 +74,7 @@ def crop_resize_normalise(
     one with the same weights, so three equal channels would stay equal.
 
     Args:
-        canvases: uint8 ``[N, 1 or 3, S, S']``.
+        canvases: uint8 ``[N, 1 or 3, S, S']``, or :class:`BitCanvases` where the device takes them.
         lut: float32, float16, bfloat16 or float64 ``[3, 256]``: the value of each byte in each channel.
         boxes, flips, interpolations, size: as in :func:`crop_resize`.
         memory_format: memory format of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
@@ -96,18 +107,26 @@ def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
         )
 
 
+def takes_bits(device: torch.device) -> bool:
+    """Return whether the implementation for a device resizes :class:`BitCanvases`: so far that for CPUs does."""
+    return dispatch.on_host(device)
+
+
 def _checked(
-    canvases: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, interpolations: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Check everything that the kernels rely on, and return the four tensors, contiguous."""
-    canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
+    canvases: torch.Tensor | BitCanvases, boxes: torch.Tensor, flips: torch.Tensor, interpolations: torch.Tensor
+) -> tuple[torch.Tensor | BitCanvases, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Check everything that the kernels rely on, and return the four arguments, tensors contiguous."""
+    if not isinstance(canvases, BitCanvases):
+        canvases = checked_tensor("canvases", canvases, (torch.uint8,), (None, None, None, None))
+    elif not takes_bits(canvases.device):
+        raise TypeError(f"canvases must be a uint8 tensor on {canvases.device}, got BitCanvases")
     n, _, height, width = canvases.shape
     if n and not (height and width):
         raise ValueError(f"canvases must have sides of 1 or more, got shape {list(canvases.shape)}")
     boxes = checked_tensor("boxes", boxes, (torch.int32, torch.int64), (n, 4), canvases.device)
     flips = checked_tensor("flips", flips, (torch.bool,), (n, 2), canvases.device)
     interpolations = checked_tensor("interpolations", interpolations, (torch.uint8,), (n,), canvases.device)
-    if readable(canvases):
+    if readable(boxes):
         check_boxes(boxes, height, width)
         if n and (worst := int(interpolations.max())) > BICUBIC:
             raise ValueError(f"interpolations must be {NEAREST}, {BILINEAR} or {BICUBIC}, got {worst}")
