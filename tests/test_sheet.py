@@ -233,3 +233,9 @@ def test_ipython_takes_the_picture():
     shown, _ = formatters.DisplayFormatter().format(SMALL)
     assert opened(shown["image/png"]).shape[2] == 3
     assert shown["text/plain"].startswith("FractalDB(")
+
+
+@pytest.mark.parametrize(("total", "cols", "shift"), [(10, 4, 6), (12, 4, 7), (9, 3, 4), (20, 5, 12), (2, 2, 1)])
+def test_one_instance_per_class_is_mixed_with_that_half_the_rows_down(total, cols, shift):
+    """Rounded down: of ceil(total / cols) rows, half, and half the columns; one more if pictures would pair up."""
+    assert sheet._partners(total, 1, cols).tolist() == [(i + shift) % total for i in range(total)]

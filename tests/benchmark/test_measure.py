@@ -195,6 +195,7 @@ def test_pairs_take_out_what_changes_both():
     ("times", "noise"),
     [
         ([9.0, 11.0, 9.5, 10.5, 10.2, 9.9, 10.0], True),
+        ([9.98, 10.02, 9.99, 10.01, 10.02, 9.98, 10.0], True),  # by less than a percent to either side
         ([10.2, 10.3, 10.2, 10.4, 10.3, 10.2, 10.3], False),
         ([9.8, 9.7, 9.8, 9.6, 9.7, 9.8, 9.7], False),  # a gain beyond noise is no noise either
     ],
@@ -471,3 +472,12 @@ def test_what_is_no_result_is_refused(tmp_path, monkeypatch, capsys, arguments, 
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_model_of_fixed_input_size_is_made_for_the_images():
+    """A ViT of 224 pixels has as many position embeddings, unless timm is told another size."""
+    pytest.importorskip("timm")
+    trainer = training.Trainer("vit_tiny_patch16_224", classes=3, image_size=32, device=torch.device("cpu"))
+    assert trainer.step(torch.zeros(2, 3, 32, 32), torch.tensor([0, 2])).isfinite()
+    trainer = training.Trainer("test_resnet", classes=3, image_size=32, device=torch.device("cpu"))
+    assert trainer.step(torch.zeros(2, 3, 32, 32), torch.tensor([0, 2])).isfinite()

@@ -362,3 +362,16 @@ def test_the_step_of_the_sines_is_exact_to_twice_float64():
     assert high * 2**39 < 2**30
     assert 0 <= low < 2**-39
     assert abs(Decimal(high) + Decimal(low) - 2 * tables.PI / 4096) < Decimal(2) ** -90
+
+
+@pytest.mark.parametrize("name", ["Invert", "Posterize", "Sharpness"])
+def test_a_coloured_fill_is_no_matter_where_nothing_is_filled_in(name):
+    """Of grey images, one or several, as long as no pixel comes from beyond their edges."""
+    grey = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (3, 1, 9, 9), np.uint8))
+    argument = {"Invert": None, "Posterize": 3, "Sharpness": 1.7}[name]
+    wanted = gr.augment.op(name, grey, argument, fill=(128, 128, 128))
+    for images in (grey, grey[:1]):
+        found = gr.augment.op(name, images, argument, fill=(10, 20, 30))
+        assert torch.equal(found, wanted[: len(images)])
+    with pytest.raises(ValueError, match="fill"):
+        gr.augment.op("Rotate", grey, 5.0, fill=(10, 20, 30))

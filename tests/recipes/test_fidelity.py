@@ -1,5 +1,7 @@
 """Our images against the released rules: a sequential float64 chaos game and patches pasted one by one."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,10 @@ def test_palette_is_the_released_colour_wheel():
     assert (wheel.min(1) == 47).all()
     assert wheel[0].tolist() == [47, 47, 191]  # blue first: the released tuple is in BGR order, stored as RGB
     assert len(np.unique(wheel, axis=0)) > 120
+    for i in range(128):  # in exact arithmetic: 3/4 (1 - 3/4 f) 255 within a sector, f its fraction, or 1 - f
+        sector, fraction = divmod(Fraction(6 * i, 128), 1)
+        falling, rising = (int(Fraction(3, 4) * (1 - Fraction(3, 4) * f) * 255) for f in (fraction, 1 - fraction))
+        assert sorted(wheel[i].tolist())[1] == (falling if sector % 2 else rising), i
 
 
 def test_flips_and_turns():

@@ -191,3 +191,9 @@ def test_options_without_effect_leave_the_fingerprint_and_others_change_it():
 def test_what_is_no_prior_and_no_noise_is_refused(more, error, says):
     with pytest.raises(error, match=says):
         atoms(**more)
+
+
+def test_a_single_class_has_no_wrong_label():
+    assert atoms(classes=1, label_noise=0.0).label_noise == 0.0
+    with pytest.raises(ValueError, match=r"^label_noise must be 0 for a single class.*; got 0\.2$"):
+        atoms(classes=1, label_noise=0.2)

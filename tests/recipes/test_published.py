@@ -336,3 +336,10 @@ def test_wrong_folders_are_named(tmp_path):
         gr.VisualAtom.from_csv(tmp_path, categories=[ROWS["released"]])
     with pytest.raises(TypeError, match="must be 9 numbers"):
         gr.VisualAtom.from_csv(tmp_path, variant="paper")
+
+
+@pytest.mark.parametrize("name", ["categories", "fill_rate"])
+def test_what_the_files_say_is_not_said_again(name, tmp_path):
+    (tmp_path / "a.csv").write_text("0.5,0,0,0.5,0,0,1\n")
+    with pytest.raises(TypeError, match=f"^{name} must be left out: the files in folder are the categories$"):
+        gr.FractalDB.from_csv(tmp_path, **{name: None})

@@ -48,6 +48,8 @@ def test_kernels_are_launched_on_torch_s_current_stream(monkeypatch, newer):
     monkeypatch.setattr(cuda, "_kernel", lambda operation, name, index: kernel)
     monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "default_stream", lambda device=None: SimpleNamespace(cuda_stream=0))
+    usable = []
+    monkeypatch.setattr(cuda.cupy_cache, "make_usable", lambda: usable.append(len(log)))
     current = SimpleNamespace(cuda_stream=77)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current if device == GPU else None)
     for handle in (77, 88):
@@ -56,5 +58,6 @@ def test_kernels_are_launched_on_torch_s_current_stream(monkeypatch, newer):
     place = (0,) if newer else (1,)
     assert log == [((*place, handle), (5,), (64,), (np.int32(3), np.uintp(0)), 128) for handle in (77, 88)]
     assert entered == [GPU, GPU]
+    assert usable == [0, 1]  # before each launch, which imports CuPy
     cuda.launch("operation", "kernel", device=GPU, blocks=0, threads=64, arguments=())
     assert len(log) == 2
