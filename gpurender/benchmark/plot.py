@@ -86,7 +86,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    """Return what distinguishes rows of a stage: kept points or not, the model, the policy unless it is crop."""
+    """Return what distinguishes rows of a stage: kept bitmaps or not, the model, the policy unless it is crop."""
     if "cached" in row:
         return ", kept" if row["cached"] else ", rendered"
     policy = row.get("augment", "crop")

@@ -13,6 +13,7 @@ import gpurender as gr
 from gpurender.benchmark import measure as bench
 from gpurender.benchmark import plot, timing, training
 from gpurender.commands import cli
+from gpurender.recipes import ifs
 from gpurender.runtime import devices
 from tests.support import ROOT
 
@@ -289,7 +290,7 @@ def test_the_whole_table():
 EPYC, 2 cores, 4 threads, numba 0.68, torch 2.14
 stage                    images/s         p5        p95   host ms  device ms  peak MiB
 raster                       1235         99       2000     0.123          -       512
-raster, kept points          1235         99       2000     1.000      2.000       512
+raster, kept                 1235         99       2000     1.000      2.000       512
 loader, deit                 1235         99       2000     1.000      2.000       512
 train                        1235         99       2000         -          -       512
   vit: 10.13 ms a step, 9.87 on one kept batch: +2.5 % (within noise, -1.1 to +6.0 %)"""
@@ -320,13 +321,29 @@ def test_what_is_measured_of_a_loader(monkeypatch):
     ]
 
 
-def test_it_is_known_whether_bitmaps_are_kept(monkeypatch):
+def test_it_is_known_whether_bitmaps_are_kept():
     released = gr.OnePFrac(classes=2, points=300, image_size=32, fill_rate=0.0)
-    assert not bench.keeps_bitmaps(gr.Renderer(released))  # a CPU keeps none
-    monkeypatch.setattr("gpurender.renderer.dispatch.on_host", lambda device: False)
     assert bench.keeps_bitmaps(gr.Renderer(released))
     assert not bench.keeps_bitmaps(gr.Renderer(released, cache_bytes=0))
     assert not bench.keeps_bitmaps(gr.Renderer(gr.VisualAtom.smallest()))
+
+
+def test_a_recipe_whose_bitmaps_are_kept_has_two_raster_rows(monkeypatch):
+    """Of the first all bitmaps are kept before it is timed; of the second everything is drawn, every time."""
+    recipe = gr.OnePFrac(classes=200, points=300, image_size=32, fill_rate=0.0)
+    renderer, drawn = gr.Renderer(recipe), []
+    real, systems = ifs.occupancy, ifs.render_systems
+    monkeypatch.setattr(ifs, "occupancy", lambda *given, **more: drawn.append(len(given[0])) or real(*given, **more))
+    monkeypatch.setattr(ifs, "render_systems", lambda *a, **more: drawn.append(len(a[0])) or systems(*a, **more))
+    counts = []
+    for stage, step, side, dtype, more in bench._steps(renderer, gr.augment.Crop(), ["raster"], 6):
+        drawn.clear()
+        batches = [step() for _ in range(2 * bench.KEPT_BATCHES)]
+        counts.append((stage, side, dtype, more, sum(drawn)))
+        kept = [torch.equal(batches[i], batches[i + bench.KEPT_BATCHES]) for i in range(bench.KEPT_BATCHES)]
+        assert kept == [more["cached"]] * bench.KEPT_BATCHES
+    both = [("raster", 32, "uint8", {"cached": cached}, drawings) for cached, drawings in ((True, 0), (False, 48))]
+    assert counts == both
 
 
 def test_rows_are_printed_as_they_come(monkeypatch, capsys):
