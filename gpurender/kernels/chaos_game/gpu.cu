@@ -126,6 +126,11 @@ __device__ __forceinline__ bool follow(const System& system, const uint32* packe
 // Compute the walkers' starts: every sixteenth point of a sequential game from the origin. All threads choose the maps,
 // into `packed`; then one thread walks, 2,048 dependent steps. This thread leaves out the range check, a third of the
 // latency, and repeats with the check the rare sixteen steps that need it.
+//
+// Its warp differs from block to block. Warp w runs on scheduler w % 4 of a multiprocessor, and the pilot takes 35,800
+// issue slots there, where the walk of 100,000 points takes 79,000 on each: six pilots on one scheduler would be its
+// longest work (a model from machine code, not measured on a GPU). Blocks of a multiprocessor are neighbours, or as far
+// apart as there are multiprocessors, 132 on an H100: both get different warps.
 __device__ void pilot(const System& system, const Game& game, uint32* packed, Point* starts) {
     for (int call = threadIdx.x; call < game.walkers * PILOT_STEPS / PICKS; call += blockDim.x) {
         Four words = philox4x32(PILOT_BLOCKS + call, STREAM_POINTS, game.number, game.key0, game.key1);
@@ -135,7 +140,8 @@ __device__ void pilot(const System& system, const Game& game, uint32* packed, Po
                                choose(system, words.w << 16) << 16 | choose(system, words.w) << 24;
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
+    const int warp = (blockIdx.x + blockIdx.x / 4) % 4;
+    if (threadIdx.x == 32 * warp % blockDim.x) {
         float x = 0.0f, y = 0.0f;
         for (int w = 0; w < game.walkers; ++w) {
             starts[w] = {x, y};
