@@ -25,7 +25,13 @@ PRESETS = {
 }
 POLICIES = ("crop", "deit")
 RUNS = 3
-COLUMNS = {"rendered": ("raster", None), "loader, crop": ("loader", "crop"), "loader, DeiT": ("loader", "deit")}
+COLUMNS = {  # stage, policy, whether bitmaps are kept
+    "rendered": ("raster", None, False),
+    "loader, crop": ("loader", "crop", False),
+    "loader, DeiT": ("loader", "deit", False),
+    "rendered, kept": ("raster", None, True),
+    "loader, crop, kept": ("loader", "crop", True),
+}
 
 
 def runs(seconds: float) -> dict[str, Any]:
@@ -40,13 +46,16 @@ def runs(seconds: float) -> dict[str, Any]:
     return found
 
 
-def figure(rows: list[dict[str, Any]], preset: str, stage: str, policy: str | None) -> str:
-    """Return the median of medians of some rows, with the range of their percentiles."""
+def figure(rows: list[dict[str, Any]], preset: str, stage: str, policy: str | None, kept: bool) -> str:
+    """Return the median of medians of some rows, with the range of their percentiles; a dash without rows."""
+    wanted = (preset, stage, kept)
     rates = [
         row["images_per_second"]
         for row in rows
-        if (row["recipe"], row["stage"]) == (preset, stage) and policy in (None, row["policy"])
+        if (row["recipe"], row["stage"], row.get("cached", False)) == wanted and policy in (None, row["policy"])
     ]
+    if not rates:
+        return "–"
     median = statistics.median(rate["median"] for rate in rates)
     low, high = min(rate["p5"] for rate in rates), max(rate["p95"] for rate in rates)
     return f"{median:,.0f} ({low:,.0f} to {high:,.0f})"

@@ -42,7 +42,7 @@ def goal_of(row: dict[str, Any]) -> float | None:
         return None
     if row["augment"] == "deit":
         return DEIT[family(row)]
-    return KEPT_CROP if row["augment"] == "crop" and row.get("kept") else None
+    return KEPT_CROP if row["augment"] == "crop" and row.get("cached") else None
 
 
 def limit_of(row: dict[str, Any], gpu: str) -> float | None:

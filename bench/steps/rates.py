@@ -40,14 +40,12 @@ def measured(
     """The rows of one ``gpurender bench``, each handed on when it is there."""
     if not seen.enough(3.0 + 2.0 * seconds * len(stages), f"{name} {augment} {batch_size}"):
         return
-    gpu, kept = torch.cuda.get_device_name(), measure.keeps_bitmaps(gr.Renderer(recipe, seen.device))
+    gpu = torch.cuda.get_device_name()
 
     def add(result: dict[str, Any]) -> None:
         row = result["rows"][-1] | {"recipe": name}
         if row["stage"] == "raster":
             row["points"] = getattr(recipe, "points", None)
-        else:
-            row["kept"] = kept
         seen.row(goals.judged(row, gpu))
 
     measure.measure(

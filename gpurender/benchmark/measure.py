@@ -19,6 +19,7 @@ from gpurender.util.environment import environment
 
 IMAGE_SIZE = 224  # pixels
 STAGES = ("raster", "augment", "loader")
+KEPT_MOST = 4096  # images of a loader that are kept before it is timed: a whole epoch of onepfrac-1k
 KEPT_BATCHES = 4  # whose images are kept before the raster of kept bitmaps is timed: a CPU keeps what was rendered
 
 
@@ -47,7 +48,8 @@ def measure(
 
     Returns:
         ``{"environment": …, "rows": […]}``; ``bench/README.md`` explains the fields. A recipe whose bitmaps are kept
-        (``Renderer``'s ``cache_bytes``) has two raster rows, with ``"cached"`` true and false.
+        (``Renderer``'s ``cache_bytes``) has two rows of raster and of loader, with ``"cached"`` true and false: the
+        images of the dataset itself again and again (``fresh=False``), and new ones.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -101,8 +103,9 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
         drawn = policy.draw(indices, canvas_size=recipe.image_size, image_size=IMAGE_SIZE)
         return policy.apply(renderer.render(indices, indices, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
 
+    cached = keeps_bitmaps(renderer)
+    drawn = {"cached": False} if cached or devices.on_gpu(device) else {}
     if "raster" in stages:
-        cached = keeps_bitmaps(renderer)
         if cached:
             some = list(itertools.islice(samples, KEPT_BATCHES))
             for indices in some:
@@ -110,18 +113,21 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
             again = itertools.cycle(some)
             yield "raster", lambda: raster(renderer, next(again)), recipe.image_size, "uint8", {"cached": True}
         bare = Renderer(recipe, device, cache_bytes=0) if cached else renderer
-        more = {"cached": False} if cached or devices.on_gpu(device) else {}
-        yield "raster", lambda: raster(bare, next(samples)), recipe.image_size, "uint8", more
+        yield "raster", lambda: raster(bare, next(samples)), recipe.image_size, "uint8", drawn
     if "augment" in stages:
         yield "augment", augmented, IMAGE_SIZE, type_name, {}
     if "loader" in stages:
-        images = endless(
-            DataLoader(
-                recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
-                dtype=dtype,
-            )
-        )  # fmt: skip
-        yield "loader", lambda: next(images)[0], IMAGE_SIZE, type_name, {}
+        for fresh, more in ((False, {"cached": True}), (True, drawn))[0 if cached else 1 :]:
+            images = endless(
+                DataLoader(
+                    recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
+                    dtype=dtype, fresh=fresh,
+                )
+            )  # fmt: skip
+            if cached and not fresh:
+                for _ in range(min(KEPT_MOST, len(recipe)) // batch_size):
+                    next(images)
+            yield "loader", lambda images=images: next(images)[0], IMAGE_SIZE, type_name, more
 
 
 def _dtype(device: torch.device) -> torch.dtype:

@@ -23,7 +23,10 @@ def test_a_figure_is_the_median_of_medians_within_the_range_of_all_runs():
         "policy": "deit",
         "images_per_second": {"p5": 1, "median": 2, "p95": 9e3},
     }
-    assert readme_table.figure([*rows, other], "a", "loader", "crop") == "110 (80 to 150)"
+    kept = {**rows[0], "cached": True, "images_per_second": {"p5": 3, "median": 4, "p95": 5}}
+    assert readme_table.figure([*rows, other, kept], "a", "loader", "crop", False) == "110 (80 to 150)"
+    assert readme_table.figure([*rows, other, kept], "a", "loader", "crop", True) == "4 (3 to 5)"
+    assert readme_table.figure([*rows, other, kept], "a", "loader", "deit", True) == "–"
 
 
 def test_the_table_of_readme_is_that_of_its_file():
@@ -37,14 +40,19 @@ def test_the_table_of_readme_is_that_of_its_file():
 def test_rows_are_kept_and_shown_again(monkeypatch, tmp_path, capsys):
     def measured(preset, *, seconds, augment, batch_size, stages):
         rate = {"p5": seconds, "median": seconds + 1, "p95": seconds + 2}
-        rows = [{"recipe": preset, "stage": stage, "images_per_second": rate} for stage in stages]
+        rows = [
+            {"recipe": preset, "stage": stage, "images_per_second": rate, "cached": cached}
+            for stage in stages
+            for cached in ((False,) if preset == "visualatom-1k" else (True, False))
+        ]
         return {"environment": {"commit": "abc"}, "rows": rows}
 
     monkeypatch.setattr(readme_table, "measure", measured)
     file = tmp_path / "rows.json"
     assert readme_table.main(["--json", str(file), "--seconds", "2000"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("2,001 (2,000 to 2,002)") == 9
+    assert shown.count("2,001 (2,000 to 2,002)") == 3 * 3 + 2 * 2
+    assert "| – | – |" in shown  # nothing of VisualAtom repeats
     assert readme_table.main(["--from", str(file)]) == 0
     assert capsys.readouterr().out == shown
     with pytest.raises(SystemExit):

@@ -317,8 +317,21 @@ def test_what_is_measured_of_a_loader(monkeypatch):
     assert tuple(step().shape) == (3, 3, 224, 224)
     assert made == [
         {"batch_size": 3, "image_size": 224, "augment": policy, "shuffle": True, "device": torch.device("cpu")}
-        | {"dtype": torch.float32}
+        | {"dtype": torch.float32, "fresh": True}
     ]
+
+
+def test_a_recipe_whose_bitmaps_are_kept_has_two_loader_rows(monkeypatch):
+    """All images of the first are kept before it is timed; those of the second are new ones."""
+    recipe, drawn = gr.OnePFrac(classes=20, points=300, image_size=32, fill_rate=0.0), []
+    real = ifs.occupancy
+    monkeypatch.setattr(ifs, "occupancy", lambda *given, **more: drawn.append(len(given[0])) or real(*given, **more))
+    counts = []
+    for stage, step, side, _, more in bench._steps(gr.Renderer(recipe), gr.augment.Crop(), ["loader"], 4):
+        drawn.clear()
+        assert [len(step()) for _ in range(6)] == [4] * 6
+        counts.append((stage, side, more, sum(drawn)))
+    assert counts == [("loader", 224, {"cached": True}, 0), ("loader", 224, {"cached": False}, 24)]
 
 
 def test_it_is_known_whether_bitmaps_are_kept():

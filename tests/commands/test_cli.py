@@ -328,7 +328,7 @@ def test_bench_writes_the_stated_json(recipe_file, tmp_path, capsys):
     }
     assert wanted <= set(result["environment"])
     stages = [(row["stage"], row.get("cached")) for row in result["rows"]]
-    assert stages == [("raster", True), ("raster", False), ("augment", None), ("loader", None)]
+    assert stages == [("raster", True), ("raster", False), ("augment", None), ("loader", True), ("loader", False)]
     for row in result["rows"]:
         assert set(row) >= {"recipe", "stage", "device", "batch_size", "image_size", "dtype"}
         assert set(row) >= {"images_per_second", "host_ms", "device_ms", "peak_mib"}
