@@ -234,12 +234,8 @@ def render(
     ``images``: if the masks repeat as well; ``mask_ids`` are then those of ``images.ids``.
     ``bits``: whether grey canvases are returned as :class:`BitCanvases`.
     """
-    how, size, device, seed = (
-        style(recipe.draw_type, recipe.mask_mode),
-        recipe.image_size,
-        system_ids.device,
-        recipe.seed,
-    )
+    how = style(recipe.draw_type, recipe.mask_mode)
+    size, seed, device = recipe.image_size, recipe.seed, system_ids.device
 
     def points_of(system_ids: torch.Tensor, point_ids: torch.Tensor | None = None) -> torch.Tensor:
         ids = torch.zeros_like(system_ids) if point_ids is None else point_ids
