@@ -1,6 +1,7 @@
 """The Triton kernels without a GPU: interpreted against NumPy and Numba, and compiled for GPUs; with one, run there."""
 
 import multiprocessing
+import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 
@@ -28,23 +29,21 @@ SINGLE_PRECISION = ("mix_erase_pixels", "tabulate", "change", "blur", "weigh", "
 
 
 @pytest.fixture(scope="module")
-def interpreted(request):
-    """Of each check that a test of this session asks for, by name: the future of its outcome in a process that
-    interprets Triton. There are two such processes: interpreting takes one core.
+def interpreted():
+    """A function that runs a check in a process that interprets Triton, and returns its traceback, empty if it passed.
+
+    One check at a time, when its test asks: so each test lasts what its check does, whichever others are run.
     """
-    wanted = [item for item in request.session.items if item.name.startswith("test_interpreted_")]
-    names = {item.callspec.params["name"] for item in wanted}
-    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TRITON_INTERPRET", "1")  # read when a process imports Triton
-        found = {check.__name__: pool.submit(outcome, check) for check in CHECKS if check.__name__ in names}
-    yield found
-    pool.shutdown(cancel_futures=True)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TRITON_INTERPRET", "1")  # read when a process imports Triton
+            pool.submit(os.getpid).result(timeout=600)  # starts it
+        yield lambda check: pool.submit(outcome, check).result(timeout=1500)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_interpreted_as_computed_by_numpy_and_numba(interpreted, name):
-    trace = interpreted[name].result(timeout=1500)
+@pytest.mark.parametrize("check", CHECKS, ids=NAMES)
+def test_interpreted_as_computed_by_numpy_and_numba(interpreted, check):
+    trace = interpreted(check)
     assert not trace, trace
 
 
