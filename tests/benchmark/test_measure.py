@@ -321,6 +321,27 @@ def test_what_is_measured_of_a_loader(monkeypatch):
     ]
 
 
+def test_what_a_training_step_is_measured_with(monkeypatch):
+    pytest.importorskip("timm")
+    made = []
+
+    class Loader(gr.DataLoader):
+        def __init__(self, recipe, **keywords):
+            made.append(keywords)
+            super().__init__(recipe, **keywords)
+
+    monkeypatch.setattr("gpurender.loading.data_loader.DataLoader", Loader)
+    monkeypatch.setattr(training, "step_times", lambda *given: {"cached": [10.0] * 7, "loader": [10.0] * 7})
+    policy, device = gr.augment.Crop(), torch.device("cpu")
+    bench.train(TINY, "test_resnet", policy, device=device, batch_size=3, seconds=0.0, name="tiny")
+    [keywords] = made
+    assert keywords.pop("prefetch_factor", None) is None
+    assert keywords == {
+        "batch_size": 3, "image_size": 224, "augment": policy, "shuffle": True, "device": device,
+        "dtype": torch.bfloat16, "drop_last": True,
+    }  # fmt: skip
+
+
 def test_a_recipe_whose_bitmaps_are_kept_has_two_loader_rows(monkeypatch):
     """All images of the first are kept before it is timed; those of the second are new ones."""
     recipe, drawn = gr.OnePFrac(classes=20, points=300, image_size=32, fill_rate=0.0), []

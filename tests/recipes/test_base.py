@@ -526,3 +526,18 @@ def test_a_user_s_subclass_does_not_take_over_its_family():
 
     assert type(gr.recipe("onepfrac-1k")) is gr.OnePFrac
     assert type(gr.Recipe.from_json(Mine().to_json())) is gr.OnePFrac
+
+
+@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "visualatom"])
+def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
+    recipe = Recipe.families[family].smallest()
+    assert type(recipe) is Recipe.families[family]
+    assert not recipe.needs_search()
+    assert len(recipe) >= 32
+    assert recipe.image_size <= 64
+    assert recipe.classes <= 64  # a thousand would have their parameters drawn first
+    assert gr.Renderer(recipe)([0, len(recipe) - 1]).unique().numel() > 1
+
+
+def test_a_mixture_has_no_smallest_recipe():
+    assert gr.Mixture.smallest() is None
