@@ -17,7 +17,7 @@ from gpurender.util import checks, keywords
 __all__ = ["Renderer"]
 
 LABELS = 8192  # labels computed per call
-CACHE_BYTES = 1 << 30  # the points of the largest preset that repeats, fractaldb-1k, take 415 MiB
+CACHE_BYTES = 1 << 30  # the largest presets that repeat take 656 MiB (onepfrac-21k) and 415 MiB (fractaldb-1k)
 
 
 @keywords.checked
@@ -37,9 +37,10 @@ class Renderer:
         cache_bytes: bytes of the device's memory (on a CPU: of RAM) for what repeats, by default 1 GiB; in a worker of
             torch's ``DataLoader`` its share of that. The released variants of 1p-frac and FractalDB in grey, not
             ``fresh``, have finitely many images. One bit per pixel of each image is kept if all of them fit (32 MiB
-            for onepfrac-1k), else of each point set if these fit (415 MiB for fractaldb-1k), and only the masks are
-            drawn per image. A GPU computes all of them at once, a CPU each when it is first wanted. 0 keeps none. The
-            images are the same.
+            for onepfrac-1k, 656 MiB for onepfrac-21k), else of each point set if these fit (415 MiB for fractaldb-1k;
+            always of a mixture's recipes), and only the masks are drawn per image. A GPU computes all of them at once,
+            a CPU each when it is first wanted. 0 keeps none. The images are the same. Loaders and ``gr.Dataset`` keep
+            up to the default.
 
     Raises:
         ValueError: the recipe or the device does not exist.

@@ -35,7 +35,8 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
             host time; otherwise they are launched one by one. A class that overrides one of the three methods must
             declare it again.
         takes_bits: True declares that ``apply`` begins with ``crop_resize``, which takes canvases of one bit per pixel
-            as well (:class:`gpurender.kernels.resized_crop.BitCanvases`); a subclass must declare it again.
+            as well (:class:`gpurender.kernels.resized_crop.BitCanvases`). It is taken from the policy's own class
+            alone, because a subclass may look at the canvases first; an object that is no ``Policy`` gets bytes.
     """
 
     views: int = 0

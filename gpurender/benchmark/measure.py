@@ -1,5 +1,6 @@
 """Images per second, stage by stage; the method is stated in ``bench/README.md``."""
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ def measure(
         batch_size: images per batch, 1 to 65,536.
         seconds: measuring time per row; at least five batches (on a GPU, five windows of batches) are measured.
         augment: name of the policy (:mod:`gpurender.augment.named`).
-        stages: any of ``"raster"``, ``"augment"`` (raster + augmentation) and ``"loader"``.
+        stages: any of ``"raster"``, ``"augment"`` (raster, rendered anew, + augmentation) and ``"loader"``.
         model: timm's name of a model to train with the loader, a row of stage ``"train"``; ``None``: no such row.
         on_row: called with the result so far after each row that is added to it.
 
@@ -101,9 +102,10 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
     def augmented() -> torch.Tensor:
         indices = next(samples)
         drawn = policy.draw(indices, canvas_size=recipe.image_size, image_size=IMAGE_SIZE)
-        return policy.apply(renderer.render(indices, indices, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
+        return policy.apply(bare.render(indices, indices, False), drawn, image_size=IMAGE_SIZE, dtype=dtype)
 
     cached = keeps_bitmaps(renderer)
+    bare = Renderer(recipe, device, cache_bytes=0) if cached else renderer
     drawn = {"cached": False} if cached or devices.on_gpu(device) else {}
     if "raster" in stages:
         if cached:
@@ -112,7 +114,6 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
                 renderer.render(indices, indices, False)
             again = itertools.cycle(some)
             yield "raster", lambda: raster(renderer, next(again)), recipe.image_size, "uint8", {"cached": True}
-        bare = Renderer(recipe, device, cache_bytes=0) if cached else renderer
         yield "raster", lambda: raster(bare, next(samples)), recipe.image_size, "uint8", drawn
     if "augment" in stages:
         yield "augment", augmented, IMAGE_SIZE, type_name, {}
@@ -125,9 +126,15 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
                 )
             )  # fmt: skip
             if cached and not fresh:
-                for _ in range(min(KEPT_MOST, len(recipe)) // batch_size):
+                for _ in range(-(-min(KEPT_MOST, len(recipe)) // batch_size)):
                     next(images)
-            yield "loader", lambda images=images: next(images)[0], IMAGE_SIZE, type_name, more
+            yield "loader", functools.partial(_images, images), IMAGE_SIZE, type_name, more
+
+
+def _images(batches: Iterator[Any]) -> torch.Tensor:
+    """Return the images of the next batch."""
+    images: torch.Tensor = next(batches)[0]
+    return images
 
 
 def _dtype(device: torch.device) -> torch.dtype:

@@ -86,11 +86,9 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    """Return what distinguishes rows of a stage: kept bitmaps or not, the model, the policy unless it is crop."""
-    if "cached" in row:
-        return ", kept" if row["cached"] else ", rendered"
-    policy = row.get("augment", "crop")
-    return (f" {row['model']}" if "model" in row else "") + (f", {policy}" if policy != "crop" else "")
+    """Return what distinguishes rows of a stage: the model, the policy unless it is crop, kept bitmaps or not."""
+    policy, kept = row.get("augment", "crop"), {None: "", True: ", kept", False: ", rendered"}[row.get("cached")]
+    return (f" {row['model']}" if "model" in row else "") + (f", {policy}" if policy != "crop" else "") + kept
 
 
 def _sources(here: dict[str, Any], file: Path, number: int) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ MAX_PARAMETER = 1e6  # bound of a map's parameter; below it the kernel's range c
 # The released programs store every image upside down (row 0 at the top, y upwards); code of kernels.chaos_game.
 UPSIDE_DOWN = 1
 
-COVER_BATCH = 4096  # bitmaps computed per call on a GPU: 128 MiB at 512 x 512
+COVER_BATCH = 4096  # bitmaps computed per call on a GPU: 128 MiB at 512 x 512, three times that with masks
 HOST_BATCH = 64  # on a CPU: 2 MiB, so that little is lost when an interrupt ends the call
 
 
@@ -146,7 +146,14 @@ class BitmapTable:
     def empty(cls, count: int, size: int, device: torch.device) -> "BitmapTable":
         """Return a table of which nothing is computed."""
         shape = (count, size, (size + 31) // 32)
+        if dispatch.on_host(device):  # NumPy's memory is not touched; torch fills its own in deterministic mode
+            return cls(torch.from_numpy(np.empty(shape, np.int32)), np.zeros(count, bool))
         return cls(torch.empty(shape, dtype=torch.int32, device=device), np.zeros(count, bool))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bitmaps are computed."""
+        return bool(self.known.all())
 
     def filled(self, ids: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Return the rows, of which those of ``ids`` (int64 ``[N]``) are computed.
@@ -154,7 +161,7 @@ class BitmapTable:
         ``compute``: from numbers int64 ``[n]`` on the device to bitmaps int32 ``[n, size, words]``.
         """
         host = dispatch.on_host(self.rows.device)
-        if not host and self.known[0]:
+        if not host and self.complete:
             return self.rows
         missing = np.unique(ids.numpy()) if host else np.arange(len(self.known))
         missing = missing[~self.known[missing]]
@@ -193,13 +200,15 @@ class Bitmaps:
         worker = get_worker_info()  # of those that torch starts, each with its own memory
         budget = self.budget // worker.num_workers if worker else self.budget
         found: BitmapTable | None = getattr(self, kind)
+        if found is not None and found.complete:
+            return found  # a worker shares its pages with the process that it was forked from
         needed = 0 if found is not None else count * size * ((size + 31) // 32) * 4
         if needed + self.nbytes > budget:
             return None
         if found is None:
             try:
                 found = BitmapTable.empty(count, size, device)
-            except RuntimeError as error:  # torch's out of memory, on a GPU and on a CPU
+            except (MemoryError, RuntimeError) as error:  # RuntimeError: torch's, on a GPU
                 log.info("%s bitmaps of %d x %d are not kept: %s", f"{count:,}", size, size, error)
                 self.budget = 0
                 return None
@@ -243,7 +252,8 @@ def render(
 
     def images_of(ids: torch.Tensor) -> torch.Tensor:
         assert images is not None
-        return mask_bitmaps(points_of(images.system_of(ids)), images.mask_of(ids), seed=seed, mask=how["mask"])
+        systems, own = torch.unique(images.system_of(ids), return_inverse=True)  # images share points
+        return mask_bitmaps(points_of(systems)[own], images.mask_of(ids), seed=seed, mask=how["mask"])
 
     rows, which = None, system_ids
     if point_ids is None and not how["color"]:

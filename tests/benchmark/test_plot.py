@@ -27,6 +27,21 @@ ROWS = [
 ]
 
 
+def test_rows_of_a_stage_are_told_apart():
+    rows = [
+        {"augment": policy, "cached": kept, **model}
+        for policy in ("crop", "deit")
+        for kept in (True, False)
+        for model in ({}, {"model": "vit"})
+    ]
+    assert [plot._label(row) for row in rows] == [
+        ", kept", " vit, kept", ", rendered", " vit, rendered",
+        ", deit, kept", " vit, deit, kept", ", deit, rendered", " vit, deit, rendered",
+    ]  # fmt: skip
+    assert plot._label({"augment": "deit"}) == ", deit"
+    assert plot._label({}) == ""
+
+
 @pytest.fixture
 def results(tmp_path):
     here = {"cpu": "Chip", "threads": 2, "gpu": "Card"}

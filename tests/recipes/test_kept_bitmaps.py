@@ -61,9 +61,11 @@ def test_every_image_is_right_and_each_is_computed_once(name, monkeypatch):
     )
     renderer = gr.Renderer(recipe)
     first = renderer(range(len(recipe)))
-    assert sum(computed) == COUNTS[name][1] == renderer.catalog.bitmaps.images.known.sum()
+    systems = {"instances": 3, "fractaldb": 50, "odd": 4, "three flips": 6}[name]  # whose images share their points
+    assert sum(computed) == systems
+    assert renderer.catalog.bitmaps.images.known.sum() == COUNTS[name][1]
     assert torch.equal(renderer(range(len(recipe))), first)
-    assert sum(computed) == COUNTS[name][1], "nothing is drawn twice"
+    assert sum(computed) == systems, "nothing is drawn twice"
     assert torch.equal(gr.Renderer(recipe, cache_bytes=0)(range(len(recipe))), first)
 
 
@@ -111,11 +113,27 @@ def test_a_worker_of_torch_has_its_share_of_the_budget(monkeypatch):
     monkeypatch.setattr(ifs, "get_worker_info", lambda: SimpleNamespace(num_workers=5))
     renderer([3])  # in a worker that inherited the table
     assert np.flatnonzero(renderer.catalog.bitmaps.images.known).tolist() == [1]
+    renderer.catalog.bitmaps.images.known[:] = True
+    renderer.catalog.bitmaps.images.rows[3] = -1
+    assert (renderer([3]) == 127).all()  # a table that is complete costs a worker nothing, and is used
 
 
-def test_without_memory_for_bitmaps_every_image_is_drawn(monkeypatch):
+def test_memory_of_what_is_not_kept_yet_is_not_touched():
+    """Also where torch fills new memory, so that nobody computes with what it holds."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        table = ifs.BitmapTable.empty(1000, 512, torch.device("cpu"))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert table.rows.shape == (1000, 512, 16)
+    assert not (table.rows[:, ::64] == 2**31 - 1).all()  # torch's filling
+    assert not table.complete
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_without_memory_for_bitmaps_every_image_is_drawn(error, monkeypatch):
     def refused(*arguments):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        raise error("can't allocate memory")
 
     monkeypatch.setattr(ifs.BitmapTable, "empty", refused)
     renderer = gr.Renderer(RECIPES["fractaldb"])

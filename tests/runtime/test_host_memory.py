@@ -92,6 +92,14 @@ def test_small_arrays_are_ordinary():
     assert host_memory.empty((0, 3, 5000, 5000), np.float32).shape == (0, 3, 5000, 5000)
 
 
+def test_very_large_arrays_are_given_back_to_the_system():
+    for size, kept in ((host_memory.MOST + 1, 0), (host_memory.MOST, 1)):
+        array = host_memory.empty((size,), np.uint8)
+        del array
+        assert len(host_memory._free) == kept
+        host_memory._free.clear()
+
+
 def test_threads_never_share_a_block():
     failures = []
 

@@ -43,9 +43,7 @@ def splat(xs, ys, frame, size, cover):
         last = min(first + 1024, xs.shape[0])
         locate(xs[first:last], ys[first:last], frame, size, stride, pixels)
         for i in range(last - first):
-            pixel = uint32(
-                pixels[i]
-            )  # unsigned: a signed index costs half as much again, for it may count from the end
+            pixel = uint32(pixels[i])  # a signed index may count from the end, which costs half as much again
             flat[pixel >> uint32(5)] |= uint32(uint32(1) << (pixel & uint32(31)))
 
 

@@ -18,7 +18,8 @@ shrinks by more than twice as many pixels as the width; earlier versions always 
 Along either axis the code sums whole rows, which vectorises, while a sum along a row does not; for the x axis the image
 is turned (transposed) before and after. A canvas of one bit per pixel needs no turn before: its crop is unpacked into
 bytes by rows or by columns, as the first axis wants it. A flip costs nothing: the sum of a row is stored at the
-mirrored place. Rows of the images between the steps are padded to a multiple of 8 bytes; nothing reads the padding.
+mirrored place. Rows of the images between the steps are padded to a multiple of 8 bytes; no result depends on the
+padding.
 """
 
 import numpy as np
