@@ -130,7 +130,7 @@ class Images(NamedTuple):
     mask_of: Callable[[torch.Tensor], torch.Tensor]
 
 
-@dataclass
+@dataclass(frozen=True)
 class BitmapTable:
     """Bitmaps by number: on a GPU all are computed at first use, on a CPU each one when it is first wanted.
 

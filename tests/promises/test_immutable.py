@@ -9,7 +9,9 @@ import torch
 import gpurender as gr
 from gpurender.augment.rand_augment import parsed
 from gpurender.kernels.chaos_game import Systems
+from gpurender.kernels.resized_crop import BitCanvases
 from gpurender.kernels.visual_atom import Atoms
+from gpurender.recipes.ifs import BitmapTable
 
 TRIANGLE = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
 
@@ -40,6 +42,8 @@ VALUES = {
     "auto_augment": lambda: parsed("rand-m9-mstd0.5-inc1"),
     "Systems": systems,
     "Atoms": atoms,
+    "BitCanvases": lambda: BitCanvases(*torch.zeros(3, 1, 16, 1, dtype=torch.int32)),
+    "BitmapTable": lambda: BitmapTable.empty(2, 16, torch.device("cpu")),
 }
 
 
