@@ -6,10 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpurender.kernels.shuffle import MAX_LENGTH, last_epoch, permute
+from gpurender.kernels.shuffle import MAX_LENGTH, addresses, last_epoch, permute
 from gpurender.kernels.shuffle.params import ROUNDS
 from gpurender.loading.ranks import Ranks, rank_slice, steps
 from tests.support.optional import optional
@@ -210,3 +211,18 @@ def test_the_ranks_share_every_step(length, batch, size, drop, start):
     assert drawn == list(
         range(first, length if not drop else first + (length - first) // (size * batch) * size * batch)
     )
+
+
+@pytest.mark.parametrize(
+    ("cursor", "got"),
+    [
+        ([0, 0], "list"),
+        (None, "NoneType"),
+        (torch.tensor([0, 0], dtype=torch.int32), r"torch.int32 \[2\]"),
+        (torch.tensor([0, 0, 0]), r"torch.int64 \[3\]"),
+        (torch.tensor(0), r"torch.int64 \[\]"),
+    ],
+)
+def test_a_cursor_of_another_kind_is_refused(cursor, got):
+    with pytest.raises(TypeError, match=rf"^cursor must be an int64 tensor \[2\], got {got}$"):
+        addresses(cursor, 4, length=10, seed=0, instances=1, shuffle=True)

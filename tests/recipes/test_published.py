@@ -343,3 +343,18 @@ def test_what_the_files_say_is_not_said_again(name, tmp_path):
     (tmp_path / "a.csv").write_text("0.5,0,0,0.5,0,0,1\n")
     with pytest.raises(TypeError, match=f"^{name} must be left out: the files in folder are the categories$"):
         gr.FractalDB.from_csv(tmp_path, **{name: None})
+
+
+@pytest.mark.parametrize("variant", ROWS)
+def test_a_published_parameter_below_its_least_value_is_refused_and_the_least_is_taken(variant):
+    least = {"K": 1, "q": 3, "n1": 0, "n2": 0, "eta": 0.0, "w": 0.0, "r0": 0, "oval_x": 0.0, "oval_y": 0.0}
+    for place, name in enumerate(columns(variant)):
+        if name.startswith("lambda"):
+            continue
+        low = {**least, "a1": 0.0, "b1": 0.0}[name]
+        row = list(ROWS[variant])
+        row[place] = low
+        assert gr.VisualAtom(variant=variant, categories=[row]).categories[0][place] == low
+        row[place] = low - (1 if isinstance(low, int) else 0.01)
+        with pytest.raises(ValueError, match=name):
+            gr.VisualAtom(variant=variant, categories=[row])
