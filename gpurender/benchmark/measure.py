@@ -274,7 +274,7 @@ def overhead(row: dict[str, Any]) -> str:
 
 
 def stage_name(row: dict[str, Any]) -> str:
-    """Return the stage of a row, with its policy unless it is crop, and whether the raster used kept bitmaps."""
+    """Return the stage of a row, with its policy unless it is crop, and whether bitmaps were kept."""
     of = f", {row['augment']}" if row.get("augment", "crop") != "crop" else ""
     return row["stage"] + of + (", kept" if row.get("cached") else "")
 

@@ -300,8 +300,8 @@ train                        1235         99       2000         -          -    
     assert first == "H100, driver 580.1, triton 3.8, cupy 14.2, torch 2.14"
 
 
-def test_what_is_measured_of_a_loader(monkeypatch):
-    """Shuffled, so that no two batches are alike; what training sees."""
+def keywords_of_loaders(monkeypatch):
+    """The keywords of every loader that is made from now on."""
     made = []
 
     class Loader(gr.DataLoader):
@@ -310,6 +310,12 @@ def test_what_is_measured_of_a_loader(monkeypatch):
             super().__init__(recipe, **keywords)
 
     monkeypatch.setattr("gpurender.loading.data_loader.DataLoader", Loader)
+    return made
+
+
+def test_what_is_measured_of_a_loader(monkeypatch):
+    """Shuffled, so that no two batches are alike; what training sees."""
+    made = keywords_of_loaders(monkeypatch)
     policy = gr.augment.Crop()
     steps = bench._steps(gr.Renderer(TINY), policy, ["loader"], 3)
     [(stage, step, side, dtype, more)] = list(steps)
@@ -323,14 +329,7 @@ def test_what_is_measured_of_a_loader(monkeypatch):
 
 def test_what_a_training_step_is_measured_with(monkeypatch):
     pytest.importorskip("timm")
-    made = []
-
-    class Loader(gr.DataLoader):
-        def __init__(self, recipe, **keywords):
-            made.append(keywords)
-            super().__init__(recipe, **keywords)
-
-    monkeypatch.setattr("gpurender.loading.data_loader.DataLoader", Loader)
+    made = keywords_of_loaders(monkeypatch)
     monkeypatch.setattr(training, "step_times", lambda *given: {"cached": [10.0] * 7, "loader": [10.0] * 7})
     policy, device = gr.augment.Crop(), torch.device("cpu")
     bench.train(TINY, "test_resnet", policy, device=device, batch_size=3, seconds=0.0, name="tiny")

@@ -19,6 +19,14 @@ def bytes_of(bits):
     return (top & uint64(0x0101010101010101)) * uint64(GREY)
 
 
+@njit(inline="always")
+def expand(words, eights):
+    """Set eights (uint64 [4 words]) to the bytes of the bits of words (uint32)."""
+    for j in range(words.shape[0]):
+        for k in range(4):
+            eights[4 * j + k] = bytes_of(uint64((words[j] >> uint32(8 * k)) & uint32(0xFF)))
+
+
 @kernel
 def write(lit, orientation, image):
     """Set image[y, x] to GREY where bit x of row y of lit is set, else 0, flipped as bits 0 and 1 of orientation say.
@@ -29,9 +37,7 @@ def write(lit, orientation, image):
     eights = np.empty(4 * words, np.uint64)  # a row; its length is a multiple of 8, which that of the image need not be
     row = eights.view(np.uint8)
     for y in range(size):
-        for j in range(words):
-            for k in range(4):
-                eights[4 * j + k] = bytes_of(uint64((lit[y, j] >> uint32(8 * k)) & uint32(0xFF)))
+        expand(lit[y], eights)
         target = image[size - 1 - y if orientation & 1 else y]
         if orientation & 2:
             for x in range(size):
@@ -56,9 +62,7 @@ def unpack_rows(lit, orientation, top, left, h, w):
     row = eights.view(np.uint8)
     for i in range(h):
         y = size - 1 - (top + i) if orientation & 1 else top + i
-        for j in range(words):
-            for k in range(4):
-                eights[4 * j + k] = bytes_of(uint64((lit[y, j] >> uint32(8 * k)) & uint32(0xFF)))
+        expand(lit[y], eights)
         if orientation & 2:
             for j in range(w):
                 window[i, j] = row[uint64(size - 1 - left - j)]
