@@ -11,10 +11,20 @@
 // **What makes it deterministic.** float32 with no contraction (--fmad=false); min, max, OR and "latest point" do not
 // depend on the order; barriers separate the operations that do.
 //
-// **Why 128 threads.** One per walker. A walk is a chain of dependent operations, so an image takes the latency of this
-// chain whatever the block size, and several images fill a multiprocessor: with 36 KB of shared memory per image at
-// 512 x 512, six images share a multiprocessor of Hopper. Few images leave the GPU idle; more blocks per image would
-// not shorten the chain.
+// **Why 128 threads.** One per walker. Shared memory decides how many images a multiprocessor renders at once: at
+// 512 x 512, 33 KB for the bits and 3 KB for the system and the starts, so an H100 (228 KB) holds six blocks, 24 warps;
+// 80 registers per thread allow six as well. So many warps hide the latency of a walk's dependent operations, and the
+// issue slots bind. Few images leave the GPU idle; more blocks per image would not shorten the chain.
+//
+// **What an image costs**: thousands of issue slots on each of the four schedulers of a multiprocessor, read from
+// machine code for sm_90 (python -m bench.machine_code), 100,000 points, 512 x 512; a model, not measured on a GPU:
+//
+//                       2 maps   3 or 4   5 to 8
+//     pilot                  9        9        9     17.5 slots a step, 2,048 steps, in one warp
+//     frame                 18       23       27     24, 30 and 35 slots a point; the ALU pipe takes 22, 26 and 34
+//     bits                  32       35       39     41, 45 and 50 slots a point; shared memory takes 20, 44 and 44
+//     patches and mask       8        8        8     70 slots a word of 32 pixels, 64 a Philox call for four of them
+//     bytes                  5        5        5     39 to 42 slots a store of sixteen pixels; 2 more if transposed
 //
 // **Large canvases** are rendered in bands of rows, one block per band. A block plays the whole game and keeps the
 // points in its rows.
@@ -128,9 +138,10 @@ __device__ __forceinline__ bool follow(const System& system, const uint32* packe
 // latency, and repeats with the check the rare sixteen steps that need it.
 //
 // Its warp differs from block to block. Warp w runs on scheduler w % 4 of a multiprocessor, and the pilot takes 35,800
-// issue slots there, where the walk of 100,000 points takes 79,000 on each: six pilots on one scheduler would be its
-// longest work (a model from machine code, not measured on a GPU). Blocks of a multiprocessor are neighbours, or as far
-// apart as there are multiprocessors, 132 on an H100: both get different warps.
+// issue slots there, where the rest of an image takes some 63,000 on each: always on one scheduler, the pilots would
+// make it the slowest by half. Blocks of a multiprocessor are neighbours, or as far apart as there are multiprocessors,
+// 132 on an H100: both get different warps. (A kernel of its own, one lane per image, would take a thirtieth of the
+// slots, but some 100,000 cycles before an image can begin: a loss for fewer than about 2,000 images a launch.)
 __device__ void pilot(const System& system, const Game& game, uint32* packed, Point* starts) {
     for (int call = threadIdx.x; call < game.walkers * PILOT_STEPS / PICKS; call += blockDim.x) {
         Four words = philox4x32(PILOT_BLOCKS + call, STREAM_POINTS, game.number, game.key0, game.key1);
@@ -158,7 +169,8 @@ __device__ void pilot(const System& system, const Game& game, uint32* packed, Po
 // -------------------------------------------------------------------------------------------------------- the walk
 
 // The step of a walker, specialised by the number of maps: 2, 4 or 8, of which the last ones may be missing. The limits
-// stay in registers, and a tree of comparisons chooses: for 8 maps 10 instructions, one comparison for each takes 21.
+// stay in registers, and a tree of comparisons chooses: among 8 maps, 12 instructions instead of one comparison, one
+// addition and one selection for each limit, 21.
 template <int MAPS>
 struct Mover {
     const System& system;
@@ -190,6 +202,9 @@ struct Mover {
     }
 };
 
+// Two maps stay in registers while the points' bits are set in shared memory: loads of a map would take six of the 40
+// cycles in four warps that share that memory. A walk that leaves it alone LOADS the linear part: one instruction for
+// four selections, which take the ALU pipe (half rate) to 27.5 cycles a step; so it takes 22, and the issue slots 24.
 template <>
 struct Mover<2> {
     const Linear* first;  // of the two maps, in shared memory
@@ -236,7 +251,7 @@ __device__ __forceinline__ void walk(const Game& game, const Visit& visit) {
         // visit the next point, and step by the map that the upper half of a word chooses
         auto turn = [&](uint32 word) {
             visit(x, y, index);
-            mover.template move<CHECKED, !Visit::SETS_SHARED>(word, x, y);
+            mover.template move<CHECKED, !Visit::USES_SHARED>(word, x, y);
             index += game.walkers;
         };
         for (uint32 block = w; index < game.points; block += game.walkers) {

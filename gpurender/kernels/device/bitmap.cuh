@@ -18,7 +18,7 @@ struct Frame {
 
 // Visit a point: widen the frame of a thread's points to include the point.
 struct Widen {
-    static constexpr bool SETS_SHARED = false;  // a visit does not use shared memory
+    static constexpr bool USES_SHARED = false;  // whether visits compete with a walk for shared memory
     Frame* frame;
 
     __device__ __forceinline__ void operator()(float x, float y, int) const {
@@ -77,7 +77,7 @@ __device__ __forceinline__ Viewport viewport_of(const Frame& frame, int size) {
 
 // The rows of a canvas that a block keeps: rows first - 3 to first + rows - 1; the first three are for the patches.
 struct Bitmap {
-    uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k. A whole canvas has room for 32 words + 3 rows
+    uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k. A whole canvas has room for 32 words rows
     int words, first, rows;
 
     __device__ __forceinline__ uint32* row(int y) const { return bits + (y - first + ROWS_ABOVE) * words; }
@@ -93,7 +93,7 @@ __device__ Bitmap band_of(uint32* bits, int size, int band_rows, int band) {
 // Visit a point: set the bit of its pixel. BANDED: skip a point outside the kept rows.
 template <bool BANDED>
 struct Splat {
-    static constexpr bool SETS_SHARED = true;
+    static constexpr bool USES_SHARED = true;
     Viewport viewport;
     SharedWord base;  // row 0 of the canvas; BANDED: the first row kept
     int words, first;  // words per row; the first row kept
@@ -134,7 +134,7 @@ struct Numbers {
 
 // Visit a point: keep its number if it is the last one on its pixel.
 struct Number {
-    static constexpr bool SETS_SHARED = false;
+    static constexpr bool USES_SHARED = false;
     Numbers numbers;
     Viewport viewport;
 

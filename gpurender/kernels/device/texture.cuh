@@ -71,16 +71,18 @@ __device__ void draw_mask(const Mask& mask, int first, int rows, int size, uint3
 
 // Return a word of a bitmap with patches: each point lights the 3 x 3 pixels below and to the right of it.
 __device__ __forceinline__ uint32 patch_word(const uint32* word, int words, bool leftmost) {
-    const uint32* left = leftmost ? word : word - 1;  // never before the first word of the bitmap
     uint32 own = 0, before = 0;
 #pragma unroll
-    for (int above = 1; above <= 3; ++above) own |= word[-above * words], before |= left[-above * words];
-    if (leftmost) before = 0;
-    return (own << 1 | before >> 31) | (own << 2 | before >> 30) | (own << 3 | before >> 29);
+    for (int above = 1; above <= 3; ++above) {
+        const uint32* row = word - above * words;
+        own |= row[0], before |= leftmost ? 0 : row[-1];
+    }
+    const uint64 both = (uint64)own << 32 | before;
+    return (both << 1 | both << 2 | both << 3) >> 32;
 }
 
-// Apply patches and mask, in place. A row depends only on rows above it, so batches of rows are processed bottom up: all
-// threads read the patches of a batch into registers; then its rows hold the mask; then all threads write.
+// Apply patches and mask, in place. A row depends only on rows above it, so batches of rows are processed bottom up:
+// all threads read the patches of a batch into registers; then its rows hold the mask; then all threads write.
 __device__ void texture(const Bitmap& bitmap, int size, const Mask& mask) {
     constexpr int OWN = 8;  // words of a batch per thread
     const int words = bitmap.words, place = OWN * blockDim.x, most = max(1, place / words);
@@ -138,10 +140,16 @@ struct Flipped {
           down(orientation.code & 1 ? -bitmap.words : bitmap.words), size(bitmap.rows),
           mirrored(orientation.code & 2) {}
 
+    // Return the column of the canvas where `width` pixels begin.
+    __device__ __forceinline__ int left(int column, int width) const {
+        return mirrored ? size - width - column : column;
+    }
+    __device__ __forceinline__ const uint32* word(int row, int x) const { return top + row * down + (x >> 5); }
+
     // Return `width` pixels as bits, the first one lowest; no word of the canvas holds only some of them.
     __device__ __forceinline__ uint32 pixels(int row, int column, int width) const {
-        const int x = mirrored ? size - width - column : column;
-        const uint32 bits = top[row * down + (x >> 5)] >> (x & 31) & ((1u << width) - 1);
+        const int x = left(column, width);
+        const uint32 bits = *word(row, x) >> (x & 31) & ((1u << width) - 1);
         return mirrored ? __brev(bits) >> (32 - width) : bits;
     }
 };

@@ -2,7 +2,9 @@
 // them per thread, then the blocks change places across the diagonal.
 //
 // A transposed canvas that is read bit by bit takes a load per pixel, and at 512 x 512 the loads of a column hit one or
-// two of the 32 banks. This takes a load and a store per word, twice, and the writes after it read rows.
+// two of the 32 banks of shared memory. This takes two loads and two stores per word, and the writes after it read
+// rows: at 512 x 512 2,000 issue slots on each scheduler of a multiprocessor, and 800 cycles of its shared memory (a
+// model from machine code and addresses, not measured on a GPU; tests/kernels/test_chaos_game_banks.py counts them).
 
 #include "device/common.cuh"
 
