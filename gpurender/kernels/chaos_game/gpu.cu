@@ -11,10 +11,20 @@
 // **What makes it deterministic.** float32 with no contraction (--fmad=false); min, max, OR and "latest point" do not
 // depend on the order; barriers separate the operations that do.
 //
-// **Why 128 threads.** One per walker. A walk is a chain of dependent operations, so an image takes the latency of this
-// chain whatever the block size, and several images fill a multiprocessor: with 36 KB of shared memory per image at
-// 512 x 512, six images share a multiprocessor of Hopper. Few images leave the GPU idle; more blocks per image would
-// not shorten the chain.
+// **Why 128 threads.** One per walker. Shared memory decides how many images a multiprocessor renders at once: at
+// 512 x 512, 33 KB for the bits and 3 KB for the system and the starts, so an H100 (228 KB) holds six blocks, 24 warps;
+// 80 registers per thread allow six as well. So many warps hide the latency of a walk's dependent operations, and the
+// issue slots bind. Few images leave the GPU idle; more blocks per image would not shorten the chain.
+//
+// **What an image costs**: thousands of issue slots on each of the four schedulers of a multiprocessor, read from
+// machine code for sm_90 (python -m bench.machine_code), 100,000 points, 512 x 512; a model, not measured on a GPU:
+//
+//                       2 maps   3 or 4   5 to 8
+//     pilot                  9        9        9     17.5 slots a step, 2,048 steps, in one warp
+//     frame                 18       23       27     24, 30 and 35 slots a point; the ALU pipe takes 22, 26 and 34
+//     bits                  32       35       39     41, 45 and 50 slots a point; shared memory takes 20, 44 and 44
+//     patches and mask       8        8        8     70 slots a word of 32 pixels, 64 a Philox call for four of them
+//     bytes                  5        5        5     39 to 42 slots a store of sixteen pixels; 2 more if transposed
 //
 // **Large canvases** are rendered in bands of rows, one block per band. A block plays the whole game and keeps the
 // points in its rows.
@@ -128,9 +138,10 @@ __device__ __forceinline__ bool follow(const System& system, const uint32* packe
 // latency, and repeats with the check the rare sixteen steps that need it.
 //
 // Its warp differs from block to block. Warp w runs on scheduler w % 4 of a multiprocessor, and the pilot takes 35,800
-// issue slots there, where the walk of 100,000 points takes 79,000 on each: six pilots on one scheduler would be its
-// longest work (a model from machine code, not measured on a GPU). Blocks of a multiprocessor are neighbours, or as far
-// apart as there are multiprocessors, 132 on an H100: both get different warps.
+// issue slots there, where the rest of an image takes some 63,000 on each: always on one scheduler, the pilots would
+// make it the slowest by half. Blocks of a multiprocessor are neighbours, or as far apart as there are multiprocessors,
+// 132 on an H100: both get different warps. (A kernel of its own, one lane per image, would take a thirtieth of the
+// slots, but some 100,000 cycles before an image can begin: a loss for fewer than about 2,000 images a launch.)
 __device__ void pilot(const System& system, const Game& game, uint32* packed, Point* starts) {
     for (int call = threadIdx.x; call < game.walkers * PILOT_STEPS / PICKS; call += blockDim.x) {
         Four words = philox4x32(PILOT_BLOCKS + call, STREAM_POINTS, game.number, game.key0, game.key1);
@@ -157,8 +168,9 @@ __device__ void pilot(const System& system, const Game& game, uint32* packed, Po
 
 // -------------------------------------------------------------------------------------------------------- the walk
 
-// The step of a walker, specialised by the number of maps. Few maps: the thresholds stay in registers. Two maps: the
-// maps as well, which relieves the shared memory pipe, the first pipe that these kernels saturate.
+// The step of a walker, specialised by the number of maps: 2, 4 or 8, of which the last ones may be missing. The limits
+// stay in registers, and a tree of comparisons chooses: among 8 maps, 12 instructions instead of one comparison, one
+// addition and one selection for each limit, 21.
 template <int MAPS>
 struct Mover {
     const System& system;
@@ -169,31 +181,51 @@ struct Mover {
 #pragma unroll
         for (int k = 0; k < MAPS - 1; ++k) limits[k] = s.limits[first + k];
     }
-    template <bool CHECKED>
-    __device__ __forceinline__ void move(uint32 word, float& x, float& y) const {
+    __device__ __forceinline__ int choose(uint32 word) const {
+        uint32 left[MAPS - 1];  // the limits that are still in question, ascending: 2 half - 1 of them
+#pragma unroll
+        for (int k = 0; k < MAPS - 1; ++k) left[k] = limits[k];
         int which = first;
 #pragma unroll
-        for (int k = 0; k < MAPS - 1; ++k) which += word > limits[k];
+        for (int half = MAPS / 2; half > 0; half /= 2) {
+            const bool passes = word > left[half - 1];
+            which += passes ? half : 0;
+#pragma unroll
+            for (int k = 0; k < half - 1; ++k) left[k] = passes ? left[half + k] : left[k];
+        }
+        return which;
+    }
+    template <bool CHECKED, bool LOADS>
+    __device__ __forceinline__ void move(uint32 word, float& x, float& y) const {
+        const int which = choose(word);
         step<CHECKED>(system.linear[which], system.shift[which], x, y);
     }
 };
 
+// Two maps stay in registers while the points' bits are set in shared memory: loads of a map would take six of the 40
+// cycles in four warps that share that memory. A walk that leaves it alone LOADS the linear part: one instruction for
+// four selections, which take the ALU pipe (half rate) to 27.5 cycles a step; so it takes 22, and the issue slots 24.
 template <>
 struct Mover<2> {
-    Linear linear[2];
+    const Linear* first;  // of the two maps, in shared memory
+    Linear linear[2];     // the same in registers
     Point shift[2];
     uint32 limit;
 
-    __device__ __forceinline__ Mover(const System& s) : limit(s.limits[s.first]) {
+    __device__ __forceinline__ Mover(const System& s) : first(s.linear + s.first), limit(s.limits[s.first]) {
         for (int k = 0; k < 2; ++k) linear[k] = s.linear[s.first + k], shift[k] = s.shift[s.first + k];
     }
-    template <bool CHECKED>
+    template <bool CHECKED, bool LOADS>
     __device__ __forceinline__ void move(uint32 word, float& x, float& y) const {
-        bool second = word > limit;
-        Linear m = {second ? linear[1].a : linear[0].a, second ? linear[1].b : linear[0].b,
-                    second ? linear[1].c : linear[0].c, second ? linear[1].d : linear[0].d};
-        Point t = {second ? shift[1].x : shift[0].x, second ? shift[1].y : shift[0].y};
-        step<CHECKED>(m, t, x, y);
+        const bool second = word > limit;
+        const Point t = {second ? shift[1].x : shift[0].x, second ? shift[1].y : shift[0].y};
+        if (LOADS) {
+            step<CHECKED>(second ? first[1] : first[0], t, x, y);
+        } else {
+            const Linear m = {second ? linear[1].a : linear[0].a, second ? linear[1].b : linear[0].b,
+                              second ? linear[1].c : linear[0].c, second ? linear[1].d : linear[0].d};
+            step<CHECKED>(m, t, x, y);
+        }
     }
 };
 
@@ -202,7 +234,7 @@ struct Mover<MAX_MAPS> {
     const System& system;
 
     __device__ __forceinline__ Mover(const System& s) : system(s) {}
-    template <bool CHECKED>
+    template <bool CHECKED, bool LOADS>
     __device__ __forceinline__ void move(uint32 word, float& x, float& y) const {
         int which = choose(system, word);
         step<CHECKED>(system.linear[which], system.shift[which], x, y);
@@ -215,23 +247,24 @@ __device__ __forceinline__ void walk(const Game& game, const Visit& visit) {
     const Mover<MAPS> mover(*game.system);
     for (int w = threadIdx.x; w < game.walkers; w += blockDim.x) {
         float x = game.starts[w].x, y = game.starts[w].y;
-        uint32 block = w;
-        for (int index = w; index < game.points; block += game.walkers) {
+        int index = w;
+        // visit the next point, and step by the map that the upper half of a word chooses
+        auto turn = [&](uint32 word) {
+            visit(x, y, index);
+            mover.template move<CHECKED, !Visit::USES_SHARED>(word, x, y);
+            index += game.walkers;
+        };
+        for (uint32 block = w; index < game.points; block += game.walkers) {
             Four words = philox4x32(block, STREAM_POINTS, game.number, game.key0, game.key1);
             if (index + (PICKS - 1) * game.walkers >= game.points) {  // the last, incomplete group of eight
-                for (int j = 0; index < game.points; ++j, index += game.walkers) {
-                    visit(x, y, index);
-                    uint32 word = j < 4 ? j < 2 ? words.x : words.y : j < 6 ? words.z : words.w;
-                    mover.template move<CHECKED>(j % 2 ? word : word << 16, x, y);
+                for (; index < game.points; words = {words.y, words.z, words.w, 0}) {
+                    turn(words.x << 16);
+                    if (index < game.points) turn(words.x);
                 }
                 break;
             }
-            const uint32 four[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-            for (int j = 0; j < PICKS; ++j, index += game.walkers) {
-                visit(x, y, index);
-                mover.template move<CHECKED>(j % 2 ? four[j / 2] : four[j / 2] << 16, x, y);
-            }
+            turn(words.x << 16), turn(words.x), turn(words.y << 16), turn(words.y);
+            turn(words.z << 16), turn(words.z), turn(words.w << 16), turn(words.w);
         }
     }
 }
@@ -300,6 +333,14 @@ __device__ void cover(const Game& game, int size, const Bitmap& bitmap, Shared& 
         play(game, escapes, Splat<false>(bitmap, viewport));
     else
         walk<MAX_MAPS, true>(game, Splat<true>(bitmap, viewport));  // the walk that is valid for every system
+    __syncthreads();
+}
+
+// Number the points of an image: each pixel keeps the last point on it.
+__device__ void number(const Game& game, const Numbers& numbers, Shared& shared) {
+    bool escapes;
+    Frame frame = frame_of(game, escapes, shared.frame);
+    play(game, escapes, Number{numbers, viewport_of(frame, numbers.size)});
     __syncthreads();
 }
 
@@ -393,44 +434,25 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_color(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_ids,
                      const int64* mask_ids, const uint8* orientations, uint32 key0, uint32 key1, int points,
                      int size, int patch, int masked, const uint32* survival,
-                     const uint8* palette,  // [hues, 3]
+                     const uint8* colors,  // [hues, 3]
                      int hues, int mask_rows, int64 count,
                      int* scratch,     // [blocks, size + 3, size + 3]
                      uint8* images) {  // [N, 3, size, size]
     DYNAMIC_SHARED(uint32, bits);
     __shared__ Shared shared;
-    const int words = (size + 31) / 32, quads = (words + 3) / 4;
-    const int64 cells = (int64)(size + ROWS_ABOVE) * (size + ROWS_ABOVE), plane = (int64)size * size;
-    int* last = scratch + blockIdx.x * cells;
+    Numbers numbers = {scratch, size};
+    numbers.last += (int64)blockIdx.x * numbers.side() * numbers.side();
     for (int64 n = blockIdx.x; n < count; n += gridDim.x) {
-        for (int64 i = threadIdx.x; i < cells; i += blockDim.x) last[i] = 0;
+        numbers.clear();
         Game game = begin(maps, thresholds, counts, most, n, point_ids[n], key0, key1, points, shared, bits);
-        bool escapes;
-        Frame frame = frame_of(game, escapes, shared.frame);
-        play(game, escapes, Number{last, size, viewport_of(frame, size)});
-        __syncthreads();
+        number(game, numbers, shared);
         const Mask mask = {patch && masked, (uint64)mask_ids[n], key0, key1, survival};
-        const Orientation orientation = {orientations[n], size};
-        const int steps = (points + game.walkers - 1) / game.walkers;
+        const Palette palette = {colors, hues, game.walkers, (points + game.walkers - 1) / game.walkers};
         for (int first = 0; first < size; first += mask_rows) {
-            int rows = min(mask_rows, size - first);
-            for (int piece = threadIdx.x; piece < rows * quads; piece += blockDim.x) {
-                uint32 four[4] = {NEVER, NEVER, NEVER, NEVER};  // all lit
-                int row = piece / quads, q = piece % quads;
-                if (mask.on) mask_words(mask, first + row, q, size, four);
-                for (int k = 0; k < 4; ++k)
-                    if (4 * q + k < words) bits[row * words + 4 * q + k] = four[k];
-            }
-            __syncthreads();
-            for (int p = threadIdx.x; p < rows * size; p += blockDim.x) {
-                int row = p / size, x = p % size, y = first + row;
-                int newest = newest_at(last, size, y, x, patch);
-                bool lit = newest > 0 && bits[row * words + (x >> 5)] >> (x & 31) & 1;
-                int along = newest > 0 ? (newest - 1) % game.walkers * steps + (newest - 1) / game.walkers : 0;
-                int64 place = orientation.target(y, x);
-                for (int c = 0; c < 3; ++c)
-                    images[(3 * n + c) * plane + place] = lit ? palette[along % hues * 3 + c] : 0;
-            }
+            const int rows = min(mask_rows, size - first);
+            if (mask.on) draw_mask(mask, first, rows, size, bits);
+            write_colors(numbers, patch, first, rows, mask.on ? bits : nullptr, palette, {orientations[n], size},
+                         images + 3 * n * size * size);
             __syncthreads();
         }
     }

@@ -20,11 +20,14 @@ MASK_ROWS = 64  # mask rows of a coloured image that are in shared memory at a t
 def bands(size: int, limits: cuda.Limits) -> tuple[int, int, int]:
     """Return the rows of a band, the number of bands, and the bytes of shared memory per band.
 
-    A canvas is one band if its bitmap fits a block's shared memory: up to 1,344 pixels on Hopper, 865 on Ada.
+    A canvas is one band if its bitmap fits a block's shared memory: up to 1,344 pixels on Hopper, 864 on Ada. The
+    bitmap is a square then, as many words of 32 rows as of 32 columns, which the kernel transposes in place.
     """
-    words = (size + 31) // 32
-    most = (limits.shared_a_block - STATIC_SHARED) // (4 * words) - ROWS_ABOVE
-    count = -(-size // most)
+    words, most = (size + 31) // 32, limits.shared_a_block - STATIC_SHARED
+    whole = 4 * words * (32 * words + ROWS_ABOVE)
+    if whole <= most:
+        return size, 1, max(whole, LEAST_SHARED)
+    count = max(2, -(-size // (most // (4 * words) - ROWS_ABOVE)))
     rows = -(-size // count)
     return rows, -(-size // rows), max(4 * words * (rows + ROWS_ABOVE), LEAST_SHARED)
 

@@ -18,6 +18,7 @@ struct Frame {
 
 // Visit a point: widen the frame of a thread's points to include the point.
 struct Widen {
+    static constexpr bool USES_SHARED = false;  // whether visits compete with a walk for shared memory
     Frame* frame;
 
     __device__ __forceinline__ void operator()(float x, float y, int) const {
@@ -76,7 +77,7 @@ __device__ __forceinline__ Viewport viewport_of(const Frame& frame, int size) {
 
 // The rows of a canvas that a block keeps: rows first - 3 to first + rows - 1; the first three are for the patches.
 struct Bitmap {
-    uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k
+    uint32* bits;  // [rows + 3, words]; bit k of word j is column 32 j + k. A whole canvas has room for 32 words rows
     int words, first, rows;
 
     __device__ __forceinline__ uint32* row(int y) const { return bits + (y - first + ROWS_ABOVE) * words; }
@@ -92,31 +93,52 @@ __device__ Bitmap band_of(uint32* bits, int size, int band_rows, int band) {
 // Visit a point: set the bit of its pixel. BANDED: skip a point outside the kept rows.
 template <bool BANDED>
 struct Splat {
+    static constexpr bool USES_SHARED = true;
     Viewport viewport;
     SharedWord base;  // row 0 of the canvas; BANDED: the first row kept
-    int stride, first;  // pixels per row of words; the first row kept
+    int words, first;  // words per row; the first row kept
     uint32 slots;
 
     __device__ __forceinline__ Splat(const Bitmap& bitmap, const Viewport& v)
-        : viewport(v), base(shared_word(BANDED ? bitmap.bits : bitmap.row(0))), stride(32 * bitmap.words),
+        : viewport(v), base(shared_word(BANDED ? bitmap.bits : bitmap.row(0))), words(bitmap.words),
           first(bitmap.first - ROWS_ABOVE), slots(bitmap.rows + ROWS_ABOVE) {}
 
     __device__ __forceinline__ void operator()(float x, float y, int) const {
         uint32 column = viewport.column(x), row = viewport.row(y) - (BANDED ? first : 0);
         if (BANDED && row >= slots) return;
-        uint32 pixel = row * stride + column;
-        set_bits(base, pixel >> 5, 1u << (pixel & 31));
+        set_bits(base, row * words + (column >> 5), 1u << (column & 31));
     }
 };
 
-// Visit a point: keep the number of the last point on a pixel, counted from 1.
-struct Number {
-    int* last;  // [size + 3, size + 3], empty rows and columns first
+// A canvas of numbers in global memory: that of the last point on each pixel, counted from 1; 0 where there is none.
+struct Numbers {
+    int* last;  // [size + 3, size + 3]; the first three rows and columns are empty, for the patches
     int size;
+
+    __device__ __forceinline__ int side() const { return size + ROWS_ABOVE; }
+    __device__ __forceinline__ int& at(int y, int x) const {
+        return last[(y + ROWS_ABOVE) * side() + x + ROWS_ABOVE];
+    }
+    __device__ __forceinline__ void clear() const {
+        for (int i = threadIdx.x; i < side() * side(); i += blockDim.x) last[i] = 0;
+    }
+    // Return the number of the newest point on a pixel or, with patches, of the newest patch over it.
+    __device__ __forceinline__ int newest(int y, int x, bool patch) const {
+        if (!patch) return at(y, x);
+        int newest = 0;
+        for (int dy = 1; dy <= 3; ++dy)
+            for (int dx = 1; dx <= 3; ++dx) newest = max(newest, at(y - dy, x - dx));
+        return newest;
+    }
+};
+
+// Visit a point: keep its number if it is the last one on its pixel.
+struct Number {
+    static constexpr bool USES_SHARED = false;
+    Numbers numbers;
     Viewport viewport;
 
     __device__ __forceinline__ void operator()(float x, float y, int index) const {
-        int place = (viewport.row(y) + ROWS_ABOVE) * (size + ROWS_ABOVE) + viewport.column(x) + ROWS_ABOVE;
-        atomicMax(&last[place], index + 1);
+        atomicMax(&numbers.at(viewport.row(y), viewport.column(x)), index + 1);
     }
 };

@@ -12,6 +12,21 @@ struct __align__(16) Sixteen {  // sixteen bytes, moved by one load or store
     uint32 x, y, z, w;
 };
 
+// The cells of a table that a thread visits, row by row: `width` columns in every blockDim.x-th place, the first one in
+// place threadIdx.x. An integer division takes some twenty instructions, so only the constructor divides.
+struct Cells {
+    int row, column;
+    int columns, down, right;  // columns of the table; the way to the next place
+
+    __device__ __forceinline__ Cells(int columns, int width = 1)
+        : row(threadIdx.x * width / columns), column(threadIdx.x * width % columns), columns(columns),
+          down(blockDim.x * width / columns), right(blockDim.x * width % columns) {}
+    __device__ __forceinline__ void next() {
+        row += down, column += right;
+        if (column >= columns) column -= columns, ++row;
+    }
+};
+
 // The host header of the tests has its own versions of the following definitions.
 #ifndef HOST
 
