@@ -6,9 +6,13 @@ term counts::
 
     m(i) = floor((2 short i + long) / (2 long))
 
-A segment within the canvas is rendered by m in fixed point (:func:`plan`), without its last pixel, which is the first
-of the next segment. A segment that crosses the edge is rendered by Bresenham's remainder from its first visible pixel
-to its last; both pixels are computed in closed form (:func:`render_crossing`).
+Only the part of a line inside a window of the canvas is rendered; the whole canvas is one window. A segment within the
+window is rendered by m in fixed point (:func:`plan`), without its last pixel, which is the first of the next segment. A
+segment that crosses the edge is rendered by Bresenham's remainder from its first visible pixel to its last; both pixels
+are computed in closed form (:func:`render_crossing`). So a window has the pixels that the whole canvas has there.
+
+Functions of single segments count pixels from the corner of the window. Their ``extent`` is the window's width and
+height and the distance from row to row, in pixels, and their ``pixels`` begin at that corner.
 """
 
 import numpy as np
@@ -18,6 +22,7 @@ from gpurender.runtime.numba_jit import kernel
 
 MAX_COORDINATE = np.float32(2.0**20)  # pixels; no valid recipe reaches this coordinate
 FRACTION_BITS = 30  # fraction bits of a slope
+HIDDEN, CROSSING = np.int32(-1), np.int32(0)  # in place of a number of pixels: outside the window, partly inside
 
 
 @njit(inline="always")
@@ -27,46 +32,57 @@ def truncate(coordinate):
 
 
 @kernel
-def plan(x, y, size, lines):
+def plan(x, y, top, left, extent, lines):
     """Prepare the segments of a closed polygon; x, y float32 [q], lines int32 [7, q].
 
-    The rows of lines: x and y of the vertex; then, of the segment that ends at the vertex, the first pixel, the step
-    along, the step across, the slope, and the number of pixels without the last one (at least 1), or 0 if the segment
-    leaves the canvas.
+    The rows of lines: x and y of the vertex, from the window's corner; then, of the segment that ends at the vertex,
+    the first pixel, the step along, the step across, the slope, and the number of pixels without the last one (at least
+    1), or CROSSING or HIDDEN.
 
     The slope is short / long in units of 2^-30, rounded up by more than 0 and at most 2. Pixel i < long lies m(i)
     = floor(short i / long + 1/2) across, and short i / long + 1/2 stays 1 / (2 long) or more below the next integer.
-    The excess of i slopes is below 2 long 2^-30, so it never carries if 4 long^2 < 2^30: within the canvas long is
+    The excess of i slopes is below 2 long 2^-30, so it never carries if 4 long^2 < 2^30: within the window long is
     below 2^13.
     """
     xs, ys, start, along, across, slope, count = lines
-    q = x.shape[0]
+    width, height, pitch = extent
+    last_x, last_y, q = int32(width - 1), int32(height - 1), x.shape[0]
     for j in range(q):
-        xs[j], ys[j] = truncate(x[j]), truncate(y[j])
+        xs[j], ys[j] = truncate(x[j]) - left, truncate(y[j]) - top
     for j in range(q):
         i = j - 1 if j else q - 1
         x0, y0, x1, y1 = xs[i], ys[i], xs[j], ys[j]
         dx, dy = abs(x1 - x0), abs(y1 - y0)
-        step_x, step_y = int32(1) if x1 >= x0 else int32(-1), int32(size) if y1 >= y0 else int32(-size)
+        step_x, step_y = int32(1) if x1 >= x0 else int32(-1), int32(pitch) if y1 >= y0 else int32(-pitch)
         flat = dx > dy
         long, short = max(dx, dy, 1), min(dx, dy)
-        start[j] = y0 * size + x0
+        start[j] = y0 * pitch + x0
         along[j] = step_x if flat else step_y
         across[j] = step_y if flat else step_x
         slope[j] = int32(float64(short) / float64(long) * float64(1 << FRACTION_BITS)) + 1
-        last = size - 1
-        leaves = (x0 | y0 | x1 | y1 | (last - x0) | (last - y0) | (last - x1) | (last - y1)) < 0
-        count[j] = int32(0) if leaves else int32(long)
+        # The signs: whether a vertex, and whether both vertices, lie beyond the same edge
+        x2, y2, x3, y3 = last_x - x0, last_y - y0, last_x - x1, last_y - y1
+        leaves = (x0 | y0 | x1 | y1 | x2 | y2 | x3 | y3) < 0
+        hidden = ((x0 & x1) | (y0 & y1) | (x2 & x3) | (y2 & y3)) < 0
+        count[j] = HIDDEN if hidden else (CROSSING if leaves else int32(long))
 
 
 @kernel
-def render_polygon(x, y, grey, size, pixels, lines):
-    """Render the closed polygon x, y (float32 [q]) into pixels (uint8 [size * size]); lines int32 [7, q] is scratch."""
-    plan(x, y, size, lines)
+def render_polygon(x, y, grey, window, canvas, lines):
+    """Render the part inside a window of the closed polygon x, y (float32 [q]); lines int32 [7, q] is scratch.
+
+    window  # top, left, height, width, inside the canvas; canvas  # [S, S] uint8, contiguous
+    """
+    top, left, height, width = window
+    extent = (width, height, canvas.shape[1])
+    pixels = canvas.ravel()[top * canvas.shape[1] + left :]
+    plan(x, y, top, left, extent, lines)
     xs, ys, start, along, across, slope, count = lines
     for j in range(x.shape[0]):
-        if count[j] == 0:
-            render_crossing(xs[j - 1], ys[j - 1], xs[j], ys[j], grey, size, pixels)
+        if count[j] == HIDDEN:
+            continue
+        if count[j] == CROSSING:
+            render_crossing(xs[j - 1], ys[j - 1], xs[j], ys[j], grey, extent, pixels)
         position, moved = int64(start[j]), int64(1) << (FRACTION_BITS - 1)
         for _ in range(count[j]):
             pixels[uint64(position + (moved >> FRACTION_BITS) * across[j])] = grey
@@ -75,17 +91,19 @@ def render_polygon(x, y, grey, size, pixels, lines):
 
 
 @kernel
-def render_crossing(x0, y0, x1, y1, grey, size, pixels):
+def render_crossing(x0, y0, x1, y1, grey, extent, pixels):
     """Render the visible pixels of a segment, the last one included; its ends lie anywhere within +-2^20."""
-    if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= size or min(y0, y1) >= size:
+    width, height, pitch = extent
+    if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= width or min(y0, y1) >= height:
         return
     flat = abs(x1 - x0) > abs(y1 - y0)
     u0, v0, u1, v1 = (x0, y0, x1, y1) if flat else (y0, x0, y1, x1)  # u along, v across
-    along, across = (1, size) if flat else (size, 1)
+    u_size, v_size = (width, height) if flat else (height, width)
+    along, across = (1, pitch) if flat else (pitch, 1)
     long, short = max(int64(abs(u1 - u0)), 1), int64(abs(v1 - v0))
     u_step, v_step = 1 if u1 >= u0 else -1, 1 if v1 >= v0 else -1
-    first, last = visible(u0, u_step, size)
-    low, high = visible(v0, v_step, size)
+    first, last = visible(u0, u_step, u_size)
+    low, high = visible(v0, v_step, v_size)
     # m(i) >= low from some pixel on, m(i) >= high + 1 from another: both bound the visible part of the shorter axis
     first, last = max(first, reach(low, long, short)), min(last, abs(u1 - u0))
     if high < short:
@@ -121,5 +139,6 @@ def render_polygons(x, y, greys, canvas):
     x, y  # [K, q] float32; greys  # [K] uint8; canvas  # [size, size] uint8
     """
     lines = np.empty((7, x.shape[1]), np.int32)
+    window = (0, 0, canvas.shape[0], canvas.shape[1])
     for k in range(x.shape[0]):
-        render_polygon(x[k], y[k], greys[k], canvas.shape[0], canvas.ravel(), lines)
+        render_polygon(x[k], y[k], greys[k], window, canvas, lines)
