@@ -60,7 +60,7 @@ def random_windows(rng, count, size):
 
 def cuts(images, windows):
     """The windows of images."""
-    return [image[t : t + h, l : l + w] for image, (t, l, h, w) in zip(images, windows.tolist(), strict=True)]
+    return [image[y : y + h, x : x + w] for image, (y, x, h, w) in zip(images, windows.tolist(), strict=True)]
 
 
 def compare(rng, count, size, most, move, context):

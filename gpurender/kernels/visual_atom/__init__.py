@@ -2,8 +2,8 @@
 
 import torch
 
-from gpurender.kernels.visual_atom.params import MAX_COORDINATE, MAX_RINGS, MAX_VERTICES, Atoms, check_tensor, within
 from gpurender.kernels.device.boxes import checked_windows
+from gpurender.kernels.visual_atom.params import MAX_COORDINATE, MAX_RINGS, MAX_VERTICES, Atoms, check_tensor, within
 from gpurender.runtime import dispatch
 from gpurender.util import checks
 
