@@ -99,8 +99,8 @@ class Renderer:
         """Render indices that are already on the device, int64 ``[N]``, with the randomness of the draw ids.
 
         This method is the unchecked variant of calling the renderer. It never synchronises (except for a mixture, whose
-        indices the host must know). ``bits``, ``windows``: as for ``Recipe.render``, whose result may be ``BitCanvases``
-        or have undefined pixels outside the windows.
+        indices the host must know). ``bits``, ``windows``: as for ``Recipe.render``; with them the canvases may be
+        ``BitCanvases`` or have undefined pixels outside the windows.
         """
         try:
             canvases = self.recipe.render(self.catalog, self._label_map, indices, draw_ids, fresh, bits, windows)

@@ -22,7 +22,6 @@ from gpurender.runtime.numba_jit import kernel
 
 MAX_COORDINATE = np.float32(2.0**20)  # pixels; no valid recipe reaches this coordinate
 FRACTION_BITS = 30  # fraction bits of a slope
-HIDDEN, CROSSING = np.int32(-1), np.int32(0)  # in place of a number of pixels: outside the window, partly inside
 
 
 @njit(inline="always")
@@ -32,62 +31,76 @@ def truncate(coordinate):
 
 
 @kernel
-def plan(x, y, top, left, extent, lines):
-    """Prepare the segments of a closed polygon; x, y float32 [q], lines int32 [7, q].
+def gather(x, y, top, left, width, height, lines):
+    """Collect the segments of a closed polygon whose bounding box meets the window, in their order; return their number.
 
-    The rows of lines: x and y of the vertex, from the window's corner; then, of the segment that ends at the vertex,
-    the first pixel, the step along, the step across, the slope, and the number of pixels without the last one (at least
-    1), or CROSSING or HIDDEN.
+    x, y  # float32 [q]; lines  # int32 [9, q + 1], whose rows 2 to 5 are set to x and y of both ends, from the window's
+    corner. Most segments of an atom lie outside a crop, and the others take most of the time.
+    """
+    xs, ys, x0, y0, x1, y1 = lines[:6]
+    last_x, last_y, q = int32(width - 1), int32(height - 1), x.shape[0]
+    for j in range(q):
+        xs[j + 1], ys[j + 1] = truncate(x[j]) - left, truncate(y[j]) - top
+    xs[0], ys[0] = xs[q], ys[q]
+    count = 0
+    for j in range(q):
+        a, b, c, d = xs[j], ys[j], xs[j + 1], ys[j + 1]
+        x0[count], y0[count], x1[count], y1[count] = a, b, c, d
+        # The signs: both ends lie beyond the same edge. Without a branch, which would often be mispredicted
+        hidden = ((a & c) | (b & d) | ((last_x - a) & (last_x - c)) | ((last_y - b) & (last_y - d))) < 0
+        count += 0 if hidden else 1
+    return count
+
+
+@kernel
+def plan(count, extent, lines):
+    """Prepare gathered segments: the rows 6 to 8 of lines are set to the steps along and across and to the slope.
+
+    The step along is 0 if the segment leaves the window.
 
     The slope is short / long in units of 2^-30, rounded up by more than 0 and at most 2. Pixel i < long lies m(i)
     = floor(short i / long + 1/2) across, and short i / long + 1/2 stays 1 / (2 long) or more below the next integer.
     The excess of i slopes is below 2 long 2^-30, so it never carries if 4 long^2 < 2^30: within the window long is
     below 2^13.
     """
-    xs, ys, start, along, across, slope, count = lines
+    x0, y0, x1, y1, along, across, slope = lines[2:]
     width, height, pitch = extent
-    last_x, last_y, q = int32(width - 1), int32(height - 1), x.shape[0]
-    for j in range(q):
-        xs[j], ys[j] = truncate(x[j]) - left, truncate(y[j]) - top
-    for j in range(q):
-        i = j - 1 if j else q - 1
-        x0, y0, x1, y1 = xs[i], ys[i], xs[j], ys[j]
-        dx, dy = abs(x1 - x0), abs(y1 - y0)
-        step_x, step_y = int32(1) if x1 >= x0 else int32(-1), int32(pitch) if y1 >= y0 else int32(-pitch)
+    last_x, last_y = int32(width - 1), int32(height - 1)
+    for i in range(count):
+        dx, dy = x1[i] - x0[i], y1[i] - y0[i]
+        step_x, step_y = int32(1) if dx >= 0 else int32(-1), int32(pitch) if dy >= 0 else int32(-pitch)
+        dx, dy = abs(dx), abs(dy)
         flat = dx > dy
         long, short = max(dx, dy, 1), min(dx, dy)
-        start[j] = y0 * pitch + x0
-        along[j] = step_x if flat else step_y
-        across[j] = step_y if flat else step_x
-        slope[j] = int32(float64(short) / float64(long) * float64(1 << FRACTION_BITS)) + 1
-        # The signs: whether a vertex, and whether both vertices, lie beyond the same edge
-        x2, y2, x3, y3 = last_x - x0, last_y - y0, last_x - x1, last_y - y1
-        leaves = (x0 | y0 | x1 | y1 | x2 | y2 | x3 | y3) < 0
-        hidden = ((x0 & x1) | (y0 & y1) | (x2 & x3) | (y2 & y3)) < 0
-        count[j] = HIDDEN if hidden else (CROSSING if leaves else int32(long))
+        beyond = (last_x - x0[i]) | (last_y - y0[i]) | (last_x - x1[i]) | (last_y - y1[i])  # the signs
+        leaves = (x0[i] | y0[i] | x1[i] | y1[i] | beyond) < 0
+        along[i] = int32(0) if leaves else (step_x if flat else step_y)
+        across[i] = step_y if flat else step_x
+        slope[i] = int32(float64(short) / float64(long) * float64(1 << FRACTION_BITS)) + 1
 
 
 @kernel
 def render_polygon(x, y, grey, window, canvas, lines):
-    """Render the part inside a window of the closed polygon x, y (float32 [q]); lines int32 [7, q] is scratch.
+    """Render the part inside a window of the closed polygon x, y (float32 [q]); lines int32 [9, q + 1] is scratch.
 
     window  # top, left, height, width, inside the canvas; canvas  # [S, S] uint8, contiguous
     """
     top, left, height, width = window
-    extent = (width, height, canvas.shape[1])
-    pixels = canvas.ravel()[top * canvas.shape[1] + left :]
-    plan(x, y, top, left, extent, lines)
-    xs, ys, start, along, across, slope, count = lines
-    for j in range(x.shape[0]):
-        if count[j] == HIDDEN:
+    pitch = canvas.shape[1]
+    extent = (width, height, pitch)
+    pixels = canvas.ravel()[top * pitch + left :]
+    count = gather(x, y, top, left, width, height, lines)
+    plan(count, extent, lines)
+    x0, y0, x1, y1, along, across, slope = lines[2:]
+    for i in range(count):
+        if along[i] == 0:
+            render_crossing(x0[i], y0[i], x1[i], y1[i], grey, extent, pixels)
             continue
-        if count[j] == CROSSING:
-            render_crossing(xs[j - 1], ys[j - 1], xs[j], ys[j], grey, extent, pixels)
-        position, moved = int64(start[j]), int64(1) << (FRACTION_BITS - 1)
-        for _ in range(count[j]):
-            pixels[uint64(position + (moved >> FRACTION_BITS) * across[j])] = grey
-            position += along[j]
-            moved += slope[j]
+        position, moved = int64(y0[i]) * pitch + x0[i], int64(1) << (FRACTION_BITS - 1)
+        for _ in range(max(abs(x1[i] - x0[i]), abs(y1[i] - y0[i]), 1)):
+            pixels[uint64(position + (moved >> FRACTION_BITS) * across[i])] = grey
+            position += along[i]
+            moved += slope[i]
 
 
 @kernel
@@ -138,7 +151,7 @@ def render_polygons(x, y, greys, canvas):
 
     x, y  # [K, q] float32; greys  # [K] uint8; canvas  # [size, size] uint8
     """
-    lines = np.empty((7, x.shape[1]), np.int32)
+    lines = np.empty((9, x.shape[1] + 1), np.int32)
     window = (0, 0, canvas.shape[0], canvas.shape[1])
     for k in range(x.shape[0]):
         render_polygon(x[k], y[k], greys[k], window, canvas, lines)

@@ -151,20 +151,20 @@ __device__ __forceinline__ void copy(const uint8* from, uint8* to, int bytes, in
 }
 
 // Copy a band to its place in a canvas in global memory, in words as wide as both ends allow: as a whole if it is as
-// wide as the canvas, else a row per warp.
-__device__ __forceinline__ void write(const Band& band, uint8* canvas) {
+// wide as the canvas, else a row per warp; with the first `threads` threads of the block, whole warps.
+__device__ __forceinline__ void write(const Band& band, uint8* canvas, int threads = blockDim.x) {
     uint8* to = canvas + (int64)band.top * band.size + band.left;
     const int count = band.rows * band.columns;
     if (band.columns == band.size) {
         if (band.size % 4 == 0 && count % 16 == 0 && band.top * band.size % 16 == 0)
-            copy<Sixteen>(band.bytes, to, count, threadIdx.x, blockDim.x);
+            copy<Sixteen>(band.bytes, to, count, threadIdx.x, threads);
         else if (band.size % 2 == 0 && count % 4 == 0 && band.top * band.size % 4 == 0)
-            copy<uint32>(band.bytes, to, count, threadIdx.x, blockDim.x);
+            copy<uint32>(band.bytes, to, count, threadIdx.x, threads);
         else
-            copy<uint8>(band.bytes, to, count, threadIdx.x, blockDim.x);
+            copy<uint8>(band.bytes, to, count, threadIdx.x, threads);
         return;
     }
-    const int warps = (blockDim.x + 31) / 32, lanes = min((int)blockDim.x, 32), lane = threadIdx.x % 32;
+    const int warps = (threads + 31) / 32, lanes = min(threads, 32), lane = threadIdx.x % 32;
     for (int y = threadIdx.x / 32; y < band.rows; y += warps) {
         const uint8* row = band.bytes + y * band.columns;
         if (band.size % 4 == 0)

@@ -128,7 +128,7 @@ def render_batch(
         q, eta = vertices[k], noise_levels[k]
         cos_t, sin_t = cosines[offsets[k] : offsets[k] + q], sines[offsets[k] : offsets[k] + q]
         x, y, waves = np.empty(q, np.float32), np.empty(q, np.float32), np.empty(q, np.float32)
-        words, lines = np.empty((4, q), np.uint32), np.empty((7, q), np.int32)
+        words, lines = np.empty((4, q), np.uint32), np.empty((9, q + 1), np.int32)
         top, left, height, width = windows[n, 0], windows[n, 1], windows[n, 2], windows[n, 3]
         canvases[n, top : top + height, left : left + width] = 0
         add_waves(frequencies[k], amplitudes[k], sin_t, waves)

@@ -18,14 +18,14 @@
 //
 // **Why one thread per vertex, up to 1024.** A ring has a few hundred vertices: fewer threads would compute several of
 // the noise's long dependency chains one after the other, and with one block per multiprocessor no other block hides
-// the latency. Warps beyond the vertices of an atom (13 of 32, if it has 600 of 1,000) leave the loop over the rings;
-// they would execute its barrier and the loop itself for every ring.
+// the latency. Warps beyond the vertices of an atom (13 of 32, if it has 600 of 1,000) end before the first ring; they
+// would execute the loop over the rings and its barrier.
 //
 // **Where the vertices are.** Their state is in registers and their pixels are in shared memory, 16 bits per coordinate,
 // so a vertex takes eight bytes that a band cannot have. Atoms with more than 1,024 vertices (a thread has one) or with
 // vertices beyond +-8191 pixels have both in global memory.
 //
-// A launch with one thread per block is correct: every loop strides by blockDim.x, all threads reach every barrier.
+// A launch with one thread per block is correct: every loop strides by the number of threads.
 
 #include "device/common.cuh"
 #include "device/lines.cuh"
@@ -111,27 +111,21 @@ __device__ __forceinline__ Vertex start(const Atom& atom, const float* cosines, 
             cosine * atom.axis_x + atom.centre_x, sine * atom.axis_y + atom.centre_y, {0, 0, 0, 0}};
 }
 
-// Move vertex j to the next ring of the released rule; two rings share a Philox call.
-__device__ __forceinline__ void walk_out(const Atom& atom, const Cell* cells, int ring, int j, Vertex& at) {
-    if (ring % 2 == 0)
-        at.words = noise_words(atom, ring / 2, j);
-    else
-        at.words.x = at.words.z, at.words.y = at.words.w;
+// Move a vertex to the next ring of the released rule, with words x and y; words z and w are for the ring after it.
+__device__ __forceinline__ void walk_out(const Atom& atom, const Cell* cells, Vertex& at) {
     float outwards = (atom.eta + atom.growth) + at.wave;
     at.x += at.cosine * (outwards - atom.eta * noise(cells, at.words.x));
     at.y += at.sine * (outwards - atom.eta * noise(cells, at.words.y));
+    at.words.x = at.words.z, at.words.y = at.words.w;
 }
 
-// Place vertex j on a ring of the paper's rule; four rings share a Philox call.
-__device__ __forceinline__ void place_orbit(const Atom& atom, const Cell* cells, int ring, int j, Vertex& at) {
-    if (ring % 4 == 0)
-        at.words = noise_words(atom, ring / 4, j);
-    else
-        at.words = {at.words.y, at.words.z, at.words.w, 0};
+// Place a vertex on a ring of the paper's rule, with word x; the other words are for the rings after it.
+__device__ __forceinline__ void place_orbit(const Atom& atom, const Cell* cells, int ring, Vertex& at) {
     float grown = atom.growth * (float)ring;
     float stretch = 1.0f + (at.wave + atom.eta * noise(cells, at.words.x));
     at.x = atom.centre_x + (atom.axis_x + grown) * stretch * at.cosine;
     at.y = atom.centre_y + (atom.axis_y + grown) * stretch * at.sine;
+    at.words = {at.words.y, at.words.z, at.words.w, 0};
 }
 
 // -------------------------------------------------------------------------------------------------------- the rings
@@ -152,23 +146,28 @@ template <bool WALK, class Place, class State>
 __device__ __forceinline__ void render_rings(const Atom& atom, const float* cosines, const float* sines,
                                              const Cell* cells, const uint8* ring_greys, const Band& band, int busy,
                                              State& vertices, Place* pixels) {
+    constexpr int RINGS = WALK ? 2 : 4;  // that share a Philox call
     const int q = atom.vertices;
     for (int j = threadIdx.x; j < q; j = vertices.after(j)) vertices[j] = start(atom, cosines, sines, j);
-    for (int ring = 0; ring < atom.rings; ++ring) {
-        Place* now = pixels + ring % 2 * q;
-        for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
-            if (WALK)
-                walk_out(atom, cells, ring, j, vertices[j]);
-            else
-                place_orbit(atom, cells, ring, j, vertices[j]);
-            Pixel at = in_band(band, {truncate<Place::LIMIT>(vertices[j].x), truncate<Place::LIMIT>(vertices[j].y)});
-            now[j].x = at.x, now[j].y = at.y;
-        }
-        uint8 grey = ring_greys[ring];
-        wait_for_first(busy);
-        for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
-            Place from = now[j ? j - 1 : q - 1], to = now[j];
-            render_line<Place::LIMIT>(band, {from.x, from.y}, {to.x, to.y}, grey);
+    for (int group = 0; group * RINGS < atom.rings; ++group) {
+        for (int j = threadIdx.x; j < q; j = vertices.after(j)) vertices[j].words = noise_words(atom, group, j);
+        for (int ring = group * RINGS; ring < min(group * RINGS + RINGS, atom.rings); ++ring) {
+            Place* now = pixels + ring % 2 * q;
+            for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
+                Vertex& vertex = vertices[j];
+                if (WALK)
+                    walk_out(atom, cells, vertex);
+                else
+                    place_orbit(atom, cells, ring, vertex);
+                Pixel at = in_band(band, {truncate<Place::LIMIT>(vertex.x), truncate<Place::LIMIT>(vertex.y)});
+                now[j].x = at.x, now[j].y = at.y;
+            }
+            uint8 grey = ring_greys[ring];
+            wait_for_first(busy);
+            for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
+                Place from = now[j ? j - 1 : q - 1], to = now[j];
+                render_line<Place::LIMIT>(band, {from.x, from.y}, {to.x, to.y}, grey);
+            }
         }
     }
 }
@@ -213,14 +212,15 @@ extern "C" __global__ void __launch_bounds__(1024)
     draw_greys(atom, darkest, greys, ring_greys);
     __syncthreads();
     const int busy = min((atom.vertices + 31) / 32 * 32, (int)blockDim.x);
-    if (threadIdx.x < busy && !scratch) {
+    if (threadIdx.x >= busy) return;
+    if (!scratch) {
         InRegisters state;
         NearPixel* pixels = (NearPixel*)(memory + room);
         if (walk)
             render_rings<true>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
         else
             render_rings<false>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
-    } else if (threadIdx.x < busy) {
+    } else {
         InMemory state = {(Vertex*)(scratch + blockIdx.x * state_bytes(most))};
         AnyPixel* pixels = (AnyPixel*)(state.all + most);
         if (walk)
@@ -228,6 +228,6 @@ extern "C" __global__ void __launch_bounds__(1024)
         else
             render_rings<false>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
     }
-    __syncthreads();
-    write(band, images + n * size * size);
+    wait_for_first(busy);
+    write(band, images + n * size * size, busy);
 }
