@@ -32,7 +32,7 @@ def truncate(coordinate):
 
 @kernel
 def gather(x, y, top, left, width, height, lines):
-    """Collect the segments of a closed polygon whose bounding box meets the window, in their order; return their number.
+    """Collect the segments of a closed polygon whose bounding boxes meet the window, in order; return their number.
 
     x, y  # float32 [q]; lines  # int32 [9, q + 1], whose rows 2 to 5 are set to x and y of both ends, from the window's
     corner. Most segments of an atom lie outside a crop, and the others take most of the time.
