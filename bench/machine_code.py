@@ -134,7 +134,7 @@ def _loop(body: list[str], nested: int) -> Loop | None:
 def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
     """Threads and bytes of dynamic shared memory of a block, as the launchers ask for them."""
     if name.startswith("visual_atom"):
-        return -(-VERTICES // 32) * 32, visual_atom.bands(SIZE, VERTICES, limits)[2]
+        return -(-VERTICES // 32) * 32, visual_atom.layout(SIZE, VERTICES, 0.0, limits).shared
     if name == "chaos_game_color":
         return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
     return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]

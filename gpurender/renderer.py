@@ -88,14 +88,22 @@ class Renderer:
         return self.render(indices, indices + epoch * len(self.recipe) if epoch else indices, fresh)
 
     @ordinary
-    def render(self, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False) -> torch.Tensor:
+    def render(
+        self,
+        indices: torch.Tensor,
+        draw_ids: torch.Tensor,
+        fresh: bool,
+        bits: bool = False,
+        windows: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Render indices that are already on the device, int64 ``[N]``, with the randomness of the draw ids.
 
         This method is the unchecked variant of calling the renderer. It never synchronises (except for a mixture, whose
-        indices the host must know). ``bits``: whether canvases of one bit per pixel may be returned as ``BitCanvases``.
+        indices the host must know). ``bits``, ``windows``: as for ``Recipe.render``; with them the canvases may be
+        ``BitCanvases`` or have undefined pixels outside the windows.
         """
         try:
-            canvases = self.recipe.render(self.catalog, self._label_map, indices, draw_ids, fresh, bits)
+            canvases = self.recipe.render(self.catalog, self._label_map, indices, draw_ids, fresh, bits, windows)
         except torch.cuda.OutOfMemoryError as error:
             size = self.recipe.image_size
             raise torch.cuda.OutOfMemoryError(

@@ -43,6 +43,7 @@ class Crop(Policy[torch.Tensor]):
 
     capturable = True
     takes_bits = True
+    takes_windows = True
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)

@@ -118,6 +118,7 @@ class DeiT(Policy[torch.Tensor]):
 
     capturable = True
     takes_bits = True
+    takes_windows = True
 
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)

@@ -37,6 +37,9 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
         takes_bits: True declares that ``apply`` begins with ``crop_resize``, which takes canvases of one bit per pixel
             as well (:class:`gpurender.kernels.resized_crop.BitCanvases`). It is taken from the policy's own class
             alone, because a subclass may look at the canvases first; an object that is no ``Policy`` gets bytes.
+        takes_windows: True declares that ``apply`` reads of each canvas only the box ``parameters["boxes"]``, int32
+            ``[N, 4]``: top, left, height, width, inside the canvas. The other pixels are then undefined, because they
+            need not be rendered. Like ``takes_bits``, it is taken from the policy's own class alone.
     """
 
     views: int = 0
@@ -46,6 +49,7 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
     std: Triple = HALVES
     capturable: bool = False
     takes_bits: bool = False
+    takes_windows: bool = False
 
     @property
     def class_name(self) -> str:
@@ -147,3 +151,13 @@ def capturable(policy: Any) -> bool:
 def declares_bits(policy: Any) -> bool:
     """Return whether a policy's own class, not one that it inherits from, declares ``takes_bits``."""
     return bool(vars(type(policy)).get("takes_bits", False))
+
+
+def windows(policy: Any, parameters: Parameters) -> torch.Tensor | None:
+    """Return the only pixels of each canvas that a policy reads, or ``None`` if its own class declares none.
+
+    Args:
+        policy: a policy.
+        parameters: its drawn parameters.
+    """
+    return parameters["boxes"] if vars(type(policy)).get("takes_windows", False) else None

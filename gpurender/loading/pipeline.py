@@ -18,7 +18,7 @@ import torch
 
 from gpurender.augment import Policy
 from gpurender.augment.adapter import as_policy
-from gpurender.augment.policy import capturable, declares_bits
+from gpurender.augment.policy import capturable, declares_bits, windows
 from gpurender.kernels.resized_crop import takes_bits
 from gpurender.kernels.shuffle import addresses
 from gpurender.loading import cuda_graphs
@@ -144,15 +144,13 @@ class BatchPipeline:
             cursor, count, length=len(recipe), seed=self._seed, instances=recipe.instances, shuffle=self._shuffle,
             repeats=self._repeats,
         )  # fmt: skip
-        ids = draw_ids if self._fresh else indices
-        canvases = self._renderer.render(indices, ids, self._fresh, self._bits(policy))  # uint8 [B, C, S, S]
         if not self._renderer.has_default_labels:
             labels = self._renderer.labels_of(indices, draw_ids, self._fresh)
         augment_ids = draw_ids
         if self._repeats > 1:  # each repeat has its own parameters, drawn by its position
             positions = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
             augment_ids = positions + cursor[0] * len(recipe)
-        tensors = self._augmented(policy, canvases, augment_ids, labels)
+        tensors = self._augmented(policy, indices, draw_ids if self._fresh else indices, augment_ids, labels)
         cursor[1:].add_(step)
         return tensors
 
@@ -162,22 +160,31 @@ class BatchPipeline:
         ``host``: the indices on the CPU, int64 ``[B]``.
         """
         indices, draw_ids, augment_ids = chosen
-        ids = draw_ids if self._fresh else indices
+        labels = self._renderer.labels_of(indices, draw_ids, self._fresh)
         places = indices if self._on_device else host
-        canvases = self._renderer.render(places, ids, self._fresh, self._bits(policy))  # uint8 [B, C, S, S]
-        return self._augmented(policy, canvases, augment_ids, self._renderer.labels_of(indices, draw_ids, self._fresh))
+        return self._augmented(policy, places, draw_ids if self._fresh else indices, augment_ids, labels)
 
     def _bits(self, policy: Policy) -> bool:
         """Return whether canvases of one bit per pixel need not become bytes before the policy crops them."""
         return declares_bits(policy) and takes_bits(self._renderer.device)
 
     def _augmented(
-        self, policy: Policy, canvases: torch.Tensor, augment_ids: torch.Tensor, labels: torch.Tensor
+        self,
+        policy: Policy,
+        indices: torch.Tensor,
+        ids: torch.Tensor,
+        augment_ids: torch.Tensor,
+        labels: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """Return views and targets."""
+        """Return views and targets of samples, rendered with the randomness of ``ids``.
+
+        The parameters are drawn first, because a policy may read only a window of each canvas.
+        """
         recipe = self._renderer.recipe
         size, dtype, _ = self._image
         parameters = policy.draw(augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
+        read = windows(policy, parameters)
+        canvases = self._renderer.render(indices, ids, self._fresh, self._bits(policy), read)  # uint8 [B, C, S, S]
         try:
             images = policy.apply(canvases, parameters, **self._image.keywords())
         except torch.cuda.OutOfMemoryError as error:

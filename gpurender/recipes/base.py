@@ -164,7 +164,16 @@ class Recipe:
         """Return tables on a device that give the class and the label of each sample."""
         return labels.LabelMap(self.classes, self.instances, self.seed, self.class_prior, self.label_noise, device)
 
-    def render(self, catalog: Any, label_map: Any, indices: Any, draw_ids: Any, fresh: bool, bits: bool = False) -> Any:
+    def render(
+        self,
+        catalog: Any,
+        label_map: Any,
+        indices: Any,
+        draw_ids: Any,
+        fresh: bool,
+        bits: bool = False,
+        windows: Any = None,
+    ) -> Any:
         """Render the canvases of samples; a long-tailed dataset uses their indices in the untrimmed dataset.
 
         Args:
@@ -174,6 +183,8 @@ class Recipe:
             fresh: whether each image draws all of its randomness, including the part that the released dataset shares
                 between images.
             bits: whether canvases of one bit per pixel may be returned as ``BitCanvases``.
+            windows: int32 ``[N, 4]`` on the device, top, left, height, width: the only pixels of each canvas that will
+                be read. A family may leave the others undefined, or ignore the windows. ``None``: all are read.
 
         Returns:
             uint8 ``[N, C, S, S]`` on the device. On a GPU this method does not synchronise with the host.
@@ -183,13 +194,13 @@ class Recipe:
             draw_ids = dense
         elif not fresh:
             draw_ids = label_map.dense_draw_ids(indices, dense, draw_ids)
-        return self.canvases(catalog, dense, draw_ids, fresh, bits)
+        return self.canvases(catalog, dense, draw_ids, fresh, bits, windows)
 
-    def canvases(self, catalog: Any, indices: Any, draw_ids: Any, fresh: bool, bits: bool) -> Any:
+    def canvases(self, catalog: Any, indices: Any, draw_ids: Any, fresh: bool, bits: bool, windows: Any) -> Any:
         """Render the canvases of a family; uint8 ``[N, C, S, S]`` on the catalog's device.
 
         ``indices`` (in the untrimmed dataset), ``draw_ids``: int64 ``[N]`` on the same device; one and the
-        same tensor for the dataset itself, whose images repeat. ``bits``: as for :meth:`render`.
+        same tensor for the dataset itself, whose images repeat. ``bits``, ``windows``: as for :meth:`render`.
         """
         raise TypeError(f"{type(self).__name__} renders nothing")
 

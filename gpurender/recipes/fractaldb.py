@@ -248,7 +248,13 @@ class FractalDB(Recipe):
         return maps, probabilities, np.array([len(rows) for rows in self.categories])
 
     def canvases(
-        self, catalog: "Categories", indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+        self,
+        catalog: "Categories",
+        indices: torch.Tensor,
+        draw_ids: torch.Tensor,
+        fresh: bool,
+        bits: bool = False,
+        windows: torch.Tensor | None = None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         category, instance = indices // self.instances, indices % self.instances

@@ -188,11 +188,12 @@ class Mixture(Recipe):
         draw_ids: torch.Tensor,
         fresh: bool,
         bits: bool = False,
+        windows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Render canvases, uint8 ``[N, channels, image_size, image_size]``, on the device of the draw ids.
 
-        The indices are read on the host: pass a CPU tensor to avoid a device synchronisation. ``bits`` has no effect:
-        the canvases of recipes may differ in side and channels.
+        The indices are read on the host: pass a CPU tensor to avoid a device synchronisation. ``bits`` and
+        ``windows`` have no effect: the canvases of recipes may differ in side and channels.
         """
         host = indices.cpu().numpy()
         ends = np.cumsum([len(part) for part in self.recipes])

@@ -145,7 +145,13 @@ class OnePFrac(Recipe):
         return found
 
     def canvases(
-        self, catalog: Perturbations, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+        self,
+        catalog: Perturbations,
+        indices: torch.Tensor,
+        draw_ids: torch.Tensor,
+        fresh: bool,
+        bits: bool = False,
+        windows: torch.Tensor | None = None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         classes = indices // self.instances

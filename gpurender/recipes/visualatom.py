@@ -313,14 +313,31 @@ class VisualAtom(Recipe):
             "sines": sines,
         }
         tensors = {name: torch.from_numpy(array) for name, array in host.items()}
-        return Atoms(**tensors, most_vertices=int(quantizations[-1])).to(device)
+        return Atoms(**tensors, most_vertices=int(quantizations[-1]), reach=self._reach(p, axes)).to(device)
+
+    def _reach(self, p: dict[str, np.ndarray], axes: np.ndarray) -> float:
+        """Return a bound of the coordinates of all vertices of all classes, in pixels; the noise is within (-1, 1)."""
+        centre = 0.5 * self.image_size * max(abs(1.0 + side) for side in self.nucleus)
+        waves = np.abs(p["lambda1"]) + np.abs(p["lambda2"])
+        if self.variant == "released":
+            radii = axes.max(axis=1) + p["K"] * (2.0 * p["eta"] + p["w"] + waves)
+        else:
+            radii = (axes.max(axis=1) + p["K"] * self.interval) * (1.0 + waves + p["eta"])
+        return float(centre + radii.max()) + 1.0  # 1: the roundings of float32
 
     def canvases(
-        self, catalog: Atoms, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+        self,
+        catalog: Atoms,
+        indices: torch.Tensor,
+        draw_ids: torch.Tensor,
+        fresh: bool,
+        bits: bool = False,
+        windows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
 
         ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id.
+        ``windows``: int32 ``[N, 4]``, the part of each canvas that is rendered; the rest is undefined.
         """
         images = render_atoms(
             catalog,
@@ -331,6 +348,7 @@ class VisualAtom(Recipe):
             seed=self.seed,
             size=self.image_size,
             rule="walk" if self.variant == "released" else "orbits",
+            windows=windows,
         )
         return images[:, None]
 

@@ -1,5 +1,6 @@
 """Visual atoms against Pillow's lines, the `noise` package's Perlin noise and arbitrary-precision sines."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_a_single_crossing_segment_has_its_last_pixel():
         size = int(rng.integers(16, 64))
         x0, y0, x1, y1 = (int(v) for v in rng.integers(-2 * size, 3 * size, 4))
         canvas, image = np.zeros((size, size), np.uint8), Image.new("L", (size, size))
-        cpu_lines.render_crossing(*np.array([x0, y0, x1, y1], np.int32), np.uint8(9), size, canvas.ravel())
+        cpu_lines.render_crossing(*np.array([x0, y0, x1, y1], np.int32), np.uint8(9), (size,) * 3, canvas.ravel())
         ImageDraw.Draw(image).line((x0, y0, x1, y1), fill=9, width=1)
         np.testing.assert_array_equal(canvas, np.asarray(image))
 
@@ -217,9 +218,14 @@ def batch(count=6, seed=0):
     }
 
 
+FIELDS = [
+    field.name for field in dataclasses.fields(Atoms) if field.type == "torch.Tensor" or field.type is torch.Tensor
+]
+
+
 def rings_by_numpy(atom, n, rule, centre, number, seed):
     """The vertices of one atom, straight from the formulas and addresses the kernel documents; float32 [K, q, 2]."""
-    atom = SimpleNamespace(**{name: tensor.numpy() for name, tensor in vars(atom).items() if name != "most_vertices"})
+    atom = SimpleNamespace(**{name: tensor.numpy() for name, tensor in zip(FIELDS, atom.tensors(), strict=True)})
     q, eta, (a, b), one = atom.vertices[n], atom.noise_levels[n], atom.axes[n], np.float32(1)
     table = slice(atom.offsets[n], atom.offsets[n] + q)
     cosines, sines, j = atom.cosines[table], atom.sines[table], np.arange(q)

@@ -1,5 +1,7 @@
 """The visual atoms' CUDA C against Numba, byte for byte: built by g++ everywhere, on the GPU where there is one."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -38,18 +40,52 @@ def random_images(rng, atoms, count, size):
     }
 
 
+def within_reach(atoms, centres):
+    """The atoms with a bound of their coordinates, by either rule."""
+    waves = atoms.amplitudes.abs().sum(1)
+    walk = atoms.axes.max(1)[0] + atoms.rings * (2 * atoms.noise_levels + atoms.growth + waves)
+    orbits = (atoms.axes.max(1)[0] + atoms.rings * atoms.growth) * (1 + waves + atoms.noise_levels)
+    return dataclasses.replace(atoms, reach=float(torch.maximum(walk, orbits).max() + centres.abs().max()) + 1)
+
+
+def random_windows(rng, count, size):
+    """Windows of any shape and place; among them one pixel in the last corner, a row, and the canvas."""
+    sides = rng.integers(1, size + 1, (count, 2))
+    corners = (rng.random((count, 2)) * (size - sides + 1)).astype(np.int64)
+    windows = np.concatenate([corners, sides], axis=1)
+    special = [(size - 1, size - 1, 1, 1), (size // 2, 0, 1, size), (0, 0, size, size)]
+    windows[: len(special)] = special[:count]
+    return torch.from_numpy(windows.astype(np.int32))
+
+
+def cuts(images, windows):
+    """The windows of images."""
+    return [image[y : y + h, x : x + w] for image, (y, x, h, w) in zip(images, windows.tolist(), strict=True)]
+
+
 def compare(rng, count, size, most, move, context):
-    """``count`` images by the reference and, inside the context, by the GPU's path; yields them, a batch a kind."""
+    """``count`` images by the reference and, inside the context, by the GPU's path; yields them, a batch a kind.
+
+    The GPU renders them with and without a known reach, and windows of them.
+    """
     for rule in ("walk", "orbits"):
         for scale in (0.3 * size, 3.0 * size, 60_000.0):
             atoms = random_atoms(rng, max(count // 2, 1), most, scale)
             images = random_images(rng, atoms, count, size)
             common = {"greys": (0, 255), "seed": int(rng.integers(2**63)), "size": size, "rule": rule}
             wanted = render_atoms(atoms, **images, **common)
+            windows = random_windows(rng, count, size)
+            known = within_reach(atoms, images["centres"])
             with context():
                 moved = {name: move(tensor) for name, tensor in images.items()}
                 found = render_atoms(move(atoms), **moved, **common)
-            assert torch.equal(found.cpu(), wanted), f"{rule}, scale {scale}, {size} pixels, {most} vertices"
+                near = render_atoms(move(known), **moved, **common) if known.reach < gpu.NEAR else found
+                parts = render_atoms(move(known), **moved, **common, windows=move(windows))
+            where = f"{rule}, scale {scale}, {size} pixels, {most} vertices"
+            assert torch.equal(found.cpu(), wanted), where
+            assert torch.equal(near.cpu(), wanted), where
+            for part, cut in zip(cuts(parts.cpu(), windows), cuts(wanted, windows), strict=True):
+                assert torch.equal(part, cut), where
             yield wanted
 
 
@@ -151,14 +187,18 @@ def test_a_number_that_is_no_atom_reads_the_nearest():
 @pytest.mark.parametrize("vertices", [3, 1000, MAX_VERTICES])
 @pytest.mark.parametrize("size", [1, 16, 33, 362, 512, 1024, 2048])
 def test_bands_cover_the_canvas_and_fit(size, vertices, limits):
-    rows, count, shared, inside = gpu.bands(size, vertices, limits)
-    assert rows * (count - 1) < size <= rows * count
-    assert shared <= limits.shared_a_block - gpu.STATIC_SHARED
-    assert shared >= rows * size + inside * vertices * gpu.BYTES_A_VERTEX
-    assert gpu.state_bytes(vertices) % 16 == 0  # the vertices are read sixteen bytes at a time
-    assert count == 1 or rows % 16 == 0 or size > shared // 32
-    if (size, vertices) == (512, 1000):
-        assert {HOPPER: 2, ADA: 6}.get(limits, count) == count
+    """As the kernel divides it: as many rows per band as fit, of the canvas and of any narrower window."""
+    for reach in (gpu.NEAR - 1, gpu.NEAR):
+        bands, room, shared, inside = gpu.layout(size, vertices, reach, limits)
+        assert (bands - 1) * (room // size) < size <= bands * (room // size)
+        for columns in {1, size // 2 + 1, size}:
+            assert bands * (room // columns) >= size
+        assert room % 16 == 0
+        assert shared == room + inside * vertices * gpu.PIXELS_A_VERTEX <= limits.shared_a_block - gpu.STATIC_SHARED
+        assert not inside or (vertices <= 1024 and reach < gpu.NEAR)
+        if (size, vertices) == (512, 1000) and limits is not TINY:
+            assert inside == (reach < gpu.NEAR)
+            assert bands == {HOPPER: 2, ADA: 3}[limits]
 
 
 @pytest.mark.gpu

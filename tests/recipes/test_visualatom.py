@@ -216,6 +216,33 @@ def test_instances_share_their_class_and_nothing_else(variant):
         assert not torch.equal(varied[1], varied[2])
 
 
+@pytest.mark.parametrize("variant", ["released", "paper"])
+def test_the_reach_bounds_every_vertex_whatever_the_noise(variant):
+    """As far as a vertex can come if all noise pushes it outwards, by the rules in float64; not much farther."""
+    for seed in range(8):
+        recipe = gr.VisualAtom(
+            classes=30, image_size=64, seed=seed, variant=variant, nucleus=(-1.0 - seed / 4, 2.0), orbits=(1, 300),
+            amplitudes=(-2.0, 2.0), noise_level=(0.0, 9.0), quantization=(40, 200),
+        )  # fmt: skip
+        farthest = 0.0
+        for number in range(30):
+            p = {name: value[0] for name, value in recipe.parameters(np.array([number])).items()}
+            t = 2 * np.pi * np.arange(p["q"]) / p["q"]
+            waves = p["lambda1"] * np.sin(p["n1"] * t) + p["lambda2"] * np.sin(p["n2"] * t)
+            if variant == "released":
+                axes = [p["r0"] * p["oval_x"], p["r0"] * p["oval_y"]]
+                radii = [axis + p["K"] * np.maximum(2 * p["eta"] + p["w"] + waves, 0) for axis in axes]
+            else:
+                radii = [(p[name] + p["K"] * recipe.interval) * (1 + np.abs(waves) + p["eta"]) for name in ("a1", "b1")]
+            farthest = max(
+                farthest, *(float(np.abs(r * f(t)).max()) for r, f in zip(radii, (np.cos, np.sin), strict=True))
+            )
+        centre = 32 * max(abs(1 + side) for side in recipe.nucleus)
+        assert farthest + centre <= gr.Renderer(recipe).catalog.reach <= 2 * (farthest + centre)
+    usual = gr.Renderer(gr.VisualAtom(variant=variant)).catalog.reach
+    assert usual < 2**13  # where a GPU keeps coordinates in 16 bits
+
+
 def test_greys_are_uniform_and_bounded():
     """One ring an image, so that every image shows one grey."""
     recipe = gr.VisualAtom(instances=3000, classes=1, orbits=(1, 1), image_size=64, nucleus=(0, 0), quantization=(9, 9))

@@ -41,6 +41,16 @@ extern "C" void host_block(unsigned block, unsigned blocks) {
 inline void __syncthreads() {
     if (blockDim.x > 1) host_barrier->arrive_and_wait();
 }
+constexpr int OWN = 1024;
+inline void wait_for_first(unsigned threads) {
+    static std::atomic<unsigned> arrived, passes;
+    if (threads <= 1) return;
+    unsigned pass = passes.load();
+    if (arrived.fetch_add(1) + 1 < threads) return passes.wait(pass);
+    arrived = 0;
+    ++passes;
+    passes.notify_all();
+}
 template <class T>
 T atomicOr(T* p, T v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
 template <class T>

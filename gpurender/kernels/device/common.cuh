@@ -32,6 +32,12 @@ struct Cells {
 
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 
+// Items of a block whose state a thread keeps in registers. (A thread that plays a whole block keeps them all.)
+constexpr int OWN = 1;
+
+// Wait until the first `threads` threads of the block, a multiple of 32, are here.
+__device__ __forceinline__ void wait_for_first(int threads) { asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory"); }
+
 typedef uint32 SharedWord;  // the address of a word in shared memory
 
 __device__ __forceinline__ SharedWord shared_word(uint32* word) { return (uint32)__cvta_generic_to_shared(word); }

@@ -6,9 +6,13 @@ term counts::
 
     m(i) = floor((2 short i + long) / (2 long))
 
-A segment within the canvas is rendered by m in fixed point (:func:`plan`), without its last pixel, which is the first
-of the next segment. A segment that crosses the edge is rendered by Bresenham's remainder from its first visible pixel
-to its last; both pixels are computed in closed form (:func:`render_crossing`).
+Only the part of a line inside a window of the canvas is rendered; the whole canvas is one window. A segment within the
+window is rendered by m in fixed point (:func:`plan`), without its last pixel, which is the first of the next segment. A
+segment that crosses the edge is rendered by Bresenham's remainder from its first visible pixel to its last; both pixels
+are computed in closed form (:func:`render_crossing`). So a window has the pixels that the whole canvas has there.
+
+Functions of single segments count pixels from the corner of the window. Their ``extent`` is the window's width and
+height and the distance from row to row, in pixels, and their ``pixels`` begin at that corner.
 """
 
 import numpy as np
@@ -27,65 +31,92 @@ def truncate(coordinate):
 
 
 @kernel
-def plan(x, y, size, lines):
-    """Prepare the segments of a closed polygon; x, y float32 [q], lines int32 [7, q].
+def gather(x, y, top, left, width, height, lines):
+    """Collect the segments of a closed polygon whose bounding boxes meet the window, in order; return their number.
 
-    The rows of lines: x and y of the vertex; then, of the segment that ends at the vertex, the first pixel, the step
-    along, the step across, the slope, and the number of pixels without the last one (at least 1), or 0 if the segment
-    leaves the canvas.
+    x, y  # float32 [q]; lines  # int32 [9, q + 1], whose rows 2 to 5 are set to x and y of both ends, from the window's
+    corner. Most segments of an atom lie outside a crop, and the others take most of the time.
+    """
+    xs, ys, x0, y0, x1, y1 = lines[:6]
+    last_x, last_y, q = int32(width - 1), int32(height - 1), x.shape[0]
+    for j in range(q):
+        xs[j + 1], ys[j + 1] = truncate(x[j]) - left, truncate(y[j]) - top
+    xs[0], ys[0] = xs[q], ys[q]
+    count = 0
+    for j in range(q):
+        a, b, c, d = xs[j], ys[j], xs[j + 1], ys[j + 1]
+        x0[count], y0[count], x1[count], y1[count] = a, b, c, d
+        # The signs: both ends lie beyond the same edge. Without a branch, which would often be mispredicted
+        hidden = ((a & c) | (b & d) | ((last_x - a) & (last_x - c)) | ((last_y - b) & (last_y - d))) < 0
+        count += 0 if hidden else 1
+    return count
+
+
+@kernel
+def plan(count, extent, lines):
+    """Prepare gathered segments: the rows 6 to 8 of lines are set to the steps along and across and to the slope.
+
+    The step along is 0 if the segment leaves the window.
 
     The slope is short / long in units of 2^-30, rounded up by more than 0 and at most 2. Pixel i < long lies m(i)
     = floor(short i / long + 1/2) across, and short i / long + 1/2 stays 1 / (2 long) or more below the next integer.
-    The excess of i slopes is below 2 long 2^-30, so it never carries if 4 long^2 < 2^30: within the canvas long is
+    The excess of i slopes is below 2 long 2^-30, so it never carries if 4 long^2 < 2^30: within the window long is
     below 2^13.
     """
-    xs, ys, start, along, across, slope, count = lines
-    q = x.shape[0]
-    for j in range(q):
-        xs[j], ys[j] = truncate(x[j]), truncate(y[j])
-    for j in range(q):
-        i = j - 1 if j else q - 1
-        x0, y0, x1, y1 = xs[i], ys[i], xs[j], ys[j]
-        dx, dy = abs(x1 - x0), abs(y1 - y0)
-        step_x, step_y = int32(1) if x1 >= x0 else int32(-1), int32(size) if y1 >= y0 else int32(-size)
+    x0, y0, x1, y1, along, across, slope = lines[2:]
+    width, height, pitch = extent
+    last_x, last_y = int32(width - 1), int32(height - 1)
+    for i in range(count):
+        dx, dy = x1[i] - x0[i], y1[i] - y0[i]
+        step_x, step_y = int32(1) if dx >= 0 else int32(-1), int32(pitch) if dy >= 0 else int32(-pitch)
+        dx, dy = abs(dx), abs(dy)
         flat = dx > dy
         long, short = max(dx, dy, 1), min(dx, dy)
-        start[j] = y0 * size + x0
-        along[j] = step_x if flat else step_y
-        across[j] = step_y if flat else step_x
-        slope[j] = int32(float64(short) / float64(long) * float64(1 << FRACTION_BITS)) + 1
-        last = size - 1
-        leaves = (x0 | y0 | x1 | y1 | (last - x0) | (last - y0) | (last - x1) | (last - y1)) < 0
-        count[j] = int32(0) if leaves else int32(long)
+        beyond = (last_x - x0[i]) | (last_y - y0[i]) | (last_x - x1[i]) | (last_y - y1[i])  # the signs
+        leaves = (x0[i] | y0[i] | x1[i] | y1[i] | beyond) < 0
+        along[i] = int32(0) if leaves else (step_x if flat else step_y)
+        across[i] = step_y if flat else step_x
+        slope[i] = int32(float64(short) / float64(long) * float64(1 << FRACTION_BITS)) + 1
 
 
 @kernel
-def render_polygon(x, y, grey, size, pixels, lines):
-    """Render the closed polygon x, y (float32 [q]) into pixels (uint8 [size * size]); lines int32 [7, q] is scratch."""
-    plan(x, y, size, lines)
-    xs, ys, start, along, across, slope, count = lines
-    for j in range(x.shape[0]):
-        if count[j] == 0:
-            render_crossing(xs[j - 1], ys[j - 1], xs[j], ys[j], grey, size, pixels)
-        position, moved = int64(start[j]), int64(1) << (FRACTION_BITS - 1)
-        for _ in range(count[j]):
-            pixels[uint64(position + (moved >> FRACTION_BITS) * across[j])] = grey
-            position += along[j]
-            moved += slope[j]
+def render_polygon(x, y, grey, window, canvas, lines):
+    """Render the part inside a window of the closed polygon x, y (float32 [q]); lines int32 [9, q + 1] is scratch.
+
+    window  # top, left, height, width, inside the canvas; canvas  # [S, S] uint8, contiguous
+    """
+    top, left, height, width = window
+    pitch = canvas.shape[1]
+    extent = (width, height, pitch)
+    pixels = canvas.ravel()[top * pitch + left :]
+    count = gather(x, y, top, left, width, height, lines)
+    plan(count, extent, lines)
+    x0, y0, x1, y1, along, across, slope = lines[2:]
+    for i in range(count):
+        if along[i] == 0:
+            render_crossing(x0[i], y0[i], x1[i], y1[i], grey, extent, pixels)
+            continue
+        position, moved = int64(y0[i]) * pitch + x0[i], int64(1) << (FRACTION_BITS - 1)
+        for _ in range(max(abs(x1[i] - x0[i]), abs(y1[i] - y0[i]), 1)):
+            pixels[uint64(position + (moved >> FRACTION_BITS) * across[i])] = grey
+            position += along[i]
+            moved += slope[i]
 
 
 @kernel
-def render_crossing(x0, y0, x1, y1, grey, size, pixels):
+def render_crossing(x0, y0, x1, y1, grey, extent, pixels):
     """Render the visible pixels of a segment, the last one included; its ends lie anywhere within +-2^20."""
-    if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= size or min(y0, y1) >= size:
+    width, height, pitch = extent
+    if max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= width or min(y0, y1) >= height:
         return
     flat = abs(x1 - x0) > abs(y1 - y0)
     u0, v0, u1, v1 = (x0, y0, x1, y1) if flat else (y0, x0, y1, x1)  # u along, v across
-    along, across = (1, size) if flat else (size, 1)
+    u_size, v_size = (width, height) if flat else (height, width)
+    along, across = (1, pitch) if flat else (pitch, 1)
     long, short = max(int64(abs(u1 - u0)), 1), int64(abs(v1 - v0))
     u_step, v_step = 1 if u1 >= u0 else -1, 1 if v1 >= v0 else -1
-    first, last = visible(u0, u_step, size)
-    low, high = visible(v0, v_step, size)
+    first, last = visible(u0, u_step, u_size)
+    low, high = visible(v0, v_step, v_size)
     # m(i) >= low from some pixel on, m(i) >= high + 1 from another: both bound the visible part of the shorter axis
     first, last = max(first, reach(low, long, short)), min(last, abs(u1 - u0))
     if high < short:
@@ -120,6 +151,7 @@ def render_polygons(x, y, greys, canvas):
 
     x, y  # [K, q] float32; greys  # [K] uint8; canvas  # [size, size] uint8
     """
-    lines = np.empty((7, x.shape[1]), np.int32)
+    lines = np.empty((9, x.shape[1] + 1), np.int32)
+    window = (0, 0, canvas.shape[0], canvas.shape[1])
     for k in range(x.shape[0]):
-        render_polygon(x[k], y[k], greys[k], canvas.shape[0], canvas.ravel(), lines)
+        render_polygon(x[k], y[k], greys[k], window, canvas, lines)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from gpurender.kernels.device.bit_canvases import BitCanvases
+from gpurender.kernels.device.boxes import check_boxes
 from gpurender.kernels.resized_crop.params import BICUBIC, BILINEAR, MAX_SIDE, NEAREST
 from gpurender.runtime import dispatch
 from gpurender.runtime.image_formats import DTYPES, check_memory_format
@@ -93,18 +94,6 @@ def crop_resize_normalise(
     check_memory_format(memory_format)
     implementation = dispatch.implementation("resized_crop", canvases.device)
     return implementation.crop_resize_normalise(*given, table, (height, width), memory_format)
-
-
-def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
-    """Refuse boxes (integers ``[N, 4]`` on the CPU) that are empty or leave an image of ``height`` x ``width``."""
-    top, left, h, w = boxes.unbind(1)
-    bad = (top < 0) | (left < 0) | (h < 1) | (w < 1) | (top > height - h) | (left > width - w)
-    if bad.any():
-        n = int(bad.nonzero()[0])
-        raise ValueError(
-            f"boxes[{n}] must be (top, left, height, width) with sides of 1 or more inside an image of "
-            f"{height} x {width}, got {tuple(boxes[n].tolist())}"
-        )
 
 
 def takes_bits(device: torch.device) -> bool:

@@ -2,11 +2,12 @@
 
 import torch
 
-from gpurender.kernels.visual_atom.params import MAX_RINGS, MAX_VERTICES, Atoms, check_tensor, within
+from gpurender.kernels.device.boxes import checked_windows
+from gpurender.kernels.visual_atom.params import MAX_COORDINATE, MAX_RINGS, MAX_VERTICES, Atoms, check_tensor, within
 from gpurender.runtime import dispatch
 from gpurender.util import checks
 
-__all__ = ["MAX_RINGS", "MAX_VERTICES", "Atoms", "render_atoms"]
+__all__ = ["MAX_COORDINATE", "MAX_RINGS", "MAX_VERTICES", "Atoms", "render_atoms"]
 
 MAX_SIZE = 8192
 
@@ -21,6 +22,7 @@ def render_atoms(
     seed: int,
     size: int,
     rule: str,
+    windows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Render images of atoms, on the atoms' device: grey rings over black, every ring over the earlier ones.
 
@@ -34,9 +36,11 @@ def render_atoms(
         size: side of the canvas in pixels, 1 to 8192.
         rule: ``"walk"``, the released generator's rule (radial random walks), or ``"orbits"``, the paper's rule
             (equations 3 to 7); the formulas of both are in ``cpu.py``.
+        windows: int32 ``[N, 4]``, top, left, height, width: the part of each canvas that is wanted, inside the canvas
+            (checked on a CPU only; a GPU moves it into the canvas). ``None``: the whole canvases.
 
     Returns:
-        uint8 ``[N, size, size]`` on the device.
+        uint8 ``[N, size, size]`` on the device. Pixels outside the windows are undefined.
 
     Raises:
         ValueError: an argument has the wrong shape, dtype, device or range.
@@ -55,7 +59,9 @@ def render_atoms(
         raise ValueError(f"greys must be (darkest, lightest) within 0 to 255, got {greys}")
     if not 1 <= size <= MAX_SIZE:
         raise ValueError(f"size must be 1 to {MAX_SIZE} pixels, got {size}")
+    if windows is not None:
+        windows = checked_windows(windows, n, size, device)
     if rule not in ("walk", "orbits"):
         raise ValueError(f"rule must be 'walk' or 'orbits', got {checks.shown(rule)}")
     implementation = dispatch.implementation("visual_atom", device)
-    return implementation.render_atoms(atoms, which, centres, draw_ids, greys, seed, size, rule == "walk")
+    return implementation.render_atoms(atoms, which, centres, draw_ids, greys, seed, size, rule == "walk", windows)

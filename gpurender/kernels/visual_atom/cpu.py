@@ -34,6 +34,7 @@ from gpurender.kernels.device.cpu_lines import render_polygon
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.kernels.visual_atom.tables import GRADIENTS
 from gpurender.numerics.streams import Stream, halves
+from gpurender.runtime import host_memory
 from gpurender.runtime.numba_jit import kernel
 from gpurender.runtime.threads import parallel_ranges
 
@@ -115,11 +116,11 @@ def place_orbit(words, noise_level, a, b, waves, centre, cosines, sines, x, y):
 @kernel
 def render_batch(
     first, last, walk, rings, vertices, frequencies, axes, growth, amplitudes, noise_levels, offsets, cosines, sines,
-    which, centres, draw_ids, key, darkest, greys, canvases,
+    which, centres, draw_ids, key, darkest, greys, windows, canvases,
 ):  # fmt: skip
     """Render images first to last - 1 of a batch, of the atoms which[n]; greys: number of greys, from the darkest on.
 
-    canvases  # [N, size, size] uint8
+    windows  # [N, 4] int32: top, left, height, width; canvases  # [N, size, size] uint8, set inside the windows
     """
     group = 2 if walk else 4  # rings that share a Philox call
     for n in range(first, last):
@@ -127,8 +128,9 @@ def render_batch(
         q, eta = vertices[k], noise_levels[k]
         cos_t, sin_t = cosines[offsets[k] : offsets[k] + q], sines[offsets[k] : offsets[k] + q]
         x, y, waves = np.empty(q, np.float32), np.empty(q, np.float32), np.empty(q, np.float32)
-        words, lines = np.empty((4, q), np.uint32), np.empty((7, q), np.int32)
-        pixels, size = canvases[n].ravel(), canvases.shape[1]
+        words, lines = np.empty((4, q), np.uint32), np.empty((9, q + 1), np.int32)
+        top, left, height, width = windows[n, 0], windows[n, 1], windows[n, 2], windows[n, 3]
+        canvases[n, top : top + height, left : left + width] = 0
         add_waves(frequencies[k], amplitudes[k], sin_t, waves)
         start_walk(axes[k], centre, cos_t, sin_t, x, y)
         for ring in range(rings[k]):
@@ -140,19 +142,21 @@ def render_batch(
             else:
                 grown = growth[k] * float32(ring)
                 place_orbit(words[lane], eta, axes[k, 0] + grown, axes[k, 1] + grown, waves, centre, cos_t, sin_t, x, y)
-            render_polygon(x, y, ring_grey(ring, number, key, darkest, greys), size, pixels, lines)
+            grey = ring_grey(ring, number, key, darkest, greys)
+            render_polygon(x, y, grey, (top, left, height, width), canvases[n], lines)
 
 
-def render_atoms(atoms, which, centres, draw_ids, greys, seed, size, walk):
+def render_atoms(atoms, which, centres, draw_ids, greys, seed, size, walk, windows):
     """Render images; uint8 [N, size, size]; arguments as in :func:`gpurender.kernels.visual_atom.render_atoms`."""
-    canvases = torch.zeros((len(which), size, size), dtype=torch.uint8, device="cpu")
+    canvases = host_memory.empty((len(which), size, size), np.uint8)
     own = [tensor.contiguous().numpy() for tensor in atoms.tensors()]
-    places, middles, pixels = which.contiguous().numpy(), centres.contiguous().numpy(), canvases.numpy()
+    places, middles = which.contiguous().numpy(), centres.contiguous().numpy()
     words = np.ascontiguousarray(draw_ids.numpy()).view(np.uint32).reshape(-1, 2)  # low word first
     key, lightness = np.array(halves(seed), dtype=np.uint32), (greys[0], greys[1] - greys[0] + 1)
+    parts = np.tile(np.array([0, 0, size, size], np.int32), (len(which), 1)) if windows is None else windows.numpy()
 
     def work(first, last):
-        render_batch(first, last, walk, *own, places, middles, words, key, *lightness, pixels)
+        render_batch(first, last, walk, *own, places, middles, words, key, *lightness, parts, canvases)
 
     parallel_ranges(len(which), work)
-    return canvases
+    return torch.from_numpy(canvases)

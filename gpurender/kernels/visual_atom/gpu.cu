@@ -1,24 +1,31 @@
-// Visual atoms in CUDA C: one block per band of rows of an image, one byte per pixel in shared memory.
+// Visual atoms in CUDA C: one block per band of rows of an image's window, one byte per pixel in shared memory.
 //
 // The formulas and the addresses of the randomness are in cpu.py; all bytes equal those of cpu.py. Top to bottom: the
-// noise, the vertices, and the kernel. The lines between vertices are in device/lines.cuh.
+// noise, the vertices, the rings, and the kernels. The lines between vertices are in device/lines.cuh.
 //
-// **Rings in order, one barrier each.** A thread moves its vertices, stores their pixel coordinates, waits for the
-// other threads, and renders the segments that end at its vertices. All segments of a ring have the same grey, so
-// threads may write the same pixel; a barrier separates the pixels of a ring from those of earlier rings. The pixel
-// coordinates alternate between two buffers: a thread that still renders ring k reads one, a faster thread writes the
-// other for ring k + 1, and no thread can begin ring k + 2 before all threads have passed the barrier of ring k + 1,
-// that is, have rendered ring k. So one barrier per ring is enough.
+// **Rings in order, one barrier each.** A thread moves its vertices, stores their pixels, waits for the other threads
+// that have vertices, and renders the segments that end at its vertices. All segments of a ring have the same grey, so
+// threads may write the same pixel; a barrier separates the pixels of a ring from those of earlier rings. The vertices'
+// pixels alternate between two buffers: a thread that still renders ring k reads one, a faster thread writes the other
+// for ring k + 1, and no thread can begin ring k + 2 before all threads have passed the barrier of ring k + 1, that is,
+// have rendered ring k. So one barrier per ring is enough.
 //
 // **Why bands.** 512 x 512 bytes exceed the shared memory of a block (227 KB on Hopper, 163 KB on A100, 99 KB on Ada).
-// The block of a band plays the whole walk and renders the rows of the band. This repeats the vertices, about 95
-// instructions each, but needs no exchange between blocks; the smallest number of bands that fits is the cheapest.
+// The block of a band plays the whole walk and renders the rows of the band. This repeats the vertices but needs no
+// exchange between blocks, so the fewest bands that fit are the cheapest: of 512 x 512 pixels two on Hopper and A100,
+// three on Ada. Only the window that a crop reads must fit: of 512 x 512 pixels, 85 % of the random resized crops take
+// one band on Hopper. Blocks whose band has no rows return at once, so that every batch has the same launch.
 //
 // **Why one thread per vertex, up to 1024.** A ring has a few hundred vertices: fewer threads would compute several of
 // the noise's long dependency chains one after the other, and with one block per multiprocessor no other block hides
-// the latency.
+// the latency. Warps beyond the vertices of an atom (13 of 32, if it has 600 of 1,000) end before the first ring; they
+// would execute the loop over the rings and its barrier.
 //
-// A launch with one thread per block is correct: every loop strides by blockDim.x, all threads reach every barrier.
+// **Where the vertices are.** Their state is in registers and their pixels are in shared memory, 16 bits per coordinate,
+// so a vertex takes eight bytes that a band cannot have. Atoms with more than 1,024 vertices (a thread has one) or with
+// vertices beyond +-8191 pixels have both in global memory.
+//
+// A launch with one thread per block is correct: every loop strides by the number of threads.
 
 #include "device/common.cuh"
 #include "device/lines.cuh"
@@ -26,6 +33,8 @@
 
 constexpr int VERTEX_BITS = 12;
 constexpr uint32 PERIOD = 10000;
+constexpr int MAX_RINGS = 2048;
+constexpr int NEAR = (1 << 13) - 1;  // pixels; lines between such points are shorter than FAR
 
 // The atom of an image, its centre, and the addresses of its randomness.
 struct Atom {
@@ -35,34 +44,40 @@ struct Atom {
     uint32 key0, key1;
 };
 
-// A vertex, and the direction it moves in.
+// A vertex: the direction from the centre, the waves there, where the walk is, and the noise words of the present rings.
 struct __align__(16) Vertex {
-    float x, y, cosine, sine;
+    float cosine, sine, wave, x, y;
+    Four words;
 };
 
-struct __align__(8) Words {
-    uint32 x, y;
+// The pixel of a vertex within +-NEAR, counted from a band's corner, in half of the bytes.
+struct __align__(4) NearPixel {
+    static constexpr int LIMIT = NEAR;
+    short x, y;
 };
 
-// The state of a block's vertices, in shared memory, or in global memory for atoms with very many vertices.
-struct Vertices {
-    Vertex* now;
-    Pixel* pixels;  // [2, q]
-    Words* next;    // the noise words of the odd rings, drawn together with those of the even ones
-    float* wave;
+// The pixel of any vertex, counted from a band's corner.
+struct __align__(8) AnyPixel {
+    static constexpr int LIMIT = MAX_COORDINATE;
+    int x, y;
 };
 
-constexpr int BYTES_A_VERTEX = sizeof(Vertex) + 2 * sizeof(Pixel) + sizeof(Words) + sizeof(float);
+// The vertices of a thread, j = threadIdx.x + i blockDim.x: in registers, of a block that has a thread per vertex ...
+struct InRegisters {
+    Vertex own[OWN];
+    __device__ __forceinline__ Vertex& operator[](int j) { return own[OWN == 1 ? 0 : j / blockDim.x]; }
+    __device__ __forceinline__ int after(int j) const { return OWN == 1 ? 0x7FFFFFFF : j + blockDim.x; }
+};
 
-// Return the bytes of `most` vertices, rounded up: every block's part begins where sixteen bytes can be read at once.
-__device__ __forceinline__ int64 state_bytes(int most) { return ((int64)most * BYTES_A_VERTEX + 15) / 16 * 16; }
+// ... or, of a block with any number of vertices, in global memory.
+struct InMemory {
+    Vertex* all;
+    __device__ __forceinline__ Vertex& operator[](int j) { return all[j]; }
+    __device__ __forceinline__ int after(int j) const { return j + blockDim.x; }
+};
 
-__device__ __forceinline__ Vertices lay_out(uint8* memory, int most) {
-    Vertex* now = (Vertex*)memory;
-    Pixel* pixels = (Pixel*)(now + most);
-    Words* next = (Words*)(pixels + 2 * most);
-    return {now, pixels, next, (float*)(next + most)};
-}
+// Return the bytes of `most` vertices and their pixels in global memory, a multiple of sixteen.
+__device__ __forceinline__ int64 state_bytes(int most) { return most * (int64)(sizeof(Vertex) + 2 * sizeof(AnyPixel)); }
 
 // -------------------------------------------------------------------------------------------------------- the noise
 
@@ -88,81 +103,76 @@ __device__ __forceinline__ Four noise_words(const Atom& atom, int group, int ver
 
 // ----------------------------------------------------------------------------------------------------- the vertices
 
-__device__ __forceinline__ void start(const Atom& atom, const float* cosines, const float* sines, const Vertices& v) {
-    for (int j = threadIdx.x; j < atom.vertices; j += blockDim.x) {
-        float cosine = cosines[j], sine = sines[j];
-        float first = sines[atom.n1 * j % atom.vertices], second = sines[atom.n2 * j % atom.vertices];
-        v.wave[j] = atom.lambda1 * first + atom.lambda2 * second;
-        v.now[j] = {cosine * atom.axis_x + atom.centre_x, sine * atom.axis_y + atom.centre_y, cosine, sine};
-    }
+// Return vertex j before the first ring: on the ellipse where the walk starts.
+__device__ __forceinline__ Vertex start(const Atom& atom, const float* cosines, const float* sines, int j) {
+    float cosine = cosines[j], sine = sines[j];
+    float first = sines[atom.n1 * j % atom.vertices], second = sines[atom.n2 * j % atom.vertices];
+    return {cosine, sine, atom.lambda1 * first + atom.lambda2 * second,
+            cosine * atom.axis_x + atom.centre_x, sine * atom.axis_y + atom.centre_y, {0, 0, 0, 0}};
 }
 
-// Move vertex j to the next ring of the released rule.
-__device__ __forceinline__ Vertex walk_out(const Atom& atom, const Cell* cells, const Vertices& v, int ring, int j) {
-    Words words;
-    if (ring % 2 == 0) {
-        Four four = noise_words(atom, ring / 2, j);
-        words = {four.x, four.y}, v.next[j] = {four.z, four.w};
-    } else {
-        words = v.next[j];
-    }
-    Vertex at = v.now[j];
-    float outwards = (atom.eta + atom.growth) + v.wave[j];
-    at.x += at.cosine * (outwards - atom.eta * noise(cells, words.x));
-    at.y += at.sine * (outwards - atom.eta * noise(cells, words.y));
-    v.now[j] = at;
-    return at;
+// Move a vertex to the next ring of the released rule, with words x and y; words z and w are for the ring after it.
+__device__ __forceinline__ void walk_out(const Atom& atom, const Cell* cells, Vertex& at) {
+    float outwards = (atom.eta + atom.growth) + at.wave;
+    at.x += at.cosine * (outwards - atom.eta * noise(cells, at.words.x));
+    at.y += at.sine * (outwards - atom.eta * noise(cells, at.words.y));
+    at.words.x = at.words.z, at.words.y = at.words.w;
 }
 
-// Place vertex j on a ring of the paper's rule.
-__device__ __forceinline__ Vertex place_orbit(const Atom& atom, const Cell* cells, const Vertices& v, int ring, int j) {
-    Four four = noise_words(atom, ring / 4, j);
-    uint32 word = ring % 4 == 0 ? four.x : ring % 4 == 1 ? four.y : ring % 4 == 2 ? four.z : four.w;
-    Vertex at = v.now[j];
+// Place a vertex on a ring of the paper's rule, with word x; the other words are for the rings after it.
+__device__ __forceinline__ void place_orbit(const Atom& atom, const Cell* cells, int ring, Vertex& at) {
     float grown = atom.growth * (float)ring;
-    float stretch = 1.0f + (v.wave[j] + atom.eta * noise(cells, word));
+    float stretch = 1.0f + (at.wave + atom.eta * noise(cells, at.words.x));
     at.x = atom.centre_x + (atom.axis_x + grown) * stretch * at.cosine;
     at.y = atom.centre_y + (atom.axis_y + grown) * stretch * at.sine;
-    return at;
+    at.words = {at.words.y, at.words.z, at.words.w, 0};
 }
 
-__device__ __forceinline__ uint8 ring_grey(const Atom& atom, int ring, int darkest, int greys, Four& four) {
-    if (ring % 4 == 0) four = philox4x32(ring / 4, STREAM_LINE_COLOR, atom.number, atom.key0, atom.key1);
-    uint32 word = ring % 4 == 0 ? four.x : ring % 4 == 1 ? four.y : ring % 4 == 2 ? four.z : four.w;
-    return (uint8)(darkest + (uint32)((uint64)word * greys >> 32));
+// -------------------------------------------------------------------------------------------------------- the rings
+
+// Draw the greys of all rings; a thread draws four at a time.
+__device__ __forceinline__ void draw_greys(const Atom& atom, int darkest, int greys, uint8* ring_greys) {
+    for (int four = threadIdx.x; 4 * four < atom.rings; four += blockDim.x) {
+        Four words = philox4x32(four, STREAM_LINE_COLOR, atom.number, atom.key0, atom.key1);
+        for (int i = 0; i < 4; ++i) {
+            uint32 word = i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
+            ring_greys[4 * four + i] = (uint8)(darkest + (uint32)((uint64)word * greys >> 32));
+        }
+    }
+}
+
+// Render the rings from the first to the last, with the first `busy` threads of the block; pixels: [2, q].
+template <bool WALK, class Place, class State>
+__device__ __forceinline__ void render_rings(const Atom& atom, const float* cosines, const float* sines,
+                                             const Cell* cells, const uint8* ring_greys, const Band& band, int busy,
+                                             State& vertices, Place* pixels) {
+    constexpr int RINGS = WALK ? 2 : 4;  // that share a Philox call
+    const int q = atom.vertices;
+    for (int j = threadIdx.x; j < q; j = vertices.after(j)) vertices[j] = start(atom, cosines, sines, j);
+    for (int group = 0; group * RINGS < atom.rings; ++group) {
+        for (int j = threadIdx.x; j < q; j = vertices.after(j)) vertices[j].words = noise_words(atom, group, j);
+        for (int ring = group * RINGS; ring < min(group * RINGS + RINGS, atom.rings); ++ring) {
+            Place* now = pixels + ring % 2 * q;
+            for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
+                Vertex& vertex = vertices[j];
+                if (WALK)
+                    walk_out(atom, cells, vertex);
+                else
+                    place_orbit(atom, cells, ring, vertex);
+                Pixel at = in_band(band, {truncate<Place::LIMIT>(vertex.x), truncate<Place::LIMIT>(vertex.y)});
+                now[j].x = at.x, now[j].y = at.y;
+            }
+            uint8 grey = ring_greys[ring];
+            wait_for_first(busy);
+            for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
+                Place from = now[j ? j - 1 : q - 1], to = now[j];
+                render_line<Place::LIMIT>(band, {from.x, from.y}, {to.x, to.y}, grey);
+            }
+        }
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------- the kernel
-
-template <bool WALK>
-__device__ __forceinline__ void render_rings(const Atom& atom, const Cell* cells, const Vertices& v, const Band& band,
-                                             int darkest, int greys) {
-    Four four = {0, 0, 0, 0};
-    const int q = atom.vertices;
-    for (int ring = 0; ring < atom.rings; ++ring) {
-        Pixel* now = v.pixels + ring % 2 * q;
-        for (int j = threadIdx.x; j < q; j += blockDim.x) {
-            Vertex at = WALK ? walk_out(atom, cells, v, ring, j) : place_orbit(atom, cells, v, ring, j);
-            now[j] = {truncate(at.x), truncate(at.y)};
-        }
-        uint8 grey = ring_grey(atom, ring, darkest, greys, four);
-        __syncthreads();
-        for (int j = threadIdx.x; j < q; j += blockDim.x) render_segment(band, now[j ? j - 1 : q - 1], now[j], grey);
-    }
-}
-
-// Render the rings of an atom from the first to the last, by either rule. Inlined once for vertices in shared memory
-// and once for vertices in global memory: the compiler addresses the vertices directly only if it knows which memory.
-__device__ __forceinline__ void render_atom(const Atom& atom, const float* cosines, const float* sines,
-                                            const Cell* cells, const Vertices& v, const Band& band, int darkest,
-                                            int greys, bool walk) {
-    start(atom, cosines, sines, v);
-    __syncthreads();
-    if (walk)
-        render_rings<true>(atom, cells, v, band, darkest, greys);
-    else
-        render_rings<false>(atom, cells, v, band, darkest, greys);
-}
 
 // Render images of atoms. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(1024)
@@ -180,29 +190,44 @@ extern "C" __global__ void __launch_bounds__(1024)
                        const int64* which,      // [N], the atom of each image
                        const float* centres,    // [N, 2]
                        const int64* draw_ids,   // [N]
-                       uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int band_rows, int bands,
+                       const int* windows,      // [N, 4]: top, left, height, width; null: whole canvases
+                       uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int bands,
+                       int room,         // bytes of a band, a multiple of sixteen
                        int most,         // maximum vertices of an atom
-                       uint8* scratch,   // [blocks, state_bytes(most)]; null: vertices in shared memory, after the band
+                       uint8* scratch,   // [blocks, state_bytes(most)]; null: vertices in registers and after the band
                        uint8* images) {  // [N, size, size]
     DYNAMIC_SHARED(uint8, memory);
     __shared__ Cell cells[256];
+    __shared__ uint8 ring_greys[MAX_RINGS];
     const int64 n = blockIdx.x / bands;
-    const Band band = band_of(memory, size, band_rows, blockIdx.x % bands);
-    const int padded = (band_rows * size + 15) / 16 * 16;
+    const Band band = band_of(memory, room, size, window_of(windows, n, size), blockIdx.x % bands);
+    if (band.rows <= 0) return;
     const int64 k = min(max(which[n], (int64)0), atoms - 1);  // an index out of range reads nothing beyond the table
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
                        axes[2 * k], axes[2 * k + 1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
                        noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1};
-    for (int i = threadIdx.x; i < padded / 16; i += blockDim.x) ((Sixteen*)memory)[i] = {0, 0, 0, 0};
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
     const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];
-    if (scratch) {
-        const Vertices v = lay_out(scratch + blockIdx.x * state_bytes(most), most);
-        render_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
-    } else {
-        const Vertices v = lay_out(memory + padded, most);
-        render_atom(atom, own_cosines, own_sines, cells, v, band, darkest, greys, walk);
-    }
+    clear(band);
+    for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
+    draw_greys(atom, darkest, greys, ring_greys);
     __syncthreads();
-    write(band, images + (n * size + band.first) * size);
+    const int busy = min((atom.vertices + 31) / 32 * 32, (int)blockDim.x);
+    if (threadIdx.x >= busy) return;
+    if (!scratch) {
+        InRegisters state;
+        NearPixel* pixels = (NearPixel*)(memory + room);
+        if (walk)
+            render_rings<true>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+        else
+            render_rings<false>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+    } else {
+        InMemory state = {(Vertex*)(scratch + blockIdx.x * state_bytes(most))};
+        AnyPixel* pixels = (AnyPixel*)(state.all + most);
+        if (walk)
+            render_rings<true>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+        else
+            render_rings<false>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+    }
+    wait_for_first(busy);
+    write(band, images + n * size * size, busy);
 }

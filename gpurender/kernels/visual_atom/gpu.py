@@ -1,5 +1,7 @@
 """Visual atoms on a GPU: grid, shared memory and arguments of the kernel in ``gpu.cu``."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -8,35 +10,40 @@ from gpurender.kernels.visual_atom.params import Atoms
 from gpurender.numerics.streams import halves
 from gpurender.runtime import cuda
 
-STATIC_SHARED = 2 << 10  # bytes: the table of the noise
-BYTES_A_VERTEX = 44  # bytes per vertex, as in gpu.cu
+STATIC_SHARED = 4 << 10  # bytes: the table of the noise, the greys of 2,048 rings
+PIXELS_A_VERTEX = 8  # bytes of shared memory per vertex, as in gpu.cu
+STATE_A_VERTEX = 64  # bytes of global memory per vertex, as in gpu.cu
 MAX_THREADS = 1024
+NEAR = float(1 << 13)  # pixels; below it coordinates fit 16 bits, and lines clip in 32
 LEAST_ROWS = 32  # minimum rows of a band beside the vertices; if they do not fit, the vertices go to global memory
-ROWS = 16  # a band's rows are a multiple of 16, so that it begins where sixteen bytes can be stored at once
 
 
-def state_bytes(vertices: int) -> int:
-    """Return the bytes that vertices take, as in gpu.cu: a multiple of sixteen, for loads of sixteen bytes."""
-    return -(-vertices * BYTES_A_VERTEX // 16) * 16
+class Layout(NamedTuple):
+    """How a canvas is divided among blocks.
 
-
-def bands(size: int, vertices: int, limits: cuda.Limits) -> tuple[int, int, int, bool]:
-    """Return a band's rows, the number of bands, the shared bytes per band, and whether these hold the vertices, too.
-
-    The number of bands is the smallest that fits, as each band repeats the walk: at 512 pixels and up to 1,000 vertices
-    two bands on Hopper, three on A100, six on Ada.
+    Attributes:
+        bands: number of blocks per image, the smallest that fits, as each block repeats the walk: of 512 x 512 pixels
+            and up to 1,000 vertices two on Hopper and A100, three on Ada. A smaller window may need fewer, which the
+            kernel finds out.
+        room: bytes of shared memory for a band's pixels, a multiple of sixteen.
+        shared: bytes of dynamic shared memory per block.
+        inside: whether the vertices are in registers and shared memory.
     """
-    room = limits.shared_a_block - STATIC_SHARED
-    state = state_bytes(vertices)
-    inside = (room - state) // size >= min(size, LEAST_ROWS)
-    most = (room - (state if inside else 0) - 16) // size  # 16: the band is rounded up to whole stores
-    if most >= size:
-        rows = size
-    else:
-        most = max(most // ROWS * ROWS, 1)
-        count = -(-size // most)
-        rows = min(-(-size // count // ROWS) * ROWS, most) if most >= ROWS else most
-    return rows, -(-size // rows), -(-rows * size // 16) * 16 + (state if inside else 0), inside
+
+    bands: int
+    room: int
+    shared: int
+    inside: bool
+
+
+def layout(size: int, vertices: int, reach: float, limits: cuda.Limits) -> Layout:
+    """Return the layout for canvases of size x size pixels and atoms of so many vertices and such a reach."""
+    free = limits.shared_a_block - STATIC_SHARED
+    pixels = vertices * PIXELS_A_VERTEX
+    fits = (free - pixels) // size >= min(size, LEAST_ROWS)
+    inside = fits and vertices <= MAX_THREADS and reach < NEAR
+    room = min((free - (pixels if inside else 0)) // 16, -(-size * size // 16)) * 16
+    return Layout(-(-size // (room // size)), room, room + (pixels if inside else 0), inside)
 
 
 def render_atoms(
@@ -48,23 +55,24 @@ def render_atoms(
     seed: int,
     size: int,
     walk: bool,
+    windows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Render images; uint8 ``[N, size, size]``; arguments as in :func:`gpurender.kernels.visual_atom.render_atoms`."""
-    device, n = atoms.rings.device, len(which)
-    rows, parts, shared, inside = bands(size, atoms.most_vertices, cuda.limits(device))
+    device, n, most = atoms.rings.device, len(which), atoms.most_vertices
+    bands, room, shared, inside = layout(size, most, atoms.reach, cuda.limits(device))
     images = torch.empty((n, size, size), dtype=torch.uint8, device=device)
     scratch = None
     if not inside:
-        scratch = torch.empty((n * parts, state_bytes(atoms.most_vertices)), dtype=torch.uint8, device=device)
+        scratch = torch.empty((n * bands, most * STATE_A_VERTEX), dtype=torch.uint8, device=device)
     low, high = halves(seed)
     cuda.launch(
-        "visual_atom", "visual_atom_render", device=device, blocks=n * parts, shared=shared,
-        threads=min(-(-atoms.most_vertices // 32) * 32, MAX_THREADS),
+        "visual_atom", "visual_atom_render", device=device, blocks=n * bands, shared=shared,
+        threads=min(-(-most // 32) * 32, MAX_THREADS),
         arguments=(
             *(tensor.contiguous() for tensor in atoms.tensors()), tables.gradients(device), np.int64(len(atoms)),
-            which.contiguous(), centres.contiguous(), draw_ids.contiguous(),
+            which.contiguous(), centres.contiguous(), draw_ids.contiguous(), windows,
             np.uint32(low), np.uint32(high), np.int32(walk), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1),
-            np.int32(size), np.int32(rows), np.int32(parts), np.int32(atoms.most_vertices), scratch, images,
+            np.int32(size), np.int32(bands), np.int32(room), np.int32(most), scratch, images,
         ),
     )  # fmt: skip
     return images

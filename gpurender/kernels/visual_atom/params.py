@@ -6,6 +6,7 @@ import torch
 
 MAX_RINGS = 2048
 MAX_VERTICES = 4096  # twelve bits of a noise address
+MAX_COORDINATE = 2.0**20  # pixels; the kernels clamp coordinates to this range
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Atoms:
         offsets: int64 ``[K]``: start of the atom's table in ``cosines`` and ``sines``.
         cosines, sines: float32 ``[T]``: cos and sin of 2 pi j / q, tables of q entries one after another, shared by
             all atoms.
+        most_vertices: maximum of ``vertices``, for which the kernels allocate memory.
+        reach: bound of the absolute coordinates of all vertices, in pixels, for every centre that an image may have;
+            ``MAX_COORDINATE`` if none is known. Below 8192 a GPU stores coordinates in 16 bits; it clamps them to
+            the bound.
 
     Raises:
         ValueError: a tensor has another shape, dtype or device, or (checked on a CPU only) values out of range.
@@ -38,7 +43,8 @@ class Atoms:
     offsets: torch.Tensor
     cosines: torch.Tensor
     sines: torch.Tensor
-    most_vertices: int = MAX_VERTICES  # maximum over the atoms: kernels allocate memory for this number
+    most_vertices: int = MAX_VERTICES
+    reach: float = MAX_COORDINATE
 
     def __post_init__(self) -> None:
         sizes = {"K": len(self.rings), "T": len(self.cosines)}
@@ -67,7 +73,7 @@ class Atoms:
     def to(self, device: torch.device) -> "Atoms":
         """Return the same atoms on a device."""
         moved = {name: getattr(self, name).to(device) for name in _LAYOUT}
-        return Atoms(**moved, most_vertices=self.most_vertices)
+        return Atoms(**moved, most_vertices=self.most_vertices, reach=self.reach)
 
 
 _LAYOUT: dict[str, tuple[torch.dtype, tuple[str | int, ...]]] = {
