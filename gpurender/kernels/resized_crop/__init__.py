@@ -108,8 +108,8 @@ def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
 
 
 def takes_bits(device: torch.device) -> bool:
-    """Return whether the implementation for a device resizes :class:`BitCanvases`: so far that for CPUs does."""
-    return dispatch.on_host(device)
+    """Return whether the implementation for a device resizes :class:`BitCanvases`, as those for CPUs and GPUs do."""
+    return dispatch.backend(device) in ("cpu", "gpu")
 
 
 def _checked(
