@@ -130,7 +130,7 @@ def _look_alike(renderer: Draws, classes: np.ndarray, instances: int) -> bool:
     """Return whether, in each of the classes, all instances show the same picture up to its details."""
     grid = _grid(renderer.recipe, classes, instances)
     for samples, epochs in zip(grid.samples, grid.epochs, strict=True):
-        canvases = _canvases(renderer, samples, epochs).float().mean(1, keepdim=True)  # [I, 1, S, S]
+        canvases = _canvases(renderer, samples, epochs).float().mean(1)  # [I, S, S]
         blocks = torch.nn.functional.adaptive_avg_pool2d(canvases, BLOCKS).flatten(1).double()
         blocks = blocks - blocks.mean(1, keepdim=True)
         norms = blocks.norm(dim=1)

@@ -185,7 +185,7 @@ class OnePFrac(Recipe):
         """Return the base system, float64 [M, 6 or 7]: the given base, or the candidate of that number."""
         if self.base is not None:
             return np.array(self.base)
-        return sample_system(self.seed, candidate, self.maps or 2, self.sigma or 3.5)
+        return sample_system(self.seed, candidate, self.maps, self.sigma)  # type: ignore[arg-type]  # both are set
 
     def _systems(self, candidate: int, classes: np.ndarray, attempts: np.ndarray) -> Systems:
         """Return perturbed systems: released times U(1 - d, 1 + d), paper plus U(-d/2, d/2).
