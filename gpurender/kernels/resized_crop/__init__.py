@@ -11,6 +11,8 @@ from gpurender.runtime.image_formats import DTYPES, check_memory_format
 from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
+WITH_BITS = ("cpu", "gpu")  # backends whose implementations resize canvases of one bit per pixel
+
 __all__ = [
     "BICUBIC",
     "BILINEAR",
@@ -108,8 +110,8 @@ def check_boxes(boxes: torch.Tensor, height: int, width: int) -> None:
 
 
 def takes_bits(device: torch.device) -> bool:
-    """Return whether the implementation for a device resizes :class:`BitCanvases`, as those for CPUs and GPUs do."""
-    return dispatch.backend(device) in ("cpu", "gpu")
+    """Return whether the implementation for a device resizes :class:`BitCanvases`."""
+    return dispatch.backend(device) in WITH_BITS
 
 
 def _checked(

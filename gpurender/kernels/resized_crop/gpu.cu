@@ -151,30 +151,31 @@ __device__ __forceinline__ Eight sum(const Taps* table, int stride, int words, c
 
 // ---------------------------------------------------------------------------------------------------------- the lines
 
-// The window of an image: its lines, read from the bitmap of a canvas that may be flipped and transposed.
+// The window of an image: its lines, read from the bitmap of a canvas. The canvas shows the bitmap flipped top-bottom
+// (bit 0 of `orientation`), then left-right (bit 1), then transposed (bit 2).
 struct Window {
     const uint32* rows;  // [size, words]
-    int size, top, left, h, w;
-    Orientation orientation;
+    int size, orientation, top, left, h, w;
     bool y_first;
 
     // Return 32 pixels of a line from pixel j on; bits beyond the window are of no meaning.
     __device__ uint32 bits(int line, int j) const {
-        int y, x, words = (size + 31) / 32;
-        orientation.source(y_first ? top + j : top + line, y_first ? left + line : left + j, y, x);
-        if (y_first == ((orientation.code & 4) != 0)) {  // the line is a row of the bitmap
-            const bool backward = orientation.code & 2;
-            if (backward) x -= 31;
-            const uint32* row = rows + y * words;
-            uint64 two = (uint64)row[min((x >> 5) + 1, words - 1)] << 32 | row[max(x >> 5, 0)];
+        const int row = y_first ? top + j : top + line, column = y_first ? left + line : left + j;
+        const bool transposed = orientation & 4, upwards = orientation & 1, leftwards = orientation & 2;
+        int y = transposed ? column : row, x = transposed ? row : column, words = (size + 31) / 32;
+        y = upwards ? size - 1 - y : y, x = leftwards ? size - 1 - x : x;
+        if (y_first == transposed) {  // the line is a row of the bitmap
+            if (leftwards) x -= 31;
+            const uint32* own = rows + y * words;
+            uint64 two = (uint64)own[min((x >> 5) + 1, words - 1)] << 32 | own[max(x >> 5, 0)];
             uint32 found = (uint32)(two >> (x & 31));
-            return backward ? __brev(found) : found;
+            return leftwards ? __brev(found) : found;
         }
-        const uint32* column = rows + y * words + (x >> 5);
-        const int step = orientation.code & 1 ? -words : words, count = min(32, (y_first ? h : w) - j);
+        const uint32* own = rows + y * words + (x >> 5);
+        const int step = upwards ? -words : words, count = min(32, (y_first ? h : w) - j);
         uint32 found = 0;
 #pragma unroll 8
-        for (int k = 0; k < count; ++k) found |= (column[k * step] >> (x & 31) & 1) << k;
+        for (int k = 0; k < count; ++k) found |= (own[k * step] >> (x & 31) & 1) << k;
         return found;
     }
 };
@@ -271,11 +272,11 @@ struct Plan {
 };
 
 // Return the window of an image: its box, moved into the canvas.
-__device__ Window window_of(const uint32* bitmap, int size, const int* box, uint8 orientation, int height, int width) {
+__device__ Window window_of(const uint32* bitmap, int size, int orientation, const int* box, int height, int width) {
     const int h = min(max(box[2], 1), size), w = min(max(box[3], 1), size);
     const int top = min(max(box[0], 0), size - h), left = min(max(box[1], 0), size - w);
     const bool y_first = h > height && h - height > 2 * (w - width);
-    return {bitmap, size, top, left, h, w, {orientation, size}, y_first};
+    return {bitmap, size, orientation, top, left, h, w, y_first};
 }
 
 // ---------------------------------------------------------------------------------------------------------- the sums
@@ -365,7 +366,7 @@ __device__ __forceinline__ void resize(Plan& plan, const Room& room, const Resul
         const Room room = {table, words, strip, source, between};                                                    \
         if (threadIdx.x == 0) {                                                                                      \
             const uint32* bitmap = bitmaps + which[n] * size * ((size + 31) / 32);                                   \
-            const Window window = window_of(bitmap, size, boxes + 4 * n, orientations[n], height, width);            \
+            const Window window = window_of(bitmap, size, orientations[n], boxes + 4 * n, height, width);            \
             plan.set(window, flips + 2 * n, filters[n], height, width, room);                                        \
         }                                                                                                            \
         __syncthreads();                                                                                             \
