@@ -1,4 +1,4 @@
-"""Crops of one-bit canvases on a GPU: grid, shared memory and arguments of the kernels in ``gpu.cu``."""
+"""Crops of one-bit canvases on a GPU: grid, shared memory and arguments of the kernel in ``gpu.cu``."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,8 @@ LINES = 8  # lines per thread in the first sum
 BATCH = 16  # lines that are unpacked at a time, if memory allows
 STRIP = 64  # outputs along the second axis whose taps are in shared memory at a time
 BLOCKS = (4, 3, 2, 1)  # blocks per multiprocessor, the most first: 1,024 threads of at most 64 registers
-RESERVED = 1 << 10  # bytes that a block takes from a multiprocessor besides its own
+STATIC_SHARED = 256  # bytes: the plan
+RESERVED = 1 << 10  # bytes that a multiprocessor takes for each block
 UNIT = 16  # bytes: the taps of a word, or a quad
 INT32 = 2**31 - 1
 
@@ -47,7 +48,8 @@ def room_for(size: int, height: int, width: int, limits: cuda.Limits) -> Room | 
     table, words = max(along_y * height, along_x * width), max(along_y, along_x)
     longest = -(-max(height, width) // LINES) * LINES
     for blocks in BLOCKS:
-        most = min(limits.shared_a_multiprocessor // blocks - RESERVED, limits.shared_a_block) // UNIT
+        share = min(limits.shared_a_multiprocessor // blocks - RESERVED, limits.shared_a_block) - STATIC_SHARED
+        most = share // UNIT
         for batch in (BATCH, LINES):
             without = Room(table, words, min(STRIP, longest), batch // 4 * ((size + 31) // 32 * 8 + 1), 0)
             column = (most - without.units) // (longest // 4)  # words of a line between the sums
@@ -77,12 +79,14 @@ def launch(
     size, (height, width) = canvases.shape[-1], out.shape[2:]
     if boxes.dtype != torch.int32:
         boxes = boxes.clamp(-INT32, INT32).to(torch.int32)  # the kernel moves them into the canvas, as the others
+    image_stride, *strides = out.stride()  # an image has less than 2^31 entries: each side is limited by shared memory
     memory = out.as_strided((out.numel(),), (1,))  # as it lies there, whatever the order of its axes
     cuda.launch(
-        "resized_crop", f"resized_crop_bits_{8 * out.element_size()}", device=out.device, blocks=len(out),
-        threads=THREADS, shared=UNIT * room.units,
+        "resized_crop", "resized_crop_bits", device=out.device, blocks=len(out), threads=THREADS,
+        shared=UNIT * room.units,
         arguments=(
             canvases.rows, canvases.which, canvases.orientations, boxes, flips, interpolations, np.int32(size),
-            np.int32(height), np.int32(width), *map(np.int32, room), lut, memory, *map(np.int64, out.stride()),
+            np.int32(height), np.int32(width), *map(np.int32, room), lut, np.int32(out.element_size()), memory,
+            np.int64(image_stride), *map(np.int32, strides),
         ),
     )  # fmt: skip
