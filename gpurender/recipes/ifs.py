@@ -264,7 +264,7 @@ def render(
         elif kept := bitmaps.table("points", count, size, device):
             rows = kept.filled(system_ids, points_of)
     ids = torch.zeros_like(mask_ids) if point_ids is None else point_ids
-    drawing = {"seed": seed, "points": recipe.points, "size": size}
+    drawing: dict[str, Any] = {"seed": seed, "points": recipe.points, "size": size}
     if bits and not how["color"]:
         if rows is not None and not how["patch"]:
             return BitCanvases(rows, which, orientations)

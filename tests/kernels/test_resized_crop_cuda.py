@@ -1,4 +1,4 @@
-"""The crop of one-bit canvases in CUDA C against Numba and Pillow, byte for byte: built by g++, on a GPU if there is one.
+"""The crop of one-bit canvases in CUDA C against Numba and Pillow, byte for byte: built by g++, and on a GPU.
 
 Boxes, flips, filters and orientations are random; the axes come in both orders, and a line of taps ends in every byte
 of a word.

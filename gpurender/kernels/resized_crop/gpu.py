@@ -1,6 +1,7 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: constants known at compile time)
-"""Crop, resize, flip and normalise in Triton, with the bytes of ``cpu.py``, which has the formula.
+"""Crop, resize, flip and normalise in Triton, with the bytes of ``cpu.py``, which has the formula. Canvases of one bit
+per pixel take another way, the kernel in ``gpu.cu``.
 
 Three launches per batch. The first writes the taps of all samples along both axes: float64 work that is the same for
 every row of an image, so it is done once. Then each axis is summed in a separate pass, with a uint8 image between the
@@ -282,8 +283,9 @@ def launch(
 ) -> None:
     """Write the crops into ``out``: resized, flipped and, if there is a table, looked up.
 
-    canvases uint8 [N, C, S, S'] or BitCanvases, boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8 [N], contiguous;
-    lut integers [3, 256] or ``None``; out [N, C or 3, H, W] of the table's dtype or uint8, with any strides.
+    canvases uint8 [N, C, S, S'] or BitCanvases, boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8
+    [N], contiguous; lut integers [3, 256] or ``None``; out [N, C or 3, H, W] of the table's dtype or uint8, with any
+    strides.
     """
     (n, channels, rows, columns), (height, width) = canvases.shape, out.shape[2:]
     if isinstance(canvases, BitCanvases):
