@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from bench import sass
 from gpurender.kernels.chaos_game import gpu as chaos_game
+from gpurender.kernels.resized_crop import gpu_bits
 from gpurender.kernels.visual_atom import gpu as visual_atom
 from gpurender.runtime import cuda, cupy_cache
 from gpurender.util.atomic_files import check_writable, replacing
@@ -34,16 +35,17 @@ CHIPS = {
     "sm_100": (cuda.Limits(148, 227 * KIB, 228 * KIB), 2048),  # B200
 }
 REGISTERS = 65_536
-SIZE, VERTICES = 512, 1000  # of the canvas, and of an atom, that occupancy is stated for
+SIZE, SIDE, VERTICES = 512, 224, 1000  # of the canvas, of a crop, and of an atom, that occupancy is stated for
+LINES_A_SUM = 8  # pixels of a crop that a thread sums at once, four taps of each per pass of the loop
 POINTS_A_LOOP = 8  # of a walk: the picks of one Philox call
-COUNTED = ("FMNMX", "FMNMX3", "F2I", "ATOMS", "RED", "REDG", "ATOMG", "LDS", "STS", "FFMA", "STL", "LDL")
+COUNTED = ("FMNMX", "FMNMX3", "F2I", "ATOMS", "RED", "REDG", "ATOMG", "LDS", "STS", "FFMA", "STL", "LDL", "IDP")
 WIDE_A_CALL = 18  # wide multiplications of a Philox call, the first two of which have a constant factor
 
 
 @dataclass
 class Loop:
     """A loop of a kernel: how long it is and what counts in it. A point costs ``per_point`` instructions, and
-    ``per_map`` for each of its system's maps but the last; of a line, a pixel.
+    ``per_map`` for each of its system's maps but the last; of a line, a pixel; of a sum, four taps of a pixel.
     """
 
     name: str
@@ -90,7 +92,9 @@ def compiled(operation: str, architecture: str) -> tuple[bytes, dict[str, tuple[
 
 
 def loops(body: list[str], labels: dict[str, int]) -> list[Loop]:
-    """The loops that matter: walks (a whole Philox call and exactly eight points) and lines (byte stores)."""
+    """The loops that matter: walks (a whole Philox call and exactly eight points), lines (byte stores), and sums of
+    taps (products of four bytes).
+    """
     spans = sass.loop_spans(body, labels)
     walks: dict[str, list[Loop]] = {"frame": [], "splat": []}
     lines: list[Loop] = []
@@ -101,7 +105,8 @@ def loops(body: list[str], labels: dict[str, int]) -> list[Loop]:
             walks[loop.name].append(loop)
         elif loop is not None and not nested:
             lines.append(loop)
-    return [loop for kind in walks.values() for loop in _by_maps(kind)] + lines
+    sums = [loop for loop in lines if loop.name == "sum"]  # of a kernel that sums, other byte stores are no lines
+    return [loop for kind in walks.values() for loop in _by_maps(kind)] + (sums or lines)
 
 
 def _by_maps(walks: list[Loop]) -> list[Loop]:
@@ -125,6 +130,8 @@ def _loop(body: list[str], nested: int) -> Loop | None:
     if wide == WIDE_A_CALL and (ops["F2I"] == 2 * POINTS_A_LOOP or (not ops["F2I"] and extremes == 4 * POINTS_A_LOOP)):
         per_point = round((len(body) - nested) / POINTS_A_LOOP, 2)
         return Loop("splat" if ops["F2I"] else "frame", len(body), per_point, round(nested / POINTS_A_LOOP, 2), counts)
+    if ops["IDP"] == 3 * LINES_A_SUM:  # three digits of the weights
+        return Loop("sum", len(body), round(len(body) / LINES_A_SUM, 2), 0.0, counts)
     stores = sum(code.startswith(("ST.E.U8", "ST.U8", "STS.U8")) for code in codes)
     if stores and len(body) <= 16 * stores:
         return Loop("line", len(body), round(len(body) / stores, 2), 0.0, counts | {"byte stores": stores})
@@ -135,6 +142,10 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
     """Threads and bytes of dynamic shared memory of a block, as the launchers ask for them."""
     if name.startswith("visual_atom"):
         return -(-VERTICES // 32) * 32, visual_atom.layout(SIZE, VERTICES, 0.0, limits).shared
+    if name == "resized_crop_bits":
+        room = gpu_bits.room_for(SIZE, SIDE, SIDE, limits)
+        assert room is not None
+        return gpu_bits.THREADS, gpu_bits.UNIT * room.units
     if name == "chaos_game_color":
         return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
     return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]
@@ -173,9 +184,9 @@ def table(kernels: list[Kernel]) -> str:
     costs: dict[tuple[str, str], dict[str, str]] = {}
     for k in kernels:
         for number, loop in enumerate(
-            loop for kind in ("frame", "splat", "line") for loop in k.loops if kind in loop.name
+            loop for kind in ("frame", "splat", "line", "sum") for loop in k.loops if kind in loop.name
         ):
-            name = loop.name + (f" {number + 1}" if loop.name == "line" else "")
+            name = loop.name + (f" {number + 1}" if loop.name in ("line", "sum") else "")
             text = f"{loop.per_point:.1f}" + (f" + {loop.per_map:g} a map" if loop.per_map else "")
             costs.setdefault((k.name, name), {})[k.architecture] = text
     chips = list(dict.fromkeys(k.architecture for k in kernels))

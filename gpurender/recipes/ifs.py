@@ -17,6 +17,7 @@ from gpurender.kernels.chaos_game import (
     MAX_MAPS,
     Systems,
     mask_bitmaps,
+    masked_occupancy,
     occupancy,
     render_bitmaps,
     render_systems,
@@ -246,14 +247,14 @@ def render(
     how = style(recipe.draw_type, recipe.mask_mode)
     size, seed, device = recipe.image_size, recipe.seed, system_ids.device
 
-    def points_of(system_ids: torch.Tensor, point_ids: torch.Tensor | None = None) -> torch.Tensor:
-        ids = torch.zeros_like(system_ids) if point_ids is None else point_ids
-        return occupancy(systems_of(system_ids), ids, seed=seed, points=recipe.points, size=size)
+    def points_of(system_ids: torch.Tensor) -> torch.Tensor:
+        none = torch.zeros_like(system_ids)
+        return occupancy(systems_of(system_ids), none, seed=seed, points=recipe.points, size=size)
 
     def images_of(ids: torch.Tensor) -> torch.Tensor:
         assert images is not None
         systems, own = torch.unique(images.system_of(ids), return_inverse=True)  # images share points
-        return mask_bitmaps(points_of(systems)[own], images.mask_of(ids), seed=seed, mask=how["mask"])
+        return mask_bitmaps(points_of(systems), own, images.mask_of(ids), seed=seed, mask=how["mask"])
 
     rows, which = None, system_ids
     if point_ids is None and not how["color"]:
@@ -262,15 +263,18 @@ def render(
             how |= {"patch": False, "mask": False}  # these bitmaps have both
         elif kept := bitmaps.table("points", count, size, device):
             rows = kept.filled(system_ids, points_of)
+    ids = torch.zeros_like(mask_ids) if point_ids is None else point_ids
+    drawing: dict[str, Any] = {"seed": seed, "points": recipe.points, "size": size}
     if bits and not how["color"]:
-        if how["patch"] or rows is None:
-            rows = points_of(system_ids, point_ids) if rows is None else rows[system_ids]
-            rows = mask_bitmaps(rows, mask_ids, seed=seed, mask=how["mask"]) if how["patch"] else rows
-            which = torch.arange(len(rows), device=device)
-        return BitCanvases(rows, which, orientations)
+        if rows is not None and not how["patch"]:
+            return BitCanvases(rows, which, orientations)
+        if rows is not None:
+            rows = mask_bitmaps(rows, which, mask_ids, seed=seed, mask=how["mask"])
+        elif how["patch"]:
+            rows = masked_occupancy(systems_of(system_ids), ids, mask_ids, mask=how["mask"], **drawing)
+        else:
+            rows = occupancy(systems_of(system_ids), ids, **drawing)
+        return BitCanvases(rows, torch.arange(len(rows), device=device), orientations)
     if rows is not None:
         return render_bitmaps(rows, which, mask_ids, orientations, seed=seed, patch=how["patch"], mask=how["mask"])
-    ids = torch.zeros_like(mask_ids) if point_ids is None else point_ids
-    return render_systems(
-        systems_of(system_ids), ids, mask_ids, orientations, seed=seed, points=recipe.points, size=size, **how
-    )
+    return render_systems(systems_of(system_ids), ids, mask_ids, orientations, **drawing, **how)

@@ -640,8 +640,8 @@ def test_the_profiled_kernels_exist():
     names = {name for pair in defined for name in pair if name}
     chosen = [expression.removeprefix("regex:") for _, expression, _ in ncu.PROGRAMS.values()]
     for kernel in (
-        "chaos_game_grey", "chaos_game_paint", "visual_atom_render", "resample", "tabulate", "change", "move",
-        "mix_erase_pixels",
+        "chaos_game_grey", "chaos_game_paint", "visual_atom_render", "resample", "resized_crop_bits", "tabulate",
+        "change", "move", "mix_erase_pixels",
     ):  # fmt: skip
         assert kernel in names
         assert sum(re.search(expression, kernel) is not None for expression in chosen) == 1

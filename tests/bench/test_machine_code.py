@@ -45,6 +45,23 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
 
 
 @pytest.mark.usefixtures("compilers")
+@pytest.mark.parametrize("chip", machine_code.CHIPS)
+def test_the_crop_of_bits_compiles_without_spills_and_sums_by_fours(chip):
+    (kernel,) = machine_code.inspect("resized_crop", chip)
+    print("\n" + machine_code.table([kernel]))
+    assert kernel.name == "resized_crop_bits"
+    assert kernel.spilled_bytes == 0
+    assert kernel.blocks_a_multiprocessor >= {"sm_80": 3, "sm_89": 2, "sm_90": 4, "sm_100": 4}[chip]
+    along, across = kernel.loops  # the two sums: no copies for one image and another
+    for loop in (along, across):
+        assert loop.name == "sum"
+        assert loop.instructions <= 35  # 24 products, three loads of sixteen bytes
+        assert loop.counts["IDP"] == 24
+        assert loop.counts["LDS"] == 3
+        assert not loop.counts.keys() & {"STL", "LDL", "FFMA"}
+
+
+@pytest.mark.usefixtures("compilers")
 def test_what_is_inspected_is_what_the_library_compiles():
     code, resources = machine_code.compiled("visual_atom", "sm_90")
     found = sass.instructions(code)

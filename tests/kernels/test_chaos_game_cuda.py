@@ -9,6 +9,7 @@ from gpurender.kernels.chaos_game import (
     covered_pixels,
     gpu,
     mask_bitmaps,
+    masked_occupancy,
     occupancy,
     render_bitmaps,
     render_systems,
@@ -53,11 +54,12 @@ def compare(gpu, rng, n, most, size, points):
         bitmaps = occupancy(systems, numbers, **common)
         yield "occupancy", bitmaps
         for mask in (False, True):
-            lit = mask_bitmaps(bitmaps, masks, seed=seed, mask=mask)
-            shown = render_bitmaps(
-                lit, torch.arange(n).to(which), later[:n], orientations, seed=seed, **STYLES["points"]
-            )
-            yield f"masked bitmaps, mask={mask}", shown
+            lit = mask_bitmaps(bitmaps, which, later, seed=seed, mask=mask)
+            drawn = masked_occupancy(systems, numbers, masks, mask=mask, **common)
+            for name, found in (("masked bitmaps", lit), ("masked occupancy", drawn)):
+                places = torch.arange(len(found)).to(which)
+                shown = render_bitmaps(found, places, places, turned[: len(found)], seed=seed, **STYLES["points"])
+                yield f"{name}, mask={mask}", shown
         yield "covered_pixels", covered_pixels(systems, numbers, **common)
         for name, style in STYLES.items():
             for color in (False, True):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.kernels.chaos_game import mask_bitmaps, occupancy, render_bitmaps
+from gpurender.kernels.chaos_game import mask_bitmaps, masked_occupancy, occupancy, render_bitmaps
 from gpurender.recipes import ifs
 from tests.golden import TRIANGLE
 
@@ -186,7 +186,9 @@ def test_masked_bitmaps_are_rendered_as_bitmaps_that_are_masked(size, mask):
         torch.tensor([0, 3, 6], dtype=torch.uint8),
         torch.arange(3),
     )
-    lit = mask_bitmaps(bitmaps, masks, seed=1, mask=mask)
+    lit = mask_bitmaps(bitmaps, which, masks, seed=1, mask=mask)
     wanted = render_bitmaps(bitmaps, which, masks, orientations, seed=1, patch=True, mask=mask)
     assert lit.shape == bitmaps.shape
+    drawn = masked_occupancy(systems, torch.arange(3), masks, seed=1, points=900, size=size, mask=mask)
+    assert torch.equal(drawn, lit)
     assert torch.equal(render_bitmaps(lit, which, masks * 0, orientations, seed=1, patch=False, mask=False), wanted)

@@ -94,3 +94,13 @@ template <class T>
 T min(T a, T b) { return b < a ? b : a; }
 template <class T>
 T max(T a, T b) { return a < b ? b : a; }
+inline int dot(unsigned bytes, unsigned weights, int sum) {
+    for (int i = 0; i < 4; ++i) sum += (int)(bytes >> 8 * i & 255) * (signed char)(weights >> 8 * i & 255);
+    return sum;
+}
+inline unsigned saturated(int a, int b, int c, int d) {
+    const int four[4] = {a, b, c, d};
+    unsigned bytes = 0;
+    for (int i = 0; i < 4; ++i) bytes |= (unsigned)min(max(four[i], 0), 255) << 8 * i;
+    return bytes;
+}

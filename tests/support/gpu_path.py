@@ -40,6 +40,7 @@ RECIPES |= {
     ),
 }
 RECIPES["mixture"] = gr.Mixture({RECIPES["long tail"]: 1, RECIPES["fractaldb-color"]: 2, RECIPES["visualatom"]: 0.5})
+PAINTED = {"chaos_game_grey", "chaos_game_paint", "chaos_game_color", "visual_atom_render"}  # write canvases of bytes
 STUDIES = [
     ("mixture", {"shuffle": True, "augment": gr.augment.DeiT.onepfrac(), "fresh": True}),
     ("mixture", {"shuffle": True, "augment": gr.augment.Crop(), "rank": 1, "world_size": 2}),
@@ -150,6 +151,14 @@ def compare_loaders(name, keywords, count=5):
     with emulated_gpu(HOPPER) as gpu:
         assert same(batches(RECIPES[name], keywords, count), wanted), (name, keywords)
     assert gpu.launches, "the GPU path was not taken"
+    kernels = {launch[1] for launch in gpu.launches}
+    crop, painted = {kernel for kernel in kernels if kernel.startswith("resized_crop_bits")}, kernels & PAINTED
+    views = isinstance(keywords.get("augment"), gr.augment.TwoViews)
+    if RECIPES[name].channels == 1 and RECIPES[name].family not in ("visualatom", "mixture") and not views:
+        assert (len(crop), len(painted)) == (1, 0), (name, kernels)  # bits until the crop
+    else:
+        assert not crop, (name, kernels)
+        assert painted, (name, kernels)
     print(name, "loader ok", flush=True)
 
 
@@ -186,7 +195,7 @@ def main():
     cuda_graphs.capture = captured
     torch.cuda.graph_pool_handle = lambda: None
     DataLoader._prefetching = lambda self: Prefetching(None, 0, 0)
-    for operation in ("chaos_game", "visual_atom"):
+    for operation in ("chaos_game", "resized_crop", "visual_atom"):
         library(operation)  # built before there are two processes
     with ProcessPoolExecutor(2) as pool:
         for done in [pool.submit(*job) for job in jobs()]:

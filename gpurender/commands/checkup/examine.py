@@ -199,11 +199,15 @@ def _resized_crop(device: Any) -> Any:
     import torch
 
     from gpurender.augment import Crop
+    from gpurender.kernels.resized_crop import BitCanvases
 
     policy = Crop()
-    canvas = torch.arange(32 * 32, device=device).to(torch.uint8).view(1, 1, 32, 32)
-    drawn = policy.draw(torch.zeros(1, dtype=torch.int64, device=device), canvas_size=32)
-    return policy.apply(canvas, drawn, image_size=16)
+    numbers = torch.arange(32 * 32, device=device)
+    which = torch.zeros(1, dtype=torch.int64, device=device)
+    bits = BitCanvases(numbers[:32].to(torch.int32).view(1, 32, 1) * 54321, which, which.to(torch.uint8))
+    drawn = policy.draw(which, canvas_size=32)
+    canvases: Any = (numbers.to(torch.uint8).view(1, 1, 32, 32), bits)  # each has its own kernel on a GPU
+    return torch.cat([policy.apply(each, drawn, image_size=16) for each in canvases])
 
 
 def _image_ops(device: Any) -> Any:

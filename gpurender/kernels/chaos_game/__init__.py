@@ -11,6 +11,7 @@ __all__ = [
     "Systems",
     "covered_pixels",
     "mask_bitmaps",
+    "masked_occupancy",
     "occupancy",
     "render_bitmaps",
     "render_systems",
@@ -68,6 +69,27 @@ def occupancy(systems: Systems, draw_ids: torch.Tensor, *, seed: int, points: in
     return dispatch.implementation("chaos_game", systems.maps.device).occupancy(systems, draw_ids, seed, points, size)
 
 
+def masked_occupancy(
+    systems: Systems,
+    point_ids: torch.Tensor,
+    mask_ids: torch.Tensor,
+    *,
+    seed: int,
+    points: int,
+    size: int,
+    mask: bool,
+) -> torch.Tensor:
+    """Do :func:`occupancy`, then :func:`mask_bitmaps`: bitmaps of the images of :func:`render_systems` with patches.
+
+    Arguments as in :func:`render_systems`.
+
+    Returns:
+        int32 ``[N, size, ceil(size / 32)]``; bits beyond the last column are of no meaning.
+    """
+    implementation = dispatch.implementation("chaos_game", systems.maps.device)
+    return implementation.masked_occupancy(systems, point_ids, mask_ids, seed, points, size, mask)
+
+
 def render_bitmaps(
     bitmaps: torch.Tensor,
     which: torch.Tensor,
@@ -92,19 +114,22 @@ def render_bitmaps(
     return implementation.render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask)
 
 
-def mask_bitmaps(bitmaps: torch.Tensor, mask_ids: torch.Tensor, *, seed: int, mask: bool) -> torch.Tensor:
+def mask_bitmaps(
+    bitmaps: torch.Tensor, which: torch.Tensor, mask_ids: torch.Tensor, *, seed: int, mask: bool
+) -> torch.Tensor:
     """Widen every point of bitmaps into a patch and mask the patches.
 
     :func:`render_bitmaps` without patch and mask renders the result as it renders ``bitmaps`` with them.
 
     Args:
-        bitmaps: int32 ``[N, size, ceil(size / 32)]``, as from :func:`occupancy`.
+        bitmaps: int32 ``[K, size, ceil(size / 32)]``, as from :func:`occupancy`.
+        which: int64 ``[N]`` in ``[0, K)``, the bitmap of each image.
         mask_ids: int64 ``[N]``; seed, mask: as for :func:`render_systems`.
 
     Returns:
         int32 ``[N, size, ceil(size / 32)]``; bits beyond the last column are of no meaning.
     """
-    return dispatch.implementation("chaos_game", bitmaps.device).mask_bitmaps(bitmaps, mask_ids, seed, mask)
+    return dispatch.implementation("chaos_game", bitmaps.device).mask_bitmaps(bitmaps, which, mask_ids, seed, mask)
 
 
 def covered_pixels(systems: Systems, draw_ids: torch.Tensor, *, seed: int, points: int, size: int) -> torch.Tensor:

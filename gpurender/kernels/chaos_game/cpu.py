@@ -360,14 +360,30 @@ def covered_pixels(systems, draw_ids, seed, points, size):
     return torch.from_numpy(covered)
 
 
-def mask_bitmaps(bitmaps, mask_ids, seed, mask):
+def masked_occupancy(systems, point_ids, mask_ids, seed, points, size, mask):
+    """Compute bitmaps of patches; int32 [N, size, words]; as :func:`gpurender.kernels.chaos_game.masked_occupancy`."""
+    lit = np.empty((len(systems), size, (size + 31) // 32), np.uint32)
+    own, key, gaps = unpadded(systems), key_of(seed), gap_tables(size)
+    point_words, mask_words = split(point_ids), split(mask_ids)
+
+    def work(first, last):
+        cover = np.empty(lit.shape[1:], np.uint32)
+        for n in range(first, last):
+            render_cover(*own(n), key, point_words[n], points, cover)
+            texture(cover, mask, gaps, key, mask_words[n], lit[n])
+
+    parallel_ranges(len(lit), work)
+    return torch.from_numpy(lit.view(np.int32))
+
+
+def mask_bitmaps(bitmaps, which, mask_ids, seed, mask):
     """Apply patches and masks; int32 [N, size, words]; as :func:`gpurender.kernels.chaos_game.mask_bitmaps`."""
-    covers, key, words = bitmaps.numpy().view(np.uint32), key_of(seed), split(mask_ids)
-    lit, gaps = np.empty_like(covers), gap_tables(covers.shape[1])
+    covers, places, key, words = bitmaps.numpy().view(np.uint32), which.numpy(), key_of(seed), split(mask_ids)
+    lit, gaps = np.empty((len(which), *covers.shape[1:]), np.uint32), gap_tables(covers.shape[1])
 
     def work(first, last):
         for n in range(first, last):
-            texture(covers[n], mask, gaps, key, words[n], lit[n])
+            texture(covers[places[n]], mask, gaps, key, words[n], lit[n])
 
     parallel_ranges(len(lit), work)
     return torch.from_numpy(lit.view(np.int32))

@@ -367,10 +367,12 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     write(bitmap, {orientations[n], size}, images + n * size * size);
 }
 
-// Compute occupancy bitmaps alone, and the number of bits set. blocks = N x bands.
+// Compute bitmaps of points or of masked patches, and the number of bits set. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(128, 6)
     chaos_game_cover(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_ids,
-                     uint32 key0, uint32 key1, int points, int size, int band_rows, int bands,
+                     const int64* mask_ids,  // [N], or null: points
+                     uint32 key0, uint32 key1, int points, int size, int masked, const uint32* survival, int band_rows,
+                     int bands,
                      uint32* bitmaps,           // [N, size, words], or null
                      unsigned int* covered) {   // [N] zeros, or null
     DYNAMIC_SHARED(uint32, bits);
@@ -379,6 +381,7 @@ extern "C" __global__ void __launch_bounds__(128, 6)
     Game game = begin(maps, thresholds, counts, most, n, point_ids[n], key0, key1, points, shared, bits);
     Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
     cover(game, size, bitmap, shared);
+    if (mask_ids) texture(bitmap, size, {masked != 0, (uint64)mask_ids[n], key0, key1, survival});
     uint32* own = bitmap.row(bitmap.first);
     uint32 set = 0;
     for (int i = threadIdx.x; i < bitmap.rows * bitmap.words; i += blockDim.x) {
@@ -399,14 +402,15 @@ __device__ void load_band(const uint32* kept, const Bitmap& bitmap) {
 
 // Apply patches and masks to stored bitmaps. blocks = N x bands.
 extern "C" __global__ void __launch_bounds__(128, 6)
-    chaos_game_mask(const uint32* bitmaps,  // [N, size, words]
+    chaos_game_mask(const uint32* bitmaps,  // [K, size, words]
+                    const int64* which,     // [N], bitmap of each image
                     const int64* mask_ids,  // [N]
                     uint32 key0, uint32 key1, int size, int masked, const uint32* survival, int band_rows, int bands,
                     uint32* lit) {  // [N, size, words]
     DYNAMIC_SHARED(uint32, bits);
     int64 n = blockIdx.x / bands;
     Bitmap bitmap = band_of(bits, size, band_rows, blockIdx.x % bands);
-    load_band(bitmaps + n * size * bitmap.words, bitmap);
+    load_band(bitmaps + which[n] * size * bitmap.words, bitmap);
     texture(bitmap, size, {masked != 0, (uint64)mask_ids[n], key0, key1, survival});
     const uint32* own = bitmap.row(bitmap.first);
     for (int i = threadIdx.x; i < bitmap.rows * bitmap.words; i += blockDim.x)

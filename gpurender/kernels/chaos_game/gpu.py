@@ -86,23 +86,43 @@ def occupancy(systems: Systems, draw_ids: torch.Tensor, seed: int, points: int, 
     """Compute bitmaps; int32 ``[N, size, words]``; arguments as in :func:`gpurender.kernels.chaos_game.occupancy`."""
     shape = (len(systems), size, (size + 31) // 32)
     bitmaps = torch.empty(shape, dtype=torch.int32, device=systems.maps.device)
-    _cover(systems, draw_ids, seed, points, size, bitmaps, None)
+    _cover(systems, draw_ids, None, seed, points, size, False, bitmaps, None)
+    return bitmaps
+
+
+def masked_occupancy(
+    systems: Systems,
+    point_ids: torch.Tensor,
+    mask_ids: torch.Tensor,
+    seed: int,
+    points: int,
+    size: int,
+    mask: bool,
+) -> torch.Tensor:
+    """Compute bitmaps of patches; int32 ``[N, size, words]``; as
+    :func:`gpurender.kernels.chaos_game.masked_occupancy`.
+    """
+    shape = (len(systems), size, (size + 31) // 32)
+    bitmaps = torch.empty(shape, dtype=torch.int32, device=systems.maps.device)
+    _cover(systems, point_ids, mask_ids, seed, points, size, mask, bitmaps, None)
     return bitmaps
 
 
 def covered_pixels(systems: Systems, draw_ids: torch.Tensor, seed: int, points: int, size: int) -> torch.Tensor:
     """Count covered pixels; int64 ``[N]``; arguments as in :func:`gpurender.kernels.chaos_game.covered_pixels`."""
     covered = torch.zeros(len(systems), dtype=torch.int32, device=systems.maps.device)
-    _cover(systems, draw_ids, seed, points, size, None, covered)
+    _cover(systems, draw_ids, None, seed, points, size, False, None, covered)
     return covered.long()
 
 
 def _cover(
     systems: Systems,
-    draw_ids: torch.Tensor,
+    point_ids: torch.Tensor,
+    mask_ids: torch.Tensor | None,
     seed: int,
     points: int,
     size: int,
+    mask: bool,
     bitmaps: torch.Tensor | None,
     covered: torch.Tensor | None,
 ) -> None:
@@ -111,21 +131,24 @@ def _cover(
     cuda.launch(
         "chaos_game", "chaos_game_cover", device=device, blocks=len(systems) * parts, threads=THREADS, shared=shared,
         arguments=(
-            *_game(systems, draw_ids), *_scalars(seed, points, size), np.int32(rows), np.int32(parts), bitmaps, covered,
+            *_game(systems, point_ids), mask_ids, *_scalars(seed, points, size), np.int32(mask),
+            survival_table(size, device), np.int32(rows), np.int32(parts), bitmaps, covered,
         ),
     )  # fmt: skip
 
 
-def mask_bitmaps(bitmaps: torch.Tensor, mask_ids: torch.Tensor, seed: int, mask: bool) -> torch.Tensor:
+def mask_bitmaps(
+    bitmaps: torch.Tensor, which: torch.Tensor, mask_ids: torch.Tensor, seed: int, mask: bool
+) -> torch.Tensor:
     """Apply patches and masks; int32 ``[N, size, words]``; as :func:`gpurender.kernels.chaos_game.mask_bitmaps`."""
-    device, (count, size, _) = bitmaps.device, bitmaps.shape
-    lit = torch.empty_like(bitmaps)
+    device, count, (size, words) = bitmaps.device, len(which), bitmaps.shape[1:]
+    lit = torch.empty((count, size, words), dtype=torch.int32, device=device)
     rows, parts, shared = bands(size, cuda.limits(device))
     low, high = halves(seed)
     cuda.launch(
         "chaos_game", "chaos_game_mask", device=device, blocks=count * parts, threads=THREADS, shared=shared,
         arguments=(
-            bitmaps, mask_ids, np.uint32(low), np.uint32(high), np.int32(size), np.int32(mask),
+            bitmaps, which, mask_ids, np.uint32(low), np.uint32(high), np.int32(size), np.int32(mask),
             survival_table(size, device), np.int32(rows), np.int32(parts), lit,
         ),
     )  # fmt: skip

@@ -56,4 +56,22 @@ __device__ __forceinline__ void set_bits(SharedWord base, uint32 index, uint32 b
         "}" ::"r"(base + 4 * index), "r"(bits) : "memory");
 }
 
+// Return the sum plus the products of four unsigned bytes and four signed bytes. In PTX, because the intrinsic wants both
+// unsigned or both signed.
+__device__ __forceinline__ int dot(uint32 bytes, uint32 weights, int sum) {
+    asm("dp4a.u32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(bytes), "r"(weights));
+    return sum;
+}
+
+// Return four integers as bytes, clamped to 0 .. 255, the first one lowest: two instructions.
+__device__ __forceinline__ uint32 saturated(int a, int b, int c, int d) {
+    uint32 four;
+    asm("{\n\t"
+        ".reg .b32 upper;\n\t"
+        "cvt.pack.sat.u8.s32.b32 upper, %4, %3, 0;\n\t"
+        "cvt.pack.sat.u8.s32.b32 %0, %2, %1, upper;\n\t"
+        "}" : "=r"(four) : "r"(a), "r"(b), "r"(c), "r"(d));
+    return four;
+}
+
 #endif

@@ -12,6 +12,8 @@ from gpurender.runtime.image_formats import DTYPES, check_memory_format
 from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
+WITH_BITS = ("cpu", "gpu")  # backends whose implementations resize canvases of one bit per pixel
+
 __all__ = [
     "BICUBIC",
     "BILINEAR",
@@ -97,8 +99,8 @@ def crop_resize_normalise(
 
 
 def takes_bits(device: torch.device) -> bool:
-    """Return whether the implementation for a device resizes :class:`BitCanvases`: so far that for CPUs does."""
-    return dispatch.on_host(device)
+    """Return whether the implementation for a device resizes :class:`BitCanvases`."""
+    return dispatch.backend(device) in WITH_BITS
 
 
 def _checked(

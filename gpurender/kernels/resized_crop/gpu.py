@@ -1,6 +1,7 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803  (capitals: constants known at compile time)
-"""Crop, resize, flip and normalise in Triton, with the bytes of ``cpu.py``, which has the formula.
+"""Crop, resize, flip and normalise in Triton, with the bytes of ``cpu.py``, which has the formula. Canvases of one bit
+per pixel take another way, the kernel in ``gpu.cu``.
 
 Three launches per batch. The first writes the taps of all samples along both axes: float64 work that is the same for
 every row of an image, so it is done once. Then each axis is summed in a separate pass, with a uint8 image between the
@@ -10,13 +11,14 @@ image to image, so either pass can sum along either axis and each program decide
 The tables include the flips: the taps of pixel i are stored at the place that pixel i moves to.
 """
 
-import math
-
 import torch
 import triton
 import triton.language as tl
 
-from gpurender.kernels.resized_crop import params
+from gpurender.kernels.chaos_game import render_bitmaps
+from gpurender.kernels.device.bit_canvases import BitCanvases
+from gpurender.kernels.resized_crop import gpu_bits, params
+from gpurender.runtime import cuda
 from gpurender.runtime.image_formats import INTEGERS
 
 NEAREST = tl.constexpr(params.NEAREST)
@@ -272,7 +274,7 @@ def crop_resize_normalise(
 
 
 def launch(
-    canvases: torch.Tensor,
+    canvases: torch.Tensor | BitCanvases,
     boxes: torch.Tensor,
     flips: torch.Tensor,
     interpolations: torch.Tensor,
@@ -281,13 +283,19 @@ def launch(
 ) -> None:
     """Write the crops into ``out``: resized, flipped and, if there is a table, looked up.
 
-    canvases uint8 [N, C, S, S'], boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8 [N], contiguous;
-    lut integers [3, 256] or ``None``; out [N, C or 3, H, W] of the table's dtype or uint8, with any strides.
+    canvases uint8 [N, C, S, S'] or BitCanvases, boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8
+    [N], contiguous; lut integers [3, 256] or ``None``; out [N, C or 3, H, W] of the table's dtype or uint8, with any
+    strides.
     """
     (n, channels, rows, columns), (height, width) = canvases.shape, out.shape[2:]
+    if isinstance(canvases, BitCanvases):
+        if room := gpu_bits.room_for(rows, height, width, cuda.limits(out.device)):
+            gpu_bits.launch(canvases, boxes, flips, interpolations, lut, out, room)
+            return
+        canvases = painted(canvases)
     # The boxes are on the device and the host does not read them, so buffers fit the largest box: the whole canvas.
     length = max(height, width)
-    taps = max(most_taps(rows, height), most_taps(columns, width))
+    taps = max(gpu_bits.most_taps(rows, height), gpu_bits.most_taps(columns, width))
     area = rows * width if rows <= height else max(rows * width, height * columns)
     area = -(-area // 16) * 16  # scratch images stay aligned, and so do their rows if the width is aligned
     bounds = torch.empty((n, 2, 2, length), dtype=torch.int32, device=out.device)
@@ -313,9 +321,11 @@ def launch(
         )  # fmt: skip
 
 
-def most_taps(n_in: int, n_out: int) -> int:
-    """Return the maximum number of taps per pixel from up to n_in pixels to n_out: the bicubic filter's, support 2."""
-    return 2 * math.ceil(2.0 * max(n_in / n_out, 1.0)) + 1
+def painted(canvases: BitCanvases) -> torch.Tensor:
+    """Return the canvases as bytes, uint8 [N, 1, S, S]: for sizes whose crops from bits need too much shared memory."""
+    none = torch.zeros_like(canvases.which)
+    rows, which, codes = canvases.rows, canvases.which, canvases.orientations
+    return render_bitmaps(rows, which, none, codes, seed=0, patch=False, mask=False)
 
 
 def tiles(height: int, width: int) -> int:

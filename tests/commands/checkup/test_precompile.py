@@ -70,7 +70,7 @@ def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
     assert cli.main(["doctor", "--warm", "sm_80", "sm_90"]) == 0
     lines = capsys.readouterr().out.splitlines()
     kept = sorted(path.name for path in (tmp_path / "gpurender").glob("kernels-*/*"))
-    assert len(kept) == 4
-    assert len(lines) == 5
+    assert len(kept) == 6
+    assert len(lines) == 7
     assert all(any(name in line for line in lines) for name in kept)
     assert "first use" in lines[-1]
