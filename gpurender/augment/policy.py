@@ -113,6 +113,23 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
         """Refuse sizes for which no parameters can be drawn."""
 
 
+def begin(policy: Policy, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
+    """Do what ``policy.apply`` does, except for the last launch if the policy can leave it to the caller.
+
+    A policy can if it has a method ``_begin``, which returns the last launch: a function without arguments that makes
+    the images. The method is not used if a subclass of its class has overridden ``apply``.
+
+    Returns:
+        For one image per sample a tensor or a last launch, for several views a list of them.
+    """
+    for kind in type(policy).__mro__:
+        if "_begin" in vars(kind):
+            return policy._begin(canvases, parameters, image)  # type: ignore[attr-defined]
+        if "apply" in vars(kind) or "_apply" in vars(kind):
+            break
+    return policy.apply(canvases, parameters, **image.keywords())
+
+
 def in_short(policy: Any) -> str:
     """Return a policy with the parameters that differ from their defaults, for texts of one line."""
     if policy.views:
