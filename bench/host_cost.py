@@ -1,4 +1,4 @@
-"""What a batch costs the host on the GPU path: CUDA and Triton launches, torch's kernels, microseconds. No GPU is needed.
+"""What a batch costs the host on the GPU path: CUDA and Triton launches, torch's kernels, time. No GPU is needed.
 
     python -m bench.host_cost [--json FILE]
 
@@ -38,6 +38,7 @@ from gpurender.util.environment import environment
 PRESETS = ("onepfrac-1k", "fractaldb-1k", "visualatom-1k")
 POLICIES = ("crop", "deit")
 BATCH, SIZE, REPEATS = 256, 224, 200
+ADDRESSES = ("place", "divide")  # kernels that write indices
 MAKES = ("aten::empty", "aten::new_empty", "aten::empty_like")  # operators that only allocate
 
 
@@ -113,8 +114,11 @@ class Driver:
 
 
 @contextlib.contextmanager
-def gpu_that_does_nothing() -> Iterator[list[str]]:
-    """Send CPU tensors along the path of a GPU; yield the names of the kernels launched, which are not run."""
+def gpu_that_does_nothing(launcher: bool) -> Iterator[list[str]]:
+    """Send CPU tensors along the path of a GPU; yield the names of the kernels launched, which are not run.
+
+    ``launcher``: whether Triton's launcher runs, which compiles each kernel at its first launch.
+    """
     own: list[str] = []
 
     def launch(operation: str, name: str, *, arguments: Any, **_: Any) -> None:
@@ -125,11 +129,12 @@ def gpu_that_does_nothing() -> Iterator[list[str]]:
 
     def noted(self: Any, *arguments: Any, **options: Any) -> Any:
         own.append(self.fn.__name__)
-        with _disable_current_modes():
-            for argument in arguments:
-                if isinstance(argument, torch.Tensor) and argument.dtype == torch.int64 and len(argument) == BATCH:
-                    argument.zero_()  # indices, which torch's operators read: no kernel writes them
-        return run(self, *arguments, **options)
+        if self.fn.__name__ in ADDRESSES:
+            with _disable_current_modes():
+                for argument in arguments:
+                    if isinstance(argument, torch.Tensor) and argument.dtype == torch.int64 and len(argument) == BATCH:
+                        argument.zero_()  # indices, which torch's operators read: no kernel writes them
+        return run(self, *arguments, **options) if launcher else None
 
     with contextlib.ExitStack() as stack:
         for target, name, value in (
@@ -172,34 +177,47 @@ def catalog_of(preset: str) -> Any:
     return catalog
 
 
-def sequence(preset: str, policy: str, fresh: bool, catalog: Any, repeats: int = 0) -> Sequence:
-    """Return the launches of a batch, timed ``repeats`` times."""
-    step = IndexBatch(0, 0, 0, BATCH, BATCH, None, None)  # type: ignore[arg-type]  # the place after it is not read
-    with gpu_that_does_nothing() as own:
-        pipeline, found = pipeline_of(preset, policy, fresh, catalog), list[str]()
+def sequence(preset: str, policy: str, fresh: bool, catalog: Any) -> Sequence:
+    """Return the launches of a batch."""
+    found: list[str] = []
+    with gpu_that_does_nothing(launcher=False) as own:
+        pipeline = pipeline_of(preset, policy, fresh, catalog)
         with Counted(found):
             for _ in range(2):  # the first one makes tables
-                own.clear(), found.clear()
-                pipeline._place = (0, 0)
-                pipeline.render(step, True)
-        made = Sequence(preset, policy, fresh, list(own), list(found))
-        times = []
-        for _ in range(repeats):
-            pipeline._place = (0, 0)
+                own.clear()
+                found.clear()
+                render(pipeline)
+    return Sequence(preset, policy, fresh, own, found)
+
+
+def render(pipeline: BatchPipeline) -> None:
+    """Launch a batch at the place where the cursor is."""
+    pipeline._place = (0, 0)
+    pipeline.render(IndexBatch(0, 0, 0, BATCH, BATCH, None, None), True)  # type: ignore[arg-type]  # no place after it
+
+
+def microseconds(preset: str, policy: str, fresh: bool, catalog: Any, repeats: int) -> float:
+    """Return the median time of the host's thread for the launches of a batch."""
+    times = []
+    with gpu_that_does_nothing(launcher=True):
+        pipeline = pipeline_of(preset, policy, fresh, catalog)
+        for _ in range(3 + repeats):
             start = time.thread_time()
-            pipeline.render(step, True)
+            render(pipeline)
             times.append(1e6 * (time.thread_time() - start))
-        made.host_us = statistics.median(times) if times else 0.0
-    return made
+    return statistics.median(times[3:])
 
 
 def sequences(repeats: int = 0) -> Iterator[Sequence]:
-    """Yield the launches of a batch of every preset and policy, kept and fresh."""
+    """Yield the launches of a batch of every preset and policy, kept and fresh; timed, if ``repeats`` is not 0."""
     for preset in PRESETS:
         catalog = catalog_of(preset)
         for policy in POLICIES:
             for fresh in (False, True):
-                yield sequence(preset, policy, fresh, catalog, repeats)
+                made = sequence(preset, policy, fresh, catalog)
+                if repeats:
+                    made.host_us = microseconds(preset, policy, fresh, catalog, repeats)
+                yield made
 
 
 def main(arguments: list[str] | None = None) -> int:

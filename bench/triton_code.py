@@ -19,12 +19,14 @@ from triton.backends.compiler import GPUTarget
 import gpurender as gr
 from bench import sass
 from gpurender.augment.rand_augment import parsed
+from gpurender.kernels.chaos_game import Instances, parts_of
 from gpurender.kernels.image_ops import apply_ops
 from gpurender.kernels.mix_erase import Erasing, Mixing, mix_erase
 from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses
 from gpurender.kernels.soft_targets import soft_targets
+from gpurender.kernels.visual_atom import draw_centres
 from gpurender.numerics.streams import Stream
 from tests.support.triton_paths import CPU, gpu_path
 
@@ -155,6 +157,10 @@ def _addresses_and_crops() -> None:
         addresses(cursor, 256, length=1_000_000, seed=42, instances=1000, shuffle=shuffle)
     draw_ids = torch.zeros(2, dtype=torch.int64)
     words(42, Stream.PERTURBATION, draw_ids, 11)
+    orientations = torch.zeros(4, dtype=torch.uint8)
+    for shares in (True, False):
+        parts_of(draw_ids, draw_ids, orientations, Instances(1000, 4, 10, 25, shares_masks=shares))
+        draw_centres(draw_ids, seed=42, size=512, low=-512, high=512, whole=shares)
     drawn = policy.draw(draw_ids)
     color = torch.zeros(2, 3, 512, 512, dtype=torch.uint8)
     policy.apply(color[:, :1], drawn, dtype=torch.float16)

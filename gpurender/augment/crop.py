@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, begin_crop
+from gpurender.augment.normalise import HALVES, Triple, begin_crop, checked_mean, checked_std
 from gpurender.augment.parameters import Parameters, size_stamp
 from gpurender.augment.policy import Policy
 from gpurender.augment.resize import INTERPOLATIONS
@@ -92,8 +92,6 @@ class Crop(Policy[torch.Tensor]):
         """Crop, resize, flip and normalise."""
         return self._begin(canvases, parameters, image)()
 
-    def _begin(
-        self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat
-    ) -> Callable[[], torch.Tensor]:
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Callable[[], torch.Tensor]:
         """Return the last launch of :meth:`_apply`; the others are done."""
         return begin_crop(canvases, parameters, image, self.mean, self.std)

@@ -258,9 +258,7 @@ class DeiT(Policy[torch.Tensor]):
         """Crop, apply the operations, mix, normalise and erase."""
         return self._begin(canvases, parameters, image)()
 
-    def _begin(
-        self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat
-    ) -> Callable[[], torch.Tensor]:
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Callable[[], torch.Tensor]:
         """Crop, and apply the operations; return the last launch, which mixes, normalises and erases."""
         side = image.size
         placed = self._mixup.active or self.re_prob > 0.0  # there are patches or boxes in the image's pixels

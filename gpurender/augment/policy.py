@@ -97,6 +97,10 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
         """Implement :meth:`apply`, for a format whose size is checked."""
         raise NotImplementedError(f"{type(self).__name__} must define apply")
 
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
+        """Do what :meth:`apply` does, except for last launches if a subclass leaves them to the caller (:func:`begin`)."""
+        return self.apply(canvases, parameters, **image.keywords())
+
     def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
         """Return the targets of a batch, which replace its labels."""
         return labels
@@ -116,15 +120,15 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
 def begin(policy: Policy, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
     """Do what ``policy.apply`` does, except for the last launch if the policy can leave it to the caller.
 
-    A policy can if it has a method ``_begin``, which returns the last launch: a function without arguments that makes
-    the images. The method is not used if a subclass of its class has overridden ``apply``.
+    A policy can if its class has a method ``_begin``, which returns the last launch: a function without arguments that
+    makes the images. The method is not used if a subclass of that class has overridden ``apply``.
 
     Returns:
         For one image per sample a tensor or a last launch, for several views a list of them.
     """
     for kind in type(policy).__mro__:
         if "_begin" in vars(kind):
-            return policy._begin(canvases, parameters, image)  # type: ignore[attr-defined]
+            return policy._begin(canvases, parameters, image)
         if "apply" in vars(kind) or "_apply" in vars(kind):
             break
     return policy.apply(canvases, parameters, **image.keywords())

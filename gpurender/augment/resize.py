@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, begin_crop
+from gpurender.augment.normalise import HALVES, Triple, begin_crop, checked_mean, checked_std
 from gpurender.augment.parameters import Parameters, size_stamp
 from gpurender.augment.policy import Policy
 from gpurender.kernels.augment_params import as_draw_ids
@@ -112,8 +112,6 @@ class Resize(Policy[torch.Tensor]):
         """Resize and normalise."""
         return self._begin(canvases, parameters, image)()
 
-    def _begin(
-        self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat
-    ) -> Callable[[], torch.Tensor]:
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Callable[[], torch.Tensor]:
         """Return the last launch of :meth:`_apply`; the others are done."""
         return begin_crop(canvases, parameters, image, self.mean, self.std)

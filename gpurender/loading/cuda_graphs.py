@@ -8,10 +8,11 @@ sequence is used only after its first result has been compared with that of the 
 
 **The last launch.** A graph writes into the same memory every time, so a tensor that it makes must be copied into a new
 one at once. For images, 0.6 MB each in float32, the copy would cost a tenth to a quarter of rendering them. So a graph
-ends before the launch that writes the images, if the policy can leave it undone (:func:`gpurender.augment.policy.begin`):
-the launch follows the graph on the same stream, reads the bytes and parameters that the graph has written, and writes
-into new memory. The next graph runs on that stream after it, so it cannot overwrite what the launch still reads. Other
-tensors, such as targets and the images of other policies, are copied.
+ends before the launch that writes the images, if the policy can leave it to the caller
+(:func:`gpurender.augment.policy.begin`): the launch follows the graph on the same stream, reads the bytes and
+parameters that the graph has written, and writes into new memory. The next graph runs on that stream after it, so it
+cannot overwrite what the launch still reads. Other tensors, such as targets and the images of other policies, are
+copied.
 
 **Memory.** The graphs of a cache share one memory pool: the results of one are no longer needed when the next one runs.
 The pool is kept as long as the graphs are, with all intermediate tensors of the launches: with 512 x 512 canvases and

@@ -139,5 +139,6 @@ class _Batch:
                 blocks = triton.cdiv(lines, each)
                 blur[(self.n * self.channels * blocks,)](
                     *ways, self.between, self.sums, plan, values, self.weights, *when, blocks, *size, self.channels,
-                    self.pitch, vertical, self.index, BLURRED, num_warps=4, maxnreg=BLURRED_REGISTERS, enable_fp_fusion=False,
+                    self.pitch, vertical, self.index, BLURRED,
+                    num_warps=4, maxnreg=BLURRED_REGISTERS, enable_fp_fusion=False,
                 )  # fmt: skip

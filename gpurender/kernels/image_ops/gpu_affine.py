@@ -235,9 +235,9 @@ def move(
 ):
     """Do the step of the samples whose operation moves pixels, by coefficients float64 [N, L, 6].
 
-    A program has SPAN rows of COLUMNS pixels in all channels, ROWS at a time; ``blocks`` programs have an image, and
-    ``across`` of them a row. ALIGNED: every channel begins at a multiple of four bytes and has as many, and rows are not
-    shorter than four pixels.
+    A program has SPAN rows of COLUMNS pixels in all channels, ROWS at a time; an image has ``blocks`` programs, and a
+    row ``across`` of them. ALIGNED: every channel begins at a multiple of four bytes and has as many, and rows have at
+    least four pixels.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks

@@ -217,8 +217,8 @@ def change(
 ):
     """Do the step of the samples whose operation reads at most the pixels next to a pixel; copy if it is IDENTITY.
 
-    A program has SPAN pixels in all channels, SIZE at a time. ALIGNED: every channel begins at a multiple of eight bytes
-    and has as many.
+    A program has SPAN pixels in all channels, SIZE at a time. ALIGNED: every channel begins at a multiple of eight
+    bytes and has as many.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks

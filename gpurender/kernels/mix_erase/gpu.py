@@ -146,8 +146,9 @@ def mix_erase_pixels(
 ):
     """Write one run of pixels of one image, in three channels.
 
-    images uint8 [N, CHANNELS, area]; lut integers [TABLES, 256]; weights, cut, patches: those of the mixing, or None; boxes, keys and, for noise,
-    the table: those of the erasing, unless MODE is "none"; out: integers [N, 3, area], by strides.
+    images uint8 [N, CHANNELS, area]; lut integers [TABLES, 256]; weights, cut, patches: those of the mixing, or None;
+    boxes, keys and, for noise, the table: those of the erasing, unless MODE is "none"; out: integers [N, 3, area], by
+    strides.
     """
     program, area = tl.program_id(0).to(tl.int64), tl.cast(area, tl.int64)
     n, first = program // tiles, (program % tiles) * RUN
