@@ -98,7 +98,7 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
         raise NotImplementedError(f"{type(self).__name__} must define apply")
 
     def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
-        """Do what :meth:`apply` does, except for last launches if a subclass leaves them to the caller (:func:`begin`)."""
+        """Do what :meth:`apply` does; a subclass may leave last launches to the caller (:func:`begin`)."""
         return self.apply(canvases, parameters, **image.keywords())
 
     def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
