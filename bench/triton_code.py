@@ -19,11 +19,14 @@ from triton.backends.compiler import GPUTarget
 import gpurender as gr
 from bench import sass
 from gpurender.augment.rand_augment import parsed
+from gpurender.kernels.chaos_game import Instances, parts_of
 from gpurender.kernels.image_ops import apply_ops
 from gpurender.kernels.mix_erase import Erasing, Mixing, mix_erase
 from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses
+from gpurender.kernels.soft_targets import soft_targets
+from gpurender.kernels.visual_atom import draw_centres
 from gpurender.numerics.streams import Stream
 from tests.support.triton_paths import CPU, gpu_path
 
@@ -154,33 +157,43 @@ def _addresses_and_crops() -> None:
         addresses(cursor, 256, length=1_000_000, seed=42, instances=1000, shuffle=shuffle)
     draw_ids = torch.zeros(2, dtype=torch.int64)
     words(42, Stream.PERTURBATION, draw_ids, 11)
+    orientations = torch.zeros(4, dtype=torch.uint8)
+    for shares in (True, False):
+        parts_of(draw_ids, draw_ids, orientations, Instances(1000, 4, 10, 25, shares_masks=shares))
+        draw_centres(draw_ids, seed=42, size=512, low=-512, high=512, whole=shares)
     drawn = policy.draw(draw_ids)
     color = torch.zeros(2, 3, 512, 512, dtype=torch.uint8)
     policy.apply(color[:, :1], drawn, dtype=torch.float16)
     policy.apply(color[:, :1], drawn, dtype=torch.float32, memory_format=torch.channels_last)
-    policy.apply(color, drawn, dtype=torch.bfloat16)
+    tinted = gr.augment.Crop(mean=(0.5, 0.5, 0.4))
+    tinted.apply(color[:, :1], drawn, dtype=torch.float16)
+    tinted.apply(color, drawn, dtype=torch.bfloat16)
     crop_resize(color, drawn["boxes"].long(), drawn["flips"], drawn["interpolations"], (224, 224))
     crop_resize(color[:, :1, :1, :1], drawn["boxes"], drawn["flips"], drawn["interpolations"], (1, 1))
     crop_resize(color[:, :, :33, :35], drawn["boxes"], drawn["flips"], drawn["interpolations"], (9, 11))
 
 
 def _mixing_and_erasing() -> None:
-    for channels, dtype, mode, boxes, memory_format, size in [
-        (1, torch.float32, "pixel", 1, torch.contiguous_format, 224),
-        (3, torch.float16, "pixel", 1, torch.channels_last, 224),
-        (3, torch.bfloat16, "pixel", 8, torch.contiguous_format, 224),
-        (1, torch.float16, "rand", 3, torch.contiguous_format, 224),
-        (3, torch.float32, "const", 1, torch.channels_last, 384),
-        (1, torch.float64, "pixel", 64, torch.contiguous_format, 33),
-        (3, torch.float16, "pixel", 1, torch.contiguous_format, 33),
+    for channels, tables, dtype, mode, boxes, memory_format, size in [
+        (1, 1, torch.float32, "pixel", 1, torch.contiguous_format, 224),
+        (1, 3, torch.float32, "pixel", 1, torch.contiguous_format, 224),
+        (3, 3, torch.float16, "pixel", 1, torch.channels_last, 224),
+        (3, 1, torch.bfloat16, "pixel", 8, torch.contiguous_format, 224),
+        (1, 1, torch.float16, "rand", 3, torch.contiguous_format, 224),
+        (3, 3, torch.float32, "const", 1, torch.channels_last, 384),
+        (1, 3, torch.float64, "pixel", 64, torch.contiguous_format, 33),
+        (3, 1, torch.float16, "pixel", 1, torch.contiguous_format, 33),
     ]:
         mixing = Mixing(
             torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.int32)
         )
         erasing = Erasing(torch.zeros(2, boxes, 4, dtype=torch.int32), torch.zeros(2, dtype=torch.int64), mode)
-        images, lut = torch.zeros(2, channels, size, size, dtype=torch.uint8), torch.zeros(3, 256, dtype=dtype)
+        images, lut = torch.zeros(2, channels, size, size, dtype=torch.uint8), torch.zeros(tables, 256, dtype=dtype)
         mix_erase(images, lut, mixing, erasing, memory_format)
-    mix_erase(torch.zeros(2, 1, 224, 224, dtype=torch.uint8), torch.zeros(3, 256), None, None)
+    mix_erase(torch.zeros(2, 1, 224, 224, dtype=torch.uint8), torch.zeros(1, 256), None, None)
+    labels, weights = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.float64)
+    soft_targets(labels, weights, 1000, 0.1)
+    soft_targets(labels, None, 1001, 0.1)
 
 
 def _draws_and_operations() -> None:

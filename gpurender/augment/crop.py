@@ -1,11 +1,12 @@
 """Crop: a random resized crop, flips and normalisation, the augmentation that every training recipe begins with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
+from gpurender.augment.normalise import HALVES, Triple, begin_crop, checked_mean, checked_std
 from gpurender.augment.parameters import Parameters, size_stamp
 from gpurender.augment.policy import Policy
 from gpurender.augment.resize import INTERPOLATIONS
@@ -90,4 +91,8 @@ class Crop(Policy[torch.Tensor]):
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
         """Crop, resize, flip and normalise."""
-        return crop_and_normalise(canvases, parameters, image, self.mean, self.std)
+        return self._begin(canvases, parameters, image)()
+
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Callable[[], torch.Tensor]:
+        """Return the last launch of :meth:`_apply`; the others are done."""
+        return begin_crop(canvases, parameters, image, self.mean, self.std)

@@ -1,6 +1,8 @@
 """DeiT: the augmentation that the papers pre-train with; its parameters have timm's names and timm's meaning."""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,6 @@ from gpurender.augment.parameters import Parameters, checked_canvases, on_device
 from gpurender.augment.policy import Policy
 from gpurender.augment.rand_augment import parsed
 from gpurender.augment.resize import INTERPOLATIONS
-from gpurender.augment.soft_targets import soft_targets
 from gpurender.kernels.augment_params import (
     MIXUP_MODES,
     ErasingParams,
@@ -28,6 +29,7 @@ from gpurender.kernels.augment_params import (
 from gpurender.kernels.image_ops import Kind, Operation, apply_ops
 from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, mix_erase
 from gpurender.kernels.resized_crop import MAX_SIDE, crop_resize
+from gpurender.kernels.soft_targets import soft_targets
 from gpurender.runtime.image_formats import ImageFormat
 from gpurender.runtime.tensors import checked_tensor, ordinary, readable
 from gpurender.util import checks, keywords
@@ -36,6 +38,7 @@ from gpurender.util.lazy import cached_property
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Names of the parameters of each part, besides those of the crop
 CHAIN = ("operations", "arguments", "operation_interpolations")
+CHAIN_DTYPES = (torch.int32, torch.float64, torch.uint8)
 MIX = ("mix_weights", "cutmix", "cutmix_patches")
 ERASED = ("erasing_boxes", "noise_keys")
 MAX_BOXES = 64  # erased boxes per image
@@ -224,10 +227,7 @@ class DeiT(Policy[torch.Tensor]):
         self.check_sizes(canvas_size, size)
         draw_ids = as_draw_ids(numbers)
         parameters = self._crop.draw(numbers, seed=seed, canvas_size=canvas_size, image_size=size)
-        chains = self._chains(draw_ids, seed)
-        parameters["operations"] = torch.cat([codes for codes, _, _ in chains], 1)
-        parameters["arguments"] = torch.cat([arguments for _, arguments, _ in chains], 1)
-        parameters["operation_interpolations"] = torch.cat([codes for _, _, codes in chains], 1)
+        parameters |= zip(CHAIN, self._chain(draw_ids, seed), strict=True)
         if self._mixup.active:
             weights, cut, patches = draw_mixing(draw_ids, seed, size, self._mixup)
             parameters |= {"mix_weights": weights, "cutmix": cut, "cutmix_patches": patches}
@@ -242,19 +242,25 @@ class DeiT(Policy[torch.Tensor]):
         size = checks.integer("image_size", image_size, 1, MAX_SIDE)
         self._mixup.sides(size)
 
-    def _chains(self, draw_ids: torch.Tensor, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Return operations, arguments and interpolations, [N, l] each, one triple per part of the chain."""
-        none = torch.zeros((len(draw_ids), 0), dtype=torch.int32, device=draw_ids.device)
-        chains = [(none, none.to(torch.float64), none.to(torch.uint8))]
+    def _chain(self, draw_ids: torch.Tensor, seed: int) -> Sequence[torch.Tensor]:
+        """Return operations, arguments and interpolations, [N, L] each, of all parts of the chain."""
+        parts: list[tuple[torch.Tensor, ...]] = []
         if self._auto_augment is not None:
-            chains.append(draw_layers(draw_ids, seed, self._auto_augment))
+            parts.append(draw_layers(draw_ids, seed, self._auto_augment))
         if self._jitter.layers:
             codes, arguments = draw_jitter(draw_ids, seed, self._jitter)
-            chains.append((codes, arguments, torch.zeros_like(codes, dtype=torch.uint8)))
-        return chains
+            parts.append((codes, arguments, torch.zeros_like(codes, dtype=torch.uint8)))
+        if not parts:
+            shape, device = (len(draw_ids), 0), draw_ids.device
+            return [torch.empty(shape, dtype=dtype, device=device) for dtype in CHAIN_DTYPES]
+        return parts[0] if len(parts) == 1 else [torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)]
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
         """Crop, apply the operations, mix, normalise and erase."""
+        return self._begin(canvases, parameters, image)()
+
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Callable[[], torch.Tensor]:
+        """Crop, and apply the operations; return the last launch, which mixes, normalises and erases."""
         side = image.size
         placed = self._mixup.active or self.re_prob > 0.0  # there are patches or boxes in the image's pixels
         canvases = checked_canvases(canvases, parameters, side if placed else None)
@@ -271,7 +277,7 @@ class DeiT(Policy[torch.Tensor]):
         if self.re_prob > 0.0:
             boxes, keys = on_device(parameters, ERASED, canvases.device)
             erased = Erasing(boxes, keys, self.re_mode)
-        return mix_erase(images, table, mixing, erased, image.memory_format)
+        return functools.partial(mix_erase, images, table, mixing, erased, image.memory_format)
 
     def _filled(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
         """Return images and fill colour for the operations: three channels if a grey image may get a coloured fill."""

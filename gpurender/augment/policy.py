@@ -101,6 +101,10 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
         """Implement :meth:`apply`, for a format whose size is checked."""
         raise NotImplementedError(f"{type(self).__name__} must define apply")
 
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
+        """Do what :meth:`apply` does; a subclass may leave last launches to the caller (:func:`begin`)."""
+        return self.apply(canvases, parameters, **image.keywords())
+
     def targets(self, labels: torch.Tensor, parameters: Parameters, classes: int) -> torch.Tensor:
         """Return the targets of a batch, which replace its labels."""
         return labels
@@ -115,6 +119,23 @@ class Policy(abc.ABC, Generic[ImagesT_co]):
 
     def check_sizes(self, canvas_size: int, image_size: int) -> None:
         """Refuse sizes for which no parameters can be drawn."""
+
+
+def begin(policy: Policy, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Any:
+    """Do what ``policy.apply`` does, except for the last launch if the policy can leave it to the caller.
+
+    A policy can if its class has a method ``_begin``, which returns the last launch: a function without arguments that
+    makes the images. The method is not used if a subclass of that class has overridden ``apply``.
+
+    Returns:
+        For one image per sample a tensor or a last launch, for several views a list of them.
+    """
+    for kind in type(policy).__mro__:
+        if "_begin" in vars(kind):
+            return policy._begin(canvases, parameters, image)
+        if "apply" in vars(kind) or "_apply" in vars(kind):
+            break
+    return policy.apply(canvases, parameters, **image.keywords())
 
 
 def in_short(policy: Any) -> str:

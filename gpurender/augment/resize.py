@@ -1,12 +1,12 @@
 """Resizing without randomness: the function, and the policy that ``augment=None`` stands for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from gpurender.augment.normalise import HALVES, Triple, checked_mean, checked_std, crop_and_normalise
+from gpurender.augment.normalise import HALVES, Triple, begin_crop, checked_mean, checked_std
 from gpurender.augment.parameters import Parameters, size_stamp
 from gpurender.augment.policy import Policy
 from gpurender.kernels.augment_params import as_draw_ids
@@ -110,4 +110,8 @@ class Resize(Policy[torch.Tensor]):
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> torch.Tensor:
         """Resize and normalise."""
-        return crop_and_normalise(canvases, parameters, image, self.mean, self.std)
+        return self._begin(canvases, parameters, image)()
+
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> Callable[[], torch.Tensor]:
+        """Return the last launch of :meth:`_apply`; the others are done."""
+        return begin_crop(canvases, parameters, image, self.mean, self.std)

@@ -10,7 +10,7 @@ import torch
 
 from gpurender.augment.adapter import PolicyLike, as_policy
 from gpurender.augment.parameters import Parameters, checked_parameters
-from gpurender.augment.policy import Policy, capturable
+from gpurender.augment.policy import Policy, begin, capturable
 from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.numerics.streams import Stream
@@ -56,10 +56,14 @@ class _Views(Policy[list[torch.Tensor]]):
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> list[torch.Tensor]:
         """Return the views in order, ``[N, 3, size, size]`` each."""
+        return [one if isinstance(one, torch.Tensor) else one() for one in self._begin(canvases, parameters, image)]
+
+    def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> list[Any]:
+        """Return the views in order, each a tensor or its last launch."""
         views, given = [], checked_parameters(parameters)
         for v, (policy, size) in enumerate(self._each(image.size)):
             own = {name.removeprefix(f"{v}."): x for name, x in given.items() if name.startswith(f"{v}.")}
-            views.append(policy.apply(canvases, own, **image._replace(size=size).keywords()))
+            views.append(begin(policy, canvases, own, image._replace(size=size)))
         return views
 
 

@@ -6,13 +6,19 @@ host. So only policies that declare this are captured (:func:`gpurender.augment.
 nevertheless, this is logged once, torch's state is cleaned up, and batches are rendered without graphs. A captured
 sequence is used only after its first result has been compared with that of the plain launches.
 
-**Memory.** A graph writes into the same memory every time. Its results are copied into new tensors at once, which costs
-less than a tenth of rendering them, but about a quarter if bitmaps are kept and the policy is a crop. So the graphs of
-a cache share one memory pool: the results of one are no longer needed when the next one runs. The pool is kept as long
-as the graphs are, with all intermediate tensors of the launches: with 512 x 512 canvases and 224 x 224 float32 images
-1.0 MB per image under a crop and 1.1 MB under DeiT's policy (canvas 0.26, batch 0.60, the rest tap tables, half-resized
-rows, images between two operations), so 1.1 GB at a batch of 1,024, in addition to as much in torch's cache from the
-plain launches before. Each further graph adds the batch that it writes.
+**The last launch.** A graph writes into the same memory every time, so a tensor that it makes must be copied into a new
+one at once. For images, 0.6 MB each in float32, the copy would cost a tenth to a quarter of rendering them. So a graph
+ends before the launch that writes the images, if the policy can leave it to the caller
+(:func:`gpurender.augment.policy.begin`): the launch follows the graph on the same stream, reads the bytes and
+parameters that the graph has written, and writes into new memory. The next graph runs on that stream after it, so it
+cannot overwrite what the launch still reads. Other tensors, such as targets and the images of other policies, are
+copied.
+
+**Memory.** The graphs of a cache share one memory pool: the results of one are no longer needed when the next one runs.
+The pool is kept as long as the graphs are, with all intermediate tensors of the launches: with 512 x 512 canvases and
+224 x 224 images 0.4 MB per image under a crop and 0.5 MB under DeiT's policy (canvas 0.26, the rest tap tables,
+half-resized rows, images between two operations), in addition to as much and the batches in torch's cache from the
+plain launches before. Each further graph adds what its last launch reads.
 
 **Inputs of a graph** must stay at their addresses: cursor, catalog and kept bitmaps belong to the loader, and tables
 that are made once for many loaders are held by the graph itself (:mod:`gpurender.util.device_tables`).
@@ -31,6 +37,7 @@ from gpurender.util import device_tables
 log = logging.getLogger("gpurender")
 
 Tensors = tuple[torch.Tensor, ...]
+Made = tuple[torch.Tensor | Callable[[], torch.Tensor], ...]  # tensors, and last launches, which make tensors
 
 MAX_GRAPHS = 8  # graphs per cache; each keeps the batch that it writes, and a sampler may give batches of any size
 WARMUP_RUNS = 2  # plain runs before a capture: the first compiles, and a key that comes once or twice is not worth it
@@ -39,10 +46,10 @@ _failed: list[Any] = []  # graphs whose capture failed, see `_abandon`
 
 
 class Captured(NamedTuple):
-    """A graph, the tensors that it writes, and the tables that it reads."""
+    """A graph, the tensors that it writes and the launches that follow it, and the tables that it reads."""
 
     graph: Any
-    tensors: Tensors
+    made: Made
     tables: list[Any]
 
 
@@ -57,22 +64,22 @@ class GraphCache:
         self._off = not devices.on_gpu(device)
         self._said = False
 
-    def run(self, key: Hashable, launches: Callable[[], Tensors], restart: Callable[[], None]) -> Tensors:
-        """Run ``launches`` or its graph and return the tensors that it makes, new ones every time.
+    def run(self, key: Hashable, launches: Callable[[], Made], restart: Callable[[], None]) -> Tensors:
+        """Run ``launches`` or its graph, then the last launches, and return the tensors, new ones every time.
 
         Args:
             key: the values that the launches depend on, apart from device memory; ``None``: they depend on more, so
                 they are not captured.
-            launches: called to launch or to capture them.
+            launches: called to launch or to capture them; returns tensors, and last launches, which are not captured.
             restart: resets device memory to its state before the launches; called before they are captured.
         """
         if self._off or key is None:
-            return launches()
+            return finished(launches())
         if key in self._graphs:
             found = self._graphs[key]
             found.graph.replay()
-            return tuple(tensor.clone() for tensor in found.tensors)
-        plain = launches()
+            return tuple(one.clone() if isinstance(one, torch.Tensor) else one() for one in found.made)
+        plain = finished(launches())
         self._runs[key] = self._runs.get(key, 0) + 1
         if self._runs[key] > WARMUP_RUNS and len(self._graphs) < MAX_GRAPHS:
             try:
@@ -83,7 +90,7 @@ class GraphCache:
                 self._pool = None
                 self.say(" ".join(str(error).split())[:200])
                 restart()
-                return launches()
+                return finished(launches())
         return plain
 
     def clear(self) -> None:
@@ -99,21 +106,21 @@ class GraphCache:
             log.info("batches are launched one kernel at a time: %s", why)
 
     def _capture(
-        self, key: Hashable, launches: Callable[[], Tensors], plain: Tensors, restart: Callable[[], None]
+        self, key: Hashable, launches: Callable[[], Made], plain: Tensors, restart: Callable[[], None]
     ) -> None:
         """Capture the launches, run the graph once and compare its results with ``plain``."""
         with device_tables.in_use() as tables:
             try:
                 restart()
-                graph, tensors = capture(launches, self._device, self._shared_pool())
+                graph, made = capture(launches, self._device, self._shared_pool())
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()  # a pool takes no memory from torch's cache, which may hold all of it
                 restart()
-                graph, tensors = capture(launches, self._device, self._shared_pool())
+                graph, made = capture(launches, self._device, self._shared_pool())
         graph.replay()
-        if not all(torch.equal(a, b) for a, b in zip(plain, tensors, strict=True)):
+        if not all(torch.equal(a, b) for a, b in zip(plain, finished(made), strict=True)):
             raise RuntimeError("the graph rendered something else")
-        self._graphs[key] = Captured(graph, tensors, tables)
+        self._graphs[key] = Captured(graph, made, tables)
 
     def _shared_pool(self) -> Any:
         """Return the memory pool of all graphs. A pool that no graph uses any more must not be captured into again."""
@@ -122,8 +129,13 @@ class GraphCache:
         return self._pool
 
 
-def capture(launches: Callable[[], Tensors], device: torch.device, pool: Any) -> tuple[Any, Tensors]:
-    """Return a graph of the launches on the current stream, not run yet, and the tensors that it will write.
+def finished(made: Made) -> Tensors:
+    """Return the tensors, those of last launches after launching these."""
+    return tuple(one if isinstance(one, torch.Tensor) else one() for one in made)
+
+
+def capture(launches: Callable[[], Made], device: torch.device, pool: Any) -> tuple[Any, Made]:
+    """Return a graph of the launches on the current stream, not run yet, and what they return.
 
     ``with torch.cuda.graph(...)`` would first synchronise the device and return all of torch's cached memory to the
     driver, at the third batch and again at every new size or policy: the training step on the same GPU would stop and
@@ -138,12 +150,12 @@ def capture(launches: Callable[[], Tensors], device: torch.device, pool: Any) ->
         try:
             # thread_local: other threads, such as one that saves a checkpoint, may go on calling CUDA
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-            tensors = launches()
+            made = launches()
             graph.capture_end()
         except BaseException:
             _abandon(graph, device, pool)
             raise
-    return graph, tensors
+    return graph, made
 
 
 def _abandon(graph: Any, device: torch.device, pool: Any) -> None:

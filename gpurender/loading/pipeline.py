@@ -11,14 +11,15 @@ pinned memory (:mod:`gpurender.runtime.cuda_streams`).
 
 import contextlib
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from gpurender.augment import Policy
 from gpurender.augment.adapter import as_policy
-from gpurender.augment.policy import capturable, declares_bits, windows
+from gpurender.augment.policy import begin, capturable, declares_bits, windows
 from gpurender.kernels.resized_crop import takes_bits
 from gpurender.kernels.shuffle import addresses
 from gpurender.loading import cuda_graphs
@@ -136,7 +137,7 @@ class BatchPipeline:
         policy = as_policy(self._policy.at_epoch(epoch), "what at_epoch() returns", required=True)
         return policy if mixes else as_policy(policy.unmixed(), "what unmixed() returns", required=True)
 
-    def _launch(self, policy: Policy, count: int, step: int) -> tuple[torch.Tensor, ...]:
+    def _launch(self, policy: Policy, count: int, step: int) -> cuda_graphs.Made:
         """Launch the batch at the cursor, by the same sequence of launches for every batch; return views, targets."""
         recipe, cursor = self._renderer.recipe, self._cursor
         assert cursor is not None
@@ -150,11 +151,11 @@ class BatchPipeline:
         if self._repeats > 1:  # each repeat has its own parameters, drawn by its position
             positions = (cursor[1] + torch.arange(count, device=cursor.device)) % len(recipe)
             augment_ids = positions + cursor[0] * len(recipe)
-        tensors = self._augmented(policy, indices, draw_ids if self._fresh else indices, augment_ids, labels)
+        made = self._augmented(policy, indices, draw_ids if self._fresh else indices, augment_ids, labels)
         cursor[1:].add_(step)
-        return tensors
+        return made
 
-    def _launch_chosen(self, policy: Policy, chosen: torch.Tensor, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _launch_chosen(self, policy: Policy, chosen: torch.Tensor, host: torch.Tensor) -> cuda_graphs.Made:
         """Return views and targets of chosen indices, draw ids and augment ids, int64 ``[3, B]`` on the device.
 
         ``host``: the indices on the CPU, int64 ``[B]``.
@@ -175,25 +176,43 @@ class BatchPipeline:
         ids: torch.Tensor,
         augment_ids: torch.Tensor,
         labels: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        """Return views and targets of samples, rendered with the randomness of ``ids``.
+    ) -> cuda_graphs.Made:
+        """Return views, or the last launches that make them, and targets of samples, rendered with the randomness of
+        ``ids``.
 
         The parameters are drawn first, because a policy may read only a window of each canvas.
         """
-        recipe = self._renderer.recipe
-        size, dtype, _ = self._image
+        recipe, size = self._renderer.recipe, self._image.size
         parameters = policy.draw(augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
         read = windows(policy, parameters)
         canvases = self._renderer.render(indices, ids, self._fresh, self._bits(policy), read)  # uint8 [B, C, S, S]
+        with self._saying_what_needs_memory(len(labels)):
+            begun = begin(policy, canvases, parameters, self._image)
+        views = [self._last(view, len(labels)) for view in (begun if policy.views else [begun])]
+        return (*views, policy.targets(labels, parameters, recipe.classes))
+
+    def _last(self, view: torch.Tensor | Callable[[], torch.Tensor], count: int) -> Any:
+        """Return a view, or its last launch with an error that names the batch."""
+        if isinstance(view, torch.Tensor):
+            return view
+
+        def last() -> torch.Tensor:
+            with self._saying_what_needs_memory(count):
+                return view()
+
+        return last
+
+    @contextlib.contextmanager
+    def _saying_what_needs_memory(self, count: int) -> Iterator[None]:
+        """Raise an error that names the batch of ``count`` images if there is no memory for it."""
+        size, dtype, _ = self._image
         try:
-            images = policy.apply(canvases, parameters, **self._image.keywords())
+            yield
         except torch.cuda.OutOfMemoryError as error:
             raise torch.cuda.OutOfMemoryError(
-                f"{self._renderer.device} has no memory for a batch of {len(labels)} images of 3 x {size} x {size} "
+                f"{self._renderer.device} has no memory for a batch of {count} images of 3 x {size} x {size} "
                 f"{dtype} and what makes them; take a smaller batch_size ({str(error).splitlines()[0]})"
             ) from None
-        targets = policy.targets(labels, parameters, recipe.classes)
-        return (*images, targets) if policy.views else (images, targets)
 
     def _move(self, epoch: int, first: int) -> None:
         """Set the cursor, unless the previous batch has moved it to this place."""

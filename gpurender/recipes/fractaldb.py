@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender.kernels.chaos_game import MAX_POINTS, Systems, covered_pixels
+from gpurender.kernels.chaos_game import MAX_POINTS, Instances, Systems, covered_pixels, parts_of
 from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.numerics.streams import LAYOUT, Stream
@@ -257,24 +257,23 @@ class FractalDB(Recipe):
         windows: torch.Tensor | None = None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
-        category, instance = indices // self.instances, indices % self.instances
-        flip, weight = instance % self.flips, instance // (self.patches * self.flips)
         redraw = fresh or self.variant == "paper"
         weights = len(catalog.factors)
-        groups = -(-self.instances // self.flips)  # images of a category that are not flips of each other
+        law = Instances(self.instances, self.flips, self.patches, weights, shares_masks=not redraw)
+        parts = parts_of(indices, draw_ids, catalog.orientations, law)
         images = ifs.Images(
-            category * groups + instance // self.flips,
-            self.classes * groups,
-            lambda ids: ids // groups * weights + ids % groups // self.patches,
-            lambda ids: ids // groups * self.instances + ids % groups * self.flips,
+            parts.images,
+            self.classes * law.groups,
+            lambda ids: ids // law.groups * weights + ids % law.groups // self.patches,
+            lambda ids: ids // law.groups * self.instances + ids % law.groups * self.flips,
         )
         return ifs.render(
             self,
             lambda keys: catalog.systems(keys // weights, keys % weights),
-            category * weights + weight,
+            parts.systems,
             draw_ids if redraw else None,
-            draw_ids if redraw else draw_ids - flip,
-            catalog.orientations[flip],
+            parts.masks,
+            parts.orientations,
             self.classes * weights,
             catalog.bitmaps,
             images if draw_ids is indices else None,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Systems, render_systems
+from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Instances, Systems, parts_of, render_systems
 from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import uniform, words
 from gpurender.numerics.streams import Stream
@@ -43,6 +43,7 @@ class Perturbations:
         complete: whether all perturbations are known.
         systems: systems of the classes whose perturbation is known, on the device.
         bitmaps: bitmaps of the classes, indexed by class.
+        orientations: uint8 ``[1]``, the orientation of every image, on the device.
     """
 
     base: int
@@ -50,6 +51,7 @@ class Perturbations:
     complete: bool
     systems: Systems
     bitmaps: ifs.Bitmaps
+    orientations: torch.Tensor
 
 
 @keywords.checked
@@ -138,7 +140,9 @@ class OnePFrac(Recipe):
             torch.zeros((n, m), dtype=torch.int32, device="cpu"),
             torch.zeros(n, dtype=torch.int32, device="cpu"),
         )
-        found = Perturbations(base, np.full(n, UNKNOWN, np.int32), False, systems, ifs.Bitmaps(cache_bytes))
+        orientations = torch.tensor([ifs.UPSIDE_DOWN], dtype=torch.uint8, device=device)
+        attempts = np.full(n, UNKNOWN, np.int32)
+        found = Perturbations(base, attempts, False, systems, ifs.Bitmaps(cache_bytes), orientations)
         if not dispatch.on_host(device):
             self._find_attempts(found, np.arange(n), device)
             found.systems, found.complete = systems.to(device), True
@@ -154,17 +158,17 @@ class OnePFrac(Recipe):
         windows: torch.Tensor | None = None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
-        classes = indices // self.instances
+        law = Instances(self.instances, flips=1, patches=self.instances, weights=1, shares_masks=False)
+        parts = parts_of(indices, draw_ids, catalog.orientations, law)
         if not catalog.complete:
-            self._find_attempts(catalog, np.unique(classes.numpy()), indices.device)
+            self._find_attempts(catalog, np.unique(parts.systems.numpy()), indices.device)
         redraw = fresh or self.variant == "paper"
-        orientations = torch.full_like(indices, ifs.UPSIDE_DOWN, dtype=torch.uint8)
         images = ifs.Images(
             indices, self.classes * self.instances, lambda ids: ids // self.instances, lambda ids: ids
         )  # fmt: skip
         return ifs.render(
-            self, catalog.systems.__getitem__, classes, draw_ids if redraw else None, draw_ids, orientations,
-            self.classes, catalog.bitmaps, images if draw_ids is indices else None, bits,
+            self, catalog.systems.__getitem__, parts.systems, draw_ids if redraw else None, draw_ids,
+            parts.orientations, self.classes, catalog.bitmaps, images if draw_ids is indices else None, bits,
         )  # fmt: skip
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gpurender.kernels.philox import bounded, uniform, words
-from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, render_atoms
+from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, draw_centres, render_atoms
 from gpurender.numerics.streams import Stream
 from gpurender.numerics.unit_circle import cos_sin_table
 from gpurender.recipes import published
@@ -354,12 +354,9 @@ class VisualAtom(Recipe):
 
     def _centres(self, draw_ids: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
-        u, size = words(self.seed, Stream.NUCLEUS, draw_ids)[:, :2], self.image_size
-        if self.variant == "released":
-            low, high = self._half_pixels
-            return (0.5 * (size + low + bounded(u, high - low + 1)).double()).float()
-        first, last = self.nucleus
-        return (0.5 * size * (first + (last - first) * uniform(u) + 1.0)).float()
+        whole = self.variant == "released"
+        low, high = self._half_pixels if whole else self.nucleus
+        return draw_centres(draw_ids, seed=self.seed, size=self.image_size, low=low, high=high, whole=whole)
 
 
 def _integers(u: np.ndarray, pair: tuple[int, int] | None) -> np.ndarray:

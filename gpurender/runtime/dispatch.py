@@ -5,6 +5,7 @@ the functions that the operation's ``__init__`` calls. Another backend is an ent
 docs/backends.md lists its other requirements.
 """
 
+import functools
 import importlib
 from types import ModuleType
 
@@ -44,12 +45,15 @@ def implementation(operation: str, device: torch.device, part: str = "") -> Modu
     """
     side = backend(device)
     name = f"gpurender.kernels.{operation}.{side}" + (f"_{part}" if part else "")
+    try:
+        return _imported(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # a package that the module needs
+            raise
+        raise NotImplementedError(f"{operation} has no implementation for {device.type}: {name} is missing") from None
+
+
+@functools.cache  # a batch asks twenty times, and Python's own look-up takes 5 us
+def _imported(name: str) -> ModuleType:
     with forks.IMPORTS:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:  # a package that the module needs
-                raise
-            raise NotImplementedError(
-                f"{operation} has no implementation for {device.type}: {name} is missing"
-            ) from None
+        return importlib.import_module(name)

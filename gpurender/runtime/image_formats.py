@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from gpurender.runtime.tensors import checked_tensor
 from gpurender.util import checks
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -24,6 +25,12 @@ class ImageFormat(NamedTuple):
         """Return the keywords of a policy's ``apply``; omit the default memory format (users' policies may lack it)."""
         more = {} if self.memory_format == torch.contiguous_format else {"memory_format": self.memory_format}
         return {"image_size": self.size, "dtype": self.dtype, **more}
+
+
+def checked_table(lut: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a checked table of the values of bytes: ``[3, 256]``, or ``[1, 256]`` if the channels have the same."""
+    one = isinstance(lut, torch.Tensor) and len(lut.shape) == 2 and len(lut) == 1
+    return checked_tensor("lut", lut, DTYPES, (1 if one else 3, 256), device)
 
 
 def check_memory_format(memory_format: Any) -> torch.memory_format:

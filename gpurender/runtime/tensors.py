@@ -54,14 +54,21 @@ def checked_tensor(
         TypeError: ``value`` is not a tensor or has another dtype.
         ValueError: the shape or the device differs.
     """
+    if (
+        isinstance(value, torch.Tensor)
+        and value.dtype in dtypes
+        and _fits(value.shape, shape)
+        and (value.device == device if device else supported(value))
+    ):
+        return value.contiguous()
     lengths = ", ".join("any" if length is None else str(length) for length in shape)
     allowed = f"a tensor of {' or '.join(str(dtype) for dtype in dtypes)} [{lengths}] on {device or 'a CPU or a GPU'}"
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be {allowed}, got {type(value).__name__}")
-    got = f"{value.dtype} {list(value.shape)} on {value.device}"
-    if value.dtype not in dtypes:
-        raise TypeError(f"{name} must be {allowed}, got {got}")
-    fits = value.dim() == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
-    if not fits or (value.device != device if device else not supported(value)):
-        raise ValueError(f"{name} must be {allowed}, got {got}")
-    return value.contiguous()
+    kind = ValueError if value.dtype in dtypes else TypeError
+    raise kind(f"{name} must be {allowed}, got {value.dtype} {list(value.shape)} on {value.device}")
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Return whether a shape is the wanted one, in which None is any length."""
+    return len(shape) == len(wanted) and all(b is None or a == b for a, b in zip(shape, wanted, strict=True))

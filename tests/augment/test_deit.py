@@ -128,7 +128,7 @@ def test_a_batch_is_timms(name, grey, seed, monkeypatch):
         assert torch.equal(policy.targets(labels, drawn, 7), targets)
     else:
         wanted = torch.from_numpy(np.stack(wanted))
-    table = lookup_table(policy.mean, policy.std, torch.float32, torch.device("cpu"))
+    table = lookup_table(policy.mean, policy.std, torch.float32, torch.device("cpu")).expand(3, 256)
     images = torch.stack([table[c][wanted[:, c].long()] for c in range(3)], 1)
     for i, boxes in enumerate(drawn.get("erasing_boxes", torch.zeros(n, 0, 4, dtype=torch.int32)).tolist()):
         for top, left, h, w in boxes:

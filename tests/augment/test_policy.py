@@ -2,12 +2,14 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
 import gpurender as gr
 from gpurender.augment.adapter import as_policy
-from gpurender.augment.policy import capturable
+from gpurender.augment.policy import begin, capturable
+from gpurender.runtime.image_formats import ImageFormat
 
 
 class Minimal:
@@ -191,3 +193,40 @@ def test_a_subclass_may_name_a_foreign_policy_for_an_epoch():
     images, _ = next(iter(loader(Later())))
     wanted, _ = next(iter(loader(Minimal())))
     assert torch.equal(images, wanted)
+
+
+class Brighter(gr.augment.DeiT):
+    """Does something after the launch that was the last one."""
+
+    def apply(self, canvases, parameters, **finish):
+        return super().apply(canvases, parameters, **finish) + 1.0
+
+
+class Seeded(gr.augment.DeiT):
+    """Draws otherwise, and launches nothing else."""
+
+    def draw(self, numbers, **where):
+        return super().draw(numbers, **where | {"seed": 5})
+
+
+@pytest.mark.parametrize(
+    ("given", "leaves"),
+    [
+        (gr.augment.DeiT(), True), (gr.augment.Crop(), True), (gr.augment.Resize(), True), (Seeded(), True),
+        (Brighter(), False), (gr.augment.MultiCrop((gr.augment.Crop(), 1), (Brighter(mixup_alpha=0, cutmix_alpha=0,
+        label_smoothing=0), 1, 16)), (True, False)),
+    ],
+    ids=["DeiT", "Crop", "Resize", "draws otherwise", "applies otherwise", "views"],
+)  # fmt: skip
+def test_a_last_launch_is_left_by_policies_that_end_in_it(given, leaves):
+    """Begun and launched they make what they make when applied; the launch may be repeated."""
+    canvases = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 1, 40, 40)).astype(np.uint8))
+    drawn = given.draw(range(4), canvas_size=40, image_size=24)
+    begun = begin(given, canvases, drawn, ImageFormat(24, torch.float16, torch.channels_last))
+    wanted = given.apply(canvases, drawn, image_size=24, dtype=torch.float16, memory_format=torch.channels_last)
+    if not given.views:
+        begun, wanted, leaves = [begun], [wanted], (leaves,)
+    for last, images, left in zip(begun, wanted, leaves, strict=True):
+        assert isinstance(last, torch.Tensor) is not left
+        for found in [last(), last()] if left else [last]:
+            assert torch.equal(found, images)

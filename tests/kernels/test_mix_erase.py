@@ -354,7 +354,7 @@ def test_refuses_what_does_not_fit():
         (TypeError, "images", lambda: mix_erase(images.numpy(), table())),
         (ValueError, "images", lambda: mix_erase(images[0], table())),
         (ValueError, "images", lambda: mix_erase(images[:, :2], table())),
-        (ValueError, "lut", lambda: mix_erase(images, table()[:1])),
+        (ValueError, "lut", lambda: mix_erase(images, table()[:2])),
         (TypeError, "lut", lambda: mix_erase(images, table().long())),
         (ValueError, "lut", lambda: mix_erase(images, table().to("meta"))),
         (ValueError, "memory_format", lambda: mix_erase(images, table(), memory_format=torch.preserve_format)),

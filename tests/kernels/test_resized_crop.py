@@ -187,7 +187,7 @@ def test_the_kernel_refuses_what_it_does_not_draw():
     with pytest.raises(ValueError, match="canvases must have 1 or 3 channels"):
         crop_resize_normalise(IMAGES.expand(2, 2, 20, 30), boxes, flips, codes, table, (4, 4))
     with pytest.raises(ValueError, match=r"lut must be .*\[3, 256\]"):
-        crop_resize_normalise(IMAGES, boxes, flips, codes, table[:1], (4, 4))
+        crop_resize_normalise(IMAGES, boxes, flips, codes, table[:2], (4, 4))
     with pytest.raises(TypeError, match=r"lut must be .*float32.*int64"):
         crop_resize_normalise(IMAGES, boxes, flips, codes, table.long(), (4, 4))
     with pytest.raises(ValueError, match=r"canvases must be .*on a CPU or a GPU, got .*meta"):

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 import gpurender as gr
+from gpurender.kernels.chaos_game import Instances, parts_of
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses, params, permute
+from gpurender.kernels.visual_atom import draw_centres
 from gpurender.numerics.portable_math import exp
 from gpurender.numerics.streams import Stream
 from tests.kernels import triton_augment_params, triton_image_ops, triton_mix_erase
@@ -356,7 +358,42 @@ def refusals(device):
         assert policy.apply(images[:0], policy.draw(numbers[:0], canvas_size=20), image_size=8).shape == (0, 3, 8, 8)
 
 
+def instances(device):
+    """What instances are made of: of one flip and of four, sharing their masks or not, of large datasets."""
+    rng = np.random.default_rng(8)
+    for per_class, flips, patches, weights, count in [
+        (1000, 4, 10, 25, 10**6), (1, 1, 1, 1, 7), (5, 1, 5, 1, 45), (7, 3, 1, 25, 700), (999, 2, 10**6, 25, 2**50)
+    ]:  # fmt: skip
+        indices = torch.from_numpy(rng.integers(0, count, 300))
+        draw_ids = indices + 3 * count
+        table = torch.from_numpy(rng.integers(0, 8, flips).astype(np.uint8))
+        for shares in (True, False):
+            law = Instances(per_class, flips, patches, weights, shares)
+            expected = parts_of(indices, draw_ids, table, law)
+            with gpu_path(device):
+                found = parts_of(indices.to(device), draw_ids.to(device), table.to(device), law)
+            for a, b in zip(found, expected, strict=True):
+                assert (a.device, a.dtype) == (device, b.dtype)
+                assert torch.equal(a.cpu(), b), law
+
+
+def centres(device):
+    """Centres of atoms, both rules, bit for bit."""
+    numbers = torch.from_numpy(np.concatenate([np.arange(150), np.random.default_rng(9).integers(0, 2**63, 150)]))
+    for seed, size, low, high, whole in [
+        (0, 512, -512, 512, True), (2**64 - 1, 33, 5, 5, True), (7, 8192, -1.0, 1.0, False), (9, 224, 0.1, 0.37, False)
+    ]:  # fmt: skip
+        keywords = {"seed": seed, "size": size, "low": low, "high": high, "whole": whole}
+        expected = draw_centres(numbers, **keywords)
+        with gpu_path(device):
+            found = draw_centres(numbers.to(device), **keywords)
+        assert (found.device, found.dtype) == (device, torch.float32)
+        assert torch.equal(found.cpu(), expected), keywords
+
+
 CHECKS = (
+    instances,
+    centres,
     philox,
     words_of_tensors,
     orders,

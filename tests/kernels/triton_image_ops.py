@@ -77,7 +77,8 @@ def gpu_path(device, pixels):
     names = ("CHANGED", "CHANGED_SPAN", "MOVED", "MOVED_SPAN")
     few = {name: getattr(gpu, name) for name in names}
     if device == triton_paths.CPU and pixels:
-        few = dict.fromkeys(names, max(1 << (pixels - 1).bit_length(), 16))
+        many, side = max(1 << (pixels - 1).bit_length(), 16), 1 << 6
+        few = {"CHANGED": many, "CHANGED_SPAN": many, "MOVED": (side, side), "MOVED_SPAN": side}
     with (
         triton_paths.gpu_path(device),
         mock.patch.multiple(gpu, **few),
@@ -199,10 +200,10 @@ def moves(device):
         Operation.TRANSLATE_X_REL: [0.405, -0.2],
         Operation.TRANSLATE_Y_REL: [0.405, -0.2],
     }
-    for height, width in [(16, 28), (1, 1), (1, 7), (97, 45)]:
+    for height, width in [(16, 28), (1, 1), (1, 7), (97, 45), (8, 3), (2, 4)]:
         images = pictures(rng, height, width)
         cases = [
-            (images[i % 3], code, x, mode)
+            (images[i % 4], code, x, mode)
             for code, values in arguments.items()
             for i, x in enumerate(values if height == 16 else values[:1])
             for mode in range(3)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from gpurender.kernels.mix_erase import ERASING_MODES, Erasing, Mixing, mix_erase
+from gpurender.kernels.soft_targets import soft_targets
 from tests.support.triton_paths import gpu_path
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -61,7 +62,7 @@ def finished(device):
     rng = np.random.default_rng(1)
     for i, shape in enumerate(SHAPES):
         for j, dtype in enumerate(DTYPES):
-            lut = torch.from_numpy(rng.normal(size=(3, 256))).to(dtype)
+            lut = torch.from_numpy(rng.normal(size=((1, 3)[(i + j) // 2 % 2], 256))).to(dtype)
             images, mixing, erasing = batch(rng, shape, (1, 3, 2)[(i + j) % 3], ERASING_MODES[(i + j) % 3])
             agree(device, images, lut, mixing, erasing, FORMATS[(i + j // 2) % 2])
 
@@ -122,4 +123,18 @@ def wrong_values_finish(device):
             assert torch.isin(found[:, c], lut[c]).all()
 
 
-CHECKS = (finished, parts_of_the_finish, mixtures, noise_of_every_size, wrong_values_finish)
+def targets(device):
+    """Soft targets, mixed and not, of fewer and more classes than a program has."""
+    rng = np.random.default_rng(4)
+    for n, classes, smoothing in [(1, 1, 0.1), (5, 2, 0.0), (7, 1025, 0.1), (4, 3000, 1.0), (0, 9, 0.1)]:
+        labels, weights = torch.from_numpy(rng.integers(0, classes, n)), torch.from_numpy(rng.random(n))
+        for shares in (weights, None):
+            wanted = soft_targets(labels, shares, classes, smoothing)
+            given = [None if x is None else x.to(device) for x in (labels, shares)]
+            with gpu_path(device):
+                found = soft_targets(*given, classes, smoothing)
+            assert (found.device, found.dtype) == (device, torch.float32)
+            assert torch.equal(found.cpu(), wanted), (n, classes, smoothing)
+
+
+CHECKS = (finished, parts_of_the_finish, mixtures, noise_of_every_size, wrong_values_finish, targets)

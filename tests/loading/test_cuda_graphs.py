@@ -36,6 +36,53 @@ def test_each_key_has_its_own_graph(counter):
     assert list(cache._graphs) == ["another"]
 
 
+def test_a_last_launch_follows_each_graph_into_new_memory(counter):
+    """It is not captured, what it makes is not copied, and it reads what the graph has written."""
+    cell, launches = counter
+    called, handed_out = [], []
+
+    def begun():
+        count, double, _ = launches()
+
+        def last():
+            called.append(count + 10 * double)
+            return called[-1]
+
+        return double, last
+
+    cache = cuda_graphs.GraphCache(CPU)
+    for i in range(8):
+        double, images = cache.run("key", begun, lambda i=i: cell.fill_(i))
+        assert (double.item(), images.item()) == (2 * i, 21 * i)
+        assert any(images is one for one in called)
+        handed_out.append((double, images))
+    graph, made, _ = cache._graphs["key"]
+    assert graph.replays == 8 - cuda_graphs.WARMUP_RUNS
+    assert len(called) == 8 + 1  # the graph's first result was compared with the plain launches'
+    assert made[0] is not handed_out[-1][0], "a tensor of the graph was handed out"
+    assert [(a.item(), b.item()) for a, b in handed_out] == [(2 * i, 21 * i) for i in range(8)]
+
+
+def test_a_last_launch_that_shows_something_else_refuses_the_graph(counter, monkeypatch):
+    cell, launches = counter
+    good = cuda_graphs.capture
+
+    def bad(calls, device, pool):
+        graph, made = good(calls, device, pool)
+        graph.spoil = True
+        return graph, made
+
+    def begun():
+        count, *_ = launches()
+        return (lambda: count * 1,)
+
+    monkeypatch.setattr(cuda_graphs, "capture", bad)
+    cache = cuda_graphs.GraphCache(CPU)
+    found = [cache.run("key", begun, lambda i=i: cell.fill_(i))[0].item() for i in range(8)]
+    assert found == list(range(8))
+    assert not cache._graphs
+
+
 @pytest.mark.parametrize("failure", ["raises", "differs"])
 def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog):
     cell, launches = counter

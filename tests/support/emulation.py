@@ -8,6 +8,8 @@ own source run as they would there; only the compiler, the scheduler and CuPy's 
 import contextlib
 import ctypes
 import functools
+import importlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +26,9 @@ HEADER = Path(__file__).with_name("cuda_host.h")
 HOPPER = cuda.Limits(multiprocessors=132, shared_a_block=227 << 10, shared_a_multiprocessor=228 << 10)
 ADA = cuda.Limits(multiprocessors=128, shared_a_block=99 << 10, shared_a_multiprocessor=100 << 10)
 TINY = cuda.Limits(multiprocessors=2, shared_a_block=8 << 10, shared_a_multiprocessor=16 << 10)  # many bands
+
+TRITON_PARTS = ("instances", "centres")  # what renderers launch beside CUDA C
+IMPLEMENTATION = dispatch.implementation
 
 FLAGS = ("-std=c++20", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w")
 
@@ -128,6 +133,13 @@ class Emulator:
             thread.join()
 
 
+def implementation(operation, device, part=""):
+    """The GPU's implementation; of a part that is in Triton the CPU's, if this process does not interpret Triton."""
+    if part in TRITON_PARTS and os.environ.get("TRITON_INTERPRET") != "1":
+        return importlib.import_module(f"gpurender.kernels.{operation}.cpu_{part}")
+    return IMPLEMENTATION(operation, device, part)
+
+
 @contextlib.contextmanager
 def emulated_gpu(limits=HOPPER, threads=1):
     """CPU tensors take the GPU path; yields the emulator."""
@@ -136,6 +148,7 @@ def emulated_gpu(limits=HOPPER, threads=1):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "on_gpu", lambda device: True)
         patch.setattr(dispatch, "backend", lambda device: "gpu")
+        patch.setattr(dispatch, "implementation", implementation)
         patch.setattr(cuda, "launch", emulator.launch)
         patch.setattr(cuda, "limits", emulator.limits)
         patch.setattr(torch.cuda, "current_stream", lambda device: emulator)

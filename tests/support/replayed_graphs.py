@@ -1,21 +1,38 @@
 """CUDA graphs that are none: they run their launches again."""
 
+import functools
+
 import torch
 
 from gpurender.loading import cuda_graphs
 from gpurender.runtime import devices
 
 
-class Replayed:
-    """A graph that is none: replaying runs the launches again and writes into the tensors of the capture."""
+def memory_of(made):
+    """The tensors among what launches return, and those that last launches read, in order."""
+    if isinstance(made, torch.Tensor):
+        yield made
+    elif isinstance(made, (tuple, list)):
+        for part in made:
+            yield from memory_of(part)
+    elif isinstance(made, functools.partial):
+        yield from memory_of(made.args)
+    elif callable(made):
+        for cell in getattr(made, "__closure__", None) or ():
+            yield from memory_of(cell.cell_contents)
 
-    def __init__(self, launches, tensors, spoil=False):
-        self.launches, self.tensors, self.spoil, self.replays = launches, tensors, spoil, 0
+
+class Replayed:
+    """A graph that is none: replaying runs the launches again and writes into the memory of the capture."""
+
+    def __init__(self, launches, made, spoil=False):
+        self.launches, self.made, self.spoil, self.replays = launches, made, spoil, 0
 
     def replay(self):
         self.replays += 1
-        for old, new in zip(self.tensors, self.launches(), strict=True):
-            old.copy_(new + 1 if self.spoil else new)
+        for old, new in zip(memory_of(self.made), memory_of(self.launches()), strict=True):
+            if old is not new:  # a table is not written
+                old.copy_(new + 1 if self.spoil else new)
 
 
 def counting(monkeypatch):

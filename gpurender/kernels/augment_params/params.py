@@ -1,5 +1,6 @@
 """Parameters of the augmentation distributions, for both implementations: one type per draw."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,8 +37,7 @@ class CropParams:
     @property
     def log_ratio(self) -> Range:
         """The logarithm of the lowest ratio, and the logarithm of highest / lowest."""
-        low, high = (float(log(ratio)) for ratio in self.ratio)
-        return low, high - low
+        return _log_range(self.ratio)
 
     def central(self, side: int) -> tuple[int, int]:
         """Return the height and width of the largest crop within the range of ratios, at least one pixel each."""
@@ -47,6 +47,12 @@ class CropParams:
         if high < 1.0:
             return side, max(round(side * high), 1)
         return side, side
+
+
+@functools.lru_cache(maxsize=1024)  # of every batch: 50 us
+def _log_range(ratio: Range) -> Range:
+    low, high = (float(log(end)) for end in ratio)
+    return low, high - low
 
 
 class Level(NamedTuple):

@@ -2,20 +2,41 @@
 
 import torch
 
-from gpurender.kernels.chaos_game.params import MAX_MAPS, MAX_POINTS, Systems
+from gpurender.kernels.chaos_game.params import MAX_MAPS, MAX_POINTS, Instances, Parts, Systems
 from gpurender.runtime import dispatch
+from gpurender.runtime.tensors import checked_tensor
 
 __all__ = [
     "MAX_MAPS",
     "MAX_POINTS",
+    "Instances",
+    "Parts",
     "Systems",
     "covered_pixels",
     "mask_bitmaps",
     "masked_occupancy",
     "occupancy",
+    "parts_of",
     "render_bitmaps",
     "render_systems",
 ]
+
+
+def parts_of(indices: torch.Tensor, draw_ids: torch.Tensor, orientations: torch.Tensor, law: Instances) -> Parts:
+    """Return what the images of samples are made of.
+
+    Instance i of a category is ``(weight * patches + patch) * flips + flip``.
+
+    Args:
+        indices, draw_ids: int64 ``[N]``.
+        orientations: uint8 ``[flips]``, the orientation of each flip.
+        law: how many of what there are.
+    """
+    n, device = len(indices), indices.device
+    indices = checked_tensor("indices", indices, (torch.int64,), (n,))
+    draw_ids = checked_tensor("draw_ids", draw_ids, (torch.int64,), (n,), device)
+    implementation = dispatch.implementation("chaos_game", device, "instances")
+    return implementation.parts_of(indices, draw_ids, orientations, law)
 
 
 def render_systems(

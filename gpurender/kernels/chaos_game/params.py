@@ -1,6 +1,7 @@
 """Iterated function systems: the parameters of both implementations, and their limits."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -42,3 +43,41 @@ class Systems:
     def to(self, device: torch.device) -> "Systems":
         """Return the same systems on a device."""
         return Systems(self.maps.to(device), self.thresholds.to(device), self.counts.to(device))
+
+
+class Instances(NamedTuple):
+    """How the instances of a category are made of its systems, their masks and flips.
+
+    Attributes:
+        instances: images per category: the first of weights x patches x flips.
+        flips, patches: flips per mask, and masks per system.
+        weights: systems per category.
+        shares_masks: whether the flips of an image share its mask.
+    """
+
+    instances: int
+    flips: int
+    patches: int
+    weights: int
+    shares_masks: bool
+
+    @property
+    def groups(self) -> int:
+        """Images of a category that are not flips of each other."""
+        return -(-self.instances // self.flips)
+
+
+class Parts(NamedTuple):
+    """What the images of a batch are made of.
+
+    Attributes:
+        systems: int64 ``[N]``: category x weights + weight.
+        images: int64 ``[N]``: the image, of which the canvas is a flip: category x groups + number in the category.
+        masks: int64 ``[N]``: draw ids of the masks.
+        orientations: uint8 ``[N]``.
+    """
+
+    systems: torch.Tensor
+    images: torch.Tensor
+    masks: torch.Tensor
+    orientations: torch.Tensor

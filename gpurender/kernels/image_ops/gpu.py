@@ -32,10 +32,11 @@ SCANNED = 4096  # bytes read at once from an image that is read for its table
 # Pixels that a program of four warps has at once, and in total. The total is large, so that the programs that return at
 # once, because their image has another kind of operation, are a small part of a launch.
 CHANGED, CHANGED_SPAN = 512, 8192
-MOVED, MOVED_SPAN = 256, 4096
+MOVED, MOVED_SPAN = (32, 2), 32  # columns and rows that a program of one warp has at once, and rows in total
 BLURRED = 1024
-# Registers per thread, for five programs per multiprocessor. By default the compiler takes fewer and spills some.
-REGISTERS = 96
+# Registers per thread, for twenty and for eighteen warps per multiprocessor. By default the compiler takes fewer and
+# spills some.
+BLURRED_REGISTERS, MOVED_REGISTERS = 96, 112
 
 
 def apply_ops(
@@ -74,6 +75,7 @@ class _Batch:
         self.interpolations, self.fill = interpolations, fill
         self.codes = sum(1 << code for code in possible)
         self.index = tl.int64 if self.area > 2**29 else tl.int32
+        self.aligned = self.area % 8 == 0 and self.width >= 4 and images.data_ptr() % 8 == 0  # else byte by byte
         self.result = torch.empty_like(images)
         self.scratch = [torch.empty_like(images) for _ in range(min(self.layers - 1, 2))] or [self.result]
         kinds = {Operation(code).spec.kind for code in possible}
@@ -121,19 +123,22 @@ class _Batch:
             )  # fmt: skip
         blocks = triton.cdiv(self.area, CHANGED_SPAN)
         change[(self.n * blocks,)](
-            *ways, plan, values, self.tables, *when, blocks, *size, self.channels, self.index,
+            *ways, plan, values, self.tables, *when, blocks, *size, self.channels, self.index, self.aligned,
             CHANGED, CHANGED_SPAN, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
         if self.moves:
-            blocks = triton.cdiv(self.area, MOVED_SPAN)
+            across = triton.cdiv(self.width, MOVED[0])
+            blocks = across * triton.cdiv(self.height, MOVED_SPAN)
             move[(self.n * blocks,)](
-                *ways, plan, self.coefficients, self.interpolations, *when, blocks, *size, *self.fill,
-                self.channels, self.index, MOVED, MOVED_SPAN, num_warps=4, maxnreg=REGISTERS, enable_fp_fusion=False,
+                *ways, plan, self.coefficients, self.interpolations, *when, blocks, across, *size, *self.fill,
+                self.channels, self.index, self.aligned, *MOVED, MOVED_SPAN,
+                num_warps=1, maxnreg=MOVED_REGISTERS, enable_fp_fusion=False,
             )  # fmt: skip
         if self.blurs:
             for lines, each, vertical in ((self.height, ROWS.value, False), (self.width, COLUMNS.value, True)):
                 blocks = triton.cdiv(lines, each)
                 blur[(self.n * self.channels * blocks,)](
                     *ways, self.between, self.sums, plan, values, self.weights, *when, blocks, *size, self.channels,
-                    self.pitch, vertical, self.index, BLURRED, num_warps=4, maxnreg=REGISTERS, enable_fp_fusion=False,
+                    self.pitch, vertical, self.index, BLURRED,
+                    num_warps=4, maxnreg=BLURRED_REGISTERS, enable_fp_fusion=False,
                 )  # fmt: skip

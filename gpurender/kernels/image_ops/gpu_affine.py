@@ -2,8 +2,8 @@
 # ruff: noqa: N803  (capitals: constants known at compile time)
 """The operations that move pixels, in Triton: Pillow's affine transforms; the formulas are in cpu_affine.py.
 
-Coordinates and interpolation are float64 as in Pillow. A program has a run of pixels in all channels, because the
-channels share the coordinates.
+Coordinates and interpolation are float64 as in Pillow. A program has a part of an image in all channels, because the
+channels share the coordinates. It is one warp: so warps of the background do not wait for those of the drawing.
 """
 
 import triton
@@ -77,54 +77,62 @@ def cubic(p1, p2, p3, p4, d):
 
 
 @triton.jit
-def bilinear_row(pixels, x0, x1, dx, used):
-    """Return the value between two pixels of a row: float64."""
-    left = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
-    right = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
-    return left.to(tl.float64) + (right - left).to(tl.float64) * dx
-
-
-@triton.jit
-def bicubic_row(pixels, x0, x1, x2, x3, dx, used):
-    """Return the value between the middle two of four pixels of a row: float64. The coefficients are integers."""
-    v1 = tl.load(pixels + x0, mask=used, other=0).to(tl.int32)
-    v2 = tl.load(pixels + x1, mask=used, other=0).to(tl.int32)
-    v3 = tl.load(pixels + x2, mask=used, other=0).to(tl.int32)
-    v4 = tl.load(pixels + x3, mask=used, other=0).to(tl.int32)
-    p2, p3, p4 = v3 - v1, 2 * (v1 - v2) + v3 - v4, v2 - v1 + v4 - v3
-    return cubic(v2.to(tl.float64), p2.to(tl.float64), p3.to(tl.float64), p4.to(tl.float64), dx)
-
-
-@triton.jit
 def clipped(i, size):
     """Return row or column i, or that of the edge if i lies beyond."""
     return tl.minimum(tl.maximum(i, 0), size - 1)
 
 
 @triton.jit
-def bicubic_at(image, row, column, dy, dx, height, width, used, INDEX: tl.constexpr):
-    """Return a byte between 4 x 4 pixels, as int32."""
-    x0, x1 = clipped(column - 1, width), clipped(column, width)
-    x2, x3 = clipped(column + 1, width), clipped(column + 2, width)
-    y0, y1 = clipped(row - 1, height).to(INDEX) * width, clipped(row, height).to(INDEX) * width
-    y2, y3 = clipped(row + 1, height).to(INDEX) * width, clipped(row + 2, height).to(INDEX) * width
-    v1 = bicubic_row(image, y0 + x0, y0 + x1, y0 + x2, y0 + x3, dx, used)
-    v2 = bicubic_row(image, y1 + x0, y1 + x1, y1 + x2, y1 + x3, dx, used)
-    v3 = bicubic_row(image, y2 + x0, y2 + x1, y2 + x2, y2 + x3, dx, used)
-    v4 = bicubic_row(image, y3 + x0, y3 + x1, y3 + x2, y3 + x3, dx, used)
-    value = cubic(v2, v3 - v1, 2.0 * (v1 - v2) + v3 - v4, -v1 + v2 - v3 + v4, dy)
-    value = tl.where(value > 0.0, value, 0.0)
-    return tl.where(value < 255.0, value, 255.0).to(tl.int32)
+def aligned_four(image, place):
+    """Return the bytes at place to place + 3 as a word, the first lowest, by two loads of aligned words."""
+    low = tl.load((image + (place & -4)).to(tl.pointer_type(tl.uint32)))
+    high = tl.load((image + ((place + 3) & -4)).to(tl.pointer_type(tl.uint32)))
+    return (((high.to(tl.uint64) << 32) | low) >> ((place & 3) * 8)).to(tl.uint32)
 
 
 @triton.jit
-def bilinear_at(image, row, column, dy, dx, height, width, used, INDEX: tl.constexpr):
-    """Return a byte between 2 x 2 pixels, as int32."""
-    x0, x1 = clipped(column, width), clipped(column + 1, width)
-    y0, y1 = clipped(row, height).to(INDEX) * width, clipped(row + 1, height).to(INDEX) * width
-    upper = bilinear_row(image, y0 + x0, y0 + x1, dx, used)
-    lower = bilinear_row(image, y1 + x0, y1 + x1, dx, used)
-    return (upper + (lower - upper) * dy).to(tl.int32)
+def single_four(image, x0, x1, x2, x3):
+    """Return four bytes as a word, the first lowest."""
+    b0, b1 = tl.load(image + x0).to(tl.uint32), tl.load(image + x1).to(tl.uint32)
+    b2, b3 = tl.load(image + x2).to(tl.uint32), tl.load(image + x3).to(tl.uint32)
+    return b0 | (b1 << 8) | (b2 << 16) | (b3 << 24)
+
+
+@triton.jit
+def byte_of(word, shift):
+    """Return the byte of a word that begins at bit ``shift``, as int32."""
+    return ((word >> shift) & 255).to(tl.int32)
+
+
+@triton.jit
+def between_two(word, shifts, dx):
+    """Return the value between the middle two of four pixels of a row: float64."""
+    left, right = byte_of(word, shifts[1]), byte_of(word, shifts[2])
+    return left.to(tl.float64) + (right - left).to(tl.float64) * dx
+
+
+@triton.jit
+def between_four(word, shifts, dx):
+    """Return the cubic between the middle two of four pixels of a row: float64. The coefficients are integers."""
+    v1, v2 = byte_of(word, shifts[0]), byte_of(word, shifts[1])
+    v3, v4 = byte_of(word, shifts[2]), byte_of(word, shifts[3])
+    p2, p3, p4 = v3 - v1, 2 * (v1 - v2) + v3 - v4, v2 - v1 + v4 - v3
+    return cubic(v2.to(tl.float64), p2.to(tl.float64), p3.to(tl.float64), p4.to(tl.float64), dx)
+
+
+@triton.jit
+def interpolated(w0, w1, w2, w3, shifts, dy, dx, bicubic):
+    """Return a byte between the pixels of four rows, as int32."""
+    if bicubic:
+        v1, v2 = between_four(w0, shifts, dx), between_four(w1, shifts, dx)
+        v3, v4 = between_four(w2, shifts, dx), between_four(w3, shifts, dx)
+        value = cubic(v2, v3 - v1, 2.0 * (v1 - v2) + v3 - v4, -v1 + v2 - v3 + v4, dy)
+        value = tl.where(value > 0.0, value, 0.0)
+        value = tl.where(value < 255.0, value, 255.0)
+    else:
+        upper, lower = between_two(w1, shifts, dx), between_two(w2, shifts, dx)
+        value = upper + (lower - upper) * dy
+    return value.to(tl.int32)
 
 
 @triton.jit
@@ -158,28 +166,49 @@ def interpolated_pixels(
     area,
     CHANNELS: tl.constexpr,
     INDEX: tl.constexpr,
+    ALIGNED: tl.constexpr,
 ):
-    """Write pixels i of the target, at (y, x): interpolated between pixels of the image, or the fill."""
+    """Write pixels i of the target, at (y, x): interpolated between pixels of the image, or the fill.
+
+    The 4 x 4 pixels around a pixel are four words, one per row. If each pixel's are all equal, as in a fractal's
+    background, then that byte is the result of all, without arithmetic: every difference in the formula is 0, so the
+    formula adds zeros to it, and that is exact in float64.
+    """
     a, b, c, d, e, f = matrix
     across, down = x.to(tl.float64) + 0.5, y.to(tl.float64) + 0.5
     x_in, y_in = a * across + b * down + c, d * across + e * down + f
     shown = used & (x_in >= 0.0) & (x_in < width.to(tl.float64))
     shown = shown & (y_in >= 0.0) & (y_in < height.to(tl.float64))
-    x_in, y_in = tl.where(shown, x_in, 0.5) - 0.5, tl.where(shown, y_in, 0.5) - 0.5
+    x_in, y_in = tl.where(shown, x_in, 0.5) - 0.5, tl.where(shown, y_in, 0.5) - 0.5  # others read the first pixels
     column, row = tl.floor(x_in), tl.floor(y_in)
     dx, dy = x_in - column, y_in - row
     column, row = column.to(tl.int32), row.to(tl.int32)
+    x0, x1 = clipped(column - 1, width), clipped(column, width)
+    x2, x3 = clipped(column + 1, width), clipped(column + 2, width)
+    y0, y1 = clipped(row - 1, height).to(INDEX) * width, clipped(row, height).to(INDEX) * width
+    y2, y3 = clipped(row + 1, height).to(INDEX) * width, clipped(row + 2, height).to(INDEX) * width
+    begin = tl.minimum(x0, width - 4)  # of four columns that hold x0 to x3
     for c in tl.static_range(CHANNELS):
-        if bicubic:
-            byte = bicubic_at(image, row, column, dy, dx, height, width, shown, INDEX)
+        if ALIGNED:
+            w0, w1 = aligned_four(image, y0 + begin), aligned_four(image, y1 + begin)
+            w2, w3 = aligned_four(image, y2 + begin), aligned_four(image, y3 + begin)
+            shifts = ((x0 - begin) * 8, (x1 - begin) * 8, (x2 - begin) * 8, (x3 - begin) * 8)
         else:
-            byte = bilinear_at(image, row, column, dy, dx, height, width, shown, INDEX)
+            w0, w1 = single_four(image + y0, x0, x1, x2, x3), single_four(image + y1, x0, x1, x2, x3)
+            w2, w3 = single_four(image + y2, x0, x1, x2, x3), single_four(image + y3, x0, x1, x2, x3)
+            shifts = (0, 8, 16, 24)
+        first = w0 & 255
+        flat = first * 0x01010101
+        differs = tl.where(shown, (w0 ^ flat) | (w1 ^ flat) | (w2 ^ flat) | (w3 ^ flat), 0)
+        byte = first.to(tl.int32)
+        if tl.max(differs, 0) != 0:
+            byte = interpolated(w0, w1, w2, w3, shifts, dy, dx, bicubic)
         tl.store(target + i, tl.where(shown, byte, fill[c]).to(tl.uint8), mask=used)
         image += area
         target += area
 
 
-@triton.jit(do_not_specialize=["layers", "step", "blocks", "height", "width", "red", "green", "blue"])
+@triton.jit(do_not_specialize=["layers", "step", "blocks", "across", "height", "width", "red", "green", "blue"])
 def move(
     source,
     scratch,
@@ -190,6 +219,7 @@ def move(
     layers: tl.int32,
     step: tl.int32,
     blocks: tl.int32,
+    across: tl.int32,
     height: tl.int32,
     width: tl.int32,
     area,
@@ -198,12 +228,16 @@ def move(
     blue: tl.int32,
     CHANNELS: tl.constexpr,
     INDEX: tl.constexpr,
-    SIZE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
     SPAN: tl.constexpr,
 ):
     """Do the step of the samples whose operation moves pixels, by coefficients float64 [N, L, 6].
 
-    A program has SPAN pixels in all channels, SIZE at a time.
+    A program has SPAN rows of COLUMNS pixels in all channels, ROWS at a time; an image has ``blocks`` programs, and a
+    row ``across`` of them. ALIGNED: every channel begins at a multiple of four bytes and has as many, and rows have at
+    least four pixels.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks
@@ -218,15 +252,17 @@ def move(
         a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
         d, e, f = tl.load(coefficients + 3), tl.load(coefficients + 4), tl.load(coefficients + 5)
         matrix, fill = (a, b, c, d, e, f), (red, green, blue)
-        begin = block.to(INDEX) * SPAN
-        for start in range(begin, tl.minimum(begin + SPAN, area), SIZE):
-            i = start + tl.arange(0, SIZE)
-            used = i < area
-            y, x = (i // width).to(tl.int32), (i % width).to(tl.int32)
+        place = tl.arange(0, COLUMNS * ROWS)
+        x = block % across * COLUMNS + place % COLUMNS
+        top = block // across * SPAN
+        for first in range(top, tl.minimum(top + SPAN, height), ROWS):
+            y = first + place // COLUMNS
+            used = (x < width) & (y < height)
+            i = y.to(INDEX) * width + x
             if interpolation == NEAREST:
                 nearest_pixels(image, target, matrix, i, y, x, used, fill, height, width, area, CHANNELS, INDEX)
             else:
                 bicubic = interpolation >= BICUBIC
                 interpolated_pixels(
-                    image, target, matrix, bicubic, i, y, x, used, fill, height, width, area, CHANNELS, INDEX
+                    image, target, matrix, bicubic, i, y, x, used, fill, height, width, area, CHANNELS, INDEX, ALIGNED
                 )

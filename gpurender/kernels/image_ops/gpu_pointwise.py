@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from gpurender.kernels.image_ops.gpu_filters import sharpen
-from gpurender.kernels.image_ops.gpu_plan import LUT, PIXEL, STENCIL, blended, code_of, grey_of, is_last, kind_of
+from gpurender.kernels.image_ops.gpu_plan import COPY, LUT, PIXEL, STENCIL, blended, code_of, grey_of, is_last, kind_of
 from gpurender.kernels.image_ops.ops import Operation
 
 AUTO_CONTRAST, EQUALIZE = tl.constexpr(int(Operation.AUTO_CONTRAST)), tl.constexpr(int(Operation.EQUALIZE))
@@ -184,6 +184,17 @@ def recoloured(image, target, area, i, used, code, argument):
     tl.store(target + i, blue.to(tl.uint8), mask=used)
 
 
+@triton.jit
+def copied(image, target, begin, end, area, CHANNELS: tl.constexpr, SIZE: tl.constexpr):
+    """Copy the bytes from begin to end of all channels, eight at a time: all are multiples of eight."""
+    source, result = image.to(tl.pointer_type(tl.int64)), target.to(tl.pointer_type(tl.int64))
+    for start in range(begin // 8, end // 8, SIZE):
+        i = start + tl.arange(0, SIZE)
+        for c in tl.static_range(CHANNELS):
+            word = tl.load(source + c * (area // 8) + i, mask=i < end // 8)
+            tl.store(result + c * (area // 8) + i, word, mask=i < end // 8)
+
+
 @triton.jit(do_not_specialize=["layers", "step", "blocks", "height"])
 def change(
     source,
@@ -200,12 +211,14 @@ def change(
     area,
     CHANNELS: tl.constexpr,
     INDEX: tl.constexpr,
+    ALIGNED: tl.constexpr,
     SIZE: tl.constexpr,
     SPAN: tl.constexpr,
 ):
     """Do the step of the samples whose operation reads at most the pixels next to a pixel; copy if it is IDENTITY.
 
-    A program has SPAN pixels in all channels, SIZE at a time.
+    A program has SPAN pixels in all channels, SIZE at a time. ALIGNED: every channel begins at a multiple of eight
+    bytes and has as many.
     """
     program = tl.program_id(0)
     n, block = (program // blocks).to(tl.int64), program % blocks
@@ -218,7 +231,11 @@ def change(
             target = result + n * CHANNELS * area
         code, argument = code_of(word), tl.load(values + place)
         begin = block.to(INDEX) * SPAN
-        for start in range(begin, tl.minimum(begin + SPAN, area), SIZE):
+        end = tl.minimum(begin + SPAN, area)
+        if ALIGNED and ((kind == COPY) | ((kind == PIXEL) & (CHANNELS == 1))):
+            copied(image, target, begin, end, area, CHANNELS, SIZE)
+            end = begin
+        for start in range(begin, end, SIZE):
             i = start + tl.arange(0, SIZE)
             used = i < area
             if kind == LUT:

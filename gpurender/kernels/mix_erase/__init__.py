@@ -4,7 +4,7 @@ import torch
 
 from gpurender.kernels.mix_erase.params import ERASING_MODES, Erasing, Mixing
 from gpurender.runtime import dispatch
-from gpurender.runtime.image_formats import DTYPES, check_memory_format
+from gpurender.runtime.image_formats import check_memory_format, checked_table
 from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
@@ -28,7 +28,8 @@ def mix_erase(
 
     Args:
         images: uint8 ``[N, 1 or 3, H, W]``.
-        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: the value of each byte in each channel.
+        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: the value of each byte in each channel; ``[1, 256]`` if
+            the channels have the same.
         mixing: parameters of mixing the batch, or ``None``.
         erasing: parameters of erasing, or ``None``. The standard normal noise is cast to the table's dtype.
         memory_format: memory format of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
@@ -46,7 +47,7 @@ def mix_erase(
     channels = images.shape[1]
     if channels not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels, got shape {list(images.shape)}")
-    lut = checked_tensor("lut", lut, DTYPES, (3, 256), images.device)
+    lut = checked_table(lut, images.device)
     check_memory_format(memory_format)
     mixing = None if mixing is None else _checked_mixing(mixing, images)
     erasing = None if erasing is None else _checked_erasing(erasing, images)

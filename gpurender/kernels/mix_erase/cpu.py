@@ -183,7 +183,7 @@ def mix_erase(
     if n * height * width == 0:
         shape = (n, 3, height, width)
         return torch.empty(shape, dtype=lut.dtype, device="cpu", memory_format=memory_format)
-    entries = lut.view(INTEGERS[lut.element_size()]).numpy()
+    entries = np.repeat(lut.view(INTEGERS[lut.element_size()]).numpy(), 3 // len(lut), axis=0)
     if memory_format == torch.channels_last:
         out = host_memory.empty((n, height, width, 3), entries.dtype).transpose(0, 3, 1, 2)
     else:

@@ -137,6 +137,7 @@ def mix_erase_pixels(
     channel_stride,
     pixel_stride,
     CHANNELS: tl.constexpr,
+    TABLES: tl.constexpr,
     BOXES: tl.constexpr,
     MODE: tl.constexpr,
     FORMAT: tl.constexpr,
@@ -145,8 +146,9 @@ def mix_erase_pixels(
 ):
     """Write one run of pixels of one image, in three channels.
 
-    images uint8 [N, CHANNELS, area]; weights, cut, patches: those of the mixing, or None; boxes, keys and, for noise,
-    the table: those of the erasing, unless MODE is "none"; out: integers [N, 3, area], by strides.
+    images uint8 [N, CHANNELS, area]; lut integers [TABLES, 256]; weights, cut, patches: those of the mixing, or None;
+    boxes, keys and, for noise, the table: those of the erasing, unless MODE is "none"; out: integers [N, 3, area], by
+    strides.
     """
     program, area = tl.program_id(0).to(tl.int64), tl.cast(area, tl.int64)
     n, first = program // tiles, (program % tiles) * RUN
@@ -172,6 +174,7 @@ def mix_erase_pixels(
     out += n * image_stride + (first + i) * pixel_stride
 
     byte = tl.full((RUN,), 0, tl.uint8)
+    looked_up = tl.full((RUN,), 0, lut.dtype.element_ty)
     for c in tl.static_range(3):
         if c < CHANNELS:  # a single channel serves all three
             byte = tl.load(source + c * area, mask=used, other=0)
@@ -180,7 +183,9 @@ def mix_erase_pixels(
                     byte = tl.load(partner + c * area, mask=used & inside(patches + 4 * n, y, x), other=byte)
                 elif weight != 1.0:
                     byte = mixed(byte, partner + c * area, weight, used)
-        entry = tl.load(lut + c * 256 + byte.to(tl.int32))
+        if c < CHANNELS or c < TABLES:  # one byte with one table is looked up once
+            looked_up = tl.load(lut + (c * 256 if TABLES == 3 else 0) + byte.to(tl.int32))
+        entry = looked_up
         if MODE != "none" and erased:
             if MODE == "pixel":
                 word = pixel_words(c * area + first, low, high, i, ALIGNED)
@@ -218,7 +223,7 @@ def mix_erase(
         mix_erase_pixels[(n * tiles,)](
             images, lut.view(integer), weights, None if cut is None else cut.view(torch.uint8), patches,
             boxes, keys, table, out.view(integer), n, tiles, width, area, *strides,
-            channels, 0 if boxes is None else boxes.shape[1], mode, FORMATS[lut.dtype], area % 4 == 0, run,
+            channels, len(lut), 0 if boxes is None else boxes.shape[1], mode, FORMATS[lut.dtype], area % 4 == 0, run,
             num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
     return out

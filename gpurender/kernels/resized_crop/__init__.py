@@ -1,6 +1,6 @@
 """Crop, resize, flip and normalise, bit for bit as Pillow and torchvision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -8,7 +8,7 @@ from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.device.boxes import check_boxes
 from gpurender.kernels.resized_crop.params import BICUBIC, BILINEAR, MAX_SIDE, NEAREST
 from gpurender.runtime import dispatch
-from gpurender.runtime.image_formats import DTYPES, check_memory_format
+from gpurender.runtime.image_formats import check_memory_format, checked_table
 from gpurender.runtime.tensors import checked_tensor, readable
 from gpurender.util import checks
 
@@ -20,6 +20,7 @@ __all__ = [
     "MAX_SIDE",
     "NEAREST",
     "BitCanvases",
+    "begin_crop_resize_normalise",
     "check_boxes",
     "crop_resize",
     "crop_resize_normalise",
@@ -78,7 +79,8 @@ def crop_resize_normalise(
 
     Args:
         canvases: uint8 ``[N, 1 or 3, S, S']``, or :class:`BitCanvases` where the device takes them.
-        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: the value of each byte in each channel.
+        lut: float32, float16, bfloat16 or float64 ``[3, 256]``: the value of each byte in each channel; ``[1, 256]`` if
+            the channels have the same.
         boxes, flips, interpolations, size: as in :func:`crop_resize`.
         memory_format: memory format of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
 
@@ -88,14 +90,30 @@ def crop_resize_normalise(
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
+    return begin_crop_resize_normalise(canvases, boxes, flips, interpolations, lut, size, memory_format)()
+
+
+def begin_crop_resize_normalise(
+    canvases: torch.Tensor | BitCanvases,
+    boxes: torch.Tensor,
+    flips: torch.Tensor,
+    interpolations: torch.Tensor,
+    lut: torch.Tensor,
+    size: Sequence[int],
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Callable[[], torch.Tensor]:
+    """Do :func:`crop_resize_normalise` except for its last launch; return that, a function that makes the images.
+
+    The last launch only reads what the others have made, so it may be called any number of times.
+    """
     height, width = _size(size)
     given = _checked(canvases, boxes, flips, interpolations)
     if canvases.shape[1] not in (1, 3):
         raise ValueError(f"canvases must have 1 or 3 channels, got shape {list(canvases.shape)}")
-    table = checked_tensor("lut", lut, DTYPES, (3, 256), canvases.device)
+    table = checked_table(lut, canvases.device)
     check_memory_format(memory_format)
     implementation = dispatch.implementation("resized_crop", canvases.device)
-    return implementation.crop_resize_normalise(*given, table, (height, width), memory_format)
+    return implementation.begin_crop_resize_normalise(*given, table, (height, width), memory_format)
 
 
 def takes_bits(device: torch.device) -> bool:

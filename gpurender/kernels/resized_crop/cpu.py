@@ -22,6 +22,8 @@ mirrored place. Rows of the images between the steps are padded to a multiple of
 padding.
 """
 
+import functools
+
 import numpy as np
 import torch
 from numba import int32, njit, uint8, uint64
@@ -290,10 +292,15 @@ def crop_resize(canvases, boxes, flips, interpolations, size):
     return torch.from_numpy(out)
 
 
+def begin_crop_resize_normalise(*arguments):
+    """Return :func:`crop_resize_normalise` of the arguments as a function: a CPU launches nothing."""
+    return functools.partial(crop_resize_normalise, *arguments)
+
+
 def crop_resize_normalise(canvases, boxes, flips, interpolations, lut, size, memory_format):
     """Do ``gpurender.kernels.resized_crop.crop_resize_normalise`` on the CPU; the arguments are checked."""
     resample_range = resampler(canvases, boxes, flips, interpolations)
-    entries = lut.view(INTEGERS[lut.element_size()]).numpy()
+    entries = np.repeat(lut.view(INTEGERS[lut.element_size()]).numpy(), 3 // len(lut), axis=0)
     n, channels = canvases.shape[:2]
     same = channels == 1 and bool((entries == entries[0]).all())
     out = host_memory.empty((n, 3, *size), entries.dtype)

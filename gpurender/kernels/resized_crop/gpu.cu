@@ -210,12 +210,12 @@ struct __align__(4 * sizeof(Entry)) FourEntries {
     Entry entries[4];
 };
 
-// The image: bytes [1, height, width] or, if there is a table lut [3, 256], its entries [3, height, width] of so many
-// bytes; with any strides, in entries.
+// The image: bytes [1, height, width] or, if there is a table lut, its entries [3, height, width] of so many bytes; with
+// any strides, in entries. The tables of the channels are `table_stride` entries apart: 256, or 0 for one table.
 struct Result {
     void* image;
     const void* lut;
-    int entry_bytes, channel_stride, row_stride, column_stride;
+    int table_stride, entry_bytes, channel_stride, row_stride, column_stride;
 
     // Put four bytes, of those lines line .. line + 3 that are below `lines`, at a place of each. A line is a column
     // or, if y is first, a row of the image.
@@ -249,7 +249,7 @@ struct Result {
     }
     template <class Entry, int COPIES>
     __device__ __forceinline__ Entry entry(int c, uint32 byte) const {
-        return COPIES == 1 ? (Entry)byte : ((const Entry*)lut)[256 * c + byte];
+        return COPIES == 1 ? (Entry)byte : ((const Entry*)lut)[table_stride * c + byte];
     }
 };
 
@@ -342,16 +342,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
                       const uint8* filters,       // [N]
                       int size, int height, int width,
                       int table, int words, int strip, int source_quads, int between_quads,  // Room
-                      const void* lut,  // [3, 256], or null: the images are bytes
-                      int entry_bytes,
+                      const void* lut,  // [1 or 3, 256], or null: the images are bytes
+                      int table_stride, int entry_bytes,
                       uint8* images,  // [N, 3 or 1, height, width] entries
                       int64 image_stride, int channel_stride, int row_stride, int column_stride) {
     DYNAMIC_SHARED(Taps, first_table);
     __shared__ Plan plan;
     const int64 n = blockIdx.x;
     const uint32* bitmap = bitmaps + which[n] * size * ((size + 31) / 32);
-    const Result result = {images + n * image_stride * entry_bytes, lut, entry_bytes, channel_stride, row_stride,
-                           column_stride};
+    const Result result = {images + n * image_stride * entry_bytes, lut, table_stride, entry_bytes,
+                           channel_stride, row_stride, column_stride};
     Taps* second_table = first_table + table;
     Quad* source = (Quad*)(second_table + words * strip);
     Quad* between = source + source_quads + words;

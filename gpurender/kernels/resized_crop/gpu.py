@@ -11,6 +11,9 @@ image to image, so either pass can sum along either axis and each program decide
 The tables include the flips: the taps of pixel i are stored at the place that pixel i moves to.
 """
 
+import functools
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
@@ -207,13 +210,14 @@ def resample(
     FIRST: tl.constexpr,
     LOOK_UP: tl.constexpr,
     COPIES: tl.constexpr,
+    TABLES: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """Run one pass over one tile of one channel, along the axis of this pass.
 
     First pass: from canvases uint8 [N, C, rows, columns] to scratch, whose images lie ``area`` bytes apart and have h
     rows of ``width`` or ``height`` rows of ``columns`` bytes. Second pass: from scratch to the result by its strides,
-    as bytes or (LOOK_UP) as entries of lut [3, 256], one channel of bytes for COPIES channels of the result.
+    as bytes or (LOOK_UP) as entries of lut [TABLES, 256], one channel of bytes for COPIES channels of the result.
     """
     program = tl.program_id(0)
     image, tile = (program // tiles).to(tl.int64), program % tiles
@@ -245,80 +249,90 @@ def resample(
         row, column = top_row + i // TILE, left_column + i % TILE
         used = (row < n_y) & (column < n_x)
         place = target + row.to(tl.int64) * row_stride + column * (one if FIRST else column_stride)
+        value = byte.to(tl.uint8)
         for c in tl.static_range(COPIES):
-            value = tl.load(lut + (channel + c) * 256 + byte) if LOOK_UP else byte.to(tl.uint8)
+            if LOOK_UP and (c == 0 or TABLES == 3):
+                value = tl.load(lut + ((channel + c) * 256 if TABLES == 3 else 0) + byte)
             tl.store(place + c * channel_stride, value, mask=used)
 
 
 def crop_resize(canvases, boxes, flips, interpolations, size: tuple[int, int]) -> torch.Tensor:
     """Do ``gpurender.kernels.resized_crop.crop_resize`` on a GPU; the arguments are checked."""
     out = torch.empty((*canvases.shape[:2], *size), dtype=torch.uint8, device=canvases.device)
-    if out.numel():
-        launch(canvases, boxes, flips, interpolations, None, out)
+    begin(canvases, boxes, flips, interpolations, size)(None, out)
     return out
 
 
-def crop_resize_normalise(
+def begin_crop_resize_normalise(
     canvases, boxes, flips, interpolations, lut: torch.Tensor, size: tuple[int, int], memory_format: torch.memory_format
-) -> torch.Tensor:
-    """Do ``gpurender.kernels.resized_crop.crop_resize_normalise`` on a GPU; the arguments are checked.
+) -> Callable[[], torch.Tensor]:
+    """Do ``gpurender.kernels.resized_crop.begin_crop_resize_normalise`` on a GPU; the arguments are checked.
 
     The entries of the table are copied as integers, unchanged.
     """
-    shape = (len(canvases), 3, *size)
-    out = torch.empty(shape, dtype=lut.dtype, device=canvases.device, memory_format=memory_format)
-    integer = INTEGERS[lut.element_size()]
-    if out.numel():
-        launch(canvases, boxes, flips, interpolations, lut.view(integer), out.view(integer))
-    return out
+    second_pass = begin(canvases, boxes, flips, interpolations, size)
+    shape, integer = (len(canvases), 3, *size), INTEGERS[lut.element_size()]
+
+    def last() -> torch.Tensor:
+        out = torch.empty(shape, dtype=lut.dtype, device=lut.device, memory_format=memory_format)
+        second_pass(lut.view(integer), out.view(integer))
+        return out
+
+    return last
 
 
-def launch(
+def begin(
     canvases: torch.Tensor | BitCanvases,
     boxes: torch.Tensor,
     flips: torch.Tensor,
     interpolations: torch.Tensor,
-    lut: torch.Tensor | None,
-    out: torch.Tensor,
-) -> None:
-    """Write the crops into ``out``: resized, flipped and, if there is a table, looked up.
+    size: tuple[int, int],
+) -> Callable[[torch.Tensor | None, torch.Tensor], None]:
+    """Compute the taps and sum along the first axis of each image; return the second pass.
 
-    canvases uint8 [N, C, S, S'] or BitCanvases, boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8
-    [N], contiguous; lut integers [3, 256] or ``None``; out [N, C or 3, H, W] of the table's dtype or uint8, with any
-    strides.
+    canvases uint8 [N, C, S, S'], boxes int32 or int64 [N, 4], flips bool [N, 2], interpolations uint8 [N], contiguous.
+    The second pass writes the crops, resized, flipped and, if there is a table, looked up: lut integers [1 or 3, 256]
+    or ``None``, out [N, C or 3, H, W] of the table's dtype or uint8, with any strides. For BitCanvases it is the whole
+    work, one launch, if a block's shared memory is large enough.
     """
-    (n, channels, rows, columns), (height, width) = canvases.shape, out.shape[2:]
+    (n, channels, rows, columns), (height, width) = canvases.shape, size
+    if n * channels == 0:
+        return lambda _lut, _out: None
     if isinstance(canvases, BitCanvases):
-        if room := gpu_bits.room_for(rows, height, width, cuda.limits(out.device)):
-            gpu_bits.launch(canvases, boxes, flips, interpolations, lut, out, room)
-            return
+        if room := gpu_bits.room_for(rows, height, width, cuda.limits(canvases.device)):
+            return functools.partial(gpu_bits.launch, canvases, boxes, flips, interpolations, room)
         canvases = painted(canvases)
     # The boxes are on the device and the host does not read them, so buffers fit the largest box: the whole canvas.
     length = max(height, width)
     taps = max(gpu_bits.most_taps(rows, height), gpu_bits.most_taps(columns, width))
     area = rows * width if rows <= height else max(rows * width, height * columns)
     area = -(-area // 16) * 16  # scratch images stay aligned, and so do their rows if the width is aligned
-    bounds = torch.empty((n, 2, 2, length), dtype=torch.int32, device=out.device)
-    weights = torch.empty((n, 2, taps, length), dtype=torch.int32, device=out.device)
+    bounds = torch.empty((n, 2, 2, length), dtype=torch.int32, device=canvases.device)
+    weights = torch.empty((n, 2, taps, length), dtype=torch.int32, device=canvases.device)
     # TILE more bytes, because the last tile reads past the end
-    scratch = torch.empty(n * channels * area + TILE, dtype=torch.uint8, device=out.device)
+    scratch = torch.empty(n * channels * area + TILE, dtype=torch.uint8, device=canvases.device)
     sizes = (rows, columns, height, width, length, taps)
-    second = tiles(height, width)
-    first = max(tiles(rows, width), tiles(height, columns))
-    copies = out.shape[1] // channels
-    with torch.cuda.device_of(out):
+    first, second = max(tiles(rows, width), tiles(height, columns)), tiles(height, width)
+    with torch.cuda.device_of(canvases):
         tap_tables[(n, 2, triton.cdiv(length, PIXELS))](
             boxes, flips.view(torch.uint8), interpolations, bounds, weights, *sizes, PIXELS,
             num_warps=2, enable_fp_fusion=False,
         )  # fmt: skip
         resample[(n * channels * first,)](
-            canvases, scratch, boxes, bounds, weights, lut, *sizes, first, channels, area, 0, 0, 0, 1, 1,
-            True, False, 1, TILE, num_warps=4, enable_fp_fusion=False,
+            canvases, scratch, boxes, bounds, weights, None, *sizes, first, channels, area, 0, 0, 0, 1, 1,
+            True, False, 1, 1, TILE, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
-        resample[(n * channels * second,)](
-            scratch, out, boxes, bounds, weights, lut, *sizes, second, channels, area, *out.stride(), 1,
-            False, lut is not None, copies, TILE, num_warps=4, enable_fp_fusion=False,
-        )  # fmt: skip
+
+    def second_pass(lut: torch.Tensor | None, out: torch.Tensor) -> None:
+        copies = out.shape[1] // channels
+        with torch.cuda.device_of(out):
+            resample[(n * channels * second,)](
+                scratch, out, boxes, bounds, weights, lut, *sizes, second, channels, area, *out.stride(), 1,
+                False, lut is not None, copies, 1 if lut is None else len(lut), TILE,
+                num_warps=4, enable_fp_fusion=False,
+            )  # fmt: skip
+
+    return second_pass
 
 
 def painted(canvases: BitCanvases) -> torch.Tensor:

@@ -68,25 +68,26 @@ def launch(
     boxes: torch.Tensor,
     flips: torch.Tensor,
     interpolations: torch.Tensor,
+    room: Room,
     lut: torch.Tensor | None,
     out: torch.Tensor,
-    room: Room,
 ) -> None:
     """Write the crops into ``out``: resized, flipped and, if there is a table, looked up.
 
-    Arguments as :func:`gpurender.kernels.resized_crop.gpu.launch`, with ``out`` uint8 ``[N, 1, H, W]`` without a table.
+    Arguments as of :func:`gpurender.kernels.resized_crop.gpu.begin` and its second pass, with ``out`` uint8 ``[N, 1, H, W]`` without a table.
     """
     size, (height, width) = canvases.shape[-1], out.shape[2:]
     if boxes.dtype != torch.int32:
         boxes = boxes.clamp(-INT32, INT32).to(torch.int32)  # the kernel moves them into the canvas, as the others
     image_stride, *strides = out.stride()  # an image has less than 2^31 entries: each side is limited by shared memory
+    table_stride = 0 if lut is None or len(lut) == 1 else 256
     memory = out.as_strided((out.numel(),), (1,))  # as it lies there, whatever the order of its axes
     cuda.launch(
         "resized_crop", "resized_crop_bits", device=out.device, blocks=len(out), threads=THREADS,
         shared=UNIT * room.units,
         arguments=(
             canvases.rows, canvases.which, canvases.orientations, boxes, flips, interpolations, np.int32(size),
-            np.int32(height), np.int32(width), *map(np.int32, room), lut, np.int32(out.element_size()), memory,
+            np.int32(height), np.int32(width), *map(np.int32, room), lut, np.int32(table_stride), np.int32(out.element_size()), memory,
             np.int64(image_stride), *map(np.int32, strides),
         ),
     )  # fmt: skip

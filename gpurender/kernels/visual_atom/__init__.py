@@ -7,9 +7,27 @@ from gpurender.kernels.visual_atom.params import MAX_COORDINATE, MAX_RINGS, MAX_
 from gpurender.runtime import dispatch
 from gpurender.util import checks
 
-__all__ = ["MAX_COORDINATE", "MAX_RINGS", "MAX_VERTICES", "Atoms", "render_atoms"]
+__all__ = ["MAX_COORDINATE", "MAX_RINGS", "MAX_VERTICES", "Atoms", "draw_centres", "render_atoms"]
 
 MAX_SIZE = 8192
+
+
+def draw_centres(draw_ids: torch.Tensor, *, seed: int, size: int, low: float, high: float, whole: bool) -> torch.Tensor:
+    """Draw the centres of atoms.
+
+    Args:
+        draw_ids: int64 ``[N]`` (the bits of uint64).
+        seed: unsigned 64-bit key.
+        size: side of the canvas in pixels.
+        low, high: range of a coordinate, where -1 and 1 are the edges of the canvas; if ``whole``, in pixels, integers.
+        whole: whether twice a coordinate is a whole number of pixels.
+
+    Returns:
+        float32 ``[N, 2]``, x and y in pixels.
+    """
+    check_tensor("draw_ids", draw_ids, torch.int64, (len(draw_ids),), draw_ids.device)
+    implementation = dispatch.implementation("visual_atom", draw_ids.device, "centres")
+    return implementation.draw_centres(draw_ids.contiguous(), seed, size, low, high, whole)
 
 
 def render_atoms(

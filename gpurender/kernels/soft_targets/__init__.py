@@ -2,17 +2,21 @@
 
 import torch
 
+from gpurender.runtime import dispatch
+
+__all__ = ["soft_targets"]
+
 
 def soft_targets(
     labels: torch.Tensor, weights: torch.Tensor | None, classes: int, label_smoothing: float
 ) -> torch.Tensor:
     """Return mixed and smoothed targets, timm's ``mixup_target``.
 
-    Formula: y_n = smoothing / classes everywhere, plus 1 - smoothing at the label; target_n = y_n w_n +
+    Formula, in float32: y_n = smoothing / classes everywhere, plus 1 - smoothing at the label; target_n = y_n w_n +
     y_(N-1-n) (1 - w_n).
 
     Args:
-        labels: int64 ``[N]`` in ``[0, classes)``.
+        labels: int64 ``[N]`` in ``[0, classes)``. (On a GPU any other label is no class.)
         weights: float64 ``[N]``, or ``None``: nothing is mixed.
         classes: number of classes.
         label_smoothing: 0 to 1.
@@ -21,11 +25,5 @@ def soft_targets(
         float32 ``[N, classes]``, on the labels' device; each row sums to 1.
     """
     off = label_smoothing / classes
-    on = 1.0 - label_smoothing + off
-    own = torch.full((len(labels), classes), off, dtype=torch.float32, device=labels.device).scatter_(
-        1, labels[:, None], on
-    )
-    if weights is None:
-        return own
-    share = weights[:, None]
-    return own * share.to(torch.float32) + own.flip(0) * (1.0 - share).to(torch.float32)
+    implementation = dispatch.implementation("soft_targets", labels.device)
+    return implementation.soft_targets(labels.contiguous(), weights, classes, 1.0 - label_smoothing + off, off)
