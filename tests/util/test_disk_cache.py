@@ -78,11 +78,20 @@ def test_saving_leaves_no_temporary_file(own_cache, monkeypatch):
     assert stat.S_ISREG(next(own_cache.iterdir()).stat().st_mode)
 
 
-def test_an_impossible_fill_rate_ends(own_cache, monkeypatch):
+@pytest.mark.parametrize("family", [gr.FractalDB, gr.OFDB])
+def test_a_fill_rate_that_no_system_has_ends(own_cache, monkeypatch, family):
     monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 300)
     with pytest.raises(ValueError, match="fill_rate: 300 random systems in a row"):
-        gr.Renderer(gr.FractalDB(classes=1, fill_rate=0.9, seed=1))(0)
+        gr.Renderer(family(classes=1, fill_rate=0.37, seed=1))(0)
     assert not own_cache.exists()
+
+
+@pytest.mark.parametrize("family", [gr.FractalDB, gr.OFDB])
+def test_a_fill_rate_of_more_pixels_than_points_is_refused_at_once(own_cache, searches, family):
+    """100,000 points cover at most 38.147 % of 512 x 512 pixels."""
+    with pytest.raises(ValueError, match=r"^fill_rate must be at most 0\.3814 for a search, got 0\.3815: "):
+        gr.Renderer(family(classes=1, fill_rate=0.3815, seed=1))
+    assert not searches
 
 
 def test_the_shipped_search_is_what_the_search_finds(own_cache, searches, monkeypatch):
