@@ -424,8 +424,8 @@ def candidates(seed: int, variant: str, candidate_ids: np.ndarray) -> tuple[np.n
 
 
 def _preset_search(key: str) -> list[int]:
-    """Return the result of the preset's search, shipped with the package (``preset_search.json``); an empty list for
-    any other search.
+    """Return the result of the presets' search, shipped with the package (``preset_search.json``): 21,000 ids, stored
+    as differences. Return an empty list for any other search.
     """
     preset = json.loads((Path(__file__).parent / "preset_search.json").read_text(encoding="utf-8"))
-    return preset["values"] if preset["key"] == key else []
+    return np.cumsum(preset["gaps"]).tolist() if preset["key"] == key else []

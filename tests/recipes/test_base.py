@@ -67,9 +67,7 @@ def recipes():
     fractaldb = st.builds(
         gr.FractalDB, **common, **style, weights=st.sampled_from(["small", "base", "large"]), flips=st.integers(1, 4)
     )
-    ofdb = st.builds(
-        gr.OFDB, **common, points=style["points"], instances=st.integers(1, 9), fill_rate=st.floats(0, 1)
-    )
+    ofdb = st.builds(gr.OFDB, **common, points=style["points"], instances=st.integers(1, 9), fill_rate=st.floats(0, 1))
     visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9))
     return st.one_of(onepfrac, searched, fractaldb, ofdb, visualatom)
 
@@ -354,7 +352,7 @@ def test_a_dictionary_may_be_short():
 
 
 WRONG_DATA = [
-    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'onepfrac', 'visualatom', got None"),
+    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'ofdb', 'onepfrac', 'visualatom', got None"),
     ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
     ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
     ({"family": "onepfrac", "gpurender": None}, ValueError, "'gpurender' must be 1 (the format's version), got None"),
