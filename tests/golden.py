@@ -24,9 +24,9 @@ SMALL = {
     "fractaldb-color": lambda: gr.FractalDB(
         categories=[TRIANGLE, DIVERGENT], points=3000, image_size=40, draw_type="patch_color"
     ),
-    "ofdb": lambda: gr.OFDB(categories=[TRIANGLE, DIVERGENT], instances=20, points=3000, image_size=40),
+    "ofdb": lambda: gr.OFDB(categories=[TRIANGLE, DIVERGENT] * 130, points=3000, image_size=40),
     "ofdb-paper": lambda: gr.OFDB(
-        categories=[TRIANGLE, DIVERGENT], instances=20, points=3000, image_size=33, variant="paper"
+        categories=[TRIANGLE, DIVERGENT] * 26, instances=5, points=3000, image_size=33, variant="paper"
     ),
     "visualatom": lambda: gr.VisualAtom(classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60)),
     "visualatom-paper": lambda: gr.VisualAtom(

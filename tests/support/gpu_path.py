@@ -26,6 +26,7 @@ RECIPES = {
     "fractaldb": gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=600, image_size=40),
     "fractaldb-paper": gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=600, image_size=40, variant="paper"),
     "fractaldb-color": gr.FractalDB(categories=[TRIANGLE], points=600, image_size=40, draw_type="patch_color"),
+    "ofdb": gr.OFDB(categories=[TRIANGLE, DIVERGENT], instances=15, points=600, image_size=40),
     "visualatom": gr.VisualAtom(classes=9, instances=20, image_size=48, orbits=(1, 9), quantization=(20, 60)),
     "visualatom-paper": gr.VisualAtom(
         classes=9, instances=20, image_size=48, orbits=(1, 9), quantization=(20, 60), variant="paper"

@@ -4,7 +4,9 @@
 
 *Two samples*: Kolmogorov-Smirnov, ours of the even categories and theirs of the odd ones. *Pairs*: Wilcoxon's signed
 ranks of the differences between the two images of one category, which would show a difference much smaller than
-categories differ.
+categories differ. With hundreds of categories the pairs show one, which is known: runs are 0.2 % longer than theirs,
+because a released mask is never all zero, and of two pixels under one mask both are lit in 128 of 511 images; ours are
+independent, 256 of 511 each.
 """
 
 import sys
