@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.base import Recipe, presets, recipe
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
+    from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
@@ -30,6 +31,7 @@ _HOMES = {
     "Dataset": "gpurender.dataset",
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
+    "OFDB": "gpurender.recipes.ofdb",
     "OnePFrac": "gpurender.recipes.onepfrac",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
@@ -40,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "OFDB",
     "DataLoader",
     "Dataset",
     "FractalDB",

@@ -24,6 +24,10 @@ SMALL = {
     "fractaldb-color": lambda: gr.FractalDB(
         categories=[TRIANGLE, DIVERGENT], points=3000, image_size=40, draw_type="patch_color"
     ),
+    "ofdb": lambda: gr.OFDB(categories=[TRIANGLE, DIVERGENT] * 130, points=3000, image_size=40),
+    "ofdb-paper": lambda: gr.OFDB(
+        categories=[TRIANGLE, DIVERGENT] * 26, instances=5, points=3000, image_size=33, variant="paper"
+    ),
     "visualatom": lambda: gr.VisualAtom(classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60)),
     "visualatom-paper": lambda: gr.VisualAtom(
         classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper"
@@ -40,7 +44,7 @@ def preset_pixels(name):
     """First and last image of a preset; of a searched one the first two categories, which are the same in any longer
     search.
     """
-    recipe = gr.FractalDB(classes=2) if name == "fractaldb-1k" else gr.recipe(name)
+    recipe = gr.recipe(name, **({"classes": 2} if name in ("fractaldb-1k", "ofdb-1k") else {}))
     return digest(gr.Renderer(recipe)([0, len(recipe) - 1]))
 
 
@@ -120,7 +124,7 @@ def current(kind):
         return {name: augmented(make()) for name, make in POLICIES.items()}
     if kind == "pixels":
         return {name: digest(gr.Renderer(make())(list(range(0, 40, 5)))) for name, make in SMALL.items()}
-    return {name: preset_pixels(name) for name in ("onepfrac-1k", "fractaldb-1k", "visualatom-1k")}
+    return {name: preset_pixels(name) for name in ("onepfrac-1k", "fractaldb-1k", "visualatom-1k", "ofdb-1k")}
 
 
 def recorded():

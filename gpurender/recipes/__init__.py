@@ -3,7 +3,8 @@
 from gpurender.recipes.base import Recipe, presets, recipe
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
+from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.visualatom import VisualAtom
 
-__all__ = ["FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]
+__all__ = ["OFDB", "FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]

@@ -390,7 +390,8 @@ def _text_of(path: str) -> str:
         meant = isinstance(error, FileNotFoundError) and a_name
         reason = getattr(error, "strerror", None) or error
         known = presets()
+        short = sorted(known, key=len)  # "fractaldb" means fractaldb-1k rather than fractaldb-100k
         raise ValueError(
             f"recipe {checks.shown_path(path)} is neither a preset ({', '.join(known)}) nor a "
-            + (f"JSON file{checks.did_you_mean(path, known)}" if meant else f"readable JSON file: {reason}")
+            + (f"JSON file{checks.did_you_mean(path, short)}" if meant else f"readable JSON file: {reason}")
         ) from None

@@ -21,14 +21,13 @@ from gpurender.kernels.chaos_game import MAX_POINTS, Instances, Systems, covered
 from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.numerics.streams import LAYOUT, Stream
-from gpurender.recipes import ifs, published
+from gpurender.recipes import category_files, ifs
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import dispatch
-from gpurender.util import checks, disk_cache, keywords
+from gpurender.util import atomic_files, checks, disk_cache, keywords
 from gpurender.util.progress import progress
 
 WEIGHT_SETS = {"small": 0.2, "base": 0.4, "large": 0.6}  # the papers' 20 %, 40 % and 60 % variation
-MAX_WEIGHTS = 1024
 MAX_WEIGHT = 1e3
 SEARCH_POINTS = 100_000  # points per candidate, as released, independent of ``points``
 SEARCH_SIZE = 512
@@ -101,10 +100,19 @@ class FractalDB(Recipe):
     Diverging systems: most published categories contract only on average, and about one image in twenty leaves
     float32's range. A walker that leaves the range restarts at the origin; the pixels set before stay in the canvas.
     The image is a few pixels, as with the released program, whose coordinates become NaN at that point.
+
+    The sizes of the dataset search ("Exploring the Potential of Neural Dataset Search"): ``classes`` and ``instances``
+    of 512 to 4096, ``weights`` of all three names, ``image_size`` 256 (224 in its text), 362 or 512; its four turns by
+    90 degrees are those of ``variant="paper"``. The study does not state how 25 weights and 4 turns give its numbers of
+    instances; ``patches=ceil(n / 100), instances=n`` uses nearly all weights.
     """
 
     family: ClassVar[str] = "fractaldb"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"fractaldb-1k": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "fractaldb-1k": {},
+        "fractaldb-21k": {"classes": 21_000},
+        "fractaldb-100k": {"classes": 100_000},
+    }
     paper: ClassVar[str] = (
         "Kataoka et al., Pre-training without Natural Images, ACCV 2020, https://arxiv.org/abs/2101.08515"
     )
@@ -144,7 +152,7 @@ class FractalDB(Recipe):
         if isinstance(self.weights, str):
             checks.choice("weights", self.weights, tuple(WEIGHT_SETS))
             return
-        table = checks.table("weights", self.weights, (6,), MAX_WEIGHTS, -MAX_WEIGHT, MAX_WEIGHT)
+        table = checks.table("weights", self.weights, (6,), category_files.MAX_ROWS, -MAX_WEIGHT, MAX_WEIGHT)
         named = [name for name, spread in WEIGHT_SETS.items() if weight_set(spread) == table]
         self._set("weights", named[0] if named else table)
 
@@ -184,14 +192,35 @@ class FractalDB(Recipe):
             ValueError: a file or folder is missing, empty or malformed (the message gives its name and line), or two
                 files have the same name.
         """
-        for name in ("categories", "fill_rate"):
-            if name in parameters:
-                raise TypeError(f"{name} must be left out: the files in folder are the categories")
+        categories = category_files.read_categories(folder, parameters)
         if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
             if not isinstance(os.fspath(weights), str):
                 raise TypeError(f"weights must be a table, a name or the path of a file, got {checks.shown(weights)}")
-            weights = _read_table(Path(weights), 6)
-        return cls(categories=published.categories(folder, _read_category), weights=weights, **parameters)
+            weights = category_files.read_table(Path(weights), 6)
+        return cls(categories=categories, weights=weights, **parameters)
+
+    def to_csv(self, folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None) -> None:
+        """Write the categories in the published layout; :meth:`from_csv` reads the same numbers back.
+
+        Categories that are not given are searched first, on the CPU, unless a search has found them already.
+
+        Args:
+            folder: a new or empty directory for the category files, ``00000.csv`` and so on; it gets all or none.
+            weights: a file to write the instance weights to, outside ``folder``; ``None``: they are not written.
+
+        Raises:
+            ValueError: a folder or file cannot be written, or ``folder`` is not empty.
+        """
+        if weights is not None:
+            file = checks.path("weights", weights).resolve()
+            if checks.path("folder", folder).resolve() in file.parents:
+                shown = checks.shown_path(weights)
+                raise ValueError(f"weights must be a file outside folder, whose files are categories, got {shown}")
+            atomic_files.check_writable(weights)
+        category_files.write_categories(folder, ((self.class_name(i), rows) for i, rows in enumerate(self._rows())))
+        if weights is not None:
+            with atomic_files.replacing(weights) as temporary:
+                Path(temporary).write_text(category_files.table_text(self.factors()), encoding="utf-8")
 
     @classmethod
     def smallest(cls) -> "FractalDB":
@@ -224,11 +253,7 @@ class FractalDB(Recipe):
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> "Categories":
         """Return the categories' systems; the result of a search is cached on disk."""
-        if self.categories is None:
-            candidate_ids = np.array(self._search(device)[: self.classes])
-            maps, probabilities, counts = candidates(self.seed, self.variant, candidate_ids)
-        else:
-            maps, probabilities, counts = self._given()
+        maps, probabilities, counts = self._found(device) if self.categories is None else self._given()
         return Categories(
             torch.from_numpy(maps).to(device),
             torch.from_numpy(ifs.thresholds(probabilities)).to(device),
@@ -237,6 +262,18 @@ class FractalDB(Recipe):
             torch.from_numpy(ORIENTATIONS[self.variant]).to(device),
             ifs.Bitmaps(cache_bytes),
         )
+
+    def _found(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return maps float64 [classes, M, 6], probabilities [classes, M], counts [classes] of the search."""
+        return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
+
+    def _rows(self) -> Iterator[tuple[tuple[float, ...], ...]]:
+        """Yield the systems of the classes, as rows of a, b, c, d, e, f and, if it is known, p."""
+        if self.categories is not None:
+            yield from self.categories
+            return
+        for maps, probabilities, count in zip(*self._found(torch.device("cpu")), strict=True):
+            yield tuple(map(tuple, np.column_stack([maps, probabilities])[:count].tolist()))
 
     def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return maps float64 [classes, M, 6], probabilities [classes, M], counts [classes] of the given categories."""
@@ -303,6 +340,12 @@ class FractalDB(Recipe):
 
         The ids are cached; a later search continues from the cached ids, also after an interruption.
         """
+        if self._least > SEARCH_POINTS:
+            most = math.floor(1e4 * SEARCH_POINTS / SEARCH_SIZE**2) / 1e4
+            raise ValueError(
+                f"fill_rate must be at most {most} for a search, got {self.fill_rate}: {SEARCH_POINTS} points cover no "
+                f"more of {SEARCH_SIZE} x {SEARCH_SIZE} pixels"
+            )
         key = self._search_key
         found = disk_cache.load("fractaldb", key)
         if found is None:
@@ -331,7 +374,7 @@ class FractalDB(Recipe):
         tried = found[-1] // batch * batch if found else 0
         found = [number for number in found if number < tried]
         with progress(
-            total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category"
+            total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category", miniters=0
         ) as bar:
             while len(found) < self.classes:
                 if tried - (found[-1] if found else 0) > SEARCH_LIMIT:
@@ -342,6 +385,7 @@ class FractalDB(Recipe):
                 accepted = self._accepted(np.arange(tried, tried + batch), device)
                 found += accepted
                 tried += batch
+                bar.set_postfix_str(f"{tried:,} systems tried", refresh=False)  # what moves while none is found
                 bar.update(min(len(accepted), self.classes - bar.n))
                 yield found
 
@@ -385,31 +429,8 @@ def candidates(seed: int, variant: str, candidate_ids: np.ndarray) -> tuple[np.n
 
 
 def _preset_search(key: str) -> list[int]:
-    """Return the result of the preset's search, shipped with the package (``preset_search.json``); an empty list for
-    any other search.
+    """Return the result of the presets' search, shipped with the package (``preset_search.json``): 21,000 ids, stored
+    as differences. Return an empty list for any other search.
     """
     preset = json.loads((Path(__file__).parent / "preset_search.json").read_text(encoding="utf-8"))
-    return preset["values"] if preset["key"] == key else []
-
-
-def _read_category(path: Path) -> tuple[tuple[float, ...], ...]:
-    rows = _read_table(path, 7)
-    total = sum(row[6] for row in rows)
-    if abs(total - 1.0) > 1e-5:
-        raise ValueError(f"{path}: the probabilities (column 7) must sum to 1, got {total:g}; is the file cut off?")
-    return ifs.system(os.fspath(path), rows)
-
-
-def _read_table(path: Path, columns: int) -> tuple[tuple[float, ...], ...]:
-    """Return a table of comma-separated numbers; errors name the file and line."""
-    rows = []
-    for number, line in published.lines(path):
-        row = [published.number(cell) for cell in line.split(",")]
-        if len(row) != columns or None in row:
-            weights = columns == 7 and len(row) == 6 and None not in row
-            hint = " (6 are instance weights: such a file is given as weights)" if weights else ""
-            raise ValueError(
-                f"{path}, line {number}: expected {columns} comma-separated numbers, got {line[:60]!r}{hint}"
-            )
-        rows.append(row)
-    return checks.table(os.fspath(path), rows, (columns,), MAX_WEIGHTS, -ifs.MAX_PARAMETER, ifs.MAX_PARAMETER)
+    return np.cumsum(preset["gaps"]).tolist() if preset["key"] == key else []

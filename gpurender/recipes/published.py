@@ -1,11 +1,13 @@
 """Class parameters as authors publish them: folders of small CSV files, one per class."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from gpurender.util import checks
+from gpurender.util.atomic_files import TEMPORARY
 from gpurender.util.texts import read_text
 
 MOST_OTHERS = 20_000  # files and folders visited; with more, / or a folder of images was given by mistake
@@ -30,6 +32,34 @@ def categories(folder: Any, read: Callable[[Path], Any]) -> tuple[Any, ...]:
         except ValueError as error:
             raise ValueError(f"{error}{_where_categories_are(files, path, read)}") from None
     return tuple(found)
+
+
+def write(folder: Any, files: Iterable[tuple[str, str]]) -> None:
+    """Write class files, pairs of a name and a text, into a new or empty folder.
+
+    The files are written into a hidden folder beside it, which is then renamed: the folder has all files or none.
+
+    Raises:
+        TypeError: ``folder`` is not a path.
+        ValueError: ``folder`` is not empty, because files that are there already would be read as classes, or cannot
+            be written.
+    """
+    target = Path(os.path.realpath(checks.path("folder", folder)))
+    shown = checks.shown_path(folder)
+    temporary = target.parent / (TEMPORARY + os.urandom(8).hex())
+    try:
+        if target.exists() and any(os.scandir(target)):
+            raise ValueError(f"folder {shown} must be new or empty, it holds {next(os.scandir(target)).name!r}")
+        temporary.mkdir(parents=True)
+        try:
+            for name, text in files:
+                (temporary / name).write_text(text, encoding="utf-8")
+            os.replace(temporary, target)
+        except BaseException:  # Ctrl-C as well
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise ValueError(f"folder {shown} cannot be written: {error.strerror or error}") from None
 
 
 def lines(path: Path) -> list[tuple[int, str]]:

@@ -218,6 +218,32 @@ class VisualAtom(Recipe):
             raise TypeError("categories must be left out: the files in folder are the categories")
         return cls(categories=published.categories(folder, _read_category), **parameters)
 
+    def to_csv(self, folder: str | os.PathLike[str]) -> None:
+        """Write the classes' parameters in the published layout; :meth:`from_csv` reads the same numbers back.
+
+        Args:
+            folder: a new or empty directory for the class files, ``00000.csv`` and so on; it gets all or none.
+
+        Raises:
+            ValueError: the layout has no place for a parameter (those of ``variant="paper"``, amplitudes other than
+                1/2), ``folder`` is not empty, or cannot be written.
+        """
+        if self.variant != "released":
+            raise ValueError(f"variant must be 'released': no layout is published for others, got {self.variant!r}")
+        values = self.parameters(np.arange(self.classes))
+        for name in ("lambda1", "lambda2"):
+            if (values[name] != PUBLISHED_AMPLITUDE).any():
+                raise ValueError(
+                    f"{name} must be {PUBLISHED_AMPLITUDE} in every class: the published files have no amplitudes, "
+                    f"got {values[name][values[name] != PUBLISHED_AMPLITUDE][0]:g}"
+                )
+        columns = [(label, values[name].tolist()) for label, name in PUBLISHED.items()]
+
+        def text(i: int) -> str:
+            return "".join(f"{label},{column[i]!r}\n" for label, column in columns)
+
+        published.write(folder, ((f"{self.class_name(i)}.csv", text(i)) for i in range(self.classes)))
+
     def _take_defaults(self) -> None:
         """Set missing parameters of the variant to their defaults, and refuse those of the other variant."""
         own = DEFAULTS[self.variant]

@@ -8,9 +8,12 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress(delay: float = 2, **options: Any) -> Any:
-    """Return a tqdm bar on standard error that appears after ``delay`` seconds, and only on a terminal."""
-    return _bar()(delay=delay, disable=None, miniters=1, **options)
+def progress(delay: float = 2, miniters: int = 1, **options: Any) -> Any:
+    """Return a tqdm bar on standard error that appears after ``delay`` seconds, and only on a terminal.
+
+    ``miniters``: steps after which an update may be shown; 0 also shows updates without a step.
+    """
+    return _bar()(delay=delay, disable=None, miniters=miniters, **options)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ RECIPES = {
     "fill": gr.FractalDB(categories=[TRIANGLE] * 2, patches=1, mask_mode="fill", **POINTS),
     "fractaldb": gr.FractalDB(categories=[TRIANGLE] * 2, patches=2, **POINTS),
     "turned": gr.FractalDB(categories=[TRIANGLE] * 2, patches=2, variant="paper", **POINTS),
+    "ofdb": gr.OFDB(categories=[TRIANGLE] * 2, instances=9, **POINTS),
     "tail": gr.OnePFrac(classes=9, instances=4, class_prior=4, base=TRIANGLE, fill_rate=0.0, **POINTS),
     "colour": gr.OnePFrac(classes=9, base=TRIANGLE, fill_rate=0.0, draw_type="patch_color", **POINTS),
     "atoms": gr.VisualAtom(classes=3, instances=9, image_size=50),

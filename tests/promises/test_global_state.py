@@ -155,6 +155,7 @@ RECIPES = {
         categories=[TRIANGLE, DIVERGENT], points=300, image_size=24, draw_type="point_color"
     ),
     "fractaldb of the paper": gr.FractalDB(categories=[TRIANGLE], points=300, image_size=24, variant="paper"),
+    "ofdb": gr.OFDB(classes=4, points=300, image_size=24, seed=1, fill_rate=0.01),  # searches
     "visualatom": gr.VisualAtom(classes=9, instances=4, image_size=32, **LITTLE),
     "visualatom of the paper": gr.VisualAtom(
         classes=9, instances=4, image_size=32, variant="paper", orbits=(2, 9), quantization=(20, 40), axes=(1, 9)

@@ -40,12 +40,19 @@ SIGNATURES = {
         f"points=200000, fill_rate=None, categories=None, {POINTS}"
     ),
     "gpurender.FractalDB.from_csv": "folder, weights='base', **parameters",
+    "gpurender.FractalDB.to_csv": "self, folder, weights=None",
+    "gpurender.OFDB": (
+        f"*, classes=None, instances=1, {RECIPE.format(362)}, points=200000, fill_rate=None, categories=None"
+    ),
+    "gpurender.OFDB.from_csv": "folder, **parameters",
+    "gpurender.OFDB.to_csv": "self, folder",
     "gpurender.VisualAtom": (
         f"*, classes=None, instances=1000, {RECIPE.format(512)}, orbits=(1, 200), quantization=(200, 1000), "
         "frequencies=(0, 20), amplitudes=(0.5, 0.5), noise_level=None, line_width=None, radius=None, oval=None, "
         "axes=None, interval=None, line_thickness=1, line_color=(0.0, 1.0), nucleus=(-1.0, 1.0), categories=None"
     ),
     "gpurender.VisualAtom.from_csv": "folder, **parameters",
+    "gpurender.VisualAtom.to_csv": "self, folder",
     "gpurender.Mixture": "recipes, *, labels='joint'",
     "gpurender.augment.Crop": CROP.format(""),
     "gpurender.augment.Crop.draw": DRAW,

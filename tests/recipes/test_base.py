@@ -29,7 +29,9 @@ def test_presets(name):
 def test_the_papers_numbers():
     assert len(gr.recipe("onepfrac-1k")) == 1000
     assert len(gr.recipe("fractaldb-1k")) == len(gr.recipe("visualatom-1k")) == 1_000_000
-    assert len(gr.recipe("visualatom-21k")) == 21_000_000
+    assert len(gr.recipe("visualatom-21k")) == len(gr.recipe("fractaldb-21k")) == 21_000_000
+    assert len(gr.recipe("fractaldb-100k")) == 100_000_000
+    assert (len(gr.recipe("ofdb-1k")), len(gr.recipe("ofdb-21k"))) == (1000, 21_000)
     fractaldb = gr.FractalDB()
     assert (fractaldb.image_size, fractaldb.points, fractaldb.patches, fractaldb.flips) == (362, 200_000, 10, 4)
     onepfrac = gr.OnePFrac()
@@ -65,8 +67,9 @@ def recipes():
     fractaldb = st.builds(
         gr.FractalDB, **common, **style, weights=st.sampled_from(["small", "base", "large"]), flips=st.integers(1, 4)
     )
+    ofdb = st.builds(gr.OFDB, **common, points=style["points"], instances=st.integers(1, 9), fill_rate=st.floats(0, 1))
     visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9))
-    return st.one_of(onepfrac, searched, fractaldb, visualatom)
+    return st.one_of(onepfrac, searched, fractaldb, ofdb, visualatom)
 
 
 @settings(max_examples=200, deadline=None)
@@ -101,7 +104,8 @@ def test_a_recipe_is_shown_in_short():
     long = gr.VisualAtom(classes=50, class_prior=[1.0] * 50, instances=4)
     assert "class_prior=<50 entries>" in repr(long)
     assert repr(gr.Renderer(recipe)) == "Renderer(<fractaldb: 1,000 classes, 40,000 images of 362 x 362>, device='cpu')"
-    for small in (gr.OnePFrac(base=TRIANGLE, label_noise=0.1), gr.VisualAtom(variant="paper"), gr.FractalDB()):
+    noisy = gr.OnePFrac(base=TRIANGLE, label_noise=0.1)
+    for small in (noisy, gr.VisualAtom(variant="paper"), gr.FractalDB(), gr.OFDB()):
         assert eval(repr(small), vars(gr)) == small
 
 
@@ -184,6 +188,20 @@ WRONG = [
     (gr.FractalDB, {"categories": [TRIANGLE], "classes": 2}, "classes"),
     (gr.FractalDB, {"categories": [TRIANGLE], "fill_rate": 0.1}, "fill_rate"),
     (gr.FractalDB, {"categories": 7}, "categories"),
+    (gr.OFDB, {"classes": 0}, "classes"),
+    (gr.OFDB, {"instances": 0}, "instances"),
+    (gr.OFDB, {"instances": "one"}, "instances"),
+    (gr.OFDB, {"image_size": 15}, "image_size"),
+    (gr.OFDB, {"variant": "original"}, "variant"),
+    (gr.OFDB, {"variant": 3}, "variant"),
+    (gr.OFDB, {"seed": -1}, "seed"),
+    (gr.OFDB, {"points": 0}, "points"),
+    (gr.OFDB, {"fill_rate": 1.5}, "fill_rate"),
+    (gr.OFDB, {"categories": []}, "categories"),
+    (gr.OFDB, {"categories": [[[1, 2, 3]]]}, "categories"),
+    (gr.OFDB, {"categories": [TRIANGLE], "classes": 2}, "classes"),
+    (gr.OFDB, {"categories": [TRIANGLE], "fill_rate": 0.1}, "fill_rate"),
+    (gr.OFDB, {"draw_type": "patch_gray"}, "draw_type"),
     (gr.VisualAtom, {"classes": 0}, "classes"),
     (gr.VisualAtom, {"instances": -1}, "instances"),
     (gr.VisualAtom, {"image_size": 3}, "image_size"),
@@ -243,7 +261,10 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
     assert gr.Recipe.from_json(recipe.to_json()) == recipe
 
 
-PUBLISHED = ["fractaldb-1k", "onepfrac-1k", "onepfrac-21k", "visualatom-1k", "visualatom-21k"]
+PUBLISHED = [
+    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k",
+    "visualatom-1k", "visualatom-21k",
+]  # fmt: skip
 
 
 def test_the_names_of_presets():
@@ -271,6 +292,8 @@ ALIKE = [
     ("OnePFrac", "onepfrac-1k"),
     ("1p-frac", "onepfrac-1k"),
     ("fractaldb", "fractaldb-1k"),
+    ("OFDB", "ofdb-1k"),
+    ("ofdb_21k", "ofdb-21k"),
     ("visualatom-10k", "visualatom-1k"),
     ("visual_atom_21k", "visualatom-21k"),
 ]
@@ -329,7 +352,7 @@ def test_a_dictionary_may_be_short():
 
 
 WRONG_DATA = [
-    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'onepfrac', 'visualatom', got None"),
+    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'ofdb', 'onepfrac', 'visualatom', got None"),
     ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
     ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
     ({"family": "onepfrac", "gpurender": None}, ValueError, "'gpurender' must be 1 (the format's version), got None"),
@@ -451,6 +474,20 @@ def test_published_categories_load(shared_dir):
     assert other.factors()[0][0] == 0.8
 
 
+@pytest.mark.parametrize("size", [256, 362, 512])
+@pytest.mark.parametrize("weights", ["small", "base", "large"])
+@pytest.mark.parametrize("instances", [512, 1024, 2048, 4096])
+def test_the_sizes_of_the_dataset_search(instances, weights, size):
+    """Classes alike, except that these would be searched; the last instance is one of the last weights and turns."""
+    grid = {"weights": weights, "image_size": size, "instances": instances, "patches": -(-instances // 100)}
+    assert len(gr.FractalDB(classes=instances, **grid)) == instances**2
+    recipe = gr.FractalDB(categories=[TRIANGLE], variant="paper", points=500, **grid)
+    assert instances / (4 * recipe.patches) > 21  # of 25 weights
+    image = gr.Renderer(recipe)(instances - 1)
+    assert image.shape == (1, 1, size, size)
+    assert image.any()
+
+
 def write_category(folder, name="00000.csv", text=None):
     folder.mkdir(exist_ok=True)
     rows = "\n".join(",".join(map(str, [*row, 1 / 3])) for row in TRIANGLE)
@@ -528,7 +565,7 @@ def test_a_user_s_subclass_does_not_take_over_its_family():
     assert type(gr.Recipe.from_json(Mine().to_json())) is gr.OnePFrac
 
 
-@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "visualatom"])
+@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "ofdb", "visualatom"])
 def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
     recipe = Recipe.families[family].smallest()
     assert type(recipe) is Recipe.families[family]

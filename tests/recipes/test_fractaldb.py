@@ -162,3 +162,83 @@ def test_a_search_goes_on_from_any_length(law):
     for length in range(1, 8):
         disk_cache.save("fractaldb", key, found[:length])
         assert searched(10) == found
+
+
+SIZES = pytest.mark.parametrize("classes", [21_000, 100_000])
+
+
+@pytest.fixture
+def quick(law, monkeypatch):
+    """The law without the systems, which take a microsecond each: 100,000 categories are four million candidates."""
+
+    def accepted(recipe, candidate_ids, device):
+        law.stop(len(law.calls))
+        law.calls.append(int(candidate_ids[0]))
+        first = int(candidate_ids[0])
+        return list(range(first + (5 - first) % 37, int(candidate_ids[-1]) + 1, 37))
+
+    monkeypatch.setattr(gr.FractalDB, "_accepted", accepted)
+    return law
+
+
+@SIZES
+def test_a_search_of_a_preset_s_size_goes_on_in_its_middle(quick, classes, monkeypatch):
+    """A kill in the middle: the file has what was found until the last save, and only the rest is searched."""
+
+    def kill(done):
+        if done == 1000:
+            raise KeyboardInterrupt
+
+    quick.stop = kill
+    with pytest.raises(KeyboardInterrupt):
+        searched(classes)
+    half = saved()
+    assert half == list(range(5, 1000 * 128, 37))
+    quick.stop = lambda done: None
+    found = searched(classes)
+    assert found[:classes] == [5 + 37 * i for i in range(classes)]
+    assert saved() == found
+    assert len(quick.calls) <= -(-37 * classes // 128) + 2
+    assert next(disk_cache.directory().glob("*.json")).stat().st_size < 10 * classes
+
+
+@SIZES
+def test_saving_on_the_way_is_rare(quick, classes, monkeypatch):
+    """The whole file is written each time: every ten seconds, whatever its length."""
+    clock, written = iter(range(10**9)), []
+    monkeypatch.setattr(fractaldb.time, "monotonic", lambda: next(clock) / 100)  # 10 ms per batch and look at the clock
+    monkeypatch.setattr(disk_cache, "save", lambda kind, key, values: written.append(len(values)))
+    searched(classes)
+    assert len(written) <= len(quick.calls) / 100 * 2 / fractaldb.SAVE_SECONDS + 2
+    assert written == sorted(written)
+
+
+def test_progress_moves_while_nothing_is_found(law, monkeypatch):
+    """How many systems were tried, at every batch; the bar's redraws need no category."""
+    shown, options = [], {}
+
+    class Bar:
+        n = 0
+
+        def __init__(self, **given):
+            options.update(given)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, count):
+            self.n += count
+
+        def set_postfix_str(self, text, refresh):
+            shown.append((self.n, text))
+
+    monkeypatch.setattr(fractaldb, "progress", Bar)
+    monkeypatch.setattr(fractaldb, "covered_pixels", lambda systems, *a, **k: torch.zeros(len(systems)))
+    monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 300)
+    with pytest.raises(ValueError, match="300 random systems in a row"):
+        searched(5)
+    assert shown == [(0, "128 systems tried"), (0, "256 systems tried"), (0, "384 systems tried")]
+    assert (options["total"], options["miniters"]) == (5, 0)

@@ -24,12 +24,14 @@ RECIPES = {
     "fractaldb": gr.FractalDB(categories=[TRIANGLE, SPIRAL], weights="base", patches=2, **POINTS),
     "odd": gr.FractalDB(categories=[TRIANGLE, SPIRAL], patches=3, flips=4, instances=17, **POINTS),
     "three flips": gr.FractalDB(categories=[TRIANGLE, SPIRAL], patches=3, flips=3, instances=20, **POINTS),
+    "ofdb": gr.OFDB(categories=[TRIANGLE, SPIRAL], instances=5, **POINTS),
     "tail": gr.FractalDB(categories=[TRIANGLE, SPIRAL], patches=3, instances=24, class_prior=4, **POINTS),
 }
 # systems, and images that are not flips of each other
 COUNTS = {
     "onepfrac": (7, 7), "instances": (3, 15), "fill": (3, 3), "single": (3, None), "fractaldb": (50, 100),
-    "odd": (50, 10), "three flips": (50, 14), "tail": (50, 12),
+    "odd": (50, 10), "three flips": (50, 14), "ofdb": (2, 10),
+    "tail": (50, 12),
 }  # fmt: skip
 
 

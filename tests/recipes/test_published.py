@@ -358,3 +358,144 @@ def test_a_published_parameter_below_its_least_value_is_refused_and_the_least_is
         row[place] = low - (1 if isinstance(low, int) else 0.01)
         with pytest.raises(ValueError, match=name):
             gr.VisualAtom(variant=variant, categories=[row])
+
+
+# -------------------------------------------------------------------------------------------------------- writing
+
+
+THREE = [
+    [[0.5, 0.1, -0.2, 0.5, 1 / 3, 1e-17], [0.25, 0, 0, 0.5, -0.5, 0.7]],
+    [[0.5, 0, 0, 0.5, 0.1, 0, 0.3], [0.5, 0, 0, 0.5, 0.5, 0.5, 0.7]],  # with probabilities
+    [[0.5, 0, 0, 0.5, 0.1, 0, 3], [0.5, 0, 0, 0.5, 0.5, 0.5, 1], [0.1, 0, 0, 0.1, 0, 0, 0]],  # as shares
+]
+STYLE = {"points": 300, "image_size": 32}
+
+
+def rendered(recipe, count=12):
+    return gr.Renderer(recipe)(list(range(min(count, len(recipe)))))
+
+
+@pytest.mark.parametrize("family", [gr.FractalDB, gr.OFDB])
+def test_categories_are_read_back_as_they_were(tmp_path, family):
+    recipe = family(categories=THREE, **STYLE)
+    recipe.to_csv(tmp_path / "csv")
+    assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["00000.csv", "00001.csv", "00002.csv"]
+    for path, rows in zip(sorted((tmp_path / "csv").iterdir()), THREE, strict=True):
+        table = np.loadtxt(path, delimiter=",")  # as the released renderers read them
+        assert np.array_equal(table[:, :6], np.array(rows)[:, :6])
+        assert table[:, 6].sum() == pytest.approx(1)
+    again = family.from_csv(tmp_path / "csv", **STYLE)
+    assert again.fingerprint == recipe.fingerprint
+    assert torch.equal(rendered(again), rendered(recipe))
+    again.to_csv(tmp_path / "csv2")
+    assert family.from_csv(tmp_path / "csv2", **STYLE) == again  # equal, not only the same images
+
+
+def test_the_published_categories_are_written_as_they_are_read(tmp_path, shared_dir):
+    source, few = shared_dir / "data" / "fractaldb-1k", tmp_path / "few"
+    few.mkdir()
+    for path in sorted((source / "categories").iterdir())[::40]:
+        (few / path.name).write_bytes(path.read_bytes())
+    for name in ("0.1", "0.4"):
+        weights = source / "weights" / f"weights_{name}.csv"
+        recipe = gr.FractalDB.from_csv(few, weights)
+        recipe.to_csv(tmp_path / name, tmp_path / f"{name}.csv")
+        assert gr.FractalDB.from_csv(tmp_path / name, tmp_path / f"{name}.csv") == recipe
+        assert np.array_equal(np.loadtxt(tmp_path / f"{name}.csv", delimiter=","), np.loadtxt(weights, delimiter=","))
+
+
+@pytest.mark.parametrize("family", [gr.FractalDB, gr.OFDB])
+@pytest.mark.parametrize("variant", ["released", "paper"])
+def test_categories_that_were_searched_have_the_same_images(tmp_path, family, variant):
+    recipe = family(classes=4, variant=variant, seed=3, **STYLE)
+    recipe.to_csv(tmp_path / "csv")
+    again = family.from_csv(tmp_path / "csv", variant=variant, seed=3, **STYLE)
+    samples = list(range(0, len(recipe), max(1, len(recipe) // 40)))
+    assert torch.equal(gr.Renderer(again)(samples), gr.Renderer(recipe)(samples))
+
+
+def test_atoms_are_read_back_as_they_were(tmp_path):
+    recipe = gr.VisualAtom(classes=6, instances=2, image_size=48, orbits=(1, 9), quantization=(9, 40), seed=4)
+    recipe.to_csv(tmp_path / "param")
+    names = [line.split(",")[0] for line in (tmp_path / "param" / "00000.csv").read_text().splitlines()]
+    assert {"Vertex", "Line_num", "nami 1", "nami 2", "Perlin_noise", "Oval_rate_x"} <= set(names)
+    again = gr.VisualAtom.from_csv(tmp_path / "param", instances=2, image_size=48, seed=4)
+    assert again.classes == 6
+    assert torch.equal(rendered(again), rendered(recipe))
+    again.to_csv(tmp_path / "param2")
+    assert gr.VisualAtom.from_csv(tmp_path / "param2", instances=2, image_size=48, seed=4) == again
+
+
+@pytest.mark.parametrize(
+    ("parameters", "complaint"),
+    [
+        ({"variant": "paper"}, r"^variant must be 'released': .*, got 'paper'$"),
+        ({"amplitudes": (0.5, 0.75)}, r"^lambda1 must be 0\.5 in every class: .*, got 0\.\d+$"),
+    ],
+)
+def test_atoms_without_a_published_layout_are_refused(tmp_path, parameters, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        gr.VisualAtom(classes=3, **parameters).to_csv(tmp_path / "param")
+    assert not list(tmp_path.iterdir())
+
+
+RECIPES = [
+    gr.FractalDB(categories=THREE), gr.OFDB(categories=THREE), gr.VisualAtom(classes=3)
+]  # fmt: skip
+FAMILIES = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.family)
+
+
+@FAMILIES
+def test_a_folder_with_other_files_is_refused(tmp_path, recipe):
+    """They would be read as classes, and a second run would mix two datasets."""
+    (tmp_path / "csv").mkdir()
+    recipe.to_csv(tmp_path / "csv")  # an empty one is taken
+    before = {path.name: path.read_bytes() for path in (tmp_path / "csv").iterdir()}
+    assert len(before) == 3
+    with pytest.raises(ValueError, match=r"^folder '.*csv' must be new or empty, it holds '\d+\.csv'$"):
+        recipe.to_csv(tmp_path / "csv")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "csv").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["csv"]
+
+
+@FAMILIES
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_folder_is_whole_or_absent(tmp_path, monkeypatch, recipe, error):
+    real = type(tmp_path).write_text
+
+    def failing(path, *arguments, **keywords):
+        if path.name == "00001.csv":
+            raise error
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(type(tmp_path), "write_text", failing)
+    with pytest.raises((ValueError, KeyboardInterrupt)) as caught:
+        recipe.to_csv(tmp_path / "deep" / "csv")
+    assert isinstance(error, KeyboardInterrupt) or "csv' cannot be written: No space left" in str(caught.value)
+    assert not list(tmp_path.rglob("*.csv"))
+    assert not list(tmp_path.rglob(".gpurender*"))
+
+
+@FAMILIES
+@pytest.mark.parametrize("wrong", [5, None, "", "a\0b"])
+def test_wrong_folders_to_write_are_named(recipe, wrong):
+    with pytest.raises((TypeError, ValueError), match=r"^folder"):
+        recipe.to_csv(wrong)
+
+
+@FAMILIES
+def test_a_file_is_no_folder_to_write(tmp_path, recipe):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="cannot be written: Not a directory"):
+        recipe.to_csv(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_weights_lie_outside_the_folder_of_categories(tmp_path):
+    recipe = gr.FractalDB(categories=THREE)
+    for inside in (tmp_path / "csv" / "weights.csv", tmp_path / "csv" / "deeper" / "weights.csv"):
+        with pytest.raises(ValueError, match=r"^weights must be a file outside folder"):
+            recipe.to_csv(tmp_path / "csv", inside)
+    with pytest.raises(ValueError, match=r"cannot write .*there is no folder"):
+        recipe.to_csv(tmp_path / "csv", tmp_path / "nowhere" / "weights.csv")
+    assert not list(tmp_path.iterdir())

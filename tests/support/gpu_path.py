@@ -30,6 +30,7 @@ RECIPES = {
     "visualatom-paper": gr.VisualAtom(
         classes=9, instances=20, image_size=48, orbits=(1, 9), quantization=(20, 60), variant="paper"
     ),
+    "ofdb": gr.OFDB(categories=[TRIANGLE, DIVERGENT], instances=15, points=600, image_size=40),
 }
 RECIPES |= {
     "long tail": gr.OnePFrac(
@@ -173,7 +174,7 @@ def compare_renderers(name):
             found = renderer(samples), renderer(samples, epoch=2), renderer.labels(samples)
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), (name, cache_bytes)
         kernels.append({launch[1] for launch in gpu.launches})
-    finite = name in ("onepfrac", "fractaldb")
+    finite = name in ("onepfrac", "fractaldb", "ofdb")
     assert ("chaos_game_paint" in kernels[1]) == finite, (name, kernels)
     assert "chaos_game_paint" not in kernels[0]
     print(name, "renderer ok", flush=True)
@@ -181,7 +182,7 @@ def compare_renderers(name):
 
 def jobs():
     """Everything to compare, as functions and their arguments."""
-    for number, name in enumerate(list(RECIPES)[:7]):
+    for number, name in enumerate(list(RECIPES)[:8]):
         yield from ((compare_loaders, name, keywords) for keywords in LOADERS[number % 3 : number % 3 + 2])
         yield compare_renderers, name
     names = ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper")

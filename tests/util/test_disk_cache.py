@@ -78,25 +78,41 @@ def test_saving_leaves_no_temporary_file(own_cache, monkeypatch):
     assert stat.S_ISREG(next(own_cache.iterdir()).stat().st_mode)
 
 
-def test_an_impossible_fill_rate_ends(own_cache, monkeypatch):
+@pytest.mark.parametrize("family", [gr.FractalDB, gr.OFDB])
+def test_a_fill_rate_that_no_system_has_ends(own_cache, monkeypatch, family):
     monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 300)
     with pytest.raises(ValueError, match="fill_rate: 300 random systems in a row"):
-        gr.Renderer(gr.FractalDB(classes=1, fill_rate=0.9, seed=1))(0)
+        gr.Renderer(family(classes=1, fill_rate=0.37, seed=1))(0)
     assert not own_cache.exists()
 
 
-def test_the_shipped_search_is_what_the_search_finds(own_cache, searches, monkeypatch):
-    """The preset needs no search; its beginning, and a stretch out of the middle, are searched here again."""
-    preset = gr.FractalDB()
-    shipped = preset._search(torch.device("cpu"))
+@pytest.mark.parametrize("family", [gr.FractalDB, gr.OFDB])
+def test_a_fill_rate_of_more_pixels_than_points_is_refused_at_once(own_cache, searches, family):
+    """100,000 points cover at most 38.147 % of 512 x 512 pixels."""
+    with pytest.raises(ValueError, match=r"^fill_rate must be at most 0\.3814 for a search, got 0\.3815: "):
+        gr.Renderer(family(classes=1, fill_rate=0.3815, seed=1))(0)
     assert not searches
-    assert len(shipped) == 1000
+
+
+def test_the_shipped_search_is_what_the_search_finds(own_cache, searches, monkeypatch):
+    """The presets of up to 21,000 need no search; its beginning, a stretch out of the middle and its end are searched
+    here again.
+    """
+    for name in ("fractaldb-1k", "fractaldb-21k", "ofdb-1k", "ofdb-21k"):
+        assert not gr.recipe(name).needs_search()
+    assert gr.recipe("fractaldb-100k").needs_search()
+    shipped = gr.FractalDB()._search(torch.device("cpu"))
+    assert not searches
+    assert len(shipped) == 21_000
     monkeypatch.setattr(fractaldb, "_preset_search", lambda key: [])
     next(own_cache.iterdir()).unlink()
     assert gr.FractalDB(classes=15)._search(torch.device("cpu"))[:15] == shipped[:15]
     monkeypatch.setattr(fractaldb, "_preset_search", lambda key: shipped[:700])
     next(own_cache.iterdir()).unlink()
     assert gr.FractalDB(classes=715)._search(torch.device("cpu"))[:715] == shipped[:715]
+    monkeypatch.setattr(fractaldb, "_preset_search", lambda key: shipped[:20_990])
+    next(own_cache.iterdir()).unlink()
+    assert gr.FractalDB(classes=21_000)._search(torch.device("cpu"))[:21_000] == shipped
 
 
 def test_a_file_under_another_name_is_not_that_one_s(own_cache):

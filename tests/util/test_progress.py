@@ -33,6 +33,9 @@ class Bar:
     def set_postfix(self, **_):
         pass
 
+    def set_postfix_str(self, *_, **__):
+        pass
+
     def close(self):
         self.closed = True
 

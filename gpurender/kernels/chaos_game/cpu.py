@@ -24,7 +24,7 @@ probability is off by at most 2^-16; over 200,000 points this is 3 points, again
 |x|, |y| <= 2^62 returns to the origin, and the point out of range is neither rendered nor framed. The points that the
 walker visited on the way out stay, so the frame is as wide as in the released float64 program and the image is, as in
 that program, a few pixels. The range is looked at once, after a walk without a check in its steps: the extremes tell.
-Only a system that left the range (4 % of random ones) walks again, with a check in every step.
+Only a system that left the range (4 % of random ones) walks again, with a check after every step.
 
 **What makes it deterministic.** Every random word has an address (draw id of the image, stream, step, walker); min, max
 and OR do not depend on the order; the arithmetic is float32 without contraction.
@@ -91,13 +91,6 @@ def choose(thresholds, words, shift, which):
     for k in range(thresholds.shape[0] - 1):  # one threshold at a time: every loop over walkers is a vector loop
         for w in range(words.shape[0]):
             which[w] += int32(((words[w] >> shift) & uint32(0xFFFF)) >= thresholds[k])
-
-
-@kernel
-def move(maps, which, x, y):
-    """Move every walker one step, in place; x, y  # [W] float32."""
-    for w in range(x.shape[0]):
-        x[w], y[w] = step(maps, which[w], x[w], y[w])
 
 
 @kernel
@@ -176,18 +169,29 @@ def extend(bits, extremes):
 
 
 @kernel
-def walk(maps, thresholds, key, number, xs, ys):
-    """Play the game: fill xs, ys (float32 [points]) and return their frame, float32 [4]: min x, max x, min y, max y.
+def contain(x, y):
+    """Return every walker out of range to the origin, in place; x, y  # [W] float32."""
+    for w in range(x.shape[0]):
+        inside = (abs(x[w]) <= LIMIT) & (abs(y[w]) <= LIMIT)  # False for NaN as well
+        x[w] = x[w] if inside else float32(0)
+        y[w] = y[w] if inside else float32(0)
 
-    Point i follows point i - W. Extremes are taken of eight turns at a time, while these are in the L1 cache.
+
+@kernel
+def play(maps, thresholds, key, number, checked, xs, ys):
+    """Fill xs, ys (float32 [points]) and return their frame, float32 [4]: min x, max x, min y, max y.
+
+    Point i follows point i - W. Extremes are taken of eight turns at a time, while these are in the L1 cache. They are
+    those of the bits, so NaN is an extreme as well.
     (The frame is an array because a scalar that Numba returns becomes float64 in Python, and so in the next kernel.)
 
     maps  # [M, 6] float32; thresholds  # [M] uint32; key, number  # [2] uint32
+    checked: whether walkers out of range return to the origin
     """
     points = xs.shape[0]
     walkers = walker_count(points)
     picks, which = np.empty((4, walkers), np.uint32), np.empty(walkers, np.int32)
-    frame, limit = np.empty(4, np.float32), np.full(1, LIMIT, np.float32).view(np.int32)[0]
+    frame = np.empty(4, np.float32)
     extremes, x_bits, y_bits = frame.view(np.int32), xs.view(np.int32), ys.view(np.int32)
     extremes[0] = extremes[2] = int32(0x7FFFFFFF)
     extremes[1] = extremes[3] = int32(-0x7FFFFFFF)
@@ -210,35 +214,23 @@ def walk(maps, thresholds, key, number, xs, ys):
         else:
             choose(thresholds, words, shift, which)
             advance(maps, which, x, y, next_x, next_y)
+        if checked:
+            contain(next_x, next_y)
     extend(x_bits[seen:], extremes[:2])
     extend(y_bits[seen:], extremes[2:])
-    outside = False
     for i in range(4):
-        outside |= (extremes[i] < ordered(limit ^ int32(-0x80000000))) | (extremes[i] > limit)
         extremes[i] = ordered(extremes[i])
-    return walk_checked(maps, thresholds, key, number, xs, ys) if outside else frame
+    return frame
 
 
 @kernel
-def walk_checked(maps, thresholds, key, number, xs, ys):
-    """Play the game as :func:`walk` does, with walkers out of range sent to the origin."""
-    points = xs.shape[0]
-    walkers = walker_count(points)
-    x, y = np.empty(walkers, np.float32), np.empty(walkers, np.float32)
-    picks, which = np.empty((4, walkers), np.uint32), np.empty(walkers, np.int32)
-    pilot(maps, thresholds, key, number, x, y)
-    for turn in range((points + walkers - 1) // walkers):
-        first = turn * walkers
-        for w in range(min(walkers, points - first)):
-            xs[first + w], ys[first + w] = x[w], y[w]
-        place = turn % PICKS_A_CALL
-        if place == 0:
-            draw_picks(turn // PICKS_A_CALL, walkers, key, number, picks)
-        choose(thresholds, picks[place // 2], uint32(16 * (place % 2)), which)
-        move(maps, which, x, y)
-    frame = np.empty(4, np.float32)
-    frame[0], frame[1], frame[2], frame[3] = xs.min(), xs.max(), ys.min(), ys.max()
-    return frame
+def walk(maps, thresholds, key, number, xs, ys):
+    """Play the game: fill xs, ys (float32 [points]) and return their frame; arguments as for :func:`play`."""
+    frame = play(maps, thresholds, key, number, False, xs, ys)
+    inside = True
+    for i in range(4):
+        inside &= abs(frame[i]) <= LIMIT  # False for NaN as well
+    return frame if inside else play(maps, thresholds, key, number, True, xs, ys)
 
 
 @kernel

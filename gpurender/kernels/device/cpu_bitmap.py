@@ -49,10 +49,11 @@ def splat(xs, ys, frame, size, cover):
 
 @kernel
 def count_bits(cover):
-    """Count the bits set in a bitmap of uint32 words."""
+    """Count the bits set in a bitmap of uint32 words: sums of pairs, of fours, of bytes, side by side in a word."""
     total = 0
     for word in cover.ravel():
-        while word:  # clears the lowest set bit
-            word &= uint32(word - uint32(1))
-            total += 1
+        pairs = uint32(word - ((word >> uint32(1)) & uint32(0x55555555)))
+        fours = uint32((pairs & uint32(0x33333333)) + ((pairs >> uint32(2)) & uint32(0x33333333)))
+        bytes_ = uint32((fours + (fours >> uint32(4))) & uint32(0x0F0F0F0F))
+        total += uint32(bytes_ * uint32(0x01010101)) >> uint32(24)
     return total
