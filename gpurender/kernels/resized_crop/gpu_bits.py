@@ -74,7 +74,8 @@ def launch(
 ) -> None:
     """Write the crops into ``out``: resized, flipped and, if there is a table, looked up.
 
-    Arguments as of :func:`gpurender.kernels.resized_crop.gpu.begin` and its second pass, with ``out`` uint8 ``[N, 1, H, W]`` without a table.
+    Arguments as of :func:`gpurender.kernels.resized_crop.gpu.begin` and its second pass; ``out`` is uint8
+    ``[N, 1, H, W]`` without a table.
     """
     size, (height, width) = canvases.shape[-1], out.shape[2:]
     if boxes.dtype != torch.int32:
@@ -87,7 +88,7 @@ def launch(
         shared=UNIT * room.units,
         arguments=(
             canvases.rows, canvases.which, canvases.orientations, boxes, flips, interpolations, np.int32(size),
-            np.int32(height), np.int32(width), *map(np.int32, room), lut, np.int32(table_stride), np.int32(out.element_size()), memory,
-            np.int64(image_stride), *map(np.int32, strides),
+            np.int32(height), np.int32(width), *map(np.int32, room), lut, np.int32(table_stride),
+            np.int32(out.element_size()), memory, np.int64(image_stride), *map(np.int32, strides),
         ),
     )  # fmt: skip
