@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.recipes import fractaldb
+from gpurender.recipes import fractaldb, search
 from gpurender.util import disk_cache
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_a_search_stopped_again_and_again_ends_all_the_same(law):
 
 def test_a_search_that_is_killed_has_saved_on_its_way(law, monkeypatch):
     """A kill leaves no time to save: what is found is saved every few seconds."""
-    monkeypatch.setattr(fractaldb, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(search, "SAVE_SECONDS", -1.0)
     on_disk = []
     law.stop = lambda done: on_disk.append(len(saved() or ()))
     found = searched(20)
