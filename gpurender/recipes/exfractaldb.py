@@ -49,7 +49,7 @@ TETRAHEDRON = tuple(
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shapes:
     """The categories of a recipe, on a device.
 

@@ -65,8 +65,12 @@ def recipes():
     fractaldb = st.builds(
         gr.FractalDB, **common, **style, weights=st.sampled_from(["small", "base", "large"]), flips=st.integers(1, 4)
     )
+    exfractaldb = st.builds(
+        gr.ExFractalDB, **common, weights=st.sampled_from(["all", "one"]), points=st.integers(2, 10**6),
+        viewpoints=st.sampled_from(["random", "fixed", "drawn"]), variance_threshold=st.floats(0, 1),
+    )  # fmt: skip
     visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9))
-    return st.one_of(onepfrac, searched, fractaldb, visualatom)
+    return st.one_of(onepfrac, searched, fractaldb, exfractaldb, visualatom)
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,6 +1,6 @@
 """The released rules of 3-D fractals written down once more, sequential and in float64, for the tests to compare with.
 
-The camera is OpenGL's: matrices of rotation, view and projection, clipping, viewport, depth buffer.
+The camera is OpenGL's: matrices of rotation, view and projection, clipping, viewport, order of depth.
 """
 
 import numpy as np
@@ -108,10 +108,9 @@ def windows(points, theta, size):
 
 
 def photograph(points, theta, size):
-    """The image as stored, lowest row first: uint8 [size, size]; every point by point, with a depth buffer."""
-    image, depth = np.zeros((size, size), np.uint8), np.ones((size, size))
-    for x, y, z in windows(points, theta, size):
-        column, row = int(np.floor(x)), int(np.floor(y))
-        if column < size and row < size and z < depth[row, column]:
-            depth[row, column], image[row, column] = z, 255
+    """The image as stored, lowest row first: uint8 [size, size]; the farthest points first, so the nearest stays."""
+    image, seen = np.zeros((size, size), np.uint8), windows(points, theta, size)
+    column, row = np.floor(seen[np.argsort(-seen[:, 2]), :2]).astype(int).T
+    inside = (column < size) & (row < size)
+    image[row[inside], column[inside]] = 255
     return image

@@ -15,6 +15,7 @@ LOADER = {"recipe": TINY, "image_size": 16, "device": "cpu"}
 CASES = [
     (gr.OnePFrac, {}, "clases", "classes"),
     (gr.FractalDB, {}, "weight", "weights"),
+    (gr.ExFractalDB, {}, "viewpoint", "viewpoints"),
     (gr.VisualAtom, {}, "imagesize", "image_size"),
     (gr.Mixture, {"recipes": {TINY: 1}}, "label", "labels"),
     (gr.Renderer, {"recipe": TINY}, "cachebytes", "cache_bytes"),

@@ -88,10 +88,10 @@ def play(maps, thresholds, key, number, xs, ys, zs):
     words, which = np.empty((4, CALLS), np.uint32), np.empty((PICKS_A_CALL, CALLS), np.uint8)
     x, y, z = float32(0), float32(0), float32(0)
     for turn in range(xs.shape[0]):
-        place = turn % (PICKS_A_CALL * CALLS)
+        place = uint32(turn) % uint32(PICKS_A_CALL * CALLS)
         if place == 0:
             choose(thresholds, turn // PICKS_A_CALL, key, number, words, which)
-        i = which[place % PICKS_A_CALL, place // PICKS_A_CALL]
+        i = which[place % uint32(PICKS_A_CALL), place // uint32(PICKS_A_CALL)]
         next_x = (maps[i, 0] * x + maps[i, 1] * y) + (maps[i, 2] * z + maps[i, 9])
         next_y = (maps[i, 3] * x + maps[i, 4] * y) + (maps[i, 5] * z + maps[i, 10])
         next_z = (maps[i, 6] * x + maps[i, 7] * y) + (maps[i, 8] * z + maps[i, 11])

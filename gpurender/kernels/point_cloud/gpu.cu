@@ -249,7 +249,7 @@ struct Light {
 // ------------------------------------------------------------------------------------------------------------ kernels
 
 // Render images. blocks = N.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 8)
     point_cloud_render(const float* maps,      // [N, most, 12]
                        const int* thresholds,  // [N, most], units of 2^-16
                        const int* counts,      // [N]
