@@ -158,7 +158,7 @@ RECIPES = {
     "fractaldb of the paper": gr.FractalDB(categories=[TRIANGLE], points=300, image_size=24, variant="paper"),
     "exfractaldb": gr.ExFractalDB(classes=2, points=300, image_size=24, seed=1, variance_threshold=0.01),  # searches
     "3d-ofdb of categories": gr.ExFractalDB(
-        categories=[TETRAHEDRON], weights="one", viewpoints="drawn", points=300, image_size=24
+        categories=[TETRAHEDRON] * 30, weights="one", viewpoints="drawn", points=300, image_size=24
     ),
     "visualatom": gr.VisualAtom(classes=9, instances=4, image_size=32, **LITTLE),
     "visualatom of the paper": gr.VisualAtom(

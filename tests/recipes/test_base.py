@@ -247,7 +247,10 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
     assert gr.Recipe.from_json(recipe.to_json()) == recipe
 
 
-PUBLISHED = ["fractaldb-1k", "onepfrac-1k", "onepfrac-21k", "visualatom-1k", "visualatom-21k"]
+PUBLISHED = [
+    "3d-ofdb-1k", "3d-ofdb-21k", "exfractaldb-1k", "exfractaldb-21k", "fractaldb-1k", "mv-fractaldb-1k", "onepfrac-1k",
+    "onepfrac-21k", "visualatom-1k", "visualatom-21k",
+]  # fmt: skip
 
 
 def test_the_names_of_presets():
@@ -333,7 +336,11 @@ def test_a_dictionary_may_be_short():
 
 
 WRONG_DATA = [
-    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'onepfrac', 'visualatom', got None"),
+    (
+        {},
+        TypeError,
+        "'family' must be one of 'exfractaldb', 'fractaldb', 'mixture', 'onepfrac', 'visualatom', got None",
+    ),
     ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
     ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
     ({"family": "onepfrac", "gpurender": None}, ValueError, "'gpurender' must be 1 (the format's version), got None"),
