@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
     from gpurender.recipes.base import Recipe, presets, recipe
+    from gpurender.recipes.exfractaldb import ExFractalDB
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
     from gpurender.recipes.ofdb import OFDB
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DataLoader": "gpurender.loading.data_loader",
     "Dataset": "gpurender.dataset",
+    "ExFractalDB": "gpurender.recipes.exfractaldb",
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
     "OFDB": "gpurender.recipes.ofdb",
@@ -45,6 +47,7 @@ __all__ = [
     "OFDB",
     "DataLoader",
     "Dataset",
+    "ExFractalDB",
     "FractalDB",
     "Mixture",
     "OnePFrac",

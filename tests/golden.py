@@ -9,6 +9,7 @@ import torch
 
 import gpurender as gr
 from gpurender.recipes import presets
+from gpurender.recipes.exfractaldb import TETRAHEDRON
 from gpurender.recipes.mixture import Interleaving
 
 RECORD = Path(__file__).with_suffix(".json")
@@ -28,6 +29,13 @@ SMALL = {
     "ofdb-paper": lambda: gr.OFDB(
         categories=[TRIANGLE, DIVERGENT] * 26, instances=5, points=3000, image_size=33, variant="paper"
     ),
+    "exfractaldb": lambda: gr.ExFractalDB(categories=[TETRAHEDRON], points=2000, image_size=40),
+    "mv-fractaldb-paper": lambda: gr.ExFractalDB(
+        categories=[TETRAHEDRON], points=2000, image_size=33, viewpoints="fixed", variant="paper"
+    ),
+    "3d-ofdb": lambda: gr.ExFractalDB(
+        categories=[TETRAHEDRON] * 40, weights="one", viewpoints="drawn", points=2000, image_size=40
+    ),
     "visualatom": lambda: gr.VisualAtom(classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60)),
     "visualatom-paper": lambda: gr.VisualAtom(
         classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper"
@@ -40,11 +48,14 @@ def digest(*tensors):
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
+SEARCHED = ("fractaldb-1k", "ofdb-1k", "exfractaldb-1k", "mv-fractaldb-1k", "3d-ofdb-1k")
+
+
 def preset_pixels(name):
     """First and last image of a preset; of a searched one the first two categories, which are the same in any longer
     search.
     """
-    recipe = gr.recipe(name, **({"classes": 2} if name in ("fractaldb-1k", "ofdb-1k") else {}))
+    recipe = gr.recipe(name, **({"classes": 2} if name in SEARCHED else {}))
     return digest(gr.Renderer(recipe)([0, len(recipe) - 1]))
 
 
@@ -124,7 +135,7 @@ def current(kind):
         return {name: augmented(make()) for name, make in POLICIES.items()}
     if kind == "pixels":
         return {name: digest(gr.Renderer(make())(list(range(0, 40, 5)))) for name, make in SMALL.items()}
-    return {name: preset_pixels(name) for name in ("onepfrac-1k", "fractaldb-1k", "visualatom-1k", "ofdb-1k")}
+    return {name: preset_pixels(name) for name in ("onepfrac-1k", "visualatom-1k", *SEARCHED)}
 
 
 def recorded():

@@ -45,6 +45,8 @@ class Stream(IntEnum):
     ERASED = 18  # random erasing: the noise itself, keyed by image
     VIEW = 19  # the keys of several views of one sample
     LABEL = 20  # label noise: whether to change the label, and to which other class
+    SPACE_SEARCH = 21  # ExFractalDB: candidate systems
+    VIEWPOINT = 22  # ExFractalDB: the camera of an image
 
 
 def halves(value: int) -> tuple[int, int]:

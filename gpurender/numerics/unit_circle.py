@@ -10,8 +10,12 @@ machines.
 """
 
 import numpy as np
+import torch
+
+from gpurender.util import device_tables
 
 QUARTER_PI = 0.7853981633974483
+CELLS, CELL_BITS = 256, 24  # cells of a turn, bits of an angle within its cell
 TERMS = 9  # the first omitted term is below (pi/4)^18 / 18! = 2^-59: negligible in float64
 
 
@@ -25,6 +29,31 @@ def cos_sin_table(q: int) -> tuple[np.ndarray, np.ndarray]:
     cosines = np.choose(octant, [c, s, -s, -c, -c, -s, s, c])
     sines = np.choose(octant, [s, c, c, s, -s, -c, -c, -s])
     return cosines + 0.0, sines + 0.0  # no negative zeros
+
+
+def cos_sin(turns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cosine and sine of angles, to within four ulp; float64 of the same shape and device.
+
+    An angle is one of the 256 of a table plus r, 0 <= r < 2 pi / 256::
+
+        cos(a + r) = cos a cos r - sin a sin r          sin(a + r) = sin a cos r + cos a sin r
+
+    Args:
+        turns: int64 in [0, 2^32), in units of 2^-32 of a turn.
+    """
+    table = _table_on_device(turns.device)  # [2, 256]
+    cell = turns >> CELL_BITS
+    cosine, sine = table[0][cell], table[1][cell]
+    r = (turns & ((1 << CELL_BITS) - 1)).to(torch.float64) * (8.0 * QUARTER_PI * 2.0**-32)
+    square = r * r
+    c = 1.0 - square * (1.0 / 2.0) * (1.0 - square * (1.0 / 12.0) * (1.0 - square * (1.0 / 30.0)))
+    s = r - r * square * (1.0 / 6.0) * (1.0 - square * (1.0 / 20.0) * (1.0 - square * (1.0 / 42.0)))
+    return cosine * c - sine * s, sine * c + cosine * s
+
+
+@device_tables.on_device
+def _table_on_device(device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.stack(cos_sin_table(CELLS))).to(device)
 
 
 def _sin(x: np.ndarray) -> np.ndarray:

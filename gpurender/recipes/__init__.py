@@ -1,10 +1,11 @@
 """The families of images, one file per family. A new family needs a file, an import and a public name."""
 
 from gpurender.recipes.base import Recipe, presets, recipe
+from gpurender.recipes.exfractaldb import ExFractalDB
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.visualatom import VisualAtom
 
-__all__ = ["OFDB", "FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]
+__all__ = ["OFDB", "ExFractalDB", "FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]

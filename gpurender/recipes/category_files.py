@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gpurender.recipes import ifs, published
-from gpurender.util import checks
-
-MAX_ROWS = 1024
-ROUNDING = 1e-5  # distance from 1 of the sum of published probabilities, which have few digits
 
 Rows: TypeAlias = tuple[tuple[float, ...], ...]
 
@@ -35,37 +31,18 @@ def write_categories(folder: Any, systems: Iterable[tuple[str, Rows]]) -> None:
     published.write(folder, ((f"{name}.csv", table_text(_with_probabilities(rows))) for name, rows in systems))
 
 
-def read_table(path: Path, columns: int) -> Rows:
-    """Return a table of comma-separated numbers; errors name the file and line."""
-    rows = []
-    for number, line in published.lines(path):
-        row = [published.number(cell) for cell in line.split(",")]
-        if len(row) != columns or None in row:
-            weights = columns == 7 and len(row) == 6 and None not in row
-            hint = " (6 are instance weights: such a file is given as weights)" if weights else ""
-            raise ValueError(
-                f"{path}, line {number}: expected {columns} comma-separated numbers, got {line[:60]!r}{hint}"
-            )
-        rows.append(row)
-    return checks.table(os.fspath(path), rows, (columns,), MAX_ROWS, -ifs.MAX_PARAMETER, ifs.MAX_PARAMETER)
-
-
 def table_text(rows: Iterable[Iterable[float]]) -> str:
     """Return a table as comma-separated numbers with all of their digits, so that the same numbers are read back."""
     return "".join(",".join(map(repr, row)) + "\n" for row in rows)
 
 
 def _read_category(path: Path) -> Rows:
-    rows = read_table(path, 7)
-    if not _is_complete(rows):
-        total = sum(row[6] for row in rows)
-        raise ValueError(f"{path}: the probabilities (column 7) must sum to 1, got {total:g}; is the file cut off?")
-    return ifs.system(os.fspath(path), rows)
+    return ifs.system(os.fspath(path), published.system(path, 6))
 
 
 def _is_complete(rows: Rows) -> bool:
     """Return whether the probabilities sum to 1."""
-    return abs(sum(row[6] for row in rows) - 1.0) <= ROUNDING
+    return abs(sum(row[6] for row in rows) - 1.0) <= published.ROUNDING
 
 
 def _with_probabilities(rows: Rows) -> Iterable[Iterable[float]]:

@@ -4,11 +4,9 @@ Source: Kataoka et al., "Pre-training without Natural Images" (ACCV 2020); "Expl
 Search", which restates the rules; and the authors' released search and renderer.
 """
 
-import hashlib
 import json
 import math
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,11 @@ from gpurender.kernels.chaos_game import MAX_POINTS, Instances, Systems, covered
 from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.numerics.streams import LAYOUT, Stream
-from gpurender.recipes import category_files, ifs
+from gpurender.recipes import category_files, ifs, published
 from gpurender.recipes.base import Recipe
+from gpurender.recipes.search import Search, key_of
 from gpurender.runtime import dispatch
-from gpurender.util import atomic_files, checks, disk_cache, keywords
-from gpurender.util.progress import progress
+from gpurender.util import atomic_files, checks, keywords
 
 WEIGHT_SETS = {"small": 0.2, "base": 0.4, "large": 0.6}  # the papers' 20 %, 40 % and 60 % variation
 MAX_WEIGHT = 1e3
@@ -33,7 +31,6 @@ SEARCH_POINTS = 100_000  # points per candidate, as released, independent of ``p
 SEARCH_SIZE = 512
 SEARCH_BATCH = 128  # candidates
 GPU_SEARCH_BATCH = 4096  # candidates; several waves on a GPU's multiprocessors
-SAVE_SECONDS = 10.0  # seconds of searching that a kill may lose
 SEARCH_LIMIT = 50_000  # candidates in a row without a category
 MOST_MAPS = {"released": 7, "paper": 8}
 
@@ -152,7 +149,7 @@ class FractalDB(Recipe):
         if isinstance(self.weights, str):
             checks.choice("weights", self.weights, tuple(WEIGHT_SETS))
             return
-        table = checks.table("weights", self.weights, (6,), category_files.MAX_ROWS, -MAX_WEIGHT, MAX_WEIGHT)
+        table = checks.table("weights", self.weights, (6,), published.MOST_ROWS, -MAX_WEIGHT, MAX_WEIGHT)
         named = [name for name, spread in WEIGHT_SETS.items() if weight_set(spread) == table]
         self._set("weights", named[0] if named else table)
 
@@ -166,13 +163,7 @@ class FractalDB(Recipe):
             raise ValueError(
                 f"fill_rate must be left out when categories are given, got {checks.shown(self.fill_rate)}"
             )
-        try:
-            given = iter(self.categories)
-        except Exception:
-            raise TypeError(f"categories must be a sequence of systems, got {checks.shown(self.categories)}") from None
-        systems = tuple(ifs.system(f"categories[{i}]", rows) for i, rows in enumerate(given))  # checks unused ones too
-        if not systems:
-            raise ValueError("categories must hold at least one system, got none")
+        systems = ifs.given_systems(self.categories, ifs.system)
         self._default("classes", len(systems))
         self._set("classes", checks.integer("classes", self.classes, 1, len(systems)))
         self._set("categories", systems[: self.classes])
@@ -193,10 +184,7 @@ class FractalDB(Recipe):
                 files have the same name.
         """
         categories = category_files.read_categories(folder, parameters)
-        if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights not in WEIGHT_SETS):
-            if not isinstance(os.fspath(weights), str):
-                raise TypeError(f"weights must be a table, a name or the path of a file, got {checks.shown(weights)}")
-            weights = category_files.read_table(Path(weights), 6)
+        weights = published.weights_argument(weights, WEIGHT_SETS, 6)
         return cls(categories=categories, weights=weights, **parameters)
 
     def to_csv(self, folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None) -> None:
@@ -324,70 +312,33 @@ class FractalDB(Recipe):
 
     @property
     def _search_key(self) -> str:
-        """The name of the search: a hash of everything that its result depends on."""
-        law = json.dumps([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
-        return hashlib.sha256(law.encode()).hexdigest()
+        return key_of([LAYOUT, self.seed, MOST_MAPS[self.variant], self._least])
 
     def needs_search(self) -> bool:
         """Return whether categories are still to be searched."""
-        if self.categories is not None:
-            return False
-        key = self._search_key
-        return max(len(disk_cache.load("fractaldb", key) or ()), len(_preset_search(key))) < self.classes
+        return self.categories is None and len(self._searching(torch.device("cpu")).known()) < self.classes
 
     def _search(self, device: torch.device) -> list[int]:
-        """Return the ids of the first ``classes`` candidates (or more) that are filled.
-
-        The ids are cached; a later search continues from the cached ids, also after an interruption.
-        """
+        """Return the ids of the first ``classes`` candidates (or more) that are filled."""
         if self._least > SEARCH_POINTS:
             most = math.floor(1e4 * SEARCH_POINTS / SEARCH_SIZE**2) / 1e4
             raise ValueError(
                 f"fill_rate must be at most {most} for a search, got {self.fill_rate}: {SEARCH_POINTS} points cover no "
                 f"more of {SEARCH_SIZE} x {SEARCH_SIZE} pixels"
             )
-        key = self._search_key
-        found = disk_cache.load("fractaldb", key)
-        if found is None:
-            found = _preset_search(key)
-            if found:
-                disk_cache.save("fractaldb", key, found)
-        if len(found) >= self.classes:
-            return found
-        longer, saved = self._longer(found, device), time.monotonic()
-        try:
-            for found in longer:
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    _keep(key, found)
-                    saved = time.monotonic()
-        finally:  # also after Ctrl-C
-            _keep(key, found)
-        return found
+        return self._searching(device).ids(self.classes)
 
-    def _longer(self, found: list[int], device: torch.device) -> Iterator[list[int]]:
-        """Yield the ids found after every further batch of candidates, until there are ``classes`` ids.
-
-        The batch of the last id found is tested again, because the number of its tested candidates is unknown. So
-        batches begin where they would without an interruption, and the ids are the same.
-        """
-        batch = SEARCH_BATCH if dispatch.on_host(device) else GPU_SEARCH_BATCH
-        tried = found[-1] // batch * batch if found else 0
-        found = [number for number in found if number < tried]
-        with progress(
-            total=self.classes, initial=len(found), desc="FractalDB: category search", unit="category", miniters=0
-        ) as bar:
-            while len(found) < self.classes:
-                if tried - (found[-1] if found else 0) > SEARCH_LIMIT:
-                    raise ValueError(
-                        f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than "
-                        f"{self.fill_rate} of the canvas; lower it"
-                    )
-                accepted = self._accepted(np.arange(tried, tried + batch), device)
-                found += accepted
-                tried += batch
-                bar.set_postfix_str(f"{tried:,} systems tried", refresh=False)  # what moves while none is found
-                bar.update(min(len(accepted), self.classes - bar.n))
-                yield found
+    def _searching(self, device: torch.device) -> Search:
+        return Search(
+            family="FractalDB",
+            key=self._search_key,
+            accepted=lambda candidate_ids: self._accepted(candidate_ids, device),
+            batch=SEARCH_BATCH if dispatch.on_host(device) else GPU_SEARCH_BATCH,
+            limit=SEARCH_LIMIT,
+            hopeless=f"fill_rate: {SEARCH_LIMIT} random systems in a row cover less than {self.fill_rate} of the "
+            "canvas; lower it",
+            shipped=_preset_search(self._search_key),
+        )
 
     def _accepted(self, candidate_ids: np.ndarray, device: torch.device) -> list[int]:
         """Return the ids of the candidates that are filled."""
@@ -397,12 +348,6 @@ class FractalDB(Recipe):
             tested.to(device), addresses.to(device), seed=self.seed, points=SEARCH_POINTS, size=SEARCH_SIZE
         )
         return candidate_ids[covered.cpu().numpy() >= self._least].tolist()
-
-
-def _keep(key: str, found: list[int]) -> None:
-    """Save the ids of a search, unless a longer result is saved: all results are prefixes of the same sequence."""
-    if len(found) > len(disk_cache.load("fractaldb", key) or ()):
-        disk_cache.save("fractaldb", key, found)
 
 
 def weight_set(spread: float) -> tuple[tuple[float, ...], ...]:
@@ -428,9 +373,9 @@ def candidates(seed: int, variant: str, candidate_ids: np.ndarray) -> tuple[np.n
     return maps, ifs.map_probabilities(maps), counts
 
 
-def _preset_search(key: str) -> list[int]:
+def _preset_search(key: str) -> tuple[int, ...]:
     """Return the result of the presets' search, shipped with the package (``preset_search.json``): 21,000 ids, stored
-    as differences. Return an empty list for any other search.
+    as differences. Return an empty tuple for any other search.
     """
     preset = json.loads((Path(__file__).parent / "preset_search.json").read_text(encoding="utf-8"))
-    return np.cumsum(preset["gaps"]).tolist() if preset["key"] == key else []
+    return tuple(np.cumsum(preset["gaps"]).tolist()) if preset["key"] == key else ()

@@ -48,6 +48,18 @@ def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
     return rows
 
 
+def given_systems(value: Any, check: Callable[[str, object], Any]) -> tuple[Any, ...]:
+    """Validate a sequence of systems, each with ``check`` of its name and value; systems that are not used, too."""
+    try:
+        given = iter(value)
+    except Exception:
+        raise TypeError(f"categories must be a sequence of systems, got {checks.shown(value)}") from None
+    systems = tuple(check(f"categories[{i}]", rows) for i, rows in enumerate(given))
+    if not systems:
+        raise ValueError("categories must hold at least one system, got none")
+    return systems
+
+
 def map_probabilities(maps: np.ndarray, name: str = "base") -> np.ndarray:
     """Return the probabilities of the maps, [N, M]: column 7 if present, else |det| = |a d - b c|, normalised (released
     rule).
@@ -55,16 +67,23 @@ def map_probabilities(maps: np.ndarray, name: str = "base") -> np.ndarray:
     maps  # [N, M, 6 or 7] float64, rows of zeros as padding
     """
     if maps.shape[-1] == 7:
-        weights = maps[..., 6]
-        if (weights < 0).any():
-            raise ValueError(f"{name}: a probability p must be >= 0, got {weights.min():g}")
-    else:
-        weights = np.abs(maps[..., 0] * maps[..., 3] - maps[..., 1] * maps[..., 2])
+        return shares(maps[..., 6], name)
+    return shares(np.abs(maps[..., 0] * maps[..., 3] - maps[..., 1] * maps[..., 2]), name)
+
+
+def shares(weights: np.ndarray, name: str, rule: str = "|a d - b c|") -> np.ndarray:
+    """Return weights of maps, float64 [N, M], divided by the sum of their system's.
+
+    Raises:
+        ValueError: a weight is negative, or all are 0; ``rule`` says what they are where none are given.
+    """
+    if (weights < 0).any():
+        raise ValueError(f"{name}: a probability p must be >= 0, got {weights.min():g}")
     total = np.zeros(len(weights))
     for column in range(weights.shape[1]):  # in order: np.sum may pair differently on another machine
         total = total + weights[:, column]
     if not (total > 0).all():
-        raise ValueError(f"{name}: the maps' probabilities must not all be 0 (without a column p they are |a d - b c|)")
+        raise ValueError(f"{name}: the maps' probabilities must not all be 0 (without a column p they are {rule})")
     return weights / total[:, None]
 
 

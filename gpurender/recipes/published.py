@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from gpurender.recipes.ifs import MAX_PARAMETER
 from gpurender.util import checks
 from gpurender.util.atomic_files import TEMPORARY
 from gpurender.util.texts import read_text
 
+MOST_ROWS = 1024  # of a file
+ROUNDING = 1e-5  # distance from 1 of the sum of published probabilities, which have few digits
 MOST_OTHERS = 20_000  # files and folders visited; with more, / or a folder of images was given by mistake
 
 
@@ -74,6 +77,44 @@ def lines(path: Path) -> list[tuple[int, str]]:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{checks.shown_path(path)[1:-1]} cannot be read: {reason}") from None
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def table(path: Path, columns: int, weights: int = 0) -> tuple[tuple[float, ...], ...]:
+    """Return a table of comma-separated numbers; errors name the file and line.
+
+    ``weights``: columns of the family's instance weights, whose files are easily given by mistake.
+    """
+    rows = []
+    for place, line in lines(path):
+        row = [number(cell) for cell in line.split(",")]
+        if len(row) != columns or None in row:
+            meant = weights and len(row) == weights and None not in row
+            hint = f" ({weights} are instance weights: such a file is given as weights)" if meant else ""
+            raise ValueError(
+                f"{path}, line {place}: expected {columns} comma-separated numbers, got {line[:60]!r}{hint}"
+            )
+        rows.append(row)
+    return checks.table(os.fspath(path), rows, (columns,), MOST_ROWS, -MAX_PARAMETER, MAX_PARAMETER)
+
+
+def system(path: Path, parameters: int) -> tuple[tuple[float, ...], ...]:
+    """Return the maps of a category's file: ``parameters`` numbers and a probability per line."""
+    rows = table(path, parameters + 1, weights=parameters)
+    total = sum(row[-1] for row in rows)
+    if abs(total - 1.0) > ROUNDING:
+        raise ValueError(
+            f"{path}: the probabilities (column {parameters + 1}) must sum to 1, got {total:g}; is the file cut off?"
+        )
+    return rows
+
+
+def weights_argument(value: Any, named: Iterable[str], columns: int) -> Any:
+    """Return the weights that a ``from_csv`` was given: the table of a file, or the value itself if it is no path."""
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and value not in named):
+        if not isinstance(os.fspath(value), str):
+            raise TypeError(f"weights must be a table, a name or the path of a file, got {checks.shown(value)}")
+        return table(Path(value), columns)
+    return value
 
 
 def number(cell: str) -> float | None:

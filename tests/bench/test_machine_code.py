@@ -19,9 +19,17 @@ def compilers():
 def test_kernels_compile_without_spills_and_fill_the_chip(chip):
     chaos = machine_code.inspect("chaos_game", chip)
     lines = machine_code.inspect("visual_atom", chip)
-    print("\n" + machine_code.table([*chaos, *lines]))
+    clouds = machine_code.inspect("point_cloud", chip)
+    print("\n" + machine_code.table([*chaos, *lines, *clouds]))
     names = ("grey", "cover", "mask", "paint", "color")
     assert {kernel.name for kernel in chaos} == {f"chaos_game_{name}" for name in names}
+    assert {kernel.name for kernel in clouds} == {"point_cloud_render", "point_cloud_moments"}
+    for kernel in clouds:
+        assert kernel.blocks_a_multiprocessor >= (8 if kernel.name == "point_cloud_render" else 6), kernel
+        assert kernel.spilled_bytes == 0, kernel
+        # five per point's division, which IEEE 754 rounds, and none of the camera's products
+        assert all(loop.counts.get("FFMA", 0) in (0, 5 * machine_code.POINTS_A_LOOP) for loop in kernel.loops), kernel
+        assert not any(loop.counts.keys() & {"STL", "LDL"} for loop in kernel.loops), kernel
     for kernel in [*chaos, *lines]:
         assert kernel.spilled_bytes == 0, kernel
         assert not any(loop.counts.keys() & {"STL", "LDL", "FFMA"} for loop in kernel.loops), kernel

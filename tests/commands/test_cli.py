@@ -210,6 +210,7 @@ def test_doctor_reports_and_tries(capsys):
         "philox",
         "chaos_game",
         "visual_atom",
+        "point_cloud",
         "shuffle",
         "augment_params",
         "resized_crop",

@@ -20,6 +20,7 @@ from gpurender.kernels.augment_params.params import CropParams, ErasingParams, M
 from gpurender.kernels.image_ops import checked_fill
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses, permute
+from gpurender.recipes.exfractaldb import TETRAHEDRON
 from gpurender.sheet import contact_sheet
 
 ROWS = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
@@ -39,6 +40,10 @@ def fractaldb(**changes):
 
 def searched(**changes):
     return gr.FractalDB(**changes)
+
+
+def exfractaldb(**changes):
+    return gr.ExFractalDB(**{"categories": [TETRAHEDRON]} | changes)
 
 
 def visualatom(**changes):
@@ -194,14 +199,18 @@ INTEGERS = [
     (onepfrac, "points", 1, None),
     (fractaldb, "patches", 1, 10**6),
     (fractaldb, "flips", 1, 4),
+    (exfractaldb, "image_size", 16, 8192),
+    (exfractaldb, "instances", 1, 1740),  # 145 weights, 12 views
+    (exfractaldb, "points", 2, 10**6),
+    (exfractaldb, "views", 1, 10**6),
     (visualatom, "image_size", 16, 8192),
     (visualatom, "line_thickness", 1, 1),
     (fractaldb, "points", 1, None),
     (fractaldb, "classes", 1, 1),  # there is one category
-    *[(make, "classes", 1, 10**7) for make in (gr.OnePFrac, gr.VisualAtom, searched)],
+    *[(make, "classes", 1, 10**7) for make in (gr.OnePFrac, gr.VisualAtom, gr.ExFractalDB, searched)],
     (fractaldb, "instances", 1, 1000),  # 25 weights, 10 patches, 4 flips
     (visualatom, "instances", 1, 2**31 - 1),
-    *[(make, "seed", 0, 2**64 - 1) for make in (fractaldb, visualatom)],
+    *[(make, "seed", 0, 2**64 - 1) for make in (fractaldb, exfractaldb, visualatom)],
     (rendered, "epoch", 0, LAST_EPOCH),
     (passes, "epoch", 0, LAST_EPOCH),
     (of_steps, "steps_per_epoch", 1, 2**40),

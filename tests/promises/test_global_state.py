@@ -22,6 +22,7 @@ import gpurender as gr
 from gpurender.commands.checkup import examine
 from gpurender.commands.image_folder.export import export
 from gpurender.kernels.image_ops import BY_NAME
+from gpurender.recipes.exfractaldb import TETRAHEDRON
 from gpurender.sheet import contact_sheet
 from gpurender.util import disk_cache
 from tests.golden import DIVERGENT, TRIANGLE
@@ -156,6 +157,10 @@ RECIPES = {
     ),
     "fractaldb of the paper": gr.FractalDB(categories=[TRIANGLE], points=300, image_size=24, variant="paper"),
     "ofdb": gr.OFDB(classes=4, points=300, image_size=24, seed=1, fill_rate=0.01),  # searches
+    "exfractaldb": gr.ExFractalDB(classes=2, points=300, image_size=24, seed=1, variance_threshold=0.01),  # searches
+    "3d-ofdb of categories": gr.ExFractalDB(
+        categories=[TETRAHEDRON] * 30, weights="one", viewpoints="drawn", points=300, image_size=24
+    ),
     "visualatom": gr.VisualAtom(classes=9, instances=4, image_size=32, **LITTLE),
     "visualatom of the paper": gr.VisualAtom(
         classes=9, instances=4, image_size=32, variant="paper", orbits=(2, 9), quantization=(20, 40), axes=(1, 9)

@@ -33,6 +33,7 @@ VALUES = {
     "OnePFrac": lambda: gr.OnePFrac(classes=2),
     "FractalDB": lambda: gr.FractalDB(weights="small", instances=1, categories=[TRIANGLE]),
     "OFDB": lambda: gr.OFDB(categories=[TRIANGLE]),
+    "ExFractalDB": lambda: gr.ExFractalDB(classes=2),
     "VisualAtom": lambda: gr.VisualAtom(classes=2),
     "Mixture": lambda: gr.Mixture({gr.VisualAtom(classes=2): 1}),
     "Crop": gr.augment.Crop,
@@ -79,7 +80,17 @@ def test_every_dataclass_is_frozen_unless_it_is_state(root):
 
 
 @pytest.mark.parametrize(
-    "cls", [gr.OnePFrac, gr.FractalDB, gr.OFDB, gr.VisualAtom, gr.augment.Crop, gr.augment.Resize, gr.augment.DeiT]
+    "cls",
+    [
+        gr.OnePFrac,
+        gr.FractalDB,
+        gr.OFDB,
+        gr.ExFractalDB,
+        gr.VisualAtom,
+        gr.augment.Crop,
+        gr.augment.Resize,
+        gr.augment.DeiT,
+    ],
 )
 def test_fields_are_given_by_name(cls):
     """A new field may then stand anywhere."""

@@ -68,8 +68,12 @@ def recipes():
         gr.FractalDB, **common, **style, weights=st.sampled_from(["small", "base", "large"]), flips=st.integers(1, 4)
     )
     ofdb = st.builds(gr.OFDB, **common, points=style["points"], instances=st.integers(1, 9), fill_rate=st.floats(0, 1))
+    exfractaldb = st.builds(
+        gr.ExFractalDB, **common, weights=st.sampled_from(["all", "one"]), points=st.integers(2, 10**6),
+        viewpoints=st.sampled_from(["random", "fixed", "drawn"]), variance_threshold=st.floats(0, 1),
+    )  # fmt: skip
     visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9))
-    return st.one_of(onepfrac, searched, fractaldb, ofdb, visualatom)
+    return st.one_of(onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom)
 
 
 @settings(max_examples=200, deadline=None)
@@ -262,8 +266,8 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
 
 
 PUBLISHED = [
-    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k",
-    "visualatom-1k", "visualatom-21k",
+    "3d-ofdb-1k", "3d-ofdb-21k", "exfractaldb-1k", "exfractaldb-21k", "fractaldb-100k", "fractaldb-1k", "fractaldb-21k",
+    "mv-fractaldb-1k", "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "visualatom-1k", "visualatom-21k",
 ]  # fmt: skip
 
 
@@ -352,7 +356,11 @@ def test_a_dictionary_may_be_short():
 
 
 WRONG_DATA = [
-    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'ofdb', 'onepfrac', 'visualatom', got None"),
+    (
+        {},
+        TypeError,
+        "'family' must be one of 'exfractaldb', 'fractaldb', 'mixture', 'ofdb', 'onepfrac', 'visualatom', got None",
+    ),
     ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
     ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
     ({"family": "onepfrac", "gpurender": None}, ValueError, "'gpurender' must be 1 (the format's version), got None"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.recipes import fractaldb
+from gpurender.recipes import fractaldb, search
 from gpurender.util import disk_cache
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_a_search_stopped_again_and_again_ends_all_the_same(law):
 
 def test_a_search_that_is_killed_has_saved_on_its_way(law, monkeypatch):
     """A kill leaves no time to save: what is found is saved every few seconds."""
-    monkeypatch.setattr(fractaldb, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(search, "SAVE_SECONDS", -1.0)
     on_disk = []
     law.stop = lambda done: on_disk.append(len(saved() or ()))
     found = searched(20)
@@ -206,10 +206,10 @@ def test_a_search_of_a_preset_s_size_goes_on_in_its_middle(quick, classes, monke
 def test_saving_on_the_way_is_rare(quick, classes, monkeypatch):
     """The whole file is written each time: every ten seconds, whatever its length."""
     clock, written = iter(range(10**9)), []
-    monkeypatch.setattr(fractaldb.time, "monotonic", lambda: next(clock) / 100)  # 10 ms per batch and look at the clock
+    monkeypatch.setattr(search.time, "monotonic", lambda: next(clock) / 100)  # 10 ms per batch and look at the clock
     monkeypatch.setattr(disk_cache, "save", lambda kind, key, values: written.append(len(values)))
     searched(classes)
-    assert len(written) <= len(quick.calls) / 100 * 2 / fractaldb.SAVE_SECONDS + 2
+    assert len(written) <= len(quick.calls) / 100 * 2 / search.SAVE_SECONDS + 2
     assert written == sorted(written)
 
 

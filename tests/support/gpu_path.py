@@ -16,16 +16,23 @@ import gpurender as gr
 from gpurender.loading import cuda_graphs
 from gpurender.loading.data_loader import DataLoader
 from gpurender.loading.prefetch import Prefetching
+from gpurender.recipes.exfractaldb import TETRAHEDRON
+from gpurender.runtime import cuda
 from tests.golden import DIVERGENT, TRIANGLE
 from tests.support.emulation import ADA, HOPPER, TINY, emulated_gpu, library
 from tests.support.replayed_graphs import Replayed
 
+GROWING = [[[1.3 if i % 4 == k else 0.2 for i in range(9)] + [0.5, 0.1, -0.2]] * 2 for k in range(2)]
 RECIPES = {
     "onepfrac": gr.OnePFrac(classes=30, base=TRIANGLE, points=500, image_size=48),
     "onepfrac-paper": gr.OnePFrac(classes=9, instances=5, base=TRIANGLE, points=500, image_size=33, variant="paper"),
     "fractaldb": gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=600, image_size=40),
     "fractaldb-paper": gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=600, image_size=40, variant="paper"),
     "fractaldb-color": gr.FractalDB(categories=[TRIANGLE], points=600, image_size=40, draw_type="patch_color"),
+    "exfractaldb": gr.ExFractalDB(categories=[TETRAHEDRON, *GROWING], points=600, image_size=40, views=3),
+    "3d-ofdb": gr.ExFractalDB(
+        categories=[TETRAHEDRON] * 40, weights="one", viewpoints="drawn", points=600, image_size=33
+    ),
     "visualatom": gr.VisualAtom(classes=9, instances=20, image_size=48, orbits=(1, 9), quantization=(20, 60)),
     "visualatom-paper": gr.VisualAtom(
         classes=9, instances=20, image_size=48, orbits=(1, 9), quantization=(20, 60), variant="paper"
@@ -72,6 +79,13 @@ def random_recipe(rng):
     """Any recipe whose images are drawn soon: every family and variant, odd sizes, few or many maps and vertices."""
     size = int(rng.choice([17, 33, 50, 97, 224, 362, 512, 1000], p=[0.2, 0.2, 0.2, 0.15, 0.1, 0.08, 0.05, 0.02]))
     common = {"image_size": size, "seed": int(rng.integers(2**63)), "variant": str(rng.choice(["released", "paper"]))}
+    if rng.random() < 0.2:
+        maps = rng.uniform(-1.1, 1.1, (int(rng.integers(1, 10)), 12)) * rng.choice([0.7, 1.0, 9.0], p=[0.6, 0.3, 0.1])
+        chances = rng.random((len(maps), 1)) * (rng.random((len(maps), 1)) < 0.8) + 1e-4
+        return gr.ExFractalDB(
+            categories=[np.hstack([maps, chances / chances.sum()])] * 3, views=int(rng.integers(1, 13)),
+            points=int(rng.integers(2, 9000)), viewpoints=str(rng.choice(["random", "fixed", "drawn"])), **common,
+        )  # fmt: skip
     if rng.random() < 0.4:
         most = int(rng.choice([5, 40, 300]))
         return gr.VisualAtom(
@@ -182,7 +196,7 @@ def compare_renderers(name):
 
 def jobs():
     """Everything to compare, as functions and their arguments."""
-    for number, name in enumerate(list(RECIPES)[:8]):
+    for number, name in enumerate(list(RECIPES)[:10]):
         yield from ((compare_loaders, name, keywords) for keywords in LOADERS[number % 3 : number % 3 + 2])
         yield compare_renderers, name
     names = ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper")
@@ -196,7 +210,7 @@ def main():
     cuda_graphs.capture = captured
     torch.cuda.graph_pool_handle = lambda: None
     DataLoader._prefetching = lambda self: Prefetching(None, 0, 0)
-    for operation in ("chaos_game", "resized_crop", "visual_atom"):
+    for operation in cuda.OPERATIONS:
         library(operation)  # built before there are two processes
     with ProcessPoolExecutor(2) as pool:
         for done in [pool.submit(*job) for job in jobs()]:

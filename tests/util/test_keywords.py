@@ -16,6 +16,7 @@ CASES = [
     (gr.OnePFrac, {}, "clases", "classes"),
     (gr.FractalDB, {}, "weight", "weights"),
     (gr.OFDB, {}, "category", "categories"),
+    (gr.ExFractalDB, {}, "viewpoint", "viewpoints"),
     (gr.VisualAtom, {}, "imagesize", "image_size"),
     (gr.Mixture, {"recipes": {TINY: 1}}, "label", "labels"),
     (gr.Renderer, {"recipe": TINY}, "cachebytes", "cache_bytes"),

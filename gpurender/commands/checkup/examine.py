@@ -168,6 +168,13 @@ def _visual_atom(device: Any) -> Any:
     return Renderer(VisualAtom.smallest(), device)(0)
 
 
+def _point_cloud(device: Any) -> Any:
+    from gpurender.recipes import ExFractalDB
+    from gpurender.renderer import Renderer
+
+    return Renderer(ExFractalDB.smallest(), device)(0)
+
+
 def _shuffle(device: Any) -> Any:
     import torch
 
@@ -237,6 +244,7 @@ _TRIALS: dict[str, Callable[[Any], Any]] = {
     "philox": _philox,
     "chaos_game": _chaos_game,
     "visual_atom": _visual_atom,
+    "point_cloud": _point_cloud,
     "shuffle": _shuffle,
     "augment_params": _augment_params,
     "resized_crop": _resized_crop,

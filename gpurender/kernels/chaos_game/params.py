@@ -1,12 +1,14 @@
 """Iterated function systems: the parameters of both implementations, and their limits."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 
 MAX_MAPS = 64
 MAX_POINTS = 10_000_000
+
+SomeSystems = TypeVar("SomeSystems", bound="Systems")
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,15 @@ class Systems:
         counts: int32 ``[N]``: number of maps of each system, 1 to M.
     """
 
+    columns: ClassVar[int] = 6  # parameters of a map
+
     maps: torch.Tensor
     thresholds: torch.Tensor
     counts: torch.Tensor
 
     def __post_init__(self) -> None:
         n, m = self.counts.shape[0], self.maps.shape[1]
-        shapes = {"maps": (n, m, 6), "thresholds": (n, m), "counts": (n,)}
+        shapes = {"maps": (n, m, self.columns), "thresholds": (n, m), "counts": (n,)}
         dtypes = {"maps": torch.float32, "thresholds": torch.int32, "counts": torch.int32}
         for name, shape in shapes.items():
             found = getattr(self, name)
@@ -37,12 +41,12 @@ class Systems:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, which: torch.Tensor | slice) -> "Systems":
-        return Systems(self.maps[which], self.thresholds[which], self.counts[which])
+    def __getitem__(self: SomeSystems, which: torch.Tensor | slice) -> SomeSystems:
+        return type(self)(self.maps[which], self.thresholds[which], self.counts[which])
 
-    def to(self, device: torch.device) -> "Systems":
+    def to(self: SomeSystems, device: torch.device) -> SomeSystems:
         """Return the same systems on a device."""
-        return Systems(self.maps.to(device), self.thresholds.to(device), self.counts.to(device))
+        return type(self)(self.maps.to(device), self.thresholds.to(device), self.counts.to(device))
 
 
 class Instances(NamedTuple):
