@@ -40,6 +40,6 @@ def test_no_two_threads_meet_without_a_barrier(program):
 def test_a_missing_barrier_is_noticed(program):
     """The one between the bytes of a batch of lines and their sums."""
     folder, main, data = program
-    before, barrier, after = cuda.source("resized_crop").partition("            __syncthreads();\n            sum_along(")
+    before, barrier, after = cuda.source("resized_crop").partition("__syncthreads();\n            sum_along(")
     assert barrier
-    assert "data race" in sanitized(folder, before + "            sum_along(" + after, main, data)
+    assert "data race" in sanitized(folder, before + "sum_along(" + after, main, data)
