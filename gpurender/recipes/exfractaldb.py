@@ -265,7 +265,13 @@ class ExFractalDB(Recipe):
         return maps, probabilities, np.array([len(rows) for rows in self.categories])
 
     def canvases(
-        self, catalog: Shapes, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+        self,
+        catalog: Shapes,
+        indices: torch.Tensor,
+        draw_ids: torch.Tensor,
+        fresh: bool,
+        bits: bool = False,
+        windows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Render uint8 ``[N, 1, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         category, instance = indices // self.instances, indices % self.instances

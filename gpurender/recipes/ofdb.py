@@ -118,7 +118,13 @@ class OFDB(Recipe):
         return self._fractals.catalog(device, cache_bytes)
 
     def canvases(
-        self, catalog: Categories, indices: torch.Tensor, draw_ids: torch.Tensor, fresh: bool, bits: bool = False
+        self,
+        catalog: Categories,
+        indices: torch.Tensor,
+        draw_ids: torch.Tensor,
+        fresh: bool,
+        bits: bool = False,
+        windows: torch.Tensor | None = None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, 1, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``.
 
