@@ -188,7 +188,8 @@ def interpolated_pixels(
     y0, y1 = clipped(row - 1, height).to(INDEX) * width, clipped(row, height).to(INDEX) * width
     y2, y3 = clipped(row + 1, height).to(INDEX) * width, clipped(row + 2, height).to(INDEX) * width
     begin = tl.minimum(x0, width - 4)  # of four columns that hold x0 to x3
-    for c in tl.static_range(CHANNELS):
+    red, green, blue = fill
+    for channel in range(CHANNELS):  # not unrolled: three channels at once would need more registers than there are
         if ALIGNED:
             w0, w1 = aligned_four(image, y0 + begin), aligned_four(image, y1 + begin)
             w2, w3 = aligned_four(image, y2 + begin), aligned_four(image, y3 + begin)
@@ -203,7 +204,8 @@ def interpolated_pixels(
         byte = first.to(tl.int32)
         if tl.max(differs, 0) != 0:
             byte = interpolated(w0, w1, w2, w3, shifts, dy, dx, bicubic)
-        tl.store(target + i, tl.where(shown, byte, fill[c]).to(tl.uint8), mask=used)
+        level = red if channel == 0 else (green if channel == 1 else blue)
+        tl.store(target + i, tl.where(shown, byte, level).to(tl.uint8), mask=used)
         image += area
         target += area
 
