@@ -14,7 +14,7 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gpurender import augment
+    from gpurender import augment, losses
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
     from gpurender.recipes.onepfrac import OnePFrac
+    from gpurender.recipes.rcdb import RCDB
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
 
@@ -31,6 +32,7 @@ _HOMES = {
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
     "OnePFrac": "gpurender.recipes.onepfrac",
+    "RCDB": "gpurender.recipes.rcdb",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
     "VisualAtom": "gpurender.recipes.visualatom",
@@ -40,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "RCDB",
     "DataLoader",
     "Dataset",
     "FractalDB",
@@ -50,6 +53,7 @@ __all__ = [
     "VisualAtom",
     "augment",
     "export",
+    "losses",
     "presets",
     "recipe",
 ]
@@ -58,9 +62,9 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
 
     def __getattr__(name: str) -> Any:
-        if name == "augment":
+        if name in ("augment", "losses"):
             with forks.IMPORTS:
-                return importlib.import_module("gpurender.augment")
+                return importlib.import_module(f"gpurender.{name}")
         if name in _HOMES:
             with forks.IMPORTS:
                 value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -4,6 +4,7 @@ from gpurender.recipes.base import Recipe, presets, recipe
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
 from gpurender.recipes.onepfrac import OnePFrac
+from gpurender.recipes.rcdb import RCDB
 from gpurender.recipes.visualatom import VisualAtom
 
-__all__ = ["FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]
+__all__ = ["RCDB", "FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]

@@ -26,6 +26,8 @@
 
 constexpr int VERTEX_BITS = 12;
 constexpr uint32 PERIOD = 10000;
+constexpr uint32 CELLS = 32;  // of smooth noise on the circle
+constexpr uint32 TABLE = 256;
 
 // The atom of an image, its centre, and the addresses of its randomness.
 struct Atom {
@@ -33,6 +35,7 @@ struct Atom {
     float axis_x, axis_y, growth, lambda1, lambda2, eta, centre_x, centre_y;
     uint64 number;
     uint32 key0, key1;
+    bool smooth;  // orbits only
 };
 
 // A vertex, and the direction it moves in.
@@ -71,15 +74,27 @@ struct __align__(8) Cell {
     float left, right;
 };
 
+// Return the noise at t of a cell, from the gradients at its ends.
+__device__ __forceinline__ float blend(float first, float second, float t) {
+    float left = first * t;
+    float right = second * (t - 1.0f);
+    float fade = t * t * t * (t * (t * 6.0f - 15.0f) + 10.0f);
+    return (left + fade * (right - left)) * 0.4f;
+}
+
 // Return 1-D Perlin noise at the abscissa 10000 word / 2^32, whose fraction is cut to 24 bits.
 __device__ __forceinline__ float noise(const Cell* cells, uint32 word) {
     uint64 abscissa = (uint64)word * PERIOD;
     Cell cell = cells[(uint32)(abscissa >> 32) & 255];
-    float t = (float)((uint32)abscissa >> 8) * 5.9604644775390625e-8f;  // 2^-24
-    float left = cell.left * t;
-    float right = cell.right * (t - 1.0f);
-    float fade = t * t * t * (t * (t * 6.0f - 15.0f) + 10.0f);
-    return (left + fade * (right - left)) * 0.4f;
+    return blend(cell.left, cell.right, (float)((uint32)abscissa >> 8) * 5.9604644775390625e-8f);  // 2^-24
+}
+
+// Return the noise of vertex j of q on the circle of a word, in q-th parts of a cell.
+__device__ __forceinline__ float smooth_noise(const Cell* cells, uint32 word, uint32 j, uint32 q) {
+    uint32 turn = CELLS * q, place = (uint32)((uint64)word * (TABLE * turn) >> 32);  // at most 2^25
+    uint32 first = place / turn, along = (place % turn + CELLS * j) % turn, cell = along / q;
+    float left = cells[(first + cell) & 255].left, right = cells[(first + (cell + 1) % CELLS) & 255].left;
+    return blend(left, right, (float)(along % q) / (float)q);
 }
 
 __device__ __forceinline__ Four noise_words(const Atom& atom, int group, int vertex) {
@@ -116,11 +131,12 @@ __device__ __forceinline__ Vertex walk_out(const Atom& atom, const Cell* cells, 
 
 // Place vertex j on a ring of the paper's rule.
 __device__ __forceinline__ Vertex place_orbit(const Atom& atom, const Cell* cells, const Vertices& v, int ring, int j) {
-    Four four = noise_words(atom, ring / 4, j);
+    Four four = noise_words(atom, ring / 4, atom.smooth ? 0 : j);
     uint32 word = ring % 4 == 0 ? four.x : ring % 4 == 1 ? four.y : ring % 4 == 2 ? four.z : four.w;
     Vertex at = v.now[j];
     float grown = atom.growth * (float)ring;
-    float stretch = 1.0f + (v.wave[j] + atom.eta * noise(cells, word));
+    float epsilon = atom.smooth ? smooth_noise(cells, word, j, atom.vertices) : noise(cells, word);
+    float stretch = 1.0f + (v.wave[j] + atom.eta * epsilon);
     at.x = atom.centre_x + (atom.axis_x + grown) * stretch * at.cosine;
     at.y = atom.centre_y + (atom.axis_y + grown) * stretch * at.sine;
     return at;
@@ -129,7 +145,7 @@ __device__ __forceinline__ Vertex place_orbit(const Atom& atom, const Cell* cell
 __device__ __forceinline__ uint8 ring_grey(const Atom& atom, int ring, int darkest, int greys, Four& four) {
     if (ring % 4 == 0) four = philox4x32(ring / 4, STREAM_LINE_COLOR, atom.number, atom.key0, atom.key1);
     uint32 word = ring % 4 == 0 ? four.x : ring % 4 == 1 ? four.y : ring % 4 == 2 ? four.z : four.w;
-    return (uint8)(darkest + (uint32)((uint64)word * greys >> 32));
+    return (uint8)min(darkest + (int)((uint64)word * greys >> 32), 255);
 }
 
 // ------------------------------------------------------------------------------------------------------- the kernel
@@ -178,9 +194,10 @@ extern "C" __global__ void __launch_bounds__(1024)
                        const float* gradients,  // [256]
                        int64 atoms,             // K
                        const int64* which,      // [N], the atom of each image
+                       const float* own_axes,   // [N, 2], of the images; null: those of their atoms
                        const float* centres,    // [N, 2]
                        const int64* draw_ids,   // [N]
-                       uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int band_rows, int bands,
+                       uint32 key0, uint32 key1, int walk, int smooth, int ground, int darkest, int greys, int size, int band_rows, int bands,
                        int most,         // maximum vertices of an atom
                        uint8* scratch,   // [blocks, state_bytes(most)]; null: vertices in shared memory, after the band
                        uint8* images) {  // [N, size, size]
@@ -188,12 +205,14 @@ extern "C" __global__ void __launch_bounds__(1024)
     __shared__ Cell cells[256];
     const int64 n = blockIdx.x / bands;
     const Band band = band_of(memory, size, band_rows, blockIdx.x % bands);
+    const uint32 four = (uint32)ground * 0x01010101u;
     const int padded = (band_rows * size + 15) / 16 * 16;
     const int64 k = min(max(which[n], (int64)0), atoms - 1);  // an index out of range reads nothing beyond the table
+    const float* half = own_axes ? own_axes + 2 * n : axes + 2 * k;
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
-                       axes[2 * k], axes[2 * k + 1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
-                       noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1};
-    for (int i = threadIdx.x; i < padded / 16; i += blockDim.x) ((Sixteen*)memory)[i] = {0, 0, 0, 0};
+                       half[0], half[1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
+                       noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1, smooth != 0};
+    for (int i = threadIdx.x; i < padded / 16; i += blockDim.x) ((Sixteen*)memory)[i] = {four, four, four, four};
     for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
     const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];
     if (scratch) {

@@ -48,6 +48,9 @@ def render_atoms(
     seed: int,
     size: int,
     walk: bool,
+    smooth: bool = False,
+    ground: int = 0,
+    axes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Render images; uint8 ``[N, size, size]``; arguments as in :func:`gpurender.kernels.visual_atom.render_atoms`."""
     device, n = atoms.rings.device, len(which)
@@ -62,8 +65,9 @@ def render_atoms(
         threads=min(-(-atoms.most_vertices // 32) * 32, MAX_THREADS),
         arguments=(
             *(tensor.contiguous() for tensor in atoms.tensors()), tables.gradients(device), np.int64(len(atoms)),
-            which.contiguous(), centres.contiguous(), draw_ids.contiguous(),
-            np.uint32(low), np.uint32(high), np.int32(walk), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1),
+            which.contiguous(), None if axes is None else axes.contiguous(), centres.contiguous(),
+            draw_ids.contiguous(), np.uint32(low), np.uint32(high), np.int32(walk), np.int32(smooth),
+            np.int32(ground), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1),
             np.int32(size), np.int32(rows), np.int32(parts), np.int32(atoms.most_vertices), scratch, images,
         ),
     )  # fmt: skip
