@@ -28,7 +28,22 @@ SMALL = {
     "visualatom-paper": lambda: gr.VisualAtom(
         classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper"
     ),
-}
+    "visualatom-paper-independent": lambda: gr.VisualAtom(
+        classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper",
+        noise="independent",
+    ),
+    "visualatom-perturbed": lambda: gr.VisualAtom(
+        classes=400, image_size=48, orbits=(30, 30), quantization=(20, 60), radius=(5, 9), noise_level=(0.1, 0.3),
+        amplitudes=(0.1, 0.2), nucleus=(0, 0), perturb=0.1,
+    ),
+    "rcdb": lambda: gr.RCDB(classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9)),
+    "rcdb-paper": lambda: gr.RCDB(
+        classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9), variant="paper"
+    ),
+    "rcdb-perturbed": lambda: gr.RCDB(
+        classes=400, image_size=48, polygons=(20, 20), noise_level=(0.1, 0.3), radius=(9, 9), centre=(0, 0), perturb=0.1
+    ),
+}  # fmt: skip
 
 
 def digest(*tensors):
@@ -44,6 +59,9 @@ def preset_pixels(name):
     return digest(gr.Renderer(recipe)([0, len(recipe) - 1]))
 
 
+PRESETS = (
+    "onepfrac-1k", "fractaldb-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k",
+)  # fmt: skip
 POLICIES = {
     "crop": lambda: gr.augment.Crop(interpolation="random", vflip=0.5),
     "onepfrac": gr.augment.DeiT.onepfrac,
@@ -120,7 +138,7 @@ def current(kind):
         return {name: augmented(make()) for name, make in POLICIES.items()}
     if kind == "pixels":
         return {name: digest(gr.Renderer(make())(list(range(0, 40, 5)))) for name, make in SMALL.items()}
-    return {name: preset_pixels(name) for name in ("onepfrac-1k", "fractaldb-1k", "visualatom-1k")}
+    return {name: preset_pixels(name) for name in PRESETS}
 
 
 def recorded():

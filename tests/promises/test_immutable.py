@@ -33,6 +33,7 @@ VALUES = {
     "OnePFrac": lambda: gr.OnePFrac(classes=2),
     "FractalDB": lambda: gr.FractalDB(weights="small", instances=1, categories=[TRIANGLE]),
     "VisualAtom": lambda: gr.VisualAtom(classes=2),
+    "RCDB": lambda: gr.RCDB(classes=2),
     "Mixture": lambda: gr.Mixture({gr.VisualAtom(classes=2): 1}),
     "Crop": gr.augment.Crop,
     "Resize": gr.augment.Resize,

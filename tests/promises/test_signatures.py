@@ -41,10 +41,19 @@ SIGNATURES = {
     ),
     "gpurender.FractalDB.from_csv": "folder, weights='base', **parameters",
     "gpurender.VisualAtom": (
-        f"*, classes=None, instances=1000, {RECIPE.format(512)}, orbits=(1, 200), quantization=(200, 1000), "
+        f"*, classes=None, instances=None, {RECIPE.format(512)}, orbits=(1, 200), quantization=(200, 1000), "
         "frequencies=(0, 20), amplitudes=(0.5, 0.5), noise_level=None, line_width=None, radius=None, oval=None, "
-        "axes=None, interval=None, line_thickness=1, line_color=(0.0, 1.0), nucleus=(-1.0, 1.0), categories=None"
+        "axes=None, interval=None, noise=None, line_thickness=1, line_color=(0.0, 1.0), nucleus=(-1.0, 1.0), "
+        "categories=None, perturb=None"
     ),
+    "gpurender.RCDB": (
+        f"*, classes=None, instances=None, {RECIPE.format(512)}, polygons=(1, 200), vertices=(3, 200), "
+        "noise_level=(0.0, 4.0), line_width=(0.0, 0.1), radius=(0, 100), oval=(1.0, 2.0), greys=(0, 256), "
+        "centre=(-0.78125, 0.78125), categories=None, perturb=None"
+    ),
+    "gpurender.RCDB.from_csv": "folder, **parameters",
+    "gpurender.losses.LPCE": "*, label_smoothing=0.0, reduction='mean'",
+    "gpurender.losses.LPCE.forward": "self, logits, targets",
     "gpurender.VisualAtom.from_csv": "folder, **parameters",
     "gpurender.Mixture": "recipes, *, labels='joint'",
     "gpurender.augment.Crop": CROP.format(""),

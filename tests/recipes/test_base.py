@@ -65,8 +65,10 @@ def recipes():
     fractaldb = st.builds(
         gr.FractalDB, **common, **style, weights=st.sampled_from(["small", "base", "large"]), flips=st.integers(1, 4)
     )
-    visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9))
-    return st.one_of(onepfrac, searched, fractaldb, visualatom)
+    perturb = st.one_of(st.none(), st.floats(1e-4, 0.5))
+    visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9), perturb=perturb)
+    rcdb = st.builds(gr.RCDB, **common, instances=st.integers(1, 9), perturb=perturb)
+    return st.one_of(onepfrac, searched, fractaldb, visualatom, rcdb)
 
 
 @settings(max_examples=200, deadline=None)
@@ -243,7 +245,10 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
     assert gr.Recipe.from_json(recipe.to_json()) == recipe
 
 
-PUBLISHED = ["fractaldb-1k", "onepfrac-1k", "onepfrac-21k", "visualatom-1k", "visualatom-21k"]
+PUBLISHED = [
+    "fractaldb-1k", "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k", "visualatom-1k",
+    "visualatom-21k", "visualatom-lpce-1k",
+]  # fmt: skip
 
 
 def test_the_names_of_presets():
@@ -272,6 +277,7 @@ ALIKE = [
     ("1p-frac", "onepfrac-1k"),
     ("fractaldb", "fractaldb-1k"),
     ("visualatom-10k", "visualatom-1k"),
+    ("rcdb-lpce", "rcdb-lpce-1k"),
     ("visual_atom_21k", "visualatom-21k"),
 ]
 
@@ -329,7 +335,7 @@ def test_a_dictionary_may_be_short():
 
 
 WRONG_DATA = [
-    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'onepfrac', 'visualatom', got None"),
+    ({}, TypeError, "'family' must be one of 'fractaldb', 'mixture', 'onepfrac', 'rcdb', 'visualatom', got None"),
     ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
     ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
     ({"family": "onepfrac", "gpurender": None}, ValueError, "'gpurender' must be 1 (the format's version), got None"),
@@ -528,7 +534,7 @@ def test_a_user_s_subclass_does_not_take_over_its_family():
     assert type(gr.Recipe.from_json(Mine().to_json())) is gr.OnePFrac
 
 
-@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "visualatom"])
+@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "visualatom", "rcdb"])
 def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
     recipe = Recipe.families[family].smallest()
     assert type(recipe) is Recipe.families[family]

@@ -30,7 +30,13 @@ RECIPES = {
     "visualatom-paper": gr.VisualAtom(
         classes=9, instances=20, image_size=48, orbits=(1, 9), quantization=(20, 60), variant="paper"
     ),
+    "visualatom-perturbed": gr.VisualAtom(
+        classes=180, image_size=48, orbits=(9, 9), quantization=(20, 60), perturb=0.1, nucleus=(0, 0)
+    ),
+    "rcdb": gr.RCDB(classes=9, instances=20, image_size=48, polygons=(1, 9)),
+    "rcdb-perturbed": gr.RCDB(classes=180, image_size=48, polygons=(9, 9), radius=(5, 9), perturb=0.1, centre=(0, 0)),
 }
+DRAWN_ALONE = len(RECIPES)
 RECIPES |= {
     "long tail": gr.OnePFrac(
         classes=9, instances=8, base=TRIANGLE, points=500, image_size=48, class_prior=4.0, label_noise=0.4
@@ -70,11 +76,20 @@ def random_recipe(rng):
     """Any recipe whose images are drawn soon: every family and variant, odd sizes, few or many maps and vertices."""
     size = int(rng.choice([17, 33, 50, 97, 224, 362, 512, 1000], p=[0.2, 0.2, 0.2, 0.15, 0.1, 0.08, 0.05, 0.02]))
     common = {"image_size": size, "seed": int(rng.integers(2**63)), "variant": str(rng.choice(["released", "paper"]))}
+    if rng.random() < 0.15:
+        most = int(rng.choice([5, 40, 300]))
+        perturb = {"perturb": float(rng.uniform(0.001, 0.5))} if rng.random() < 0.5 else {}
+        noise, centre = (0.0, float(rng.uniform(0, 8))), (-2.0, 2.0)
+        return gr.RCDB(
+            classes=5, instances=5, polygons=(1, 12), vertices=(3, most), noise_level=noise, centre=centre,
+            **perturb, **common,
+        )  # fmt: skip
     if rng.random() < 0.4:
         most = int(rng.choice([5, 40, 300]))
         return gr.VisualAtom(
             classes=5, instances=5, orbits=(1, 12), quantization=(3, most), frequencies=(0, int(rng.integers(1, 40))),
-            noise_level=(0.0, float(rng.uniform(0, 9))), nucleus=(-2.0, 2.0), **common,
+            noise_level=(0.0, float(rng.uniform(0, 9))), nucleus=(-2.0, 2.0),
+            perturb=float(rng.uniform(0.001, 0.5)) if rng.random() < 0.3 else None, **common,
         )  # fmt: skip
     maps = rng.uniform(-1.1, 1.1, (int(rng.integers(1, 10)), 6)) * rng.choice([0.7, 1.0, 9.0], p=[0.6, 0.3, 0.1])
     chances = rng.random((len(maps), 1)) * (rng.random((len(maps), 1)) < 0.8) + 1e-4
@@ -172,7 +187,7 @@ def compare_renderers(name):
 
 def jobs():
     """Everything to compare, as functions and their arguments."""
-    for number, name in enumerate(list(RECIPES)[:7]):
+    for number, name in enumerate(list(RECIPES)[:DRAWN_ALONE]):
         yield from ((compare_loaders, name, keywords) for keywords in LOADERS[number % 3 : number % 3 + 2])
         yield compare_renderers, name
     names = ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper")
