@@ -29,9 +29,9 @@ class LPCE(torch.nn.Module):
     :class:`gpurender.VisualAtom` and :class:`gpurender.RCDB`.
 
     The paper leaves open what p_theta(y | x) is for a continuous y, and how the L points become more than L images.
-    Chosen: p_theta is a softmax over the L points. With ``fresh=True`` a loader of a recipe with ``perturb`` draws a
-    new point for every image, uniform in the cube of volume |R| / L around the label's point; each label then stands
-    for its part of the integral (7), of which every epoch is another sample.
+    Chosen: p_theta is a softmax over the L points. With ``fresh=True`` a loader of a recipe with ``perturb``, or of
+    ``gr.OnePFrac(redraw=True)``, draws a new point for every image, uniform in the cube of volume |R| / L around the
+    label's point; each label then stands for its part of the integral (7), of which every epoch is another sample.
 
     Soft targets t (mixed or smoothed by the loader's policy) give -sum over l of t_l log p_theta(l | x).
     ``label_smoothing`` s replaces a target t by (1 - s) t + s / L, which is what the policies do (their own smoothing

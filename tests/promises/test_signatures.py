@@ -33,7 +33,7 @@ SIGNATURES = {
     "gpurender.export": "recipe, folder, *, limit=None, per_class=None, classes=None, shard=None, device='cpu'",
     "gpurender.OnePFrac": (
         f"*, classes=1000, instances=1, {RECIPE.format(512)}, sigma=None, maps=None, base=None, delta=0.1, "
-        f"points=100000, fill_rate=0.05, {POINTS}"
+        f"points=100000, fill_rate=0.05, {POINTS}, redraw=False"
     ),
     "gpurender.FractalDB": (
         f"*, classes=None, instances=None, {RECIPE.format(362)}, weights='base', patches=None, flips=4, "

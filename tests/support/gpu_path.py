@@ -23,6 +23,7 @@ from tests.support.replayed_graphs import Replayed
 RECIPES = {
     "onepfrac": gr.OnePFrac(classes=30, base=TRIANGLE, points=500, image_size=48),
     "onepfrac-paper": gr.OnePFrac(classes=9, instances=5, base=TRIANGLE, points=500, image_size=33, variant="paper"),
+    "onepfrac-redraw": gr.OnePFrac(classes=20, base=TRIANGLE, points=500, image_size=48, delta=0.3, redraw=True),
     "fractaldb": gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=600, image_size=40),
     "fractaldb-paper": gr.FractalDB(categories=[TRIANGLE, DIVERGENT], points=600, image_size=40, variant="paper"),
     "fractaldb-color": gr.FractalDB(categories=[TRIANGLE], points=600, image_size=40, draw_type="patch_color"),
@@ -179,7 +180,7 @@ def compare_renderers(name):
             found = renderer(samples), renderer(samples, epoch=2), renderer.labels(samples)
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), (name, cache_bytes)
         kernels.append({launch[1] for launch in gpu.launches})
-    finite = name in ("onepfrac", "fractaldb")
+    finite = name in ("onepfrac", "onepfrac-redraw", "fractaldb")
     assert ("chaos_game_paint" in kernels[1]) == finite, (name, kernels)
     assert "chaos_game_paint" not in kernels[0]
     print(name, "renderer ok", flush=True)

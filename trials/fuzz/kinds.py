@@ -125,6 +125,7 @@ STYLE: dict[str, Kind] = {
     "mask_mode": word("random", "fill"),
 }
 ONEPFRAC = RECIPE | STYLE | {"sigma": real(0.1, 192), "maps": whole(1, 64), "base": SYSTEM, "delta": real(0, 10)}
+ONEPFRAC["redraw"] = flag
 FRACTALDB = (
     RECIPE
     | STYLE
