@@ -2,11 +2,12 @@
 
 import torch
 
-from gpurender.util import checks
+from gpurender.util import checks, keywords
 
 __all__ = ["LPCE"]
 
 
+@keywords.checked
 class LPCE(torch.nn.Module):
     """Locally perturbed cross entropy: cross entropy over the perturbations of one image.
 
