@@ -14,7 +14,7 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gpurender import augment
+    from gpurender import augment, losses
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.mixture import Mixture
     from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
+    from gpurender.recipes.rcdb import RCDB
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
 
@@ -35,6 +36,7 @@ _HOMES = {
     "Mixture": "gpurender.recipes.mixture",
     "OFDB": "gpurender.recipes.ofdb",
     "OnePFrac": "gpurender.recipes.onepfrac",
+    "RCDB": "gpurender.recipes.rcdb",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
     "VisualAtom": "gpurender.recipes.visualatom",
@@ -45,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "OFDB",
+    "RCDB",
     "DataLoader",
     "Dataset",
     "ExFractalDB",
@@ -56,6 +59,7 @@ __all__ = [
     "VisualAtom",
     "augment",
     "export",
+    "losses",
     "presets",
     "recipe",
 ]
@@ -64,9 +68,9 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
 
     def __getattr__(name: str) -> Any:
-        if name == "augment":
+        if name in ("augment", "losses"):
             with forks.IMPORTS:
-                return importlib.import_module("gpurender.augment")
+                return importlib.import_module(f"gpurender.{name}")
         if name in _HOMES:
             with forks.IMPORTS:
                 value = getattr(importlib.import_module(_HOMES[name]), name)

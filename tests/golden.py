@@ -40,7 +40,22 @@ SMALL = {
     "visualatom-paper": lambda: gr.VisualAtom(
         classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper"
     ),
-}
+    "visualatom-paper-independent": lambda: gr.VisualAtom(
+        classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper",
+        noise="independent",
+    ),
+    "visualatom-perturbed": lambda: gr.VisualAtom(
+        classes=400, image_size=48, orbits=(30, 30), quantization=(20, 60), radius=(5, 9), noise_level=(0.1, 0.3),
+        amplitudes=(0.1, 0.2), nucleus=(0, 0), perturb=0.1,
+    ),
+    "rcdb": lambda: gr.RCDB(classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9)),
+    "rcdb-paper": lambda: gr.RCDB(
+        classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9), variant="paper"
+    ),
+    "rcdb-perturbed": lambda: gr.RCDB(
+        classes=400, image_size=48, polygons=(20, 20), noise_level=(0.1, 0.3), radius=(9, 9), centre=(0, 0), perturb=0.1
+    ),
+}  # fmt: skip
 
 
 def digest(*tensors):
@@ -49,6 +64,7 @@ def digest(*tensors):
 
 
 SEARCHED = ("fractaldb-1k", "ofdb-1k", "exfractaldb-1k", "mv-fractaldb-1k", "3d-ofdb-1k")
+PRESETS = ("onepfrac-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k", *SEARCHED)
 
 
 def preset_pixels(name):
@@ -135,7 +151,7 @@ def current(kind):
         return {name: augmented(make()) for name, make in POLICIES.items()}
     if kind == "pixels":
         return {name: digest(gr.Renderer(make())(list(range(0, 40, 5)))) for name, make in SMALL.items()}
-    return {name: preset_pixels(name) for name in ("onepfrac-1k", "visualatom-1k", *SEARCHED)}
+    return {name: preset_pixels(name) for name in PRESETS}
 
 
 def recorded():

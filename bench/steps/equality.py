@@ -19,6 +19,10 @@ def small_recipes() -> dict[str, gr.Recipe]:
         "fractaldb-color": gr.FractalDB(classes=10, points=5000, image_size=128, draw_type="patch_color"),
         "visualatom": gr.VisualAtom(classes=100, instances=100, image_size=224, orbits=(1, 40)),
         "visualatom-paper": gr.VisualAtom(classes=100, instances=100, image_size=97, orbits=(1, 40), variant="paper"),
+        "visualatom-perturbed": gr.VisualAtom(classes=10_000, image_size=128, orbits=(20, 20), perturb=0.1),
+        "rcdb": gr.RCDB(classes=100, instances=100, image_size=224),
+        "rcdb-paper": gr.RCDB(classes=100, instances=100, image_size=97, variant="paper"),
+        "rcdb-perturbed": gr.RCDB(classes=10_000, image_size=224, perturb=0.1, seed=61),
     }
 
 
@@ -31,6 +35,7 @@ def large_recipes() -> dict[str, gr.Recipe]:
         "fractaldb-color-512": gr.FractalDB(image_size=512, draw_type="patch_color"),
         "visualatom-512": gr.VisualAtom(),
         "visualatom-1024": gr.VisualAtom(image_size=1024),
+        "rcdb-512": gr.RCDB(),
     }
 
 

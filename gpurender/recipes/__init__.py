@@ -6,6 +6,18 @@ from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
+from gpurender.recipes.rcdb import RCDB
 from gpurender.recipes.visualatom import VisualAtom
 
-__all__ = ["OFDB", "ExFractalDB", "FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]
+__all__ = [
+    "OFDB",
+    "RCDB",
+    "ExFractalDB",
+    "FractalDB",
+    "Mixture",
+    "OnePFrac",
+    "Recipe",
+    "VisualAtom",
+    "presets",
+    "recipe",
+]

@@ -15,6 +15,7 @@ import torch
 from gpurender.kernels.chaos_game import MAX_MAPS, MAX_POINTS, Instances, Systems, parts_of, render_systems
 from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import uniform, words
+from gpurender.numerics.portable_math import exp, log
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import ifs
 from gpurender.recipes.base import Recipe
@@ -42,6 +43,7 @@ class Perturbations:
         attempts: int32 ``[classes]``, the number of each class's perturbation, or ``UNKNOWN``; on the host.
         complete: whether all perturbations are known.
         systems: systems of the classes whose perturbation is known, on the device.
+        reach: float64 ``[maps, 6]`` on the device: how far ``redraw`` moves a parameter from that of its class.
         bitmaps: bitmaps of the classes, indexed by class.
         orientations: uint8 ``[1]``, the orientation of every image, on the device.
     """
@@ -50,6 +52,7 @@ class Perturbations:
     attempts: np.ndarray
     complete: bool
     systems: Systems
+    reach: torch.Tensor
     bitmaps: ifs.Bitmaps
     orientations: torch.Tensor
 
@@ -74,6 +77,9 @@ class OnePFrac(Recipe):
             (released: 0.05).
         draw_type: ``"patch_gray"`` (released), ``"patch_color"``, ``"point_gray"`` or ``"point_color"``.
         mask_mode: ``"random"`` 3 x 3 masks or ``"fill"``.
+        redraw: whether an image that is ``fresh`` has a perturbation of its own, around that of its class: uniform in
+            the hypercube around it with 1/L of the volume from which the classes draw (see ``gr.losses.LPCE``). Such an
+            image may be less filled than ``fill_rate``. By default all images of a class have its perturbation.
         variant: ``"released"``: all images share the uniforms that choose the maps; ``"paper"``: every image draws its
             own uniforms.
     """
@@ -93,6 +99,7 @@ class OnePFrac(Recipe):
     fill_rate: float = 0.05
     draw_type: str = "patch_gray"
     mask_mode: str = "random"
+    redraw: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,6 +120,9 @@ class OnePFrac(Recipe):
         self._set("fill_rate", checks.real("fill_rate", self.fill_rate, 0.0, 1.0))
         self._set("draw_type", checks.choice("draw_type", self.draw_type, ifs.DRAW_TYPES))
         self._set("mask_mode", checks.choice("mask_mode", self.mask_mode, ifs.MASK_MODES))
+        self._set("redraw", checks.boolean("redraw", self.redraw))
+        if self.redraw and self.delta == 0.0:
+            raise ValueError("redraw must be False with delta=0, got True: there is no perturbation to draw again")
 
     @classmethod
     def smallest(cls) -> "OnePFrac":
@@ -129,7 +139,12 @@ class OnePFrac(Recipe):
             values["base"] = ifs.canonical(self.base)
         if self.draw_type.startswith("point_"):
             del values["mask_mode"]
+        if not self.redraw:  # the fingerprint from before there was a choice
+            del values["redraw"]
         return values
+
+    def _data(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._data().items() if name != "redraw" or value}
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> Perturbations:
         """Return the base and the perturbations of the classes, all on a GPU, none yet on a CPU."""
@@ -141,8 +156,8 @@ class OnePFrac(Recipe):
             torch.zeros(n, dtype=torch.int32, device="cpu"),
         )
         orientations = torch.tensor([ifs.UPSIDE_DOWN], dtype=torch.uint8, device=device)
-        attempts = np.full(n, UNKNOWN, np.int32)
-        found = Perturbations(base, attempts, False, systems, ifs.Bitmaps(cache_bytes), orientations)
+        attempts, reach = np.full(n, UNKNOWN, np.int32), torch.from_numpy(self._reach(base)).to(device)
+        found = Perturbations(base, attempts, False, systems, reach, ifs.Bitmaps(cache_bytes), orientations)
         if not dispatch.on_host(device):
             self._find_attempts(found, np.arange(n), device)
             found.systems, found.complete = systems.to(device), True
@@ -162,14 +177,35 @@ class OnePFrac(Recipe):
         parts = parts_of(indices, draw_ids, catalog.orientations, law)
         if not catalog.complete:
             self._find_attempts(catalog, np.unique(parts.systems.numpy()), indices.device)
-        redraw = fresh or self.variant == "paper"
+        own_points = fresh or self.variant == "paper"
+
+        def systems_of(classes: torch.Tensor) -> Systems:
+            systems = catalog.systems[classes]
+            return self._redrawn(systems, catalog.reach, draw_ids) if fresh and self.redraw else systems
+
         images = ifs.Images(
             indices, self.classes * self.instances, lambda ids: ids // self.instances, lambda ids: ids
         )  # fmt: skip
         return ifs.render(
-            self, catalog.systems.__getitem__, parts.systems, draw_ids if redraw else None, draw_ids,
+            self, systems_of, parts.systems, draw_ids if own_points else None, draw_ids,
             parts.orientations, self.classes, catalog.bitmaps, images if draw_ids is indices else None, bits,
         )  # fmt: skip
+
+    def _reach(self, candidate: int) -> np.ndarray:
+        """Return half the sides of the hypercube of :meth:`_redrawn`, float64 [M, 6]: with d parameters, L^(-1/d) of
+        those of the classes' hypercube.
+        """
+        base = self._base(candidate)[:, :6]
+        share = float(exp(-log(float(self.classes)) / base.size))
+        return self.delta * share * (base if self.variant == "released" else np.full_like(base, 0.5))
+
+    def _redrawn(self, systems: Systems, reach: torch.Tensor, draw_ids: torch.Tensor) -> Systems:
+        """Return the systems of images, each moved by a perturbation of its own; draw ids: int64 [N]."""
+        n, m = len(draw_ids), len(reach)
+        drawn = words(self.seed, Stream.PERTURBATION, draw_ids, blocks=4 * m)[:, 8 * m :]  # the classes use 2 M blocks
+        centred = 2.0 * uniform(drawn.reshape(n, m, 8)[:, :, :6]) - 1.0  # [N, M, 6] in [-1, 1)
+        maps = (systems.maps.double() + reach * centred).float()
+        return Systems(maps, systems.thresholds, systems.counts)
 
     @property
     def _sparse(self) -> int:

@@ -6,29 +6,30 @@ equations 3 to 10 and table 1, and the authors' released generator.
 
 import os
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from gpurender.kernels.philox import bounded, uniform, words
+from gpurender.kernels.philox import words
 from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, draw_centres, render_atoms
 from gpurender.numerics.streams import Stream
-from gpurender.numerics.unit_circle import cos_sin_table
-from gpurender.recipes import published
-from gpurender.recipes.base import VARIANTS, Recipe
+from gpurender.recipes import contours, perturbation, published
+from gpurender.recipes.base import OPTIONS, VARIANTS, Recipe
+from gpurender.recipes.perturbation import Perturbed
 from gpurender.util import checks, keywords
 
 # Defaults of the parameters that only one variant has or whose defaults differ: released as in the generator's shell
 # script ("best practice VisualAtom-1k"), paper as in table 1 of the paper.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "released": {"noise_level": (0.0, 4.0), "line_width": (0.0, 0.1), "radius": (10, 60), "oval": (1.0, 2.0)},
-    "paper": {"noise_level": (0.0, 1.0), "axes": (1.0, 400.0), "interval": 1.0},
+    "paper": {"noise_level": (0.0, 1.0), "axes": (1.0, 400.0), "interval": 1.0, "noise": "smooth"},
 }
+NOISES = {"smooth": "smooth orbits", "independent": "orbits"}  # rules of the kernel
 
 # Bounds that together keep every coordinate below 2^20 pixels: 2048 (16 * 2 + 8 + 16) + 16 * 16384 + 20480 by the
-# released rule, (16384 + 2048 * 8) (1 + 8 + 16) + 20480 by the paper's; the noise stays within (-1, 1).
+# released rule, (16384 + 2048 * 8) (1 + 8 + 16) + 20480 by the paper's; the noise stays within (-1, 1). So does a
+# perturbation: at most a quarter more of an axis and of 1 for an amplitude.
 MAX_FREQUENCY = 4096
 MAX_AMPLITUDE = 4.0
 MAX_NOISE = 16.0
@@ -60,6 +61,7 @@ COLUMNS = {  # columns of a category
 }
 # Ranges from which the classes are drawn if they are not given.
 LAWS = ("orbits", "quantization", "frequencies", "amplitudes", "noise_level", "line_width", "radius", "oval", "axes")
+ADDED = ("categories", "noise", "perturb")  # parameters that JSON states only if they are used: older versions read it
 # Names in the published files. These have no amplitudes, which are 1/2 throughout the released program.
 PUBLISHED = {
     "Vertex": "q",
@@ -73,12 +75,15 @@ PUBLISHED = {
     "Oval_rate_y": "oval_y",
 }
 PUBLISHED_AMPLITUDE = 0.5
+PERTURBED = ("half axis along x", "half axis along y", "lambda1", "lambda2")  # the dimensions of a perturbation
 
 
 @keywords.checked
 @dataclass(frozen=True, kw_only=True, repr=False)
 class VisualAtom(Recipe):
     """Images of atoms: a class is one atom, its instances differ in nucleus, greys and noise.
+
+    With ``perturb`` every class is the same atom, its wave moved a little (see below).
 
     Every (low, high) is a range from which each class draws uniformly, for integers both ends included; ``nucleus`` and
     ``line_color`` are drawn per image. ``None`` stands for the default of the variant; parameters of the other variant
@@ -89,7 +94,7 @@ class VisualAtom(Recipe):
 
     Args:
         classes: number of classes (default 1000, or all the given ones).
-        instances: images per class.
+        instances: images per class (default 1000, 1 with ``perturb``).
         orbits: K, lines around the nucleus, 1 to 2048.
         quantization: q, vertices per line, 3 to 4096.
         frequencies: n1 and n2, integers from 0 to 4096. Released: n2 differs from n1 unless n1 is 0 (or the range
@@ -101,13 +106,36 @@ class VisualAtom(Recipe):
         oval: released; factors of r0 along x and y, 0 to 16. Default (1, 2).
         axes: paper; a1 and b1, half axes of the first orbit in pixels, 0 to 16384. Default (1, 400).
         interval: paper; c, pixels from orbit to orbit, one number from 0 to 8. Default 1.
+        noise: paper; the noise function of equation 5. ``"smooth"`` (default): a periodic function on the circle, 1-D
+            Perlin noise of 32 cells along theta, new for each line; ``"independent"``: a value of its own for each
+            vertex. The value at one vertex has the same distribution in both.
         line_thickness: 1, the thickness of a line in pixels; no other is allowed.
         line_color: grey of a line as a fraction of white, within 0 to 1.
         nucleus: p of a centre at (p + 1) / 2 of the canvas, for x and y, within -4 to 4. Released: whole half pixels.
         categories: the classes, each a row of K, q, n1, n2, lambda1, lambda2, eta and, released, w, r0,
-            oval_x, oval_y or, paper, a1, b1; the ranges of these parameters must then be left out.
+            oval_x, oval_y or, paper, a1, b1; the ranges of these parameters must then be left out. With ``perturb``
+            one row, the atom.
+        perturb: the classes are perturbations of one atom; the side delta of their hypercube, 1e-4 to 0.5.
         variant: ``"released"``: each line steps outwards from the previous line by eta + w + waves, plus noise per
             vertex and coordinate; ``"paper"``: each orbit is an ellipse times 1 + waves + noise.
+
+    **Perturbations** (Nakamura, Tadokoro et al., "Scaling Backwards", ECCV 2024, equations 7 to 9 and table 3, for
+    ``gr.losses.LPCE``). The paper perturbs the radius of the wave of one image; it leaves open which parameters these
+    are, their units, delta for them, and the image. Chosen: class l has a point epsilon, uniform in [-delta/2,
+    delta/2]^4; the half axes are multiplied by 1 + epsilon_1 and 1 + epsilon_2, and lambda1 + epsilon_3, lambda2 +
+    epsilon_4 are its amplitudes, because these four make up the radius of a wave as a function of theta. The atom is
+    the class 0 that the recipe without ``perturb`` has. Noise, greys and nucleus are those of one image, the same for
+    all classes; instance i of all classes shares those of another image. ``fresh=True`` draws a new epsilon around that
+    of the class for each image (:mod:`gpurender.recipes.perturbation`). In the preset delta is 0.1, the paper's best
+    value for 1p-frac, and the nucleus is in the middle.
+
+    **Noise of the paper's variant.** Equations 5 to 8 define the noise as a function of theta with period 2 pi, and a
+    wave on the whole circle before q quantises it; a value of its own for each vertex depends on q and is the
+    restriction of no such function, and it turns a contour into spikes up to as long as its radius, of which the
+    paper's figures show none. So ``"smooth"`` is nearer. The paper leaves the kind of noise and its frequencies open.
+    Chosen: the released generator's Perlin noise over 32 cells per turn, with details about as fine as those of the
+    waves (frequencies up to 20) and six or more vertices per cell for every q of table 1.
+    JSON written by a version without ``noise`` states all other parameters and keeps its meaning, ``"independent"``.
 
     Two facts about the released generator: its command-line defaults (``noise_level=(2, 6), line_width=(0, 0.01),
     radius=(0, 50)``) differ from the script that made the dataset, and the ranges of eta and r0 have fixed widths, 4
@@ -118,14 +146,18 @@ class VisualAtom(Recipe):
     """
 
     family: ClassVar[str] = "visualatom"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"visualatom-1k": {}, "visualatom-21k": {"classes": 21_000}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "visualatom-1k": {},
+        "visualatom-21k": {"classes": 21_000},
+        "visualatom-lpce-1k": {"perturb": 0.1, "nucleus": (0.0, 0.0)},
+    }
     paper: ClassVar[str] = (
         "Takashima et al., Visual Atoms: Pre-training Vision Transformers with Sinusoidal Waves, CVPR 2023, "
         "https://arxiv.org/abs/2303.01112"
     )
 
     classes: int = None  # type: ignore[assignment]
-    instances: int = 1000
+    instances: int = None  # type: ignore[assignment]
     orbits: tuple[int, int] = (1, 200)
     quantization: tuple[int, int] = (200, 1000)
     frequencies: tuple[int, int] = (0, 20)
@@ -136,12 +168,17 @@ class VisualAtom(Recipe):
     oval: tuple[float, float] | None = None
     axes: tuple[float, float] | None = None
     interval: float | None = None
+    noise: str | None = None
     line_thickness: int = 1
     line_color: tuple[float, float] = (0.0, 1.0)
     nucleus: tuple[float, float] = (-1.0, 1.0)
     categories: Any = None  # after validation: tuple[tuple[float, ...], ...] | None
+    perturb: float | None = None
 
     def __post_init__(self) -> None:
+        if self.perturb is not None:
+            self._set("perturb", perturbation.checked(self.perturb))
+        self._default("instances", 1000 if self.perturb is None else 1)
         if self.categories is None:
             self._default("classes", 1000)
         else:
@@ -172,19 +209,21 @@ class VisualAtom(Recipe):
                 self._set(name, checks.real_range(name, getattr(self, name), *limits))
         if self.interval is not None:
             self._set("interval", checks.real("interval", self.interval, 0.0, MAX_INTERVAL))
+        if self.noise is not None:
+            self._set("noise", checks.choice("noise", self.noise, tuple(NOISES)))
         self._set("line_thickness", checks.integer("line_thickness", self.line_thickness, 1, 1))
         if self.categories is not None:
             self._check_laws()
 
     def _check_categories(self) -> None:
         columns = COLUMNS[checks.choice("variant", self.variant, VARIANTS)]
-        try:
-            given = iter(self.categories)
-        except Exception:
-            raise TypeError(f"categories must be a sequence of rows, got {checks.shown(self.categories)}") from None
-        rows = tuple(_category(f"categories[{i}]", row, columns) for i, row in enumerate(given))
-        if not rows:
-            raise ValueError("categories must hold at least one row, got none")
+        rows = contours.given_classes(self.categories, columns, BOUNDS)
+        if self.perturb is not None:
+            if len(rows) > 1:
+                raise ValueError(f"categories must hold one row with perturb, the atom to perturb, got {len(rows)}")
+            self._default("classes", 1000)
+            self._set("categories", rows)
+            return
         self._default("classes", len(rows))
         self._set("classes", checks.integer("classes", self.classes, 1, len(rows)))
         self._set("categories", rows[: self.classes])
@@ -216,7 +255,9 @@ class VisualAtom(Recipe):
         """
         if "categories" in parameters:
             raise TypeError("categories must be left out: the files in folder are the categories")
-        return cls(categories=published.categories(folder, _read_category), **parameters)
+        usual = {"lambda1": PUBLISHED_AMPLITUDE, "lambda2": PUBLISHED_AMPLITUDE}
+        read = contours.reader(PUBLISHED, COLUMNS["released"], BOUNDS, usual)
+        return cls(categories=published.categories(folder, read), **parameters)
 
     def to_csv(self, folder: str | os.PathLike[str]) -> None:
         """Write the classes' parameters in the published layout; :meth:`from_csv` reads the same numbers back.
@@ -270,90 +311,113 @@ class VisualAtom(Recipe):
     def canonical(self) -> dict[str, Any]:
         values = super().canonical() | {"line_color": self.greys}
         if self.variant == "released":
-            values["nucleus"] = self._half_pixels
+            values["nucleus"] = contours.half_pixels(self.nucleus, self.image_size)
         if self.categories is None:
             del values["categories"]
         else:
-            values["categories"] = _canonical(self.parameters(np.arange(self.classes)))
-        return values
-
-    def _data(self) -> dict[str, Any]:
-        values = super()._data()
-        if self.categories is None:
-            del values["categories"]  # the JSON of recipes without categories has no such entry
+            values["categories"] = _canonical(self._plain_parameters(np.arange(len(self.categories))))
+        if self.perturb is None:
+            del values["perturb"]
+        if self.noise != "smooth" or not self._noisy:  # the fingerprint from before there was a choice
+            del values["noise"]
         return values
 
     @property
-    def _half_pixels(self) -> tuple[int, int]:
-        """Released: the range of the integer ``2 centre - S``."""
-        return round(self.nucleus[0] * self.image_size), round(self.nucleus[1] * self.image_size)
+    def _noisy(self) -> bool:
+        """Whether an image could have noise."""
+        if self.categories is not None:
+            return any(row[COLUMNS[self.variant].index("eta")] > 0.0 for row in self.categories)
+        return self.noise_level is not None and self.noise_level[1] > 0.0
+
+    def _data(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._data().items() if name not in ADDED or value is not None}
+
+    @classmethod
+    def _from_data(cls, data: dict[str, Any]) -> "Recipe":
+        """Return the recipe of data; complete data without ``noise`` is of a version without smooth noise."""
+        before = {field.name for field in fields(cls)} - {*ADDED, *OPTIONS}
+        if data.get("variant") == "paper" and "noise" not in data and before <= data.keys():
+            data = data | {"noise": "independent"}
+        return super()._from_data(data)
 
     def parameters(self, classes: np.ndarray) -> dict[str, np.ndarray]:
         """Return class parameters by name, ``[N]``: int64 (K, q, n1, n2, r0) or float64; classes: int64 ``[N]``."""
+        if self.perturb is None:
+            return self._plain_parameters(classes)
+        p = self._plain_parameters(np.zeros_like(classes))
+        points = self._perturbations.points(torch.from_numpy(classes)).numpy()  # [N, 4]
+        across, down = ("a1", "b1") if self.variant == "paper" else ("oval_x", "oval_y")
+        moved = {across: p[across] * (1.0 + points[:, 0]), down: p[down] * (1.0 + points[:, 1])}
+        return p | moved | {"lambda1": p["lambda1"] + points[:, 2], "lambda2": p["lambda2"] + points[:, 3]}
+
+    @property
+    def _perturbations(self) -> perturbation.Law:
+        return perturbation.Law(self.seed, self.perturb or 0.0, self.classes, len(PERTURBED))
+
+    def _plain_parameters(self, classes: np.ndarray) -> dict[str, np.ndarray]:
+        """Return :meth:`parameters` without perturbations."""
         if self.categories is not None:
-            return self._given(classes)
+            return contours.by_name([self.categories[i] for i in classes], COLUMNS[self.variant], BOUNDS)
         u = words(self.seed, Stream.CLASS, classes.astype(np.uint64), blocks=3)  # [N, 12]
         drawn: dict[str, np.ndarray] = {
-            "K": _integers(u[:, 0], self.orbits),
-            "q": _integers(u[:, 1], self.quantization),
-            "n1": _integers(u[:, 2], self.frequencies),
-            "n2": _integers(u[:, 3], self.frequencies),
-            "lambda1": _reals(u[:, 4], self.amplitudes),
-            "lambda2": _reals(u[:, 5], self.amplitudes),
-            "eta": _reals(u[:, 6], self.noise_level),
+            "K": contours.integers(u[:, 0], self.orbits),
+            "q": contours.integers(u[:, 1], self.quantization),
+            "n1": contours.integers(u[:, 2], self.frequencies),
+            "n2": contours.integers(u[:, 3], self.frequencies),
+            "lambda1": contours.reals(u[:, 4], self.amplitudes),
+            "lambda2": contours.reals(u[:, 5], self.amplitudes),
+            "eta": contours.reals(u[:, 6], self.noise_level),
         }
         if self.variant == "paper":
-            return drawn | {"a1": _reals(u[:, 7], self.axes), "b1": _reals(u[:, 8], self.axes)}
+            return drawn | {"a1": contours.reals(u[:, 7], self.axes), "b1": contours.reals(u[:, 8], self.axes)}
         drawn["n2"] = _others(u[:, 3], self.frequencies, drawn["n1"])
         return drawn | {
-            "w": _reals(u[:, 7], self.line_width),
-            "r0": _integers(u[:, 8], self.radius),
-            "oval_x": _reals(u[:, 9], self.oval),
-            "oval_y": _reals(u[:, 10], self.oval),
+            "w": contours.reals(u[:, 7], self.line_width),
+            "r0": contours.integers(u[:, 8], self.radius),
+            "oval_x": contours.reals(u[:, 9], self.oval),
+            "oval_y": contours.reals(u[:, 10], self.oval),
         }
 
-    def _given(self, classes: np.ndarray) -> dict[str, np.ndarray]:
-        table = np.array(self.categories)[classes]  # [N, columns] float64, exact for these integers
-        columns = dict(zip(COLUMNS[self.variant], table.T, strict=True))
-        return {name: x.astype(np.int64) if _is_integer(name) else x for name, x in columns.items()}
-
-    def catalog(self, device: torch.device, cache_bytes: int = 0) -> Atoms:
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> Atoms | Perturbed:
         """Return the atoms of all classes and their shared tables. (No two images share lines, so none are kept.)"""
-        p = self.parameters(np.arange(self.classes))
-        axes = _half_axes(p)
-        growth = p["w"] if self.variant == "released" else np.full(self.classes, self.interval)
-        quantizations, which = np.unique(p["q"], return_inverse=True)
-        turns = [np.stack(cos_sin_table(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
-        begins = np.cumsum(quantizations) - quantizations
-        cosines, sines = np.concatenate(turns, axis=1)
-        host = {
-            "rings": p["K"].astype(np.int32),
-            "vertices": p["q"].astype(np.int32),
-            "frequencies": np.stack([p["n1"], p["n2"]], axis=1).astype(np.int32),
-            "axes": axes.astype(np.float32),
-            "growth": growth.astype(np.float32),
-            "amplitudes": np.stack([p["lambda1"], p["lambda2"]], axis=1).astype(np.float32),
-            "noise_levels": p["eta"].astype(np.float32),
-            "offsets": begins[which],
-            "cosines": cosines,
-            "sines": sines,
-        }
-        tensors = {name: torch.from_numpy(array) for name, array in host.items()}
-        return Atoms(**tensors, most_vertices=int(quantizations[-1]), reach=self._reach(p, axes)).to(device)
+        atoms = self._atoms(self.parameters(np.arange(self.classes))).to(device)
+        if self.perturb is None:
+            return atoms
+        base = self._plain_parameters(np.zeros(1, np.int64))
+        if not (_half_axes(base).any() or (base["n1"] % base["q"]).any() or (base["n2"] % base["q"]).any()):
+            raise ValueError(
+                "perturb changes no image: the atom has no half axes and no waves, so all classes would be one image; "
+                "give it a radius or a frequency"
+            )
+        return Perturbed(self._atoms(base).to(device), atoms)
 
-    def _reach(self, p: dict[str, np.ndarray], axes: np.ndarray) -> float:
+    def _atoms(self, p: dict[str, np.ndarray]) -> Atoms:
+        """Return the table of atoms of given parameters, on the host."""
+        return contours.atoms(
+            p["q"],
+            rings=p["K"],
+            frequencies=np.stack([p["n1"], p["n2"]], axis=1),
+            axes=_half_axes(p),
+            growth=p["w"] if self.variant == "released" else np.full(len(p["K"]), self.interval),
+            amplitudes=np.stack([p["lambda1"], p["lambda2"]], axis=1),
+            noise_levels=p["eta"],
+            reach=self._reach(p),
+        )
+
+    def _reach(self, p: dict[str, np.ndarray]) -> float:
         """Return a bound of the coordinates of all vertices of all classes, in pixels; the noise is within (-1, 1)."""
-        centre = 0.5 * self.image_size * max(abs(1.0 + side) for side in self.nucleus)
-        waves = np.abs(p["lambda1"]) + np.abs(p["lambda2"])
+        moved = 2.0 * (self.perturb or 0.0)  # more than perturbations, of classes and of images, add up to
+        axes = _half_axes(p).max(axis=1) * (1.0 + moved)
+        waves = np.abs(p["lambda1"]) + np.abs(p["lambda2"]) + 2.0 * moved
         if self.variant == "released":
-            radii = axes.max(axis=1) + p["K"] * (2.0 * p["eta"] + p["w"] + waves)
+            radii = axes + p["K"] * (2.0 * p["eta"] + p["w"] + waves)
         else:
-            radii = (axes.max(axis=1) + p["K"] * self.interval) * (1.0 + waves + p["eta"])
-        return float(centre + radii.max()) + 1.0  # 1: the roundings of float32
+            radii = (axes + p["K"] * self.interval) * (1.0 + waves + p["eta"])
+        return contours.reach(self.nucleus, self.image_size, radii)
 
     def canvases(
         self,
-        catalog: Atoms,
+        catalog: Atoms | Perturbed,
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
@@ -362,18 +426,26 @@ class VisualAtom(Recipe):
     ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
 
-        ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id.
-        ``windows``: int32 ``[N, 4]``, the part of each canvas that is rendered; the rest is undefined.
+        ``fresh`` has an effect with ``perturb`` only: everything else that an image does not share with its class
+        depends on its draw id. ``windows``: int32 ``[N, 4]``, the part of each canvas that is rendered; the rest is
+        undefined.
         """
+        which = indices // self.instances
+        if isinstance(catalog, Perturbed):
+            law = self._perturbations if fresh else None
+            atoms, which = perturbation.atoms_of(catalog, which, draw_ids, law, moved)
+            draw_ids = indices % self.instances
+        else:
+            atoms = catalog
         images = render_atoms(
-            catalog,
-            indices // self.instances,
+            atoms,
+            which,
             centres=self._centres(draw_ids),
             draw_ids=draw_ids,
             greys=self.greys,
             seed=self.seed,
             size=self.image_size,
-            rule="walk" if self.variant == "released" else "orbits",
+            rule="walk" if self.variant == "released" else NOISES[self.noise or "smooth"],
             windows=windows,
         )
         return images[:, None]
@@ -381,20 +453,15 @@ class VisualAtom(Recipe):
     def _centres(self, draw_ids: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, 2]: released (S + i) / 2, i an integer (by default in [-S, S]); paper S (p + 1) / 2."""
         whole = self.variant == "released"
-        low, high = self._half_pixels if whole else self.nucleus
+        low, high = contours.half_pixels(self.nucleus, self.image_size) if whole else self.nucleus
         return draw_centres(draw_ids, seed=self.seed, size=self.image_size, low=low, high=high, whole=whole)
 
 
-def _integers(u: np.ndarray, pair: tuple[int, int] | None) -> np.ndarray:
-    """Return uniform integers in [low, high] from words."""
-    low, high = pair  # type: ignore[misc]
-    return low + bounded(u, high - low + 1)
-
-
-def _reals(u: np.ndarray, pair: tuple[float, float] | None) -> np.ndarray:
-    """Return uniform numbers in [low, high) from words; low if the two are equal."""
-    low, high = pair  # type: ignore[misc]
-    return low + (high - low) * uniform(u)
+def moved(atom: Atoms, points: torch.Tensor) -> Atoms:
+    """Return an atom moved by perturbations, float64 ``[N, 4]``: N rows, on the same device."""
+    axes = (atom.axes.double() * (1.0 + points[:, :2])).float()
+    amplitudes = (atom.amplitudes.double() + points[:, 2:]).float()
+    return contours.repeated(atom, len(points), axes=axes, amplitudes=amplitudes)
 
 
 def _others(u: np.ndarray, pair: tuple[int, int], taken: np.ndarray) -> np.ndarray:
@@ -406,8 +473,8 @@ def _others(u: np.ndarray, pair: tuple[int, int], taken: np.ndarray) -> np.ndarr
     low, high = pair
     if low == high:
         return np.full(len(u), low)
-    other = _integers(u, (low, high - 1))
-    return np.where(taken == 0, _integers(u, pair), other + (other >= taken))
+    other = contours.integers(u, (low, high - 1))
+    return np.where(taken == 0, contours.integers(u, pair), other + (other >= taken))
 
 
 def _half_axes(p: dict[str, np.ndarray]) -> np.ndarray:
@@ -427,53 +494,3 @@ def _canonical(p: dict[str, np.ndarray]) -> list[list[Any]]:
         [k, q, *sorted([[n1, lambda1], [n2, lambda2]]), *others]
         for (k, q, n1, n2), (lambda1, lambda2, *others) in zip(integers, columns, strict=True)
     ]
-
-
-def _is_integer(name: str) -> bool:
-    return isinstance(BOUNDS[name][1], int)
-
-
-def _category(shown: str, row: Any, columns: tuple[str, ...]) -> tuple[float, ...]:
-    if not checks.is_sequence(row, len(columns)):
-        raise TypeError(f"{shown} must be {len(columns)} numbers, {', '.join(columns)}; got {checks.shown(row)}")
-    return tuple(_parameter(f"{shown}: {name}", name, x) for name, x in zip(columns, row, strict=True))
-
-
-def _parameter(shown: str, name: str, value: Any) -> float:
-    """Check a class parameter; whole numbers may be floats such as 500.0, as in an array of floats or a file."""
-    low, high = BOUNDS[name]
-    if not _is_integer(name):
-        return checks.real(shown, value, low, high)
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
-    return checks.integer(shown, whole, int(low), int(high))
-
-
-def _read_category(path: Path) -> tuple[float, ...]:
-    """Read a published class, in the order of COLUMNS."""
-    names = {_plain(label): name for label, name in PUBLISHED.items()}
-    found: dict[str, float] = {"lambda1": PUBLISHED_AMPLITUDE, "lambda2": PUBLISHED_AMPLITUDE}
-    for number, line in published.lines(path):
-        label, *cells = line.split(",")
-        shown = f"{path}, line {number}: {label.strip()}"
-        if len(cells) != 1:
-            raise ValueError(f"{path}, line {number}: expected a name, a comma and a number, got {line[:60]!r}")
-        name = names.get(_plain(label))
-        if name is None:  # the centre of one image, or a note
-            continue
-        if name in found:
-            raise ValueError(f"{shown} is there twice")
-        value = published.number(cells[0])
-        if value is None:
-            raise ValueError(f"{shown} must be a number, got {cells[0][:60]!r}")
-        try:
-            found[name] = _parameter(shown, name, value)
-        except TypeError as error:  # for example 300.5 vertices
-            raise ValueError(str(error)) from None
-    if missing := [label for label, name in PUBLISHED.items() if name not in found]:
-        raise ValueError(f"{path}: a line is missing for {', '.join(missing)}; is the file cut off?")
-    return tuple(found[name] for name in COLUMNS["released"])
-
-
-def _plain(label: str) -> str:
-    """Return a name's letters and digits in lower case: "nami 1", "nami_1" and "Nami1" are the same name."""
-    return "".join(filter(str.isalnum, label)).lower()

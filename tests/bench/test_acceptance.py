@@ -547,7 +547,7 @@ def test_every_family_is_among_the_recipes_compared():
     recipes = equality.small_recipes().values()
     assert {(recipe.family, recipe.variant) for recipe in recipes} >= {
         ("onepfrac", "released"), ("onepfrac", "paper"), ("fractaldb", "released"),
-        ("visualatom", "released"), ("visualatom", "paper"),
+        ("visualatom", "released"), ("visualatom", "paper"), ("rcdb", "released"), ("rcdb", "paper"),
     }  # fmt: skip
     assert all(len(recipe) >= 10_000 for recipe in recipes)
 

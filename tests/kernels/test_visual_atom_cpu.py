@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw
 
 from gpurender.kernels.device import cpu_lines
 from gpurender.kernels.philox import bounded, words
-from gpurender.kernels.visual_atom import Atoms, cpu, render_atoms
+from gpurender.kernels.visual_atom import MAX_GREY, RULES, Atoms, cpu, render_atoms
 from gpurender.numerics.streams import Stream
 from gpurender.numerics.unit_circle import cos_sin_table
+from tests.support.released_lines import PACKAGE_GRADIENTS
+from tests.support.two_sample import same_law
 
 # noise.pnoise1(x) of the package `noise` 1.2.2; 255.5 to 1024 cross the ends of its tables.
 KNOWN_NOISE = [
@@ -30,23 +32,16 @@ KNOWN_NOISE = [
     (9999.9, 0.04560413584113121),
 ]
 
-# Recorded from the package: 1 + the gradients at 0 to 255 (the slope of pnoise1 there, times 2.5), and one cell from
-# end to end in sixteenths.
-PACKAGE_GRADIENTS = (
-    "9200005000274093069070057270908690002070000075020330070906000060"
-    "0798020804095070057800009070680830033020306020400694600866080052"
-    "6040007085800476000502038000090790040058007090003890540003204020"
-    "0836044304200543353000003280790006025040068000000450005025049006"
-)
+# Recorded from the package: one cell of the noise from end to end in sixteenths.
 PACKAGE_CELL = [
     0.0, -0.029935598, -0.082907103, -0.166441873, -0.275976568, -0.399509192, -0.521530151, -0.626232326, -0.7,
     -0.733177364, -0.721115112, -0.664497137, -0.568945348, -0.443903893, -0.300802618, -0.150499105, 0.0,
 ]  # fmt: skip
 
 
-def pillow(polygons, greys, size):
+def pillow(polygons, greys, size, ground=0):
     """Closed polygons drawn by Pillow, one call a segment as the released generator does; uint8 [size, size]."""
-    image = Image.new("L", (size, size))
+    image = Image.new("L", (size, size), ground)
     draw = ImageDraw.Draw(image)
     for polygon, grey in zip(polygons, greys, strict=True):
         for i, (x, y) in enumerate(polygon):
@@ -175,6 +170,47 @@ def test_noise_of_uniform_words_has_the_released_distribution():
     assert np.abs(sample).max() < 0.953
 
 
+def smooth_noise_of(u, q):
+    """Noise of period 32 on the circle, in NumPy: 32 consecutive gradients of the table, the first of them again at the
+    end, evaluated from a random place on. u  # uint32 [n]; float32 [n, q]
+    """
+    place = (u.astype(object) * (256 * 32 * q)) // 2**32  # Python's integers
+    rows = []
+    for number in place.tolist():
+        first, begin = divmod(number, 32 * q)
+        gradients = cpu.GRADIENTS[(first + np.arange(32)) % 256]
+        along = (begin + 32 * np.arange(q)) % (32 * q)
+        cell, t = along // q, (along % q).astype(np.float32) / np.float32(q)
+        left, right = gradients[cell] * t, np.roll(gradients, -1)[cell] * (t - np.float32(1))
+        fade = t * t * t * (t * (t * np.float32(6) - np.float32(15)) + np.float32(10))
+        rows.append((left + fade * (right - left)) * np.float32(0.4))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("q", [3, 200, 997, 4096])
+def test_smooth_noise_is_a_function_on_the_circle(q):
+    """Neighbours differ by less than the steepest slope of the noise, 0.4 x 22, also across theta = 0; independent
+    noise does not.
+    """
+    u = np.random.default_rng(q).integers(0, 2**32, 20, dtype=np.uint32)
+    u[:2] = 0, 2**32 - 1
+    values = np.array([[cpu.smooth_noise(word, np.int64(j), np.int64(q)) for j in range(q)] for word in u])
+    np.testing.assert_array_equal(values, smooth_noise_of(u, q))
+    steps = np.abs(values - np.roll(values, 1, axis=1)).max()
+    assert steps < 8.8 * 32 / q
+    if q >= 997:
+        other = noise_of(np.random.default_rng(0).integers(0, 2**32, q, dtype=np.uint32))
+        assert np.abs(np.diff(other)).max() > 2 * steps
+
+
+def test_smooth_noise_at_one_vertex_has_the_distribution_of_independent_noise():
+    rng = np.random.default_rng(4)
+    u = rng.integers(0, 2**32, (2, 40_000), dtype=np.uint32)
+    for j in (0, 7):
+        smooth = [cpu.smooth_noise(word, np.int64(j), np.int64(211)) for word in u[0]]
+        same_law(smooth, noise_of(u[1]), f"vertex {j}")
+
+
 def test_tables_of_cos_and_sin_are_correctly_rounded():
     mpmath = pytest.importorskip("mpmath", reason="the package `mpmath` is not installed")
     with mpmath.workprec(150):
@@ -231,7 +267,7 @@ def rings_by_numpy(atom, n, rule, centre, number, seed):
     cosines, sines, j = atom.cosines[table], atom.sines[table], np.arange(q)
     (n1, n2), (l1, l2) = atom.frequencies[n], atom.amplitudes[n]
     waves = l1 * sines[n1 * j % q] + l2 * sines[n2 * j % q]
-    noise_words = words(seed, Stream.NOISE, np.array([number]), blocks=6 << 12 if rule == "orbits" else 12 << 12)
+    noise_words = words(seed, Stream.NOISE, np.array([number]), blocks=12 << 12 if rule == "walk" else 6 << 12)
     noise_words = noise_words.reshape(-1, 4096, 4)[:, :q]  # [groups, q, 4]
     x, y = cosines * a + centre[0], sines * b + centre[1]
     rings = []
@@ -241,7 +277,9 @@ def rings_by_numpy(atom, n, rule, centre, number, seed):
             x = x + cosines * ((eta + atom.growth[n]) + waves - eta * px)
             y = y + sines * ((eta + atom.growth[n]) + waves - eta * py)
         else:
-            stretch = one + (waves + eta * noise_of(noise_words[k // 4, :, k % 4]))
+            own = noise_words[k // 4, :, k % 4]
+            noise = noise_of(own) if rule == "orbits" else smooth_noise_of(own[:1], q)[0]
+            stretch = one + (waves + eta * noise)
             grown = atom.growth[n] * np.float32(k)
             x, y = centre[0] + (a + grown) * stretch * cosines, centre[1] + (b + grown) * stretch * sines
         rings.append(np.stack([x, y], axis=1))
@@ -249,7 +287,7 @@ def rings_by_numpy(atom, n, rule, centre, number, seed):
     return rings
 
 
-@pytest.mark.parametrize("rule", ["walk", "orbits"])
+@pytest.mark.parametrize("rule", RULES)
 def test_whole_atoms_are_pillows_given_the_formulas(rule):
     many, arguments = atoms(), batch()
     images = render_atoms(many, rule=rule, **arguments).numpy()
@@ -261,7 +299,24 @@ def test_whole_atoms_are_pillows_given_the_formulas(rule):
         np.testing.assert_array_equal(images[n], ours(rings, greys, 101))
 
 
-@pytest.mark.parametrize("rule", ["walk", "orbits"])
+def test_ground_half_axes_and_light_greys_are_the_image_s_own():
+    """On white, as RCDB: greys above 255 are white, as Pillow has them."""
+    many, arguments = atoms(), batch() | {"greys": (150, 400)}
+    own = torch.from_numpy(np.random.default_rng(3).uniform(5, 60, (6, 2)).astype(np.float32))
+    for rule in RULES:
+        images = render_atoms(many, rule=rule, **arguments, ground=255, axes=own).numpy()
+        for n, number in enumerate(arguments["draw_ids"].numpy().view(np.uint64)):
+            table = Atoms(**vars(many) | {"axes": own})
+            rings = rings_by_numpy(table, n, rule, arguments["centres"][n].numpy(), number, arguments["seed"])
+            drawn = words(arguments["seed"], Stream.LINE_COLOR, np.array([number]), blocks=6)[0, : len(rings)]
+            greys = np.minimum(150 + bounded(drawn, 251), 255)
+            np.testing.assert_array_equal(images[n], pillow([ring.tolist() for ring in rings], greys, 101, 255))
+    image = Image.new("RGB", (3, 1))
+    ImageDraw.Draw(image).line((0, 0, 2, 0), fill=(256, 256, 256))
+    assert image.getpixel((1, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_images_do_not_depend_on_their_batch(rule):
     many, arguments = atoms(), batch()
     images = render_atoms(many, rule=rule, **arguments)
@@ -292,7 +347,12 @@ def test_seed_and_number_are_used_in_full():
         ({"which": torch.tensor([0, 1, 2, 3, 4, 6])}, "which"),
         ({"which": torch.tensor([0, 1, 2, 3, 4, -1])}, "which"),
         ({"greys": (5, 4)}, "greys"),
-        ({"greys": (0, 256)}, "greys"),
+        ({"greys": (0, MAX_GREY + 1)}, "greys"),
+        ({"ground": 256}, "ground"),
+        ({"ground": -1}, "ground"),
+        ({"axes": torch.zeros((6, 2), dtype=torch.float64)}, "axes"),
+        ({"axes": torch.zeros((6, 3))}, "axes"),
+        ({"axes": torch.zeros((6, 2), device="meta")}, "axes"),
         ({"size": 0}, "size"),
         ({"size": 8193}, "size"),
         ({"rule": "paper"}, "rule"),

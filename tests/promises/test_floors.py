@@ -15,7 +15,7 @@ FLOORS = [
     {"util", "numerics"},
     {"runtime"},
     {"kernels"},
-    {"recipes", "augment"},
+    {"recipes", "augment", "losses"},
     {"sheet"},
     {"renderer", "dataset"},
     {"loading"},

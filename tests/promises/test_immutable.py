@@ -35,6 +35,7 @@ VALUES = {
     "OFDB": lambda: gr.OFDB(categories=[TRIANGLE]),
     "ExFractalDB": lambda: gr.ExFractalDB(classes=2),
     "VisualAtom": lambda: gr.VisualAtom(classes=2),
+    "RCDB": lambda: gr.RCDB(classes=2),
     "Mixture": lambda: gr.Mixture({gr.VisualAtom(classes=2): 1}),
     "Crop": gr.augment.Crop,
     "Resize": gr.augment.Resize,

@@ -33,7 +33,7 @@ SIGNATURES = {
     "gpurender.export": "recipe, folder, *, limit=None, per_class=None, classes=None, shard=None, device='cpu'",
     "gpurender.OnePFrac": (
         f"*, classes=1000, instances=1, {RECIPE.format(512)}, sigma=None, maps=None, base=None, delta=0.1, "
-        f"points=100000, fill_rate=0.05, {POINTS}"
+        f"points=100000, fill_rate=0.05, {POINTS}, redraw=False"
     ),
     "gpurender.FractalDB": (
         f"*, classes=None, instances=None, {RECIPE.format(362)}, weights='base', patches=None, flips=4, "
@@ -47,10 +47,19 @@ SIGNATURES = {
     "gpurender.OFDB.from_csv": "folder, **parameters",
     "gpurender.OFDB.to_csv": "self, folder",
     "gpurender.VisualAtom": (
-        f"*, classes=None, instances=1000, {RECIPE.format(512)}, orbits=(1, 200), quantization=(200, 1000), "
+        f"*, classes=None, instances=None, {RECIPE.format(512)}, orbits=(1, 200), quantization=(200, 1000), "
         "frequencies=(0, 20), amplitudes=(0.5, 0.5), noise_level=None, line_width=None, radius=None, oval=None, "
-        "axes=None, interval=None, line_thickness=1, line_color=(0.0, 1.0), nucleus=(-1.0, 1.0), categories=None"
+        "axes=None, interval=None, noise=None, line_thickness=1, line_color=(0.0, 1.0), nucleus=(-1.0, 1.0), "
+        "categories=None, perturb=None"
     ),
+    "gpurender.RCDB": (
+        f"*, classes=None, instances=None, {RECIPE.format(512)}, polygons=(1, 200), vertices=(3, 200), "
+        "noise_level=(0.0, 4.0), line_width=(0.0, 0.1), radius=(0, 100), oval=(1.0, 2.0), greys=(0, 256), "
+        "centre=(-0.78125, 0.78125), categories=None, perturb=None"
+    ),
+    "gpurender.RCDB.from_csv": "folder, **parameters",
+    "gpurender.losses.LPCE": "*, label_smoothing=0.0, reduction='mean'",
+    "gpurender.losses.LPCE.forward": "self, logits, targets",
     "gpurender.VisualAtom.from_csv": "folder, **parameters",
     "gpurender.VisualAtom.to_csv": "self, folder",
     "gpurender.Mixture": "recipes, *, labels='joint'",

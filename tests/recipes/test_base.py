@@ -72,8 +72,10 @@ def recipes():
         gr.ExFractalDB, **common, weights=st.sampled_from(["all", "one"]), points=st.integers(2, 10**6),
         viewpoints=st.sampled_from(["random", "fixed", "drawn"]), variance_threshold=st.floats(0, 1),
     )  # fmt: skip
-    visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9))
-    return st.one_of(onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom)
+    perturb = st.one_of(st.none(), st.floats(1e-4, 0.5))
+    visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9), perturb=perturb)
+    rcdb = st.builds(gr.RCDB, **common, instances=st.integers(1, 9), perturb=perturb)
+    return st.one_of(onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom, rcdb)
 
 
 @settings(max_examples=200, deadline=None)
@@ -267,7 +269,8 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
 
 PUBLISHED = [
     "3d-ofdb-1k", "3d-ofdb-21k", "exfractaldb-1k", "exfractaldb-21k", "fractaldb-100k", "fractaldb-1k", "fractaldb-21k",
-    "mv-fractaldb-1k", "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "visualatom-1k", "visualatom-21k",
+    "mv-fractaldb-1k", "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k",
+    "visualatom-1k", "visualatom-21k", "visualatom-lpce-1k",
 ]  # fmt: skip
 
 
@@ -299,6 +302,7 @@ ALIKE = [
     ("OFDB", "ofdb-1k"),
     ("ofdb_21k", "ofdb-21k"),
     ("visualatom-10k", "visualatom-1k"),
+    ("rcdb-lpce", "rcdb-lpce-1k"),
     ("visual_atom_21k", "visualatom-21k"),
 ]
 
@@ -359,7 +363,8 @@ WRONG_DATA = [
     (
         {},
         TypeError,
-        "'family' must be one of 'exfractaldb', 'fractaldb', 'mixture', 'ofdb', 'onepfrac', 'visualatom', got None",
+        "'family' must be one of 'exfractaldb', 'fractaldb', 'mixture', 'ofdb', 'onepfrac', 'rcdb', 'visualatom', "
+        "got None",
     ),
     ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
     ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
@@ -573,7 +578,7 @@ def test_a_user_s_subclass_does_not_take_over_its_family():
     assert type(gr.Recipe.from_json(Mine().to_json())) is gr.OnePFrac
 
 
-@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "ofdb", "visualatom"])
+@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "ofdb", "visualatom", "rcdb"])
 def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
     recipe = Recipe.families[family].smallest()
     assert type(recipe) is Recipe.families[family]

@@ -235,7 +235,7 @@ def test_progress_moves_while_nothing_is_found(law, monkeypatch):
         def set_postfix_str(self, text, refresh):
             shown.append((self.n, text))
 
-    monkeypatch.setattr(fractaldb, "progress", Bar)
+    monkeypatch.setattr(search, "progress", Bar)
     monkeypatch.setattr(fractaldb, "covered_pixels", lambda systems, *a, **k: torch.zeros(len(systems)))
     monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 300)
     with pytest.raises(ValueError, match="300 random systems in a row"):

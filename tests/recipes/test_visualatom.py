@@ -17,7 +17,7 @@ from gpurender.kernels.visual_atom import cpu
 from gpurender.numerics.streams import Stream
 
 RELEASED_ONLY = {"line_width": (0.0, 0.1), "radius": (10, 60), "oval": (1.0, 2.0)}
-PAPER_ONLY = {"axes": (1.0, 400.0), "interval": 1.0}
+PAPER_ONLY = {"axes": (1.0, 400.0), "interval": 1.0, "noise": "smooth"}
 SHARED = {
     "orbits": (1, 200),
     "quantization": (200, 1000),
@@ -55,7 +55,7 @@ def test_json_is_lossless_and_other_variants_parameters_stay_null(variant):
     assert type(again.orbits) is tuple
     assert again.fingerprint == recipe.fingerprint
     foreign = PAPER_ONLY if variant == "released" else RELEASED_ONLY
-    assert all(json.loads(recipe.to_json())[name] is None for name in foreign)
+    assert all(json.loads(recipe.to_json()).get(name) is None for name in foreign)
 
 
 def test_fingerprint_changes_if_and_only_if_an_image_could():
@@ -72,6 +72,67 @@ def test_fingerprint_changes_if_and_only_if_an_image_could():
     assert gr.VisualAtom(nucleus=(-1, 0.9999)).fingerprint == gr.VisualAtom().fingerprint  # whole half pixels
     paper = gr.VisualAtom(variant="paper")
     assert dataclasses.replace(paper, nucleus=(-1, 0.9999)).fingerprint != paper.fingerprint
+
+
+# Fingerprints that the version without ``noise`` gave to recipes of the paper's variant; their images are unchanged.
+BEFORE = {
+    1000: "3bff75d0e77d8404ba8f0b6b4df8b37d74b7319d878d999dde8a7cf29c090b62",
+    7: "008bccdf067faedda2220a8ed9e67994ad4626304e12d1f87c2abe127ae648e5",
+}
+
+
+@pytest.mark.parametrize("classes", BEFORE)
+def test_json_from_before_there_was_smooth_noise_keeps_its_meaning(classes):
+    """Such a text states all parameters but these; text that leaves others out, too, takes today's defaults."""
+    recipe = gr.VisualAtom(variant="paper", classes=classes, noise="independent")
+    assert recipe.fingerprint == BEFORE[classes]
+    old = json.loads(recipe.to_json())
+    del old["noise"]
+    assert gr.Recipe.from_json(json.dumps(old)) == gr.recipe(old) == recipe
+    assert gr.recipe(old, classes=5) == dataclasses.replace(recipe, classes=5)
+    assert gr.recipe(old | {"noise": "smooth"}) == gr.VisualAtom(variant="paper", classes=classes)
+    short = {"family": "visualatom", "variant": "paper", "classes": classes}
+    assert gr.recipe(short) == gr.VisualAtom(variant="paper", classes=classes)
+    assert gr.recipe("visualatom-1k", variant="paper").noise == "smooth"
+
+
+def test_released_recipes_have_the_json_and_the_fingerprint_of_before():
+    """Older versions read it: it states neither noise nor perturb."""
+    assert not {"noise", "perturb", "categories"} & json.loads(gr.VisualAtom().to_json()).keys()
+    assert not {"noise", "perturb", "categories"} & gr.VisualAtom().canonical().keys()
+
+
+def test_smooth_noise_has_a_fingerprint_of_its_own_where_there_is_noise():
+    def fingerprints(**more):
+        return {gr.VisualAtom(variant="paper", noise=noise, **more).fingerprint for noise in ("smooth", "independent")}
+
+    row = (30, 300, 3, 5, 0.5, 0.25, 0.5, 90.0, 120.0)
+    quiet = (*row[:6], 0.0, *row[7:])
+    assert len(fingerprints()) == len(fingerprints(categories=[quiet, row])) == 2
+    assert len(fingerprints(noise_level=(0, 0))) == len(fingerprints(categories=[quiet])) == 1
+
+
+def outlines(noise, count):
+    """How far apart the lit pixels of one degree are, as radii, of atoms with one large orbit: float64 [count, 360]."""
+    recipe = gr.VisualAtom(
+        variant="paper", noise=noise, orbits=(1, 1), quantization=(1000, 1000), amplitudes=(0, 0), axes=(150, 150),
+        noise_level=(0.5, 0.5), nucleus=(0, 0), line_color=(1, 1), classes=1, instances=count,
+    )  # fmt: skip
+    found = []
+    for image in gr.Renderer(recipe)(range(count))[:, 0].numpy():
+        y, x = np.nonzero(image)
+        angle = np.degrees(np.arctan2(y + 0.5 - 256, x + 0.5 - 256)) % 360
+        radius = np.hypot(x + 0.5 - 256, y + 0.5 - 256)
+        inside = [radius[angle.astype(int) == degree] for degree in range(360)]
+        found.append([np.ptp(within) if len(within) else 0.0 for within in inside])
+    return np.array(found)
+
+
+def test_smooth_noise_makes_a_contour_and_independent_noise_makes_spikes():
+    """How far the line goes outwards and inwards within one degree: a few pixels, or a third of the radius."""
+    smooth, independent = outlines("smooth", 6), outlines("independent", 6)
+    assert np.median(smooth) < 12
+    assert np.median(independent) > 40
 
 
 WRONG = [
@@ -102,6 +163,17 @@ WRONG = [
     ({"variant": "paper", "axes": (1, 16385)}, "axes"),
     ({"variant": "paper", "interval": -0.1}, "interval"),
     ({"variant": "paper", "interval": (1, 2)}, "interval"),
+    ({"noise": "smooth"}, "noise"),
+    ({"noise": "independent"}, "noise"),
+    ({"variant": "paper", "noise": "perlin"}, "noise"),
+    ({"variant": "paper", "noise": 1}, "noise"),
+    ({"perturb": 0}, "perturb"),
+    ({"perturb": 1e-5}, "perturb"),
+    ({"perturb": -0.1}, "perturb"),
+    ({"perturb": 0.51}, "perturb"),
+    ({"perturb": math.nan}, "perturb"),
+    ({"perturb": True}, "perturb"),
+    ({"perturb": "0.1"}, "perturb"),
 ]
 
 
@@ -364,12 +436,13 @@ def test_released_atoms_agree_with_the_released_rule(lines, eta, waves):
 # ---------------------------------------------------------------------------------------------------------- golden
 
 GOLDEN = {
-    "released": "ad581c373fb60bbe401932e3d2782e691cd0dab5968a8dbaecf66e43514e2cb8",
-    "paper": "f1021f8add088b6f5a785473cc899c148edd145be1efdbcad860a0187a2cc770",
+    ("released", None): "ad581c373fb60bbe401932e3d2782e691cd0dab5968a8dbaecf66e43514e2cb8",
+    ("paper", "independent"): "f1021f8add088b6f5a785473cc899c148edd145be1efdbcad860a0187a2cc770",
+    ("paper", "smooth"): "e7286c857f45f3c77ba4e347855bcd8b905593a5fa8eab6875d7f6d81842b7eb",
 }
 
 
-@pytest.mark.parametrize("variant", DEFAULTS)
-def test_golden_images(variant):
-    images = gr.Renderer(gr.VisualAtom(variant=variant, seed=2024))([0, 999, 123_456, 999_999])
-    assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == GOLDEN[variant]
+@pytest.mark.parametrize(("variant", "noise"), GOLDEN)
+def test_golden_images(variant, noise):
+    images = gr.Renderer(gr.VisualAtom(variant=variant, noise=noise, seed=2024))([0, 999, 123_456, 999_999])
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == GOLDEN[variant, noise]

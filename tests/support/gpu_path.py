@@ -39,6 +39,15 @@ RECIPES = {
     ),
     "ofdb": gr.OFDB(categories=[TRIANGLE, DIVERGENT], instances=15, points=600, image_size=40),
 }
+FRESH = {  # what these draw anew with fresh=True depends on the image
+    "onepfrac-redraw": gr.OnePFrac(classes=20, base=TRIANGLE, points=500, image_size=48, delta=0.3, redraw=True),
+    "visualatom-perturbed": gr.VisualAtom(
+        classes=180, image_size=48, orbits=(9, 9), quantization=(20, 60), perturb=0.1, nucleus=(0, 0)
+    ),
+    "rcdb": gr.RCDB(classes=9, instances=20, image_size=48, polygons=(1, 9)),
+    "rcdb-perturbed": gr.RCDB(classes=180, image_size=48, polygons=(9, 9), radius=(5, 9), perturb=0.1, centre=(0, 0)),
+}
+RECIPES |= FRESH
 RECIPES |= {
     "long tail": gr.OnePFrac(
         classes=9, instances=8, base=TRIANGLE, points=500, image_size=48, class_prior=4.0, label_noise=0.4
@@ -85,11 +94,20 @@ def random_recipe(rng):
             categories=[np.hstack([maps, chances / chances.sum()])] * 3, views=int(rng.integers(1, 13)),
             points=int(rng.integers(2, 9000)), viewpoints=str(rng.choice(["random", "fixed", "drawn"])), **common,
         )  # fmt: skip
+    if rng.random() < 0.15:
+        most = int(rng.choice([5, 40, 300]))
+        perturb = {"perturb": float(rng.uniform(0.001, 0.5))} if rng.random() < 0.5 else {}
+        noise, centre = (0.0, float(rng.uniform(0, 8))), (-2.0, 2.0)
+        return gr.RCDB(
+            classes=5, instances=5, polygons=(1, 12), vertices=(3, most), noise_level=noise, centre=centre,
+            **perturb, **common,
+        )  # fmt: skip
     if rng.random() < 0.4:
         most = int(rng.choice([5, 40, 300]))
         return gr.VisualAtom(
             classes=5, instances=5, orbits=(1, 12), quantization=(3, most), frequencies=(0, int(rng.integers(1, 40))),
-            noise_level=(0.0, float(rng.uniform(0, 9))), nucleus=(-2.0, 2.0), **common,
+            noise_level=(0.0, float(rng.uniform(0, 9))), nucleus=(-2.0, 2.0),
+            perturb=float(rng.uniform(0.001, 0.5)) if rng.random() < 0.3 else None, **common,
         )  # fmt: skip
     maps = rng.uniform(-1.1, 1.1, (int(rng.integers(1, 10)), 6)) * rng.choice([0.7, 1.0, 9.0], p=[0.6, 0.3, 0.1])
     chances = rng.random((len(maps), 1)) * (rng.random((len(maps), 1)) < 0.8) + 1e-4
@@ -184,7 +202,7 @@ def compare_renderers(name):
             found = renderer(samples), renderer(samples, epoch=2), renderer.labels(samples)
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), (name, cache_bytes)
         kernels.append({launch[1] for launch in gpu.launches})
-    finite = name in ("onepfrac", "fractaldb", "ofdb")
+    finite = name in ("onepfrac", "onepfrac-redraw", "fractaldb", "ofdb")
     assert ("chaos_game_paint" in kernels[1]) == finite, (name, kernels)
     assert "chaos_game_paint" not in kernels[0]
     print(name, "renderer ok", flush=True)
@@ -195,6 +213,8 @@ def jobs():
     for number, name in enumerate(list(RECIPES)[:10]):
         yield from ((compare_loaders, name, keywords) for keywords in LOADERS[number % 3 : number % 3 + 2])
         yield compare_renderers, name
+    for name in FRESH:
+        yield from ((compare_loaders, name, LOADERS[1]), (compare_renderers, name))
     names = ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper")
     yield from ((compare_loaders, name, keywords) for name, keywords in zip(names, DEIT, strict=True))
     yield from ((compare_loaders, name, keywords, 9) for name, keywords in STUDIES)

@@ -125,6 +125,7 @@ STYLE: dict[str, Kind] = {
     "mask_mode": word("random", "fill"),
 }
 ONEPFRAC = RECIPE | STYLE | {"sigma": real(0.1, 192), "maps": whole(1, 64), "base": SYSTEM, "delta": real(0, 10)}
+ONEPFRAC["redraw"] = flag
 FRACTALDB = (
     RECIPE
     | STYLE
@@ -150,8 +151,22 @@ VISUALATOM: dict[str, Kind] = RECIPE | {
     "line_color": ordered(real(0, 1)),
     "nucleus": ordered(real(-4, 4)),
     "categories": items(items(real(-4, 16_384), 9, 11)),
+    "noise": word("smooth", "independent"),
+    "perturb": real(1e-4, 0.5),
 }
-FAMILIES = {"onepfrac": ONEPFRAC, "fractaldb": FRACTALDB, "visualatom": VISUALATOM}
+RCDB: dict[str, Kind] = RECIPE | {
+    "polygons": ordered(whole(1, 2048)),
+    "vertices": ordered(whole(3, 4096)),
+    "noise_level": ordered(real(0, 8)),
+    "line_width": ordered(real(0, 16)),
+    "radius": ordered(whole(0, 16_384)),
+    "oval": ordered(real(0, 16)),
+    "greys": ordered(whole(0, 4096)),
+    "centre": ordered(real(-4, 4)),
+    "categories": items(items(real(0, 16_384), 4, 7)),
+    "perturb": real(1e-4, 0.5),
+}
+FAMILIES = {"onepfrac": ONEPFRAC, "fractaldb": FRACTALDB, "visualatom": VISUALATOM, "rcdb": RCDB}
 PLACE: dict[str, Kind] = {"mean": items(real(0, 1), 3), "std": items(real(0.001, 1000), 3)}
 CROP: dict[str, Kind] = PLACE | {
     "scale": ordered(real(0, 1, above=0)),

@@ -107,10 +107,12 @@ def _cheap(recipe: gr.Recipe) -> bool:
         return all(_cheap(part) for part in recipe.recipes)
     if recipe.classes > 10_000 or recipe.image_size > 128:
         return False
-    if isinstance(recipe, gr.VisualAtom) and recipe.categories is not None:
+    if isinstance(recipe, gr.VisualAtom | gr.RCDB) and recipe.categories is not None:
         return all(row[0] * row[1] <= 20_000 for row in recipe.categories)
     if isinstance(recipe, gr.VisualAtom):
         return recipe.orbits[1] * recipe.quantization[1] <= 20_000
+    if isinstance(recipe, gr.RCDB):
+        return recipe.polygons[1] * recipe.vertices[1] <= 20_000
     searched = recipe.categories is None if isinstance(recipe, gr.FractalDB) else False
     return recipe.points <= 2_000 and not searched and (recipe.categories if searched else True) is not None
 
@@ -133,8 +135,8 @@ def check_recipe(recipe: gr.Recipe, arguments: Any, rng: Random) -> None:
         samples = [0, len(recipe) - 1]
         try:
             canvases = gr.Renderer(recipe)(samples)
-        except ValueError as error:  # no class covers so much: only drawing can tell
-            must("fill_rate" in str(error), f"drawing raised {error}")
+        except ValueError as error:  # no class covers so much, or nothing can be perturbed: only drawing can tell
+            must("fill_rate" in str(error) or "perturb" in str(error), f"drawing raised {error}")
             return
         must(canvases.shape == (2, recipe.channels, recipe.image_size, recipe.image_size), "canvas of another shape")
         labels = gr.Renderer(recipe).labels(samples)
@@ -166,6 +168,14 @@ def tiny_recipes() -> dict[str, list[gr.Recipe]]:
                 **small, instances=4, orbits=(1, 1), class_prior=(1, 0.5), label_noise=((0.75, 0.25), (0, 1))
             ),
             gr.VisualAtom(**small, instances=3, categories=ATOMS),
+            gr.VisualAtom(**small, orbits=(2, 2), quantization=(5, 8), radius=(1, 5), perturb=0.25),
+            gr.VisualAtom(**small, orbits=(2, 2), quantization=(5, 8), variant="paper", noise="independent"),
+        ],
+        "rcdb": [
+            gr.RCDB(**small, instances=3, polygons=(1, 3), vertices=(3, 8), radius=(1, 5)),
+            gr.RCDB(**small, instances=2, polygons=(1, 3), vertices=(3, 8), radius=(1, 5), variant="paper"),
+            gr.RCDB(**small, instances=2, categories=((2, 7, 1.5, 0.05), (3, 5, 0.0, 1.0))),
+            gr.RCDB(**small, polygons=(2, 2), vertices=(3, 8), radius=(1, 5), greys=(0, 128), perturb=0.25),
         ],
     }
 

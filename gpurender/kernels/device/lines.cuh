@@ -48,10 +48,11 @@ __device__ __forceinline__ Band band_of(uint8* bytes, int room, int size, const 
     return {bytes, size, window.top + number * rows, left, min(rows, window.height - number * rows), columns};
 }
 
-// Set a band to black; `room` allows rounding up to sixteen bytes.
-__device__ __forceinline__ void clear(const Band& band) {
+// Set a band to a grey; `room` allows rounding up to sixteen bytes.
+__device__ __forceinline__ void fill(const Band& band, int grey) {
+    const uint32 four = (uint32)grey * 0x01010101u;
     int sixteens = (band.rows * band.columns + 15) / 16;
-    for (int i = threadIdx.x; i < sixteens; i += blockDim.x) ((Sixteen*)band.bytes)[i] = {0, 0, 0, 0};
+    for (int i = threadIdx.x; i < sixteens; i += blockDim.x) ((Sixteen*)band.bytes)[i] = {four, four, four, four};
 }
 
 // ------------------------------------------------------------------------------------------------------------ a line

@@ -35,6 +35,8 @@ constexpr int VERTEX_BITS = 12;
 constexpr uint32 PERIOD = 10000;
 constexpr int MAX_RINGS = 2048;
 constexpr int NEAR = (1 << 13) - 1;  // pixels; lines between such points are shorter than FAR
+constexpr uint32 CELLS = 32;  // of smooth noise on the circle
+constexpr uint32 TABLE = 256;
 
 // The atom of an image, its centre, and the addresses of its randomness.
 struct Atom {
@@ -42,6 +44,7 @@ struct Atom {
     float axis_x, axis_y, growth, lambda1, lambda2, eta, centre_x, centre_y;
     uint64 number;
     uint32 key0, key1;
+    bool smooth;  // orbits only
 };
 
 // A vertex: the direction from the centre, the waves there, where the walk is, and the noise words of the present rings.
@@ -86,15 +89,27 @@ struct __align__(8) Cell {
     float left, right;
 };
 
+// Return the noise at t of a cell, from the gradients at its ends.
+__device__ __forceinline__ float blend(float first, float second, float t) {
+    float left = first * t;
+    float right = second * (t - 1.0f);
+    float fade = t * t * t * (t * (t * 6.0f - 15.0f) + 10.0f);
+    return (left + fade * (right - left)) * 0.4f;
+}
+
 // Return 1-D Perlin noise at the abscissa 10000 word / 2^32, whose fraction is cut to 24 bits.
 __device__ __forceinline__ float noise(const Cell* cells, uint32 word) {
     uint64 abscissa = (uint64)word * PERIOD;
     Cell cell = cells[(uint32)(abscissa >> 32) & 255];
-    float t = (float)((uint32)abscissa >> 8) * 5.9604644775390625e-8f;  // 2^-24
-    float left = cell.left * t;
-    float right = cell.right * (t - 1.0f);
-    float fade = t * t * t * (t * (t * 6.0f - 15.0f) + 10.0f);
-    return (left + fade * (right - left)) * 0.4f;
+    return blend(cell.left, cell.right, (float)((uint32)abscissa >> 8) * 5.9604644775390625e-8f);  // 2^-24
+}
+
+// Return the noise of vertex j of q on the circle of a word, in q-th parts of a cell.
+__device__ __forceinline__ float smooth_noise(const Cell* cells, uint32 word, uint32 j, uint32 q) {
+    uint32 turn = CELLS * q, place = (uint32)((uint64)word * (TABLE * turn) >> 32);  // at most 2^25
+    uint32 first = place / turn, along = (place % turn + CELLS * j) % turn, cell = along / q;
+    float left = cells[(first + cell) & 255].left, right = cells[(first + (cell + 1) % CELLS) & 255].left;
+    return blend(left, right, (float)(along % q) / (float)q);
 }
 
 __device__ __forceinline__ Four noise_words(const Atom& atom, int group, int vertex) {
@@ -119,10 +134,11 @@ __device__ __forceinline__ void walk_out(const Atom& atom, const Cell* cells, Ve
     at.words.x = at.words.z, at.words.y = at.words.w;
 }
 
-// Place a vertex on a ring of the paper's rule, with word x; the other words are for the rings after it.
-__device__ __forceinline__ void place_orbit(const Atom& atom, const Cell* cells, int ring, Vertex& at) {
+// Place vertex j on a ring of the paper's rule, with word x; the other words are for the rings after it.
+__device__ __forceinline__ void place_orbit(const Atom& atom, const Cell* cells, int ring, int j, Vertex& at) {
     float grown = atom.growth * (float)ring;
-    float stretch = 1.0f + (at.wave + atom.eta * noise(cells, at.words.x));
+    float epsilon = atom.smooth ? smooth_noise(cells, at.words.x, j, atom.vertices) : noise(cells, at.words.x);
+    float stretch = 1.0f + (at.wave + atom.eta * epsilon);
     at.x = atom.centre_x + (atom.axis_x + grown) * stretch * at.cosine;
     at.y = atom.centre_y + (atom.axis_y + grown) * stretch * at.sine;
     at.words = {at.words.y, at.words.z, at.words.w, 0};
@@ -136,7 +152,7 @@ __device__ __forceinline__ void draw_greys(const Atom& atom, int darkest, int gr
         Four words = philox4x32(four, STREAM_LINE_COLOR, atom.number, atom.key0, atom.key1);
         for (int i = 0; i < 4; ++i) {
             uint32 word = i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
-            ring_greys[4 * four + i] = (uint8)(darkest + (uint32)((uint64)word * greys >> 32));
+            ring_greys[4 * four + i] = (uint8)min(darkest + (int)((uint64)word * greys >> 32), 255);
         }
     }
 }
@@ -150,7 +166,8 @@ __device__ __forceinline__ void render_rings(const Atom& atom, const float* cosi
     const int q = atom.vertices;
     for (int j = threadIdx.x; j < q; j = vertices.after(j)) vertices[j] = start(atom, cosines, sines, j);
     for (int group = 0; group * RINGS < atom.rings; ++group) {
-        for (int j = threadIdx.x; j < q; j = vertices.after(j)) vertices[j].words = noise_words(atom, group, j);
+        for (int j = threadIdx.x; j < q; j = vertices.after(j))
+            vertices[j].words = noise_words(atom, group, atom.smooth ? 0 : j);
         for (int ring = group * RINGS; ring < min(group * RINGS + RINGS, atom.rings); ++ring) {
             Place* now = pixels + ring % 2 * q;
             for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
@@ -158,7 +175,7 @@ __device__ __forceinline__ void render_rings(const Atom& atom, const float* cosi
                 if (WALK)
                     walk_out(atom, cells, vertex);
                 else
-                    place_orbit(atom, cells, ring, vertex);
+                    place_orbit(atom, cells, ring, j, vertex);
                 Pixel at = in_band(band, {truncate<Place::LIMIT>(vertex.x), truncate<Place::LIMIT>(vertex.y)});
                 now[j].x = at.x, now[j].y = at.y;
             }
@@ -188,10 +205,12 @@ extern "C" __global__ void __launch_bounds__(1024)
                        const float* gradients,  // [256]
                        int64 atoms,             // K
                        const int64* which,      // [N], the atom of each image
+                       const float* own_axes,   // [N, 2], of the images; null: those of their atoms
                        const float* centres,    // [N, 2]
                        const int64* draw_ids,   // [N]
                        const int* windows,      // [N, 4]: top, left, height, width; null: whole canvases
-                       uint32 key0, uint32 key1, int walk, int darkest, int greys, int size, int bands,
+                       uint32 key0, uint32 key1, int walk, int smooth, int ground, int darkest, int greys,
+                       int size, int bands,
                        int room,         // bytes of a band, a multiple of sixteen
                        int most,         // maximum vertices of an atom
                        uint8* scratch,   // [blocks, state_bytes(most)]; null: vertices in registers and after the band
@@ -203,11 +222,12 @@ extern "C" __global__ void __launch_bounds__(1024)
     const Band band = band_of(memory, room, size, window_of(windows, n, size), blockIdx.x % bands);
     if (band.rows <= 0) return;
     const int64 k = min(max(which[n], (int64)0), atoms - 1);  // an index out of range reads nothing beyond the table
+    const float* half = own_axes ? own_axes + 2 * n : axes + 2 * k;
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
-                       axes[2 * k], axes[2 * k + 1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
-                       noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1};
+                       half[0], half[1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1], noise_levels[k],
+                       centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1, smooth != 0};
     const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];
-    clear(band);
+    fill(band, ground);
     for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
     draw_greys(atom, darkest, greys, ring_greys);
     __syncthreads();

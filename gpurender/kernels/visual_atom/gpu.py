@@ -56,6 +56,9 @@ def render_atoms(
     size: int,
     walk: bool,
     windows: torch.Tensor | None = None,
+    smooth: bool = False,
+    ground: int = 0,
+    axes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Render images; uint8 ``[N, size, size]``; arguments as in :func:`gpurender.kernels.visual_atom.render_atoms`."""
     device, n, most = atoms.rings.device, len(which), atoms.most_vertices
@@ -70,9 +73,10 @@ def render_atoms(
         threads=min(-(-most // 32) * 32, MAX_THREADS),
         arguments=(
             *(tensor.contiguous() for tensor in atoms.tensors()), tables.gradients(device), np.int64(len(atoms)),
-            which.contiguous(), centres.contiguous(), draw_ids.contiguous(), windows,
-            np.uint32(low), np.uint32(high), np.int32(walk), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1),
-            np.int32(size), np.int32(bands), np.int32(room), np.int32(most), scratch, images,
+            which.contiguous(), None if axes is None else axes.contiguous(), centres.contiguous(),
+            draw_ids.contiguous(), windows, np.uint32(low), np.uint32(high), np.int32(walk), np.int32(smooth),
+            np.int32(ground), np.int32(greys[0]), np.int32(greys[1] - greys[0] + 1), np.int32(size), np.int32(bands),
+            np.int32(room), np.int32(most), scratch, images,
         ),
     )  # fmt: skip
     return images

@@ -18,7 +18,8 @@ class Atoms:
         vertices: int32 ``[K]``: q, vertices per polygon, 3 to ``MAX_VERTICES``.
         frequencies: int32 ``[K, 2]``: n1, n2 of the two waves, 0 to 2^16.
         axes: float32 ``[K, 2]``: half axes in pixels of the ellipse where the walk starts, or of the first orbit.
-        growth: float32 ``[K]``: w, added per step of the walk, or c, added from orbit to orbit, in pixels.
+        growth: float32 ``[K]``: w, added per step of the walk (negative for most of RCDB's polygons), or c, added from
+            orbit to orbit, in pixels.
         amplitudes: float32 ``[K, 2]``: lambda1, lambda2.
         noise_levels: float32 ``[K]``: eta.
         offsets: int64 ``[K]``: start of the atom's table in ``cosines`` and ``sines``.
