@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
     from gpurender.recipes.base import Recipe, presets, recipe
+    from gpurender.recipes.colorfractal import ColorFractal
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
     from gpurender.recipes.onepfrac import OnePFrac
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gpurender.renderer import Renderer
 
 _HOMES = {
+    "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
     "Dataset": "gpurender.dataset",
     "FractalDB": "gpurender.recipes.fractaldb",
@@ -40,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ColorFractal",
     "DataLoader",
     "Dataset",
     "FractalDB",

@@ -45,6 +45,11 @@ class Stream(IntEnum):
     ERASED = 18  # random erasing: the noise itself, keyed by image
     VIEW = 19  # the keys of several views of one sample
     LABEL = 20  # label noise: whether to change the label, and to which other class
+    OBJECT = 31  # colour fractals: patch, orientation, colours, view, size and place of an object, blur of its image
+    SYSTEM_JITTER = 32  # colour fractals: the variation of an object's system
+    BACKGROUND = 33  # diamond-square textures: corners and noise
+    TEXTURE = 34  # diamond-square textures: decay and colours
+    COMPOSITION = 35  # colour fractals of several objects: how many, of which classes
 
 
 def halves(value: int) -> tuple[int, int]:

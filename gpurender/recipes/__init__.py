@@ -1,9 +1,10 @@
 """The families of images, one file per family. A new family needs a file, an import and a public name."""
 
 from gpurender.recipes.base import Recipe, presets, recipe
+from gpurender.recipes.colorfractal import ColorFractal
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.visualatom import VisualAtom
 
-__all__ = ["FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]
+__all__ = ["ColorFractal", "FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]
