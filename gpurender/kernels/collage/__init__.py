@@ -14,9 +14,8 @@ def collages(objects: Objects, backgrounds: torch.Tensor, blurs: torch.Tensor, *
 
     A pixel of an object covers the canvas unless it is black. The density x of an object becomes the colour with the
     hue trunc(255 x + hue) mod 256 and the object's saturation and value, black if x is 0. Objects are turned, and
-    resized bilinearly to their sides, as OpenCV resizes uint8 images (to within one level). The blur has the weights
-    (w, 256 - 2 w, w) / 256 along rows and columns, mirrored at the edge, as OpenCV's fixed-point GaussianBlur of 3 x 3
-    pixels.
+    resized bilinearly to their sides. The blur is a Gaussian of 3 x 3 pixels. Resize and blur are OpenCV's for uint8
+    images in fixed point: the blur to the byte, the resize to one level.
 
     Args:
         objects: K objects of each of the N canvases.

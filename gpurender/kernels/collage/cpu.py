@@ -1,13 +1,16 @@
 """Collages in Numba: the reference that every other implementation equals byte for byte.
 
-Formulas, all in integers. An object of H x H pixels is resized to side x side: along each axis, pixel d is made of the
-pixels i and i + 1 of the object with the weights 2048 - w and w::
+Formulas, all in integers. An object of H x H pixels is resized to side x side: along
+each axis, pixel d is made of the pixels i and i + 1 of the object with the weights 2048 - w and w::
 
-    p = max(0, (2 d + 1) H - side),  i = p div (2 side),  w = ((p mod 2 side) 2048 + side) div (2 side)
+    p = max(0, (2 d + 1) H - side),  i = p div (2 side),  w = 2048 (p mod 2 side) / (2 side), rounded, halves to even
 
-and i = H - 1, w = 0 where i would be H - 1 or more; the byte is (sum of weight weight' byte + 2^21) div 2^22. The blur
-of a byte b with neighbours is (sum of weight weight' byte + 2^15) div 2^16 with the weights (w, 256 - 2 w, w) along
-each axis; beyond the edge the canvas is mirrored about its outermost pixels.
+and i = H - 1, w = 0 where i would be H - 1 or more. With the sums a and b of two rows, weighted along x::
+
+    byte = ((((2048 - w) (a div 16)) div 2^16) + ((w (b div 16)) div 2^16) + 2) div 4
+
+The blur of a byte is (sum of weight weight' byte + 2^15) div 2^16 over its neighbours, with the weights (w, 256 - 2 w, w)
+along each axis; beyond the edge the canvas is mirrored about its outermost pixels.
 """
 
 import numpy as np
@@ -50,10 +53,11 @@ def tint(density, orientation, hue, palette, tinted):
 def tap(d, height, side):
     """Return the pixels that pixel d of a resized axis is made of, and the weight of the second, in 1 / WEIGHT."""
     place = max(int32(0), int32((2 * d + 1) * height - side))
-    i, rest = place // (2 * side), place % (2 * side)
+    i, rest = place // (2 * side), WEIGHT * (place % (2 * side))
     if i >= height - 1:
         return height - 1, height - 1, int32(0)
-    return i, i + 1, int32((rest * WEIGHT + side) // (2 * side))
+    weight, beyond = rest // (2 * side), rest % (2 * side)
+    return i, i + 1, int32(weight + (beyond > side or (beyond == side and weight & 1)))
 
 
 @kernel
@@ -71,7 +75,7 @@ def resize(source, target):
                 a, b, u = first[x], second[x], weights[x]
                 upper = int32(above[a]) * (WEIGHT - u) + int32(above[b]) * u
                 lower = int32(below[a]) * (WEIGHT - u) + int32(below[b]) * u
-                line[x] = uint8((upper * (WEIGHT - w) + lower * w + (1 << 21)) >> 22)
+                line[x] = uint8((((WEIGHT - w) * (upper >> 4) >> 16) + (w * (lower >> 4) >> 16) + 2) >> 2)
 
 
 @kernel

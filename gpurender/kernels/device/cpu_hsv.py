@@ -1,28 +1,36 @@
 """HSV to RGB of bytes in Numba: the reference of ``hsv.cuh``.
 
-The rule is OpenCV's for uint8 images, in float32: with H, S, V bytes and ``unit`` the sixths of a turn per unit of H
-(in OpenCV 6/180)::
+The rule is OpenCV's for rows of uint8 pixels. With H, S, V bytes and ``unit`` the sixths of a turn per unit of H (in
+OpenCV 6/180), in float32 except the brackets [], which are rounded once::
 
     s = S (1/255),  v = V (1/255),  h = H unit,  k = trunc(h),  f = h - k
-    p = v (1 - s),  q = v (1 - s f),  t = v (1 - s (1 - f))
+    p = v (1 - s),  q = v [1 - s f],  t = v [1 - s (1 - f)]
     (r, g, b) = (v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q)  for k mod 6 = 0 ... 5
-    byte = rint(255 r), halves to even
+    byte = trunc(255 r)
+
+OpenCV truncates where it computes with vector instructions, in all but the last pixels of a row, which it rounds. Of
+OpenCV 4.5.5 and 5.0 (x86-64 with fused multiply-adds, hence the brackets) all bytes are equal in 1.1 million colours.
 
 H may exceed a turn by up to half a turn: the released generator's hues are bytes, and OpenCV's unit is two degrees.
 """
 
 import numpy as np
-from numba import float32, int32, njit, uint8
+from numba import float32, float64, int32, njit, uint8
 
 UNIT = np.float32(1.0) / np.float32(255.0)
 BYTE = np.float32(255.0)
-ROUND = np.float32(2.0**23)  # the spacing of float32 is 1 there, so that the low bits of a sum are the rounded byte
 
 
 @njit(inline="always")
 def byte(x):
-    """Return 255 x rounded to a byte, halves to even, for x in [0, 1]."""
-    return uint8(int32(float32(x * BYTE) + ROUND))
+    """Return 255 x truncated to a byte, for x in [0, 1]."""
+    return uint8(int32(float32(x * BYTE)))
+
+
+@njit(inline="always")
+def rest(s, f):
+    """Return 1 - s f of float32 numbers: the product is exact in float64."""
+    return float32(float64(1.0) - float64(s) * float64(f))
 
 
 @njit(inline="always")
@@ -34,9 +42,7 @@ def rgb(hue, saturation, value, unit):
     f = float32(turned - float32(sector))
     sector = sector - 6 if sector >= 6 else sector
     one = float32(1)
-    p = float32(v * float32(one - s))
-    q = float32(v * float32(one - float32(s * f)))
-    t = float32(v * float32(one - float32(s * float32(one - f))))
+    p, q, t = float32(v * float32(one - s)), float32(v * rest(s, f)), float32(v * rest(s, float32(one - f)))
     red = v if (sector == 0) | (sector == 5) else (q if sector == 1 else (t if sector == 4 else p))
     green = v if (sector == 1) | (sector == 2) else (t if sector == 0 else (q if sector == 3 else p))
     blue = v if (sector == 3) | (sector == 4) else (t if sector == 2 else (q if sector == 5 else p))
