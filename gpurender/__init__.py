@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.colorfractal import ColorFractal
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
+    from gpurender.recipes.multifractal import MultiFractal
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
@@ -32,6 +33,7 @@ _HOMES = {
     "Dataset": "gpurender.dataset",
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
+    "MultiFractal": "gpurender.recipes.multifractal",
     "OnePFrac": "gpurender.recipes.onepfrac",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
@@ -47,6 +49,7 @@ __all__ = [
     "Dataset",
     "FractalDB",
     "Mixture",
+    "MultiFractal",
     "OnePFrac",
     "Recipe",
     "Renderer",

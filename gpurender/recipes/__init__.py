@@ -4,7 +4,18 @@ from gpurender.recipes.base import Recipe, presets, recipe
 from gpurender.recipes.colorfractal import ColorFractal
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
+from gpurender.recipes.multifractal import MultiFractal
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.visualatom import VisualAtom
 
-__all__ = ["ColorFractal", "FractalDB", "Mixture", "OnePFrac", "Recipe", "VisualAtom", "presets", "recipe"]
+__all__ = [
+    "ColorFractal",
+    "FractalDB",
+    "Mixture",
+    "MultiFractal",
+    "OnePFrac",
+    "Recipe",
+    "VisualAtom",
+    "presets",
+    "recipe",
+]

@@ -9,8 +9,8 @@ and i = H - 1, w = 0 where i would be H - 1 or more. With the sums a and b of tw
 
     byte = ((((2048 - w) (a div 16)) div 2^16) + ((w (b div 16)) div 2^16) + 2) div 4
 
-The blur of a byte is (sum of weight weight' byte + 2^15) div 2^16 over its neighbours, with the weights (w, 256 - 2 w, w)
-along each axis; beyond the edge the canvas is mirrored about its outermost pixels.
+The blur of a byte is (sum of weight weight' byte + 2^15) div 2^16 over its neighbours, with the weights (w, 256 - 2 w,
+w) along each axis; beyond the edge the canvas is mirrored about its outermost pixels.
 """
 
 import numpy as np

@@ -14,11 +14,10 @@ def collages(objects: Objects, backgrounds: torch.Tensor, blurs: torch.Tensor, h
     """Paste objects; uint8 ``[N, 3, S, S]``; arguments as in :func:`gpurender.kernels.collage.collages`."""
     device, (count, _, size, _) = backgrounds.device, backgrounds.shape
     parts = -(-size * size // RUN)
-    grid = {"device": device, "blocks": count * parts, "threads": THREADS}
     pasted, images = torch.empty_like(backgrounds), torch.empty_like(backgrounds)
     each = len(objects) // max(count, 1)
     cuda.launch(
-        "collage", "collage_paste", **grid,
+        "collage", "collage_paste", device=device, blocks=count * parts, threads=THREADS,
         arguments=(
             objects.densities.contiguous(), objects.orientations.contiguous(), objects.colours.contiguous(),
             objects.places.contiguous(), np.int32(each), np.int32(objects.densities.shape[1]), np.float32(hue_unit),
@@ -26,7 +25,7 @@ def collages(objects: Objects, backgrounds: torch.Tensor, blurs: torch.Tensor, h
         ),
     )  # fmt: skip
     cuda.launch(
-        "collage", "collage_blur", **grid,
+        "collage", "collage_blur", device=device, blocks=count * parts, threads=THREADS,
         arguments=(pasted, blurs, np.int32(size), np.int32(RUN), np.int32(parts), images),
     )  # fmt: skip
     return images
