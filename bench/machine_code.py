@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from bench import sass
 from gpurender.kernels.chaos_game import gpu as chaos_game
+from gpurender.kernels.collage import gpu as collage
 from gpurender.kernels.visual_atom import gpu as visual_atom
 from gpurender.runtime import cuda, cupy_cache
 from gpurender.util.atomic_files import check_writable, replacing
@@ -135,6 +136,10 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
     """Threads and bytes of dynamic shared memory of a block, as the launchers ask for them."""
     if name.startswith("visual_atom"):
         return -(-VERTICES // 32) * 32, visual_atom.bands(SIZE, VERTICES, limits)[2]
+    if name == "chaos_game_density":
+        return chaos_game.THREADS, chaos_game.LEAST_SHARED
+    if name.startswith(("diamond_square", "collage")):
+        return collage.THREADS, 0  # both have as many
     if name == "chaos_game_color":
         return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
     return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]

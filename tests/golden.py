@@ -24,6 +24,15 @@ SMALL = {
     "fractaldb-color": lambda: gr.FractalDB(
         categories=[TRIANGLE, DIVERGENT], points=3000, image_size=40, draw_type="patch_color"
     ),
+    "colorfractal": lambda: gr.ColorFractal(classes=20, instances=2, points=2000, image_size=40, systems=2),
+    "colorfractal-grey": lambda: gr.ColorFractal(
+        classes=20, instances=2, points=2000, image_size=33, color=False, background=False, jitter="fractaldb-4"
+    ),
+    "colorfractal-paper": lambda: gr.ColorFractal(
+        classes=20, instances=2, points=2000, image_size=40, jitter="svd", variant="paper"
+    ),
+    "colorfractal-sval": lambda: gr.ColorFractal(classes=20, instances=2, points=2000, image_size=40, jitter="sval"),
+    "multifractal": lambda: gr.MultiFractal(classes=20, instances=2, points=2000, image_size=48),
     "visualatom": lambda: gr.VisualAtom(classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60)),
     "visualatom-paper": lambda: gr.VisualAtom(
         classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper"
@@ -120,7 +129,8 @@ def current(kind):
         return {name: augmented(make()) for name, make in POLICIES.items()}
     if kind == "pixels":
         return {name: digest(gr.Renderer(make())(list(range(0, 40, 5)))) for name, make in SMALL.items()}
-    return {name: preset_pixels(name) for name in ("onepfrac-1k", "fractaldb-1k", "visualatom-1k")}
+    names = ("onepfrac-1k", "fractaldb-1k", "visualatom-1k", "colorfractal-1k", "multifractal-1k")
+    return {name: preset_pixels(name) for name in names}
 
 
 def recorded():

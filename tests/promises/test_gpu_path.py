@@ -20,8 +20,8 @@ def test_every_family_draws_the_cpu_s_batches_by_the_gpu_s_path():
     words = [sys.executable, "-m", "tests.support.gpu_path"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("loader ok\n") == 21
-    assert done.stdout.count("renderer ok\n") == 7
+    assert done.stdout.count("loader ok\n") == 23
+    assert done.stdout.count("renderer ok\n") == 10
     assert done.stdout.count("40 random recipes ok\n") == 3
 
 

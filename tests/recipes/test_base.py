@@ -243,7 +243,9 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
     assert gr.Recipe.from_json(recipe.to_json()) == recipe
 
 
-PUBLISHED = ["fractaldb-1k", "onepfrac-1k", "onepfrac-21k", "visualatom-1k", "visualatom-21k"]
+PUBLISHED = [
+    "colorfractal-100k", "colorfractal-1k", "fractaldb-1k", "multifractal-1k", "onepfrac-1k", "onepfrac-21k",
+"visualatom-1k", "visualatom-21k", ]  # fmt: skip
 
 
 def test_the_names_of_presets():
@@ -256,7 +258,8 @@ def test_the_names_of_presets():
 def test_a_family_names_its_paper(family):
     if Recipe.families[family].presets:
         assert re.fullmatch(
-            r".+ et al\., .+, \w+ 20\d\d, https://arxiv\.org/abs/\d{4}\.\d{5}", Recipe.families[family].paper
+            r"(.+ et al\.|\w+ & \w+), .+, \w+ 20\d\d, https://arxiv\.org/abs/\d{4}\.\d{5}",
+            Recipe.families[family].paper,
         )
 
 

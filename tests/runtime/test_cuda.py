@@ -40,7 +40,7 @@ def test_a_source_is_whole(operation):
 
 
 def test_operations_are_found():
-    assert cuda.OPERATIONS == ("chaos_game", "visual_atom")
+    assert cuda.OPERATIONS == ("chaos_game", "collage", "diamond_square", "visual_atom")
 
 
 @pytest.fixture
