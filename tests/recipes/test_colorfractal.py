@@ -50,7 +50,8 @@ def features(images, textured):
 
 @pytest.mark.parametrize("textured", [False, True])
 def test_images_have_the_law_of_the_released_rules(textured):
-    """Small images. (1,000 of full size were compared with the released program itself.)""" count, rng = (120 if textured else 250), np.random.default_rng(8)
+    """Small images. (1,000 of full size were compared with the released program itself.)"""
+    count, rng = (120 if textured else 250), np.random.default_rng(8)
     recipe = gr.ColorFractal(
         classes=count, instances=1, points=3000, image_size=32, seed=4, background=textured
     )  # fmt: skip

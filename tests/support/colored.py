@@ -14,8 +14,8 @@ from tests.support.released import sequential_singular_values
 
 
 def sampled_system(rng, maps=(2, 4)):
-    """A contractive system, [n, 2, 3]: rotations times reflections around the singular values, translations in a
-    square.""" n = int(rng.integers(maps[0], maps[1] + 1))
+    """A contractive system, [n, 2, 3]: rotations times reflections around the singular values."""
+    n = int(rng.integers(maps[0], maps[1] + 1))
     alpha = rng.uniform((5 + n) / 2, (6 + n) / 2)
     system = np.empty((n, 2, 3))
     for i, values in enumerate(sequential_singular_values(n, alpha, rng)):
