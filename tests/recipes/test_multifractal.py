@@ -47,7 +47,7 @@ def test_labels_tell_what_is_in_the_image(monkeypatch, epoch, fresh):
     """Class 0 is a full square, class 1 a line: two objects show which of them are there."""
     quarter = [[0.5, 0, 0, 0.5, x, y] for x in (0, 0.5) for y in (0, 0.5)]
     line = [[0.5, 0, 0, 1e-9, 0, 0], [0.5, 0, 0, 1e-9, 0.5, 0], [0] * 6, [0] * 6]
-    recipe = small(classes=2, instances=60, objects=(2, 2), sizes=(0.6, 0.6), points=20_000, image_size=64)
+    recipe = small(classes=2, instances=60, objects=(2, 2), sizes=(0.6, 0.6), points=20_000, image_size=128)
     catalog = recipe.catalog(torch.device("cpu"))
     catalog.maps = torch.tensor([quarter, line], dtype=torch.float64)
     catalog.counts = torch.tensor([4, 2])
@@ -59,7 +59,7 @@ def test_labels_tell_what_is_in_the_image(monkeypatch, epoch, fresh):
     assert labels.shape == (120, 2)
     first = torch.arange(120) // 60
     assert (labels[torch.arange(120), first] == 1).all()
-    assert torch.equal(ink > 300, labels[:, 0] == 1)  # a quarter of 38 x 38 pixels is 361; two lines have 234
+    assert torch.equal(ink > 1100, labels[:, 0] == 1)  # a quarter of 76 x 76 pixels is 1,444; two lines have 850
     assert 0.3 < (labels.sum(1) == 2).float().mean() < 0.7
     assert torch.equal(renderer.labels(range(120), fresh=False), renderer.labels(range(120), 5, fresh=False))
 

@@ -42,7 +42,7 @@ def test_variations_contract_and_differ(kind):
     found = varied(base, kind)
     assert largest(found).max() <= 1 + 1e-12
     changed = (found != base).flatten(1).any(1)
-    assert changed.double().mean() > 0.7
+    assert changed.double().mean() > 0.4  # of "fractaldb-9" a fifth has the factor 1, and large factors expand
     assert torch.equal(found, varied(base, kind))
     assert not torch.equal(found, varied(base, kind, first=500))
     assert torch.equal(varied(base[7:9], kind, first=7), found[7:9])
@@ -102,14 +102,16 @@ def test_turns_keep_singular_values():
 
 
 def test_rescaled_values_keep_the_sigma_factor_in_its_range():
+    """A map that may take all of the range's width is turned by half a turn now and then: its factor is negative."""
     base = systems(3000)
     found = varied(base, "sval")
-    alpha = (np.linalg.svd(linear(found), compute_uv=False) * [1, 2]).sum((1, 2))
+    factor = (found / base)[..., 0].numpy()
+    alpha = (np.linalg.svd(linear(base), compute_uv=False) @ [1, 2] * factor).sum(1)
     low = (5 + MAPS) / 2
     assert ((alpha >= low - 1e-9) & (alpha <= low + 0.5 + 1e-9)).all()
-    changed = (found != base).flatten(1).any(1).numpy()
-    assert changed.mean() > 0.9
+    same_law(alpha[::3], np.random.default_rng(0).uniform(low, low + 0.5, 3000), "sigma-factor")
     assert (((found != base).any(-1)).sum(1) <= 1).all()
+    assert ((found != base).any(-1)).any(1).double().mean() > 0.9
 
 
 def test_a_system_that_cannot_vary_stays():
@@ -163,7 +165,7 @@ def test_systems_are_played_from_the_fixed_point_of_their_first_map():
     assert played.maps[:, 0, 4:].abs().max() < 1e-6
     assert torch.equal(played.maps[..., :4], base[..., :4].float())
     weights = np.abs(np.linalg.det(linear(base)))
-    assert np.abs(played.thresholds - 65536 * weights.cumsum(1) / weights.sum(1, keepdims=True)).max() <= 0.51
+    assert np.abs(played.thresholds.numpy() - 65536 * weights.cumsum(1) / weights.sum(1, keepdims=True)).max() <= 0.51
 
 
 def test_systems_without_a_fixed_point_or_an_area_are_played():
