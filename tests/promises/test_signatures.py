@@ -46,6 +46,14 @@ SIGNATURES = {
         "axes=None, interval=None, line_thickness=1, line_color=(0.0, 1.0), nucleus=(-1.0, 1.0), categories=None"
     ),
     "gpurender.VisualAtom.from_csv": "folder, **parameters",
+    "gpurender.ColorFractal": (
+        f"*, classes=1000, instances=1000, {RECIPE.format(224)}, systems=1, maps=(2, 4), points=100000, "
+        "jitter='basic', color=True, background=True"
+    ),
+    "gpurender.MultiFractal": (
+        f"*, classes=1000, instances=1000, {RECIPE.format(224)}, systems=1, maps=(2, 4), points=100000, "
+        "jitter='none', objects=(1, 5), sizes=(0.15, 0.6)"
+    ),
     "gpurender.Mixture": "recipes, *, labels='joint'",
     "gpurender.augment.Crop": CROP.format(""),
     "gpurender.augment.Crop.draw": DRAW,

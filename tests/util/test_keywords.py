@@ -16,6 +16,8 @@ CASES = [
     (gr.OnePFrac, {}, "clases", "classes"),
     (gr.FractalDB, {}, "weight", "weights"),
     (gr.VisualAtom, {}, "imagesize", "image_size"),
+    (gr.ColorFractal, {}, "colour", "color"),
+    (gr.MultiFractal, {}, "object", "objects"),
     (gr.Mixture, {"recipes": {TINY: 1}}, "label", "labels"),
     (gr.Renderer, {"recipe": TINY}, "cachebytes", "cache_bytes"),
     (gr.Dataset, {"recipe": TINY}, "transforms", "transform"),

@@ -168,6 +168,22 @@ def _visual_atom(device: Any) -> Any:
     return Renderer(VisualAtom.smallest(), device)(0)
 
 
+def _diamond_square(device: Any) -> Any:
+    import torch
+
+    from gpurender.kernels.diamond_square import textures
+
+    law = torch.tensor([[0.5, 200.0, 30.0, 60.0, 120.0, 100.0, 120.0]], dtype=torch.float32, device=device)
+    return textures(law, torch.zeros(1, dtype=torch.int64, device=device), seed=1, size=33, hue_unit=1 / 30)
+
+
+def _collage(device: Any) -> Any:
+    from gpurender.recipes import ColorFractal
+    from gpurender.renderer import Renderer
+
+    return Renderer(ColorFractal.smallest(), device)([0, 1])
+
+
 def _shuffle(device: Any) -> Any:
     import torch
 
@@ -233,6 +249,8 @@ _TRIALS: dict[str, Callable[[Any], Any]] = {
     "philox": _philox,
     "chaos_game": _chaos_game,
     "visual_atom": _visual_atom,
+    "diamond_square": _diamond_square,
+    "collage": _collage,
     "shuffle": _shuffle,
     "augment_params": _augment_params,
     "resized_crop": _resized_crop,
