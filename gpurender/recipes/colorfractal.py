@@ -25,13 +25,18 @@ class ColorFractal(Recipe):
     """Coloured images of contractive iterated function systems, ``systems`` of them per class.
 
     A system has 2 to 4 affine maps whose singular values have a sigma-factor of U((5 + n) / 2, (6 + n) / 2), n the
-    number of maps; it is chosen with probabilities in proportion to \\|det\\|. An image is drawn anew from its system:
-    its parameters vary (``jitter``); the view is moved by U(-0.2, 0.2) of the points' extent along each axis and as
-    wide as U(0.5, 2) of it, and points outside are dropped; every point covers the same random bits of 3 x 3 pixels,
-    and the number of points on a pixel, divided by the largest number, is its density x; the hue is (255 x + U(0, 255))
-    mod 256, saturation and value are one U(0.3, 1) and U(0.5, 1) per image; it is flipped and transposed with
-    probability 1/2 each, pasted on a diamond-square texture, and blurred with probability 1/2 by 3 x 3 pixels with a
-    standard deviation of U(0.5, 1). One patch in 512 has no bit: its image is the background.
+    number of maps; maps are chosen with probabilities in proportion to \\|det\\|. Every image is drawn anew from its
+    system:
+
+    - the system's parameters vary (``jitter``), and the game starts at the fixed point of the first map;
+    - the view is moved by U(-0.2, 0.2) of the points' extent along each axis, and shows U(0.5, 2) of it; points outside
+      are dropped;
+    - every point covers the same random bits of 3 x 3 pixels; the number of points on a pixel, divided by the largest
+      number, is its density x. One patch in 512 has no bit, and its image is the background;
+    - the hue is (255 x + U(0, 255)) mod 256, with one saturation U(0.3, 1) and one value U(0.5, 1) per image;
+    - the fractal is transposed, flipped top-bottom and flipped left-right with probability 1/2 each, pasted on a
+      diamond-square texture, and the image is blurred with probability 1/2 by a Gaussian of 3 x 3 pixels with a standard
+      deviation of U(0.5, 1).
 
     Args:
         classes: number of classes.
@@ -44,18 +49,19 @@ class ColorFractal(Recipe):
             ``"sval"`` or ``"none"``; :mod:`gpurender.recipes.system_jitter` says what they are.
         color: hues by density; else every covered pixel has the grey 127.
         background: a texture behind the fractal; else black.
-        variant: ``"released"``: the hue's byte is OpenCV's, in units of two degrees, so that densities cover one and a
-            half turns; ``"paper"``: 256 hues are one turn, which is how the equation of the paper reads. (The released
-            label, index // classes, is that of this recipe where classes = instances, as in the authors'
-            configurations.)
+        variant: ``"released"``: the hue's byte is OpenCV's, in units of two degrees, so that densities cover 510
+            degrees; ``"paper"``: 256 hues are one turn, the plain reading of a hue mod 256.
 
-    ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id. The sampled
-    systems follow the law of the released file of 100,000 systems, but are others. The points are those of many walkers
-    that start along one game (:mod:`gpurender.kernels.chaos_game`), in float32; the released game has one walker and
-    float64. The released loader shows cached images again, moved and turned, with probability 1/2: this speeds its
-    program up and is left out. So is its list of errata: whatever its configurations say, the released experiments had
-    1,000 systems, one per class, which is ``colorfractal-1k``. ``colorfractal-100k`` makes every system of a file of
-    that size a class.
+    ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id.
+
+    Differences from the released program. The systems follow the law of the authors' file of 100,000 systems, but are
+    others. The points are float32, and those of many walkers that start along one game, where the released game has one
+    walker and float64 (:mod:`gpurender.kernels.chaos_game`). The released loader shows cached images again, moved and
+    turned, with probability 1/2; this makes its program fast and is left out. Its label of sample n is n // classes,
+    which is the class where classes = instances, as in the authors' configurations.
+
+    The authors' errata say that, whatever the configurations state, the experiments had 1,000 systems, one per class:
+    this is ``colorfractal-1k``. ``colorfractal-100k`` makes each system of a file of 100,000 a class.
     """
 
     family: ClassVar[str] = "colorfractal"
