@@ -35,8 +35,8 @@ class ColorFractal(Recipe):
       number, is its density x. One patch in 512 has no bit, and its image is the background;
     - the hue is (255 x + U(0, 255)) mod 256, with one saturation U(0.3, 1) and one value U(0.5, 1) per image;
     - the fractal is transposed, flipped top-bottom and flipped left-right with probability 1/2 each, pasted on a
-      diamond-square texture, and the image is blurred with probability 1/2 by a Gaussian of 3 x 3 pixels with a standard
-      deviation of U(0.5, 1).
+      diamond-square texture, and the image is blurred with probability 1/2 by a Gaussian of 3 x 3 pixels with a
+      standard deviation of U(0.5, 1).
 
     Args:
         classes: number of classes.
