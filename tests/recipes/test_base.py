@@ -332,7 +332,7 @@ def test_a_dictionary_may_be_short():
 
 
 WRONG_DATA = [
-    ({}, TypeError, r"'family' must be one of 'colorfractal', .*'mixture', .*'visualatom', got None"),
+    ({}, TypeError, f"'family' must be one of {', '.join(map(repr, sorted(Recipe.families)))}, got None"),
     ({"family": "1pfrac"}, ValueError, "got '1pfrac'; did you mean 'onepfrac'?"),
     ({"family": "onepfrac", "gpurender": 2}, ValueError, "'gpurender' must be 1 (the format's version), got 2"),
     ({"family": "onepfrac", "gpurender": None}, ValueError, "'gpurender' must be 1 (the format's version), got None"),
