@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from bench import sass
 from gpurender.kernels.chaos_game import gpu as chaos_game
+from gpurender.kernels.collage import gpu as collage
 from gpurender.kernels.point_cloud import gpu as point_cloud
 from gpurender.kernels.resized_crop import gpu_bits
 from gpurender.kernels.visual_atom import gpu as visual_atom
@@ -149,6 +150,10 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
         return gpu_bits.THREADS, gpu_bits.UNIT * room.units
     if name.startswith("point_cloud"):
         return point_cloud.THREADS, 0
+    if name == "chaos_game_density":
+        return chaos_game.THREADS, chaos_game.LEAST_SHARED
+    if name.startswith(("diamond_square", "collage")):
+        return collage.THREADS, 0  # both have as many
     if name == "chaos_game_color":
         return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
     return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
     from gpurender.recipes.base import Recipe, presets, recipe
+    from gpurender.recipes.colorfractal import ColorFractal
     from gpurender.recipes.exfractaldb import ExFractalDB
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
+    from gpurender.recipes.multifractal import MultiFractal
     from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.rcdb import RCDB
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
     from gpurender.renderer import Renderer
 
 _HOMES = {
+    "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
     "Dataset": "gpurender.dataset",
     "ExFractalDB": "gpurender.recipes.exfractaldb",
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
+    "MultiFractal": "gpurender.recipes.multifractal",
     "OFDB": "gpurender.recipes.ofdb",
     "OnePFrac": "gpurender.recipes.onepfrac",
     "RCDB": "gpurender.recipes.rcdb",
@@ -48,11 +52,13 @@ _HOMES = {
 __all__ = [
     "OFDB",
     "RCDB",
+    "ColorFractal",
     "DataLoader",
     "Dataset",
     "ExFractalDB",
     "FractalDB",
     "Mixture",
+    "MultiFractal",
     "OnePFrac",
     "Recipe",
     "Renderer",

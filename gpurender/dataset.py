@@ -76,7 +76,14 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
     def targets(self) -> list[Any]:
         """Labels of all samples, as :meth:`__getitem__` returns them (with ``label_noise``, including the noisy ones):
         ints, or pairs (recipe, label) for a mixture with separate labels. Computed at first use; no image is rendered.
+
+        Raises:
+            AttributeError: labels are multi-hot; a row of each sample would take 4 GB for a million of 1,000 classes.
         """
+        if self.recipe.multi_hot:
+            raise AttributeError(
+                "a dataset with multi-hot labels has no targets: take gr.Renderer(recipe).labels(samples)"
+            )
         found: list[Any] = []
         for labels in self._renderer.first_labels(len(self)):
             given = labels.tolist()
@@ -97,7 +104,8 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
         samples = [self._sample(index) for index in indices]
         canvases = self._renderer(samples)  # [n, C, S, S] uint8
         given = self._renderer.labels(samples)
-        labels = given.tolist() if given.dim() == 1 else list(given)  # separate labels: int64 [2]
+        # Separate labels: int64 [2]; multi-hot labels: float32 [classes]
+        labels = given.tolist() if given.dim() == 1 else list(given)
         return [(self._shown(canvas), label) for canvas, label in zip(canvases, labels, strict=True)]
 
     def _shown(self, canvas: torch.Tensor) -> Any:

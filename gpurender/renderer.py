@@ -115,9 +115,10 @@ class Renderer:
 
     def labels(self, samples: Any, epoch: int = 0, *, fresh: bool | None = None) -> torch.Tensor:
         """Return labels of samples, int64 ``[N]`` on the device: ``index // instances``, changed by the recipe's
-        ``class_prior`` and ``label_noise``; ``[N, 2]``, recipe and label, for a mixture with separate labels.
+        ``class_prior`` and ``label_noise``; ``[N, 2]``, recipe and label, for a mixture with separate labels; multi-hot
+        rows, float32 ``[N, classes]``, for a recipe whose images have several classes.
 
-        ``epoch``, ``fresh``: as in rendering; only the noise depends on them.
+        ``epoch``, ``fresh``: as in rendering; only the noise, and the classes of several objects, depend on them.
         """
         indices = self._indices(samples)
         epoch = checks.integer("epoch", epoch, 0, last_epoch(len(self.recipe)))

@@ -36,6 +36,15 @@ SMALL = {
     "3d-ofdb": lambda: gr.ExFractalDB(
         categories=[TETRAHEDRON] * 40, weights="one", viewpoints="drawn", points=2000, image_size=40
     ),
+    "colorfractal": lambda: gr.ColorFractal(classes=20, instances=2, points=2000, image_size=40, systems=2),
+    "colorfractal-grey": lambda: gr.ColorFractal(
+        classes=20, instances=2, points=2000, image_size=33, color=False, background=False, jitter="fractaldb-4"
+    ),
+    "colorfractal-paper": lambda: gr.ColorFractal(
+        classes=20, instances=2, points=2000, image_size=40, jitter="svd", variant="paper"
+    ),
+    "colorfractal-sval": lambda: gr.ColorFractal(classes=20, instances=2, points=2000, image_size=40, jitter="sval"),
+    "multifractal": lambda: gr.MultiFractal(classes=20, instances=2, points=2000, image_size=48),
     "visualatom": lambda: gr.VisualAtom(classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60)),
     "visualatom-paper": lambda: gr.VisualAtom(
         classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60), variant="paper"
@@ -64,7 +73,19 @@ def digest(*tensors):
 
 
 SEARCHED = ("fractaldb-1k", "ofdb-1k", "exfractaldb-1k", "mv-fractaldb-1k", "3d-ofdb-1k")
-PRESETS = ("onepfrac-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k", *SEARCHED)
+PRESETS = (
+    "onepfrac-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k", "colorfractal-1k",
+    "multifractal-1k", *SEARCHED,
+)  # fmt: skip
+    "onepfrac-1k",
+    "visualatom-1k",
+    "rcdb-1k",
+    "visualatom-lpce-1k",
+    "rcdb-lpce-1k",
+    "colorfractal-1k",
+    "multifractal-1k",
+    *SEARCHED,
+)
 
 
 def preset_pixels(name):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from gpurender.augment.soft_targets import soft_targets
 
 import gpurender as gr
+from gpurender.kernels.soft_targets import soft_targets
 from tests.support.optional import optional
 
 LOGITS = torch.randn(12, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3

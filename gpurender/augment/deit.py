@@ -72,7 +72,9 @@ class DeiT(Policy[torch.Tensor]):
     ``mixup_alpha=0``, ``cutmix_alpha=0``, ``label_smoothing=0``.
 
     **Targets** are soft, float32 ``[N, classes]``, if anything is mixed or smoothed, else labels, int64 ``[N]``.
-    ``torch.nn.CrossEntropyLoss`` accepts both.
+    ``torch.nn.CrossEntropyLoss`` accepts both. Multi-hot labels (:class:`gpurender.MultiFractal`) stay float32 ``[N,
+    classes]``, for ``torch.nn.BCEWithLogitsLoss``: ones become 1 - smoothing + smoothing / classes, zeros smoothing /
+    classes, rows are mixed, and nothing is normalised.
 
     **Grey canvases** are augmented as one channel, which gives the same result as three, as long as no operation makes
     them coloured: if ``mean`` is not a grey, operations that move pixels fill in a colour, and three channels are
@@ -293,7 +295,7 @@ class DeiT(Policy[torch.Tensor]):
         """Return the targets of a batch: soft, float32 ``[N, classes]``, if anything is mixed or smoothed, else labels.
 
         Args:
-            labels: int64 ``[N]``, 0 to ``classes`` - 1.
+            labels: int64 ``[N]``, 0 to ``classes`` - 1; or multi-hot, float32 ``[N, at most classes]`` of 0 and 1.
             parameters: the return value of :meth:`draw`.
             classes: number of classes of the dataset, at least 1.
 
@@ -301,10 +303,8 @@ class DeiT(Policy[torch.Tensor]):
             TypeError, ValueError: naming the argument, its value and what is allowed. Values on a GPU are not checked.
         """
         classes = checks.integer("classes", classes, 1, 2**63 - 1)
-        labels = checked_tensor("labels", labels, (torch.int64,), (None,))
+        labels = _checked_labels(labels, classes)
         seen = readable(labels)
-        if seen and not ((labels >= 0) & (labels < classes)).all():
-            raise ValueError(f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}")
         if not self.soft:
             return labels
         weights = None
@@ -387,6 +387,21 @@ _PROBABILITIES = (
     "mixup_switch_prob",
     "label_smoothing",
 )
+
+
+def _checked_labels(labels: Any, classes: int) -> torch.Tensor:
+    """Return labels, int64 [N] or multi-hot float32 [N, at most classes], whose values are checked on a CPU."""
+    if isinstance(labels, torch.Tensor) and labels.dim() == 2:
+        labels = checked_tensor("labels", labels, (torch.float32,), (None, None))
+        if labels.shape[1] > classes:
+            raise ValueError(f"labels must have at most {classes} columns, one a class, got {labels.shape[1]}")
+        if readable(labels) and not ((labels == 0.0) | (labels == 1.0)).all():
+            raise ValueError("labels must be 0 and 1 where they are multi-hot, got other values")
+        return labels
+    labels = checked_tensor("labels", labels, (torch.int64,), (None,))
+    if readable(labels) and not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}")
+    return labels
 
 
 def _checked(policy: DeiT) -> dict[str, Any]:

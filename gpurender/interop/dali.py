@@ -64,8 +64,8 @@ class Source:
     of :class:`gpurender.DataLoader`.
 
     **Outputs.** Canvases, uint8 ``[B, S, S, C]`` with C = 1 (grey) or 3, the bytes of :class:`gpurender.Renderer`; and
-    labels, int64 ``[B, 1]`` (two columns where the loader's targets have two). On a CPU both are NumPy arrays, and
-    ``parallel=True`` may be added to the keywords.
+    labels, int64 ``[B, 1]`` (two columns where the loader's targets have two), or float32 ``[B, classes]`` if labels
+    are multi-hot. On a CPU both are NumPy arrays, and ``parallel=True`` may be added to the keywords.
 
     **Resuming.** DALI's checkpoints (``enable_checkpointing=True``) hold everything needed. A state of
     :meth:`state_dict` is independent of DALI, fits a :class:`gpurender.DataLoader` as well, and may be loaded with
@@ -150,7 +150,7 @@ class Source:
             "batch": True,
             "batch_info": True,
             "layout": ["HWC", ""],
-            "dtype": [types.UINT8, types.INT64],
+            "dtype": [types.UINT8, types.FLOAT if self._recipe.multi_hot else types.INT64],
             "ndim": [3, 1],
             "device": "cpu",
         }

@@ -228,7 +228,7 @@ class DataLoader(Generic[BatchT_co]):
         self.collate_fn = arguments.checked_collate(collate_fn)
         self.prefetch_factor, self.timeout = arguments.checked_ahead(prefetch_factor, timeout)
         self._repeats = max(1, self._policy.num_aug_repeats)
-        if self._recipe.label_width > 1 and self._policy.soft:
+        if self._recipe.label_width > 1 and not self._recipe.multi_hot and self._policy.soft:
             raise ValueError(
                 "augment must not mix samples or smooth labels: the recipe is a mixture of separate labels"
             )

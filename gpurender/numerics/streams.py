@@ -47,6 +47,11 @@ class Stream(IntEnum):
     LABEL = 20  # label noise: whether to change the label, and to which other class
     SPACE_SEARCH = 21  # ExFractalDB: candidate systems
     VIEWPOINT = 22  # ExFractalDB: the camera of an image
+    OBJECT = 23  # colour fractals: patch, orientation, colours, view, size and place of an object, blur of its image
+    SYSTEM_JITTER = 24  # colour fractals: the variation of an object's system
+    BACKGROUND = 25  # diamond-square textures: corners and noise
+    TEXTURE = 26  # diamond-square textures: decay and colours
+    COMPOSITION = 27  # colour fractals of several objects: how many, of which classes
 
 
 def halves(value: int) -> tuple[int, int]:

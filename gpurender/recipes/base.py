@@ -52,6 +52,7 @@ class Recipe:
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by name: values that differ from the family's defaults
     paper: ClassVar[str] = ""  # the source in short: authors, title, venue and year, link
     channels: ClassVar[int] = 1
+    multi_hot: ClassVar[bool] = False  # a label is a row of 0 and 1, float32 [classes]: the classes in the image
     picture: ClassVar[Callable[["Recipe"], bytes | None] | None] = None  # as a PNG file; gpurender.renderer sets it
 
     classes: int = 1000
@@ -121,7 +122,7 @@ class Recipe:
 
     @property
     def label_width(self) -> int:
-        """Integers per label: 1, or 2 for a mixture with separate labels."""
+        """Numbers per label: 1; 2 for a mixture with separate labels; one for each class if labels are multi-hot."""
         return 1
 
     def joint(self, labels: Any) -> Any:

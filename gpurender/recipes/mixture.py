@@ -80,6 +80,8 @@ class Mixture(Recipe):
         for part in parts:
             if isinstance(part, Mixture):
                 raise TypeError("recipes must not be mixtures themselves")
+            if part.multi_hot:
+                raise ValueError(f"recipes must have one label per image, and those of {part.family} are multi-hot")
             if parts.count(part) > 1:
                 raise ValueError(f"recipes must differ, got {checks.shown(part)} twice")
         self._set("recipes", parts)

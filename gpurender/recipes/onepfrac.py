@@ -17,7 +17,7 @@ from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.philox import uniform, words
 from gpurender.numerics.portable_math import exp, log
 from gpurender.numerics.streams import Stream
-from gpurender.recipes import ifs
+from gpurender.recipes import ifs, sigma_factor
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import dispatch
 from gpurender.util import checks, keywords
@@ -302,57 +302,7 @@ class OnePFrac(Recipe):
 
 
 def sample_system(seed: int, candidate: int, maps: int, sigma: float) -> np.ndarray:
-    """Return a contractive system of a given sigma-factor, float64 ``[maps, 6]`` (a, b, c, d, e, f).
-
-    A_i = U_i diag(s_i1, s_i2) V_i with U, V random rotations times random reflections, translations U(-1, 1), and
-    singular values with sum_i (s_i1 + 2 s_i2) = alpha, alpha ~ U(sigma - 0.1, sigma + 0.1) (Anderson & Farrell, section
-    3.2). A random angle is a normalised point of the unit disc: no cosine is needed.
+    """Return a contractive system, float64 ``[maps, 6]`` (a, b, c, d, e, f), of a sigma-factor drawn from U(sigma -
+    0.1, sigma + 0.1).
     """
-    u = uniform(words(seed, Stream.SYSTEM, np.array([candidate << 32]), blocks=(1 + 4 * maps + 3) // 4)[0])
-    alpha = min(sigma - SIGMA_MARGIN + 2.0 * SIGMA_MARGIN * float(u[0]), 3.0 * maps)  # at 3 x maps no map contracts
-    values = _singular_values(maps, alpha, u[1 : 1 + 2 * maps])
-    rows = []
-    for i, (s1, s2) in enumerate(values):
-        (uc, us, ux, uy), (vc, vs, vx, vy) = (_frame(seed, candidate, 2 * i + side) for side in (0, 1))
-        # U = [[uc ux, -us uy], [us ux, uc uy]] and V likewise: rotation times diag of signs
-        left = (uc * ux * s1, -us * uy * s2, us * ux * s1, uc * uy * s2)
-        right = (vc * vx, -vs * vy, vs * vx, vc * vy)
-        a, b = left[0] * right[0] + left[1] * right[2], left[0] * right[1] + left[1] * right[3]
-        c, d = left[2] * right[0] + left[3] * right[2], left[2] * right[1] + left[3] * right[3]
-        e, f = (2.0 * u[1 + 2 * maps + 2 * i + axis] - 1.0 for axis in (0, 1))
-        rows.append((a, b, c, d, e, f))
-    return np.array(rows)
-
-
-def _singular_values(maps: int, alpha: float, u: np.ndarray) -> list[tuple[float, float]]:
-    """Return pairs 1 >= s1 >= s2 >= 0 with sum(s1 + 2 s2) = alpha, each value uniform in the interval that the others
-    leave (the released sequential sampler).
-    """
-    pairs = []
-    left, slack = alpha, alpha - 3.0 * maps + 3.0  # rest of alpha; minimum for this map if all later ones take 3
-    for i in range(maps - 1):
-        low, high = max(0.0, slack / 3.0), min(1.0, left)
-        s1 = low + (high - low) * float(u[2 * i])
-        left, slack = left - s1, slack - s1
-        low, high = max(0.0, slack / 2.0), min(s1, left / 2.0)
-        s2 = low + (high - low) * float(u[2 * i + 1])
-        left, slack = left - 2.0 * s2, slack - 2.0 * s2 + 3.0
-        pairs.append((s1, s2))
-    low, high = max(0.0, (left - 1.0) / 2.0), left / 3.0
-    s2 = low + (high - low) * float(u[2 * maps - 2])
-    return [*pairs, (left - 2.0 * s2, s2)]
-
-
-def _frame(seed: int, candidate: int, index: int) -> tuple[float, float, float, float]:
-    """Return cosine and sine of a uniform angle, and two random signs."""
-    number = np.array([(candidate << 32) + 1 + index], dtype=np.uint64)
-    block = words(seed, Stream.SYSTEM, number, blocks=16)[0]
-    signs = [1.0 if word & 1 else -1.0 for word in block[:2]]
-    u = 2.0 * uniform(block) - 1.0
-    for k in range(2, len(u) - 1, 2):  # 31 points of the square; all outside the disc once in 10^20
-        x, y = float(u[k]), float(u[k + 1])
-        square = x * x + y * y
-        if 2.0**-20 < square <= 1.0:
-            length = float(np.sqrt(square))
-            return x / length, y / length, signs[0], signs[1]
-    return 1.0, 0.0, signs[0], signs[1]
+    return sigma_factor.sample(seed, np.array([candidate]), maps, sigma - SIGMA_MARGIN, 2.0 * SIGMA_MARGIN)[0]

@@ -20,8 +20,9 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
     chaos = machine_code.inspect("chaos_game", chip)
     lines = machine_code.inspect("visual_atom", chip)
     clouds = machine_code.inspect("point_cloud", chip)
-    print("\n" + machine_code.table([*chaos, *lines, *clouds]))
-    names = ("grey", "cover", "mask", "paint", "color")
+    colours = [*machine_code.inspect("diamond_square", chip), *machine_code.inspect("collage", chip)]
+    print("\n" + machine_code.table([*chaos, *lines, *clouds, *colours]))
+    names = ("grey", "cover", "mask", "paint", "color", "density")
     assert {kernel.name for kernel in chaos} == {f"chaos_game_{name}" for name in names}
     assert {kernel.name for kernel in clouds} == {"point_cloud_render", "point_cloud_moments"}
     for kernel in clouds:
@@ -30,7 +31,9 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
         # five per point's division, which IEEE 754 rounds, and none of the camera's products
         assert all(loop.counts.get("FFMA", 0) in (0, 5 * machine_code.POINTS_A_LOOP) for loop in kernel.loops), kernel
         assert not any(loop.counts.keys() & {"STL", "LDL"} for loop in kernel.loops), kernel
-    for kernel in [*chaos, *lines]:
+    assert {kernel.name for kernel in colours} == {"diamond_square_render", "collage_paste", "collage_blur"}
+    assert all(kernel.blocks_a_multiprocessor >= 4 for kernel in colours), colours
+    for kernel in [*chaos, *lines, *colours]:
         assert kernel.spilled_bytes == 0, kernel
         assert not any(loop.counts.keys() & {"STL", "LDL", "FFMA"} for loop in kernel.loops), kernel
     grey = next(kernel for kernel in chaos if kernel.name == "chaos_game_grey")

@@ -174,6 +174,10 @@ RECIPES = {
     ),
 }  # fmt: skip
 MIXED = {RECIPES["long tail"]: 1, RECIPES["fractaldb of categories"]: 2, RECIPES["visualatom"]: 0.5}
+RECIPES |= {
+    "colorfractal": gr.ColorFractal(classes=9, instances=4, points=300, image_size=24, jitter="sval", systems=2),
+    "multifractal": gr.MultiFractal(classes=9, instances=4, points=300, image_size=24, jitter="svd"),
+}
 RECIPES |= {"mixture": gr.Mixture(MIXED), "separate": gr.Mixture(MIXED, labels="separate")}
 
 DeiT = augment.DeiT

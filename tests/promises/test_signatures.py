@@ -62,6 +62,14 @@ SIGNATURES = {
     "gpurender.losses.LPCE.forward": "self, logits, targets",
     "gpurender.VisualAtom.from_csv": "folder, **parameters",
     "gpurender.VisualAtom.to_csv": "self, folder",
+    "gpurender.ColorFractal": (
+        f"*, classes=1000, instances=1000, {RECIPE.format(224)}, systems=1, maps=(2, 4), points=100000, "
+        "jitter='basic', color=True, background=True"
+    ),
+    "gpurender.MultiFractal": (
+        f"*, classes=1000, instances=1000, {RECIPE.format(224)}, systems=1, maps=(2, 4), points=100000, "
+        "jitter='none', objects=(1, 5), sizes=(0.15, 0.6)"
+    ),
     "gpurender.Mixture": "recipes, *, labels='joint'",
     "gpurender.augment.Crop": CROP.format(""),
     "gpurender.augment.Crop.draw": DRAW,

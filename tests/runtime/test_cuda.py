@@ -34,13 +34,14 @@ def own(tmp_path, monkeypatch):
 def test_a_source_is_whole(operation):
     text = cuda.source(operation)
     assert all(f"#define STREAM_{stream.name} {int(stream)}u\n" in text for stream in Stream)
-    assert "philox4x32" in text
+    assert ("philox4x32" in text) == (operation != "collage")  # which draws nothing
     assert not any(line.lstrip().startswith("#include") for line in text.splitlines())
     assert f"{operation}_" in text
 
 
 def test_operations_are_found():
-    assert cuda.OPERATIONS == ("chaos_game", "point_cloud", "resized_crop", "visual_atom")
+    names = ("chaos_game", "collage", "diamond_square", "point_cloud", "resized_crop", "visual_atom")
+    assert names == cuda.OPERATIONS
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_all_headers_can_be_included_by_one_kernel(kernels, monkeypatch):
     """A new family may take points and lines."""
     home = Path(cuda.__file__).parent.parent / "kernels"
     headers = sorted(str(path.relative_to(home)) for path in home.rglob("*.cuh"))
-    assert len(headers) == 5
+    assert len(headers) == 7
     for name in headers:
         (kernels / name).parent.mkdir(exist_ok=True)
         (kernels / name).write_text((home / name).read_text())

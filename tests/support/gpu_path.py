@@ -57,6 +57,13 @@ RECIPES |= {
     ),
 }
 RECIPES["mixture"] = gr.Mixture({RECIPES["long tail"]: 1, RECIPES["fractaldb-color"]: 2, RECIPES["visualatom"]: 0.5})
+RECIPES |= {
+    "colorfractal": gr.ColorFractal(classes=9, instances=5, points=500, image_size=40),
+    "colorfractal-grey": gr.ColorFractal(
+        classes=9, instances=5, points=500, image_size=33, color=False, background=False, jitter="svd"
+    ),
+    "multifractal": gr.MultiFractal(classes=9, instances=5, points=300, image_size=40, jitter="sval"),
+}
 STUDIES = [
     ("mixture", {"shuffle": True, "augment": gr.augment.DeiT.onepfrac(), "fresh": True}),
     ("mixture", {"shuffle": True, "augment": gr.augment.Crop(), "rank": 1, "world_size": 2}),
@@ -217,6 +224,10 @@ def jobs():
         yield from ((compare_loaders, name, LOADERS[1]), (compare_renderers, name))
     names = ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper")
     yield from ((compare_loaders, name, keywords) for name, keywords in zip(names, DEIT, strict=True))
+    for name in ("colorfractal", "colorfractal-grey", "multifractal"):
+        yield compare_renderers, name
+    yield compare_loaders, "colorfractal", LOADERS[1]
+    yield compare_loaders, "multifractal", DEIT[0] | {"fresh": True}, 3
     yield from ((compare_loaders, name, keywords, 9) for name, keywords in STUDIES)
     yield from ((compare_random_recipes, 2026 + i) for i in range(3))
 

@@ -19,6 +19,8 @@ CASES = [
     (gr.ExFractalDB, {}, "viewpoint", "viewpoints"),
     (gr.VisualAtom, {}, "imagesize", "image_size"),
     (gr.RCDB, {}, "polygon", "polygons"),
+    (gr.ColorFractal, {}, "colour", "color"),
+    (gr.MultiFractal, {}, "object", "objects"),
     (gr.Mixture, {"recipes": {TINY: 1}}, "label", "labels"),
     (gr.losses.LPCE, {}, "labelsmoothing", "label_smoothing"),
     (gr.Renderer, {"recipe": TINY}, "cachebytes", "cache_bytes"),

@@ -175,6 +175,22 @@ def _point_cloud(device: Any) -> Any:
     return Renderer(ExFractalDB.smallest(), device)(0)
 
 
+def _diamond_square(device: Any) -> Any:
+    import torch
+
+    from gpurender.kernels.diamond_square import textures
+
+    law = torch.tensor([[0.5, 200.0, 30.0, 60.0, 120.0, 100.0, 120.0]], dtype=torch.float32, device=device)
+    return textures(law, torch.zeros(1, dtype=torch.int64, device=device), seed=1, size=33, hue_unit=1 / 30)
+
+
+def _collage(device: Any) -> Any:
+    from gpurender.recipes import ColorFractal
+    from gpurender.renderer import Renderer
+
+    return Renderer(ColorFractal.smallest(), device)([0, 1])
+
+
 def _shuffle(device: Any) -> Any:
     import torch
 
@@ -245,6 +261,8 @@ _TRIALS: dict[str, Callable[[Any], Any]] = {
     "chaos_game": _chaos_game,
     "visual_atom": _visual_atom,
     "point_cloud": _point_cloud,
+    "diamond_square": _diamond_square,
+    "collage": _collage,
     "shuffle": _shuffle,
     "augment_params": _augment_params,
     "resized_crop": _resized_crop,

@@ -11,7 +11,14 @@ import torch
 from PIL import Image
 
 from gpurender.commands.image_folder.claims import claimed
-from gpurender.commands.image_folder.layout import Places, class_folders, is_whole, joint_labels, make_folders
+from gpurender.commands.image_folder.layout import (
+    Places,
+    class_folders,
+    is_whole,
+    joint_labels,
+    make_folders,
+    require_folders,
+)
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.commands.image_folder.shards import ShardLike
 from gpurender.commands.image_folder.shards import shard as as_shard
@@ -83,6 +90,7 @@ def export(
             half-written files do not.
     """
     renderer = Renderer(as_recipe(recipe), device)
+    require_folders(renderer.recipe)
     selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
     part = as_shard(shard)
     root = checks.path("folder", folder)

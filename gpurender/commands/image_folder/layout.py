@@ -55,6 +55,14 @@ def joint_labels(renderer: Renderer, samples: list[int] | np.ndarray) -> torch.T
     return renderer.recipe.joint(renderer.labels(samples))
 
 
+def require_folders(recipe: Recipe) -> None:
+    """Refuse a recipe whose images have no folder: an ImageFolder has one class per image."""
+    if recipe.multi_hot:
+        raise ValueError(
+            f"recipe must have one label per image for an ImageFolder, got {recipe.family}: multi-hot labels"
+        )
+
+
 def class_folders(root: Path, renderer: Renderer, selection: Selection) -> list[Path]:
     """Return the folders of the selected classes and of all labels of the selected images, by number of the class.
 

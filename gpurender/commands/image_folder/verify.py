@@ -14,7 +14,7 @@ from PIL import Image
 from gpurender.commands.image_folder.claims import MANIFEST, claimed, holds
 from gpurender.commands.image_folder.export import Tally, batches, canvases, noting, write
 from gpurender.commands.image_folder.foreign import foreign_entries, foreign_images
-from gpurender.commands.image_folder.layout import class_folders, is_whole, make_folders
+from gpurender.commands.image_folder.layout import class_folders, is_whole, make_folders, require_folders
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.commands.image_folder.shards import ShardLike
 from gpurender.commands.image_folder.shards import shard as as_shard
@@ -83,6 +83,7 @@ def verify(
         OSError, KeyboardInterrupt: passed on, with a note of how many images have been looked at and written again.
     """
     renderer = Renderer(as_recipe(recipe), device)
+    require_folders(renderer.recipe)
     selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
     part = as_shard(shard)
     root, repair = checks.path("folder", folder), checks.boolean("repair", repair)

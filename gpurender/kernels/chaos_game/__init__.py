@@ -2,7 +2,7 @@
 
 import torch
 
-from gpurender.kernels.chaos_game.params import MAX_MAPS, MAX_POINTS, Instances, Parts, Systems
+from gpurender.kernels.chaos_game.params import MAX_MAPS, MAX_POINTS, Instances, Parts, Systems, check_views
 from gpurender.runtime import dispatch
 from gpurender.runtime.tensors import checked_tensor
 
@@ -13,6 +13,7 @@ __all__ = [
     "Parts",
     "Systems",
     "covered_pixels",
+    "densities",
     "mask_bitmaps",
     "masked_occupancy",
     "occupancy",
@@ -161,3 +162,41 @@ def covered_pixels(systems: Systems, draw_ids: torch.Tensor, *, seed: int, point
     return dispatch.implementation("chaos_game", systems.maps.device).covered_pixels(
         systems, draw_ids, seed, points, size
     )
+
+
+def densities(
+    systems: Systems,
+    draw_ids: torch.Tensor,
+    views: torch.Tensor,
+    patches: torch.Tensor,
+    *,
+    seed: int,
+    points: int,
+    size: int,
+) -> torch.Tensor:
+    """Compute how densely the points of each system cover the pixels of a view, relative to the densest pixel.
+
+    Args:
+        systems: the N systems.
+        draw_ids: int64 ``[N]`` (the bits of uint64), draw ids of the points.
+        views: float32 ``[N, 4]``: the shift of the view's centre along x and y, and the view's half side along x and y,
+            both in units of the points' extent along that axis. Half sides: 0.05 to 16; shifts: -16 to 16. A view of
+            ``(0, 0, 1/2, 1/2)`` shows all points.
+        patches: int32 ``[N]``, 0 to 511: the patch that every point covers, bit 3 i + j the pixel in row i - 1 and
+            column j - 1 from the point's. With 0 nothing is covered, and no point is computed.
+        seed: unsigned 64-bit key.
+        points: points per image, 1 to ``MAX_POINTS``.
+        size: side of the view in pixels, at least 2.
+
+    Returns:
+        float32 ``[N, size, size]`` on the device, 0 to 1: the number of points whose patch covers the pixel, divided by
+        the largest of these numbers; all 0 if no pixel is covered. The row is the pixel of x, the column that of y.
+
+    Raises:
+        ValueError: views or patches have another shape or dtype, or (checked on a CPU only) are out of range.
+
+    Source: Anderson & Farrell, "Improving Fractal Pre-training" (WACV 2022), and its released renderer.
+    """
+    check_views(views, patches, len(systems), systems.maps.device)
+    implementation = dispatch.implementation("chaos_game", systems.maps.device)
+    return implementation.densities(systems, draw_ids, views, patches, seed, points, size)

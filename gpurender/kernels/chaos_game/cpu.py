@@ -37,6 +37,7 @@ from numba import float32, int32, njit, uint32
 from gpurender.kernels.chaos_game import tables
 from gpurender.kernels.device.cpu_bitmap import count_bits, locate, splat
 from gpurender.kernels.device.cpu_bits import orient, write
+from gpurender.kernels.device.cpu_counts import count_points, density
 from gpurender.kernels.device.cpu_texture import draw_mask, gap_tables, texture
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.numerics.streams import Stream, halves
@@ -394,6 +395,28 @@ def render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask):
 
     parallel_ranges(len(images), work)
     return torch.from_numpy(images)
+
+
+def densities(systems, draw_ids, views, patches, seed, points, size):
+    """Compute densities; float32 [N, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.densities`."""
+    found = host_memory.empty((len(systems), size, size), np.float32)
+    own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
+    windows, bits = views.numpy(), patches.numpy()
+
+    def work(first, last):
+        xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
+        stride = size + 2
+        for n in range(first, last):
+            if bits[n] == 0:
+                found[n] = 0.0
+                continue
+            frame = walk(*own(n), key, words[n], xs, ys)
+            counts = np.zeros(stride * stride + 1, np.int32)
+            count_points(xs, ys, frame, windows[n], size, counts)
+            density(counts[:-1].reshape(stride, stride), bits[n], found[n])
+
+    parallel_ranges(len(found), work)
+    return torch.from_numpy(found)
 
 
 def unpadded(systems):

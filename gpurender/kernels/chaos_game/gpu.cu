@@ -33,6 +33,7 @@
 
 #include "device/bitmap.cuh"
 #include "device/common.cuh"
+#include "device/counts.cuh"
 #include "device/texture.cuh"
 #include "philox/philox.cuh"
 
@@ -459,5 +460,50 @@ extern "C" __global__ void __launch_bounds__(128, 6)
                          images + 3 * n * size * size);
             __syncthreads();
         }
+    }
+}
+
+// Compute densities: the number of points whose patch covers a pixel, divided by the largest number. Counts take four
+// bytes per pixel, too much for shared memory: they stay in global memory, one canvas per block, and a block renders
+// view after view.
+extern "C" __global__ void __launch_bounds__(128, 6)
+    chaos_game_density(const float* maps, const int* thresholds, const int* counts, int most, const int64* point_ids,
+                       uint32 key0, uint32 key1, int points, int size,
+                       const float* views,  // [N, 4]
+                       const int* patches,  // [N]
+                       int64 count,
+                       int* scratch,        // [blocks, size + 2, size + 2]
+                       float* densities) {  // [N, size, size]
+    DYNAMIC_SHARED(uint32, bits);
+    __shared__ Shared shared;
+    __shared__ int most_covered;
+    const int side = size + 2, pixels = size * size;
+    int* counted = scratch + (int64)blockIdx.x * side * side;
+    for (int64 n = blockIdx.x; n < count; n += gridDim.x) {
+        const int patch = patches[n] & 511;
+        float* density = densities + n * pixels;
+        if (patch == 0) {  // the same for all threads
+            for (int p = threadIdx.x; p < pixels; p += blockDim.x) density[p] = 0.0f;
+            continue;
+        }
+        for (int i = threadIdx.x; i < side * side; i += blockDim.x) counted[i] = 0;
+        if (threadIdx.x == 0) most_covered = 1;
+        Game game = begin(maps, thresholds, counts, most, n, point_ids[n], key0, key1, points, shared, bits);
+        bool escapes;
+        const Frame frame = frame_of(game, escapes, shared.frame);
+        const float* view = views + 4 * n;
+        const AxisOfView x = axis_of_view(frame.min_x, frame.max_x, view[0], view[2], size);
+        const AxisOfView y = axis_of_view(frame.min_y, frame.max_y, view[1], view[3], size);
+        play(game, escapes, Count{counted, (uint32)side, x, y});
+        __syncthreads();
+        int own = 0;
+        for (int p = threadIdx.x; p < pixels; p += blockDim.x)
+            own = max(own, covered(counted, side, patch, p / size, p % size));
+        atomicMax(&most_covered, own);
+        __syncthreads();
+        const float largest = (float)most_covered;
+        for (int p = threadIdx.x; p < pixels; p += blockDim.x)
+            density[p] = (float)covered(counted, side, patch, p / size, p % size) / largest;
+        __syncthreads();  // all have read before the next view overwrites
     }
 }

@@ -14,6 +14,7 @@ STATIC_SHARED = 4 << 10  # bytes: the system, the walkers' starts, the frame
 LEAST_SHARED = 2 << 10  # bytes: the pilot's maps, which the bitmap overwrites later
 ROWS_ABOVE = 3  # rows above a band, which the patches of its first rows need; as in device/bitmap.cuh
 COLOR_BLOCKS = 2  # blocks per multiprocessor; each has a canvas of four bytes per pixel in global memory
+DENSITY_BLOCKS = 6  # blocks per multiprocessor, each with counts of four bytes per pixel in global memory
 MASK_ROWS = 64  # mask rows of a coloured image that are in shared memory at a time
 
 
@@ -177,6 +178,30 @@ def render_bitmaps(
         ),
     )  # fmt: skip
     return images
+
+
+def densities(
+    systems: Systems,
+    draw_ids: torch.Tensor,
+    views: torch.Tensor,
+    patches: torch.Tensor,
+    seed: int,
+    points: int,
+    size: int,
+) -> torch.Tensor:
+    """Compute densities; float32 ``[N, size, size]``; as :func:`gpurender.kernels.chaos_game.densities`."""
+    device, count = systems.maps.device, len(systems)
+    found = torch.empty((count, size, size), dtype=torch.float32, device=device)
+    blocks = min(count, DENSITY_BLOCKS * cuda.limits(device).multiprocessors)
+    scratch = torch.empty((blocks, size + 2, size + 2), dtype=torch.int32, device=device)
+    cuda.launch(
+        "chaos_game", "chaos_game_density", device=device, blocks=blocks, threads=THREADS, shared=LEAST_SHARED,
+        arguments=(
+            *_game(systems, draw_ids), *_scalars(seed, points, size), views.contiguous(), patches.contiguous(),
+            np.int64(count), scratch, found,
+        ),
+    )  # fmt: skip
+    return found
 
 
 def _game(systems: Systems, draw_ids: torch.Tensor) -> tuple[cuda.Argument, ...]:

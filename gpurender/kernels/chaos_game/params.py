@@ -7,6 +7,8 @@ import torch
 
 MAX_MAPS = 64
 MAX_POINTS = 10_000_000
+MAX_SHIFT = 16.0  # of a view, in extents of the points
+ZOOMS = (0.05, 16.0)  # half sides of a view, in extents of the points
 
 SomeSystems = TypeVar("SomeSystems", bound="Systems")
 
@@ -85,3 +87,23 @@ class Parts(NamedTuple):
     images: torch.Tensor
     masks: torch.Tensor
     orientations: torch.Tensor
+
+
+def check_views(views: torch.Tensor, patches: torch.Tensor, count: int, device: torch.device) -> None:
+    """Refuse views that are not float32 ``[count, 4]``, patches that are not int32 ``[count]``, and values out of range
+    where they can be read.
+    """
+    wanted = {"views": (views, torch.float32, (count, 4)), "patches": (patches, torch.int32, (count,))}
+    for name, (given, dtype, shape) in wanted.items():
+        if given.shape != shape or given.dtype != dtype or given.device != device:
+            got = f"{given.dtype} {tuple(given.shape)} on {given.device}"
+            raise ValueError(f"{name} must be {dtype} {shape} on {device}, got {got}")
+    if device.type != "cpu" or not count:
+        return
+    shifts, zooms = views[:, :2], views[:, 2:]
+    if not ((shifts.abs() <= MAX_SHIFT).all() and ((zooms >= ZOOMS[0]) & (zooms <= ZOOMS[1])).all()):  # NaN, too
+        raise ValueError(
+            f"views must have shifts in [{-MAX_SHIFT:g}, {MAX_SHIFT:g}] and half sides in [{ZOOMS[0]:g}, {ZOOMS[1]:g}]"
+        )
+    if not ((patches >= 0) & (patches < 512)).all():
+        raise ValueError(f"patches must lie in [0, 511], got {int(patches.min())} to {int(patches.max())}")
