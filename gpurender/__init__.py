@@ -14,7 +14,7 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gpurender import augment
+    from gpurender import augment, tasks, training
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
+    from gpurender.training.warm_up import warm_up
 
+_ROOMS = ("augment", "tasks", "training")
 _HOMES = {
     "DataLoader": "gpurender.loading.data_loader",
     "Dataset": "gpurender.dataset",
@@ -37,6 +39,7 @@ _HOMES = {
     "export": "gpurender.commands.image_folder.export",
     "presets": "gpurender.recipes.base",
     "recipe": "gpurender.recipes.base",
+    "warm_up": "gpurender.training.warm_up",
 }
 
 __all__ = [
@@ -52,15 +55,18 @@ __all__ = [
     "export",
     "presets",
     "recipe",
+    "tasks",
+    "training",
+    "warm_up",
 ]
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
 
     def __getattr__(name: str) -> Any:
-        if name == "augment":
+        if name in _ROOMS:
             with forks.IMPORTS:
-                return importlib.import_module("gpurender.augment")
+                return importlib.import_module(f"gpurender.{name}")
         if name in _HOMES:
             with forks.IMPORTS:
                 value = getattr(importlib.import_module(_HOMES[name]), name)

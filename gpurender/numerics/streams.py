@@ -45,6 +45,9 @@ class Stream(IntEnum):
     ERASED = 18  # random erasing: the noise itself, keyed by image
     VIEW = 19  # the keys of several views of one sample
     LABEL = 20  # label noise: whether to change the label, and to which other class
+    TASK = 50  # downstream tasks: which images are labelled, which held out
+    STEP = 51  # training: the randomness of the model at a step
+    EXAMPLE = 52  # fine-tuning: order and augmentation of real images
 
 
 def halves(value: int) -> tuple[int, int]:
