@@ -111,7 +111,7 @@ def open_image(path: Path) -> Image.Image:
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
 
 
-# ------------------------------------------------------------------------------------------------------ IDX, NPZ, others
+# ----------------------------------------------------------------------------------------------------- IDX, NPZ, others
 
 
 def _idx(source: str, part: str) -> Set:

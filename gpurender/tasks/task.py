@@ -51,7 +51,7 @@ class Task:
         if not isinstance(self.data, (str, os.PathLike)):
             raise TypeError(f"data must be a path or 'NAME:ROOT', got {checks.shown(self.data)}")
         self._set("data", os.fspath(self.data))
-        self._set("kind", checks.choice("kind", self.kind or sources.kind_of(self.data), KINDS))
+        self._set("kind", checks.choice("kind", self.kind or sources.kind_of(str(self.data)), KINDS))
         if self.labels_per_class is not None:
             self._set("labels_per_class", checks.integer("labels_per_class", self.labels_per_class, 1, 2**31 - 1))
         self._set("validation", checks.real("validation", self.validation, 0.0, 0.9))
@@ -145,8 +145,7 @@ class Samples:
 
 def _keys(seed: int, names: list[str]) -> np.ndarray:
     """Return a random number of each name, uint64 ``[N]``: that at the address of the first 64 bits of its SHA-256."""
-    digests = [
-        int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "little") for name in names
-    ]
+    encoded = (name.encode("utf-8", "surrogateescape") for name in names)
+    digests = [int.from_bytes(hashlib.sha256(text).digest()[:8], "little") for text in encoded]
     drawn = words(seed, Stream.TASK, np.array(digests, np.uint64))  # uint32 [N, 4]
     return drawn[:, 0].astype(np.uint64) << np.uint64(32) | drawn[:, 1].astype(np.uint64)

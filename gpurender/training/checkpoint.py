@@ -2,7 +2,7 @@
 
 The file's metadata has one entry, ``gpurender``: JSON with the kind of the training, the model (timm's name and
 arguments), the data (for a pre-training the recipe, its fingerprint, the seed, the policy and the range of samples),
-the settings, the steps done, and the versions of the packages. It has no date, so equal trainings leave equal files.
+the settings, the steps done, and the versions of the packages. Equal trainings leave equal weights and equal metadata.
 
 ``timm.create_model(name, num_classes=..., checkpoint_path="checkpoint.safetensors")`` reads it, as :func:`load` does.
 """

@@ -1,5 +1,6 @@
 """timm's models by name: made, checked, and without their heads."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -60,15 +61,21 @@ def create(name: str, classes: int, image_size: int, drop_path: float = 0.0, see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            if drop_path:
-                try:
-                    return timm.create_model(name, drop_path_rate=drop_path, **given)
-                except TypeError:  # a model without stochastic depth
-                    pass
-            return timm.create_model(name, **given)
+            model = _made(name, given, drop_path)
+            with torch.inference_mode():  # an image too small, or of a side that no patches fill
+                model.eval()(torch.zeros(1, 3, image_size, image_size, device="cpu"))
         except (AssertionError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())
             raise ValueError(f"image_size must suit the model {name}, got {image_size}: {text}") from None
+    return model.train()
+
+
+def _made(name: str, given: dict[str, Any], drop_path: float) -> nn.Module:
+    timm = require_timm()
+    if drop_path:
+        with contextlib.suppress(TypeError):  # a model without stochastic depth
+            return timm.create_model(name, drop_path_rate=drop_path, **given)
+    return timm.create_model(name, **given)
 
 
 def body(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:

@@ -48,8 +48,8 @@ def probe(
 
     The features of a block are means over positions. The linear classifier is multinomial logistic regression on
     standardised features, fitted by L-BFGS; the weight of its penalty is the best one on a fifth of the training
-    images, and the classifier is then fitted to all of them. The neighbours are the 20 most similar training images by cosine,
-    weighted by ``exp(similarity / 0.07)``.
+    images, and the classifier is then fitted to all of them. The neighbours are the 20 most similar training images by
+    cosine, weighted by ``exp(similarity / 0.07)``.
 
     Args:
         source: a checkpoint of ``pretrain`` or ``finetune``.

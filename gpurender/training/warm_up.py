@@ -87,7 +87,7 @@ def _train(
     with progress(total=math.ceil(seconds), desc="warm-up", unit="s") as bar:
         while step == 0 or passed < seconds:
             for images, targets in loader:
-                part = passed / seconds if seconds else 1.0
+                part = min(1.0, passed / seconds) if seconds else 0.0
                 rate = min((part + 1e-3) / RAMP, 0.5 * (1.0 + math.cos(math.pi * max(0.0, part - RAMP) / (1.0 - RAMP))))
                 for group in optimizer.param_groups:
                     group["lr"] = lr * rate
