@@ -398,3 +398,35 @@ def test_a_warm_up_of_a_model_of_ones_own():
         gr.warm_up(torch.nn.Conv2d(3, 4, 8), RECIPE, minutes=0)
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got 'resnet18'"):
         gr.warm_up("resnet18", RECIPE)
+
+
+# ----------------------------------------------------------------------------------------------------- many processes
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    """The images of a step are the same, shared among the processes; the weights agree up to the order of sums."""
+    (tmp_path / "recipe.json").write_text(RECIPE.to_json())
+    for count, name in ((1, "one"), (2, "two")):
+        options = [
+            "--steps",
+            "4",
+            "--batch-size",
+            "8",
+            "--image-size",
+            "32",
+            "--log-every",
+            "1",
+            "--preset",
+            "onepfrac",
+        ]
+        where = ["--model", "test_vit", "--output", str(tmp_path / name), "--device", "cpu", "--lr", "0.001"]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "gpurender"]
+        done = subprocess.run(
+            [sys.executable, *launch, "pretrain", str(tmp_path / "recipe.json"), *where, *options, "--augment", "crop"],
+            env=environment(), capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    one, two = (weights(tmp_path / name / "checkpoint.safetensors") for name in ("one", "two"))
+    assert lines(tmp_path / "two")[0]["loss"] == pytest.approx(lines(tmp_path / "one")[0]["loss"], rel=1e-5)
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4  # four steps of 0.001 move by 4e-3
+    assert [line["step"] for line in lines(tmp_path / "two")] == [1, 2, 3, 4]
