@@ -46,7 +46,7 @@ setup(
         "lightning": ["lightning>=2.6"],
         "plot": ["matplotlib"],
         "torchdata": ["torchdata>=0.11"],
-        "train": ["timm>=1.0.31", "torchvision"],
+        "train": ["accelerate>=1.15", "safetensors>=0.4.5", "timm>=1.0.31", "torchvision"],
         "transformers": ["accelerate>=1.15", "transformers>=5.20"],
         "test": [
             "accelerate>=1.15",
@@ -64,7 +64,9 @@ setup(
             "pytest-xdist",
             "scikit-image",
             "scipy",
+            "safetensors>=0.4.5",
             "setuptools>=77",
+            "tensorboard",
             "timm>=1.0.31",
             "torchdata>=0.11",
             "torchvision",

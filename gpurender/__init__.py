@@ -14,7 +14,11 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
+<<<<<<< HEAD
     from gpurender import augment, losses
+=======
+    from gpurender import augment, tasks, training
+>>>>>>> training
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
     from gpurender.recipes.rcdb import RCDB
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
+    from gpurender.training.warm_up import warm_up
 
+_ROOMS = ("augment", "tasks", "training")
 _HOMES = {
     "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
@@ -47,6 +53,7 @@ _HOMES = {
     "export": "gpurender.commands.image_folder.export",
     "presets": "gpurender.recipes.base",
     "recipe": "gpurender.recipes.base",
+    "warm_up": "gpurender.training.warm_up",
 }
 
 __all__ = [
@@ -68,13 +75,20 @@ __all__ = [
     "losses",
     "presets",
     "recipe",
+    "tasks",
+    "training",
+    "warm_up",
 ]
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
 
     def __getattr__(name: str) -> Any:
+<<<<<<< HEAD
         if name in ("augment", "losses"):
+=======
+        if name in _ROOMS:
+>>>>>>> training
             with forks.IMPORTS:
                 return importlib.import_module(f"gpurender.{name}")
         if name in _HOMES:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gpurender.commands import bench, doctor, export, preview, recipe, recipes
+from gpurender.commands import bench, doctor, export, finetune, pretrain, preview, probe, recipe, recipes
 
-COMMANDS = (doctor, recipes, recipe, preview, bench, export)
+COMMANDS = (doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe)
 
 EPILOG = """\
 RECIPE is a preset's name, such as onepfrac-1k ("gpurender recipes" lists all of them), or a recipe's JSON file.
@@ -26,6 +26,10 @@ examples:
   gpurender bench onepfrac-1k --seconds 5 --json r.json images/s on this machine
   gpurender bench --plot r.json -o rates.png            plot result files
   gpurender export visualatom-1k atoms/ --per-class 10  files for a program that needs files
+  gpurender pretrain --list                             the papers' settings, and their hours
+  gpurender pretrain onepfrac-1k --model vit_tiny_patch16_224 --output run/
+  gpurender finetune run/checkpoint.safetensors --data flowers/ --output flowers-run/
+  gpurender probe run/checkpoint.safetensors --data flowers/ --layers 1,2,3,4,6
 """
 
 

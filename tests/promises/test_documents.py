@@ -15,6 +15,7 @@ import pytest
 import gpurender as gr
 from gpurender.commands.recipe import as_text
 from tests.support import ROOT
+from tests.support.pictures import image_folder
 
 PAGES = [
     "README.md",
@@ -29,6 +30,8 @@ SMALLER = {  # in Python: a part of the text, and what is run in its place
     "batch_size=256": "batch_size=4",
     '"onepfrac-1k", 256': '"onepfrac-1k", 4',
     'vit_tiny_patch16_224", num_classes=1000, img_size=224': 'test_vit", num_classes=10, img_size=32',
+    "checkpoint_path=": "img_size=32, checkpoint_path=",
+    "minutes=0.05": "minutes=0",
 }
 SMALL = {  # instead of the presets, in commands
     "onepfrac-1k": gr.OnePFrac(classes=12, points=500, image_size=32, fill_rate=0.0),
@@ -39,6 +42,9 @@ MORE = {  # appended to a command
     "examples/pretrain.py": "--steps 2 --model test_vit --batch-size 4 --image-size 32 --save-every 1 --output out",
     "gpurender bench": "--batch-size 2 --seconds 0 --device cpu",
     "gpurender preview": "--cols 2",
+    "gpurender pretrain onepfrac-1k": "--model test_vit --steps 2 --batch-size 4 --image-size 32 --device cpu",
+    "gpurender finetune": "--epochs 1 --batch-size 4 --device cpu",
+    "gpurender probe": "--device cpu",
 }
 ELSEWHERE = {  # beginnings of commands that other tests run
     "python3 -m venv": "README's two commands: .ci/run, tests/promises/test_packaging.py",
@@ -48,7 +54,7 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     '"$VENV"/bin/pip': "README's two commands",
     '"$VENV"/bin/python': "README's two commands",
     ".venv/bin/python -m pytest": "this is it",
-    ".venv/bin/python examples/pretrain.py": "tests/test_examples.py",
+    ".venv/bin/gpurender pretrain": "README's two commands",
     ".venv/bin/ruff": "the formatter",
     ".venv/bin/mypy": "the type checker",
     "python examples/quickstart.py": "tests/test_examples.py",
@@ -82,11 +88,13 @@ def environment(**more):
 def test_snippets_of_a_page_run_one_after_the_other(page, tmp_path):
     """As a reader would type them into one session."""
     snippets = [text for where, _, text in SNIPPETS if where == page]
-    if any("timm" in text for text in snippets):
+    if any(word in text for text in snippets for word in ("timm", "gr.training")):
         pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
     code = "import gpurender as gr\n" + "\n".join(snippets)
     for old, new in SMALLER.items():
         code = code.replace(old, new)
+    if "run/checkpoint.safetensors" in code:
+        code = TRAINED + code
     if "first_light/checkpoint.pt" in code:
         code = CHECKPOINT + code
     if page == "docs/augmentation.md":
@@ -118,10 +126,22 @@ torch.save({"model": trained.state_dict()}, "first_light/checkpoint.pt")
 """
 
 
+TRAINED = """
+gr.training.pretrain(
+    gr.OnePFrac(classes=12, points=500, image_size=32, fill_rate=0.0), "test_vit", "run", steps=1, batch_size=4,
+    image_size=32, device="cpu",
+)
+"""
+
+
 def run(words, folder):
     """Run a command, made smaller, in a folder."""
     for name, recipe in SMALL.items():
         (folder / f"{name}.json").write_text(recipe.to_json())
+    if "--data pictures" in words and not (folder / "pictures").exists():
+        image_folder(folder / "pictures", train=10)
+    if "run/checkpoint.safetensors" in words and not (folder / "run").exists():
+        run("gpurender pretrain onepfrac-1k --model vit_tiny_patch16_224 --output run", folder)
         words = re.sub(rf"{name}(?=\s|$)", f"{name}.json", words)
     words = words.replace("torchrun --nproc-per-node 8", "python")  # several processes: tests/test_examples.py
     words += "".join(f" {more}" for start, more in MORE.items() if start in words)
@@ -143,7 +163,7 @@ def run(words, folder):
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}: {block[0][:50]}" for page, block in BLOCKS])
 def test_the_commands_of_a_block_run_one_after_the_other(page, block, tmp_path):
-    if any(word in command for command in block for word in ("pretrain", "--train")):
+    if any(word in command for command in block for word in ("pretrain", "finetune", "probe", "--train")):
         pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
     for words in block:
         if not words.startswith(tuple(ELSEWHERE)):
@@ -162,5 +182,5 @@ def test_documents_have_snippets_and_commands():
     """And no command is said to run elsewhere that no page has."""
     assert {page for page, _, _ in SNIPPETS} >= {"README.md", "docs/recipes.md", "docs/training.md", "docs/stacks.md"}
     run = {words.split()[1] for words in COMMANDS if words.startswith("gpurender ")}
-    assert run >= {"doctor", "recipes", "recipe", "preview", "bench", "export"}
+    assert run >= {"doctor", "recipes", "recipe", "preview", "bench", "export", "pretrain", "finetune", "probe"}
     assert {start for start in ELSEWHERE if any(words.startswith(start) for words in COMMANDS)} == set(ELSEWHERE)

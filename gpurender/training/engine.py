@@ -1,0 +1,67 @@
+"""The engine: Accelerate's processes, devices and precision, and what a machine without memory says."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gpurender.runtime import devices
+from gpurender.util import checks
+
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+def accelerator(device: torch.device, amp: str, accumulate: int) -> Any:
+    """Return an ``accelerate.Accelerator`` on a device; with torchrun, one of its processes.
+
+    Args:
+        device: of this process; with torchrun on GPUs, Accelerate takes the one of the local rank.
+        amp: ``"no"``, ``"bf16"`` or ``"fp16"``.
+        accumulate: batches per optimiser step.
+
+    Raises:
+        RuntimeError: Accelerate is not installed.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState, GradientState
+    except ImportError as error:
+        raise RuntimeError(f"training needs accelerate: pip install 'gpurender[train]' ({error})") from None
+    AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
+    GradientState._reset_state()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=amp, gradient_accumulation_steps=accumulate)
+
+
+def precision(amp: str | None, device: torch.device) -> str:
+    """Return the precision: the given one; else bfloat16 on a GPU that has it, float16 on another, none on a CPU."""
+    if amp is not None:
+        checks.choice("amp", amp, PRECISIONS)
+        if amp == "fp16" and device.type == "cpu":
+            raise ValueError("amp must be 'no' or 'bf16' on a CPU, got 'fp16'")
+        return amp
+    if not devices.on_gpu(device):
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+@contextlib.contextmanager
+def explained(images: int, device: torch.device) -> Iterator[None]:
+    """Turn an error of missing memory into one line that says what helps."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _too_large(images, device) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise _too_large(images, device) from error
+        raise
+
+
+def _too_large(images: int, device: torch.device) -> RuntimeError:
+    return RuntimeError(
+        f"out of memory on {device} with {images} images per step and process: "
+        "--accumulate N takes an N-th of them at once, a smaller --batch-size or --image-size takes less"
+    )

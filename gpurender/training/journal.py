@@ -1,0 +1,134 @@
+"""What a training tells: one JSON line per report in ``metrics.jsonl``, TensorBoard's events, a progress bar."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpurender.util.progress import progress
+
+log = logging.getLogger("gpurender")
+
+
+class Journal:
+    """The reports of the process of rank 0; on other ranks nothing is written.
+
+    After a kill, the lines beyond the step at which the training goes on are removed, so each step is reported once.
+
+    Args:
+        folder: where ``metrics.jsonl`` and, with ``tensorboard``, the folder ``tensorboard`` are.
+        step, steps: where the training goes on, and its length in optimiser steps.
+        writes: whether this process writes.
+        tensorboard: whether TensorBoard's events are written.
+
+    Raises:
+        RuntimeError: TensorBoard is wanted and not installed.
+    """
+
+    def __init__(self, folder: Path, step: int, steps: int, writes: bool, tensorboard: bool) -> None:
+        self._path = folder / "metrics.jsonl"
+        self._writes = writes
+        self._board = _board(folder, step) if tensorboard and writes else None
+        if writes:
+            _cut(self._path, step)
+        options: dict[str, Any] = {} if writes else {"disable": True}
+        self._bar = progress(total=steps, initial=step, desc="train", unit="step", **options)
+
+    def advance(self) -> None:
+        """Note one more step."""
+        self._bar.update()
+
+    def report(self, values: dict[str, Any]) -> None:
+        """Write one line: ``step``, ``images``, ``loss`` and others."""
+        if not self._writes:
+            return
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+        shown = {name: values[name] for name in ("loss", "accuracy", "images_per_second") if name in values}
+        self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+        if self._board is not None:
+            for name, value in values.items():
+                if name != "step" and isinstance(value, (int, float)):
+                    self._board.add_scalar(name, value, values["step"])
+
+    def close(self) -> None:
+        """End the bar and flush what is open."""
+        self._bar.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class Waiting:
+    """Which share of the time the training waits for its batches.
+
+    On a CPU this is the time in which a batch is rendered. On a GPU it is the time that the training's CUDA stream
+    stands still before a batch, by events; the events are read when a report is due, so no step waits for them.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._pairs: list[tuple[Any, Any]] = []
+        self._seconds = 0.0
+        self.begin = time.perf_counter()
+
+    def batches(self, feed: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches of a feed, measured."""
+        while True:
+            first = self._mark()
+            try:
+                batch = next(feed)
+            except StopIteration:
+                return
+            last = self._mark()
+            if self._cuda:
+                self._pairs.append((first, last))
+            else:
+                self._seconds += last - first
+            yield batch
+
+    def _mark(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def restart(self) -> tuple[float, float]:
+        """Return seconds since the last call, and the share of them spent waiting, 0 to 1."""
+        if self._pairs:
+            torch.cuda.synchronize()
+            self._seconds = sum(first.elapsed_time(last) for first, last in self._pairs) / 1e3
+            self._pairs.clear()
+        now = time.perf_counter()
+        passed, waited = now - self.begin, self._seconds
+        self.begin, self._seconds = now, 0.0
+        return passed, min(1.0, waited / passed) if passed else 0.0
+
+
+def _cut(path: Path, step: int) -> None:
+    """Remove the lines of steps after ``step``, and a line that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RuntimeError(f"--tensorboard needs tensorboard: pip install tensorboard ({error})") from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

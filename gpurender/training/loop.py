@@ -1,0 +1,299 @@
+"""The loop of every training here: steps, reports, checkpoints; after a kill it goes on as if nothing had been.
+
+What a step does is a function of the weights, the optimiser's state, the batch and the step's number: the generators of
+torch are seeded anew for each step, at the address (seed, step, rank). So the state of a training is the weights, the
+optimiser's, the scaler's and the averaged weights, and the place of its feed. All of it is in one file, ``state.pt``,
+replaced at once; ``checkpoint.safetensors``, which others read, is written after it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from gpurender.kernels.philox import words
+from gpurender.numerics.streams import Stream
+from gpurender.training import checkpoint, engine, optimisation
+from gpurender.training.journal import Journal, Waiting
+from gpurender.training.stopping import Interrupted, Request
+from gpurender.util import checks
+from gpurender.util.atomic_files import replacing
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+STATE = "state.pt"
+CHECKPOINT = "checkpoint.safetensors"
+STOP_EVERY = 10  # steps between two agreements of several processes to stop
+
+
+class Feed(Protocol):
+    """Batches without end, from a place that can be saved."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield images, floating ``[B, 3, H, W]``, and targets, from the place on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place after the last batch, as JSON values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the place."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides a training beside its model and its data.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: images per optimiser step, of all processes together.
+        accumulate: batches in which a process computes its part of a step.
+        optimizer, lr, weight_decay: of :func:`optimisation.optimizer`.
+        schedule, warmup, min_lr: of :class:`optimisation.Schedule`.
+        clip: largest norm of the gradients; ``None``: no limit.
+        ema: decay of the averaged weights, which the checkpoint then holds; ``None``: none.
+        amp: ``"no"``, ``"bf16"`` or ``"fp16"``.
+        seed: of the weights and of the model's randomness.
+    """
+
+    steps: int
+    batch_size: int
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    schedule: str = "cosine"
+    warmup: int = 0
+    min_lr: float = 0.0
+    clip: float | None = None
+    ema: float | None = None
+    amp: str = "no"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.integer("steps", self.steps, 1, 2**40)
+        checks.integer("batch_size", self.batch_size, 1, 2**31 - 1)
+        checks.integer("accumulate", self.accumulate, 1, 2**20)
+        checks.choice("optimizer", self.optimizer, optimisation.OPTIMIZERS)
+        checks.choice("schedule", self.schedule, optimisation.SCHEDULES)
+        checks.real("lr", self.lr, 0.0, 1e6)
+        checks.real("min_lr", self.min_lr, 0.0, 1e6)
+        checks.real("weight_decay", self.weight_decay, 0.0, 1e6)
+        checks.integer("warmup", self.warmup, 0, self.steps)
+        checks.integer("seed", self.seed, 0, checks.UINT64_MAX)
+        checks.choice("amp", self.amp, engine.PRECISIONS)
+        if self.clip is not None:
+            checks.real("clip", self.clip, 0.0, 1e6)
+        if self.ema is not None:
+            checks.real("ema", self.ema, 0.0, 1.0)
+
+
+def per_batch(settings: Settings, processes: int) -> int:
+    """Return the images of one batch of one process.
+
+    Raises:
+        ValueError: the images of a step cannot be shared evenly.
+    """
+    parts = processes * settings.accumulate
+    if settings.batch_size % parts:
+        raise ValueError(
+            f"batch_size must be a multiple of {parts} ({processes} processes x accumulate {settings.accumulate}), "
+            f"got {settings.batch_size}"
+        )
+    return settings.batch_size // parts
+
+
+class Training:
+    """A training that is under way.
+
+    Args:
+        accelerator: of :func:`engine.accelerator`.
+        model: on the CPU; it is moved.
+        feed: its batches.
+        loss: of the model's outputs and the targets.
+        settings: of the training.
+        folder: where ``state.pt``, ``checkpoint.safetensors`` and ``metrics.jsonl`` are.
+        about: what a checkpoint says of itself, given the feed's state; JSON values.
+        compiled: whether ``torch.compile`` compiles the model.
+    """
+
+    def __init__(
+        self, accelerator: Any, model: nn.Module, feed: Feed, loss: Callable[..., torch.Tensor], settings: Settings,
+        folder: Path, about: Callable[[dict[str, Any]], dict[str, Any]], compiled: bool = False,
+    ) -> None:  # fmt: skip
+        self.accelerator, self.feed, self.loss, self.settings = accelerator, feed, loss, settings
+        self.folder, self.about = folder, about
+        self.step = 0
+        self.network = model.to(accelerator.device)
+        optimizer = optimisation.optimizer(model, settings.optimizer, settings.lr, settings.weight_decay)
+        self.schedule = optimisation.scheduler(
+            optimizer,
+            optimisation.Schedule(settings.schedule, settings.steps, settings.warmup, settings.lr, settings.min_lr),
+        )
+        self.ema = _averaged(model, settings.ema)
+        trained = torch.compile(model) if compiled else model
+        self.model, self.optimizer = accelerator.prepare(trained, optimizer)
+
+    # ------------------------------------------------------------------------------------------------------- running
+
+    def run(
+        self, journal: Journal, log_every: int, save_every: int, each: Callable[[int], dict[str, Any]] | None = None
+    ) -> None:
+        """Take the steps that are left; report, save, and stop when a signal asks for it.
+
+        Args:
+            journal: takes the reports.
+            log_every, save_every: steps from one report, and from one checkpoint, to the next.
+            each: called after each step; what it returns goes into a report.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is written.
+        """
+        device = self.accelerator.device
+        waiting = Waiting(device)
+        images = per_batch(self.settings, self.accelerator.num_processes)
+        batches = waiting.batches(self.feed.batches())
+        losses: list[torch.Tensor] = []
+        with Request().watched() as request, engine.explained(images, device):
+            self.model.train()
+            while self.step < self.settings.steps:
+                losses.append(self._take_step(batches))
+                self.step += 1
+                journal.advance()
+                extra = each(self.step) if each is not None else {}
+                last = self.step == self.settings.steps
+                if last or extra or self.step % log_every == 0:
+                    journal.report(self._line(losses, waiting) | extra)
+                    losses.clear()
+                stop = self._agreed(request)
+                if last or stop or self.step % save_every == 0:
+                    self.save()
+                if stop and not last:
+                    raise Interrupted(stop, f"step {self.step} of {self.settings.steps} is saved in {self.folder}")
+
+    def _take_step(self, batches: Iterator[Batch]) -> torch.Tensor:
+        """Take one optimiser step; return its mean loss without reading the value."""
+        self.schedule.step_update(self.step)
+        _seed(self.settings.seed, self.step, self.accelerator.process_index)
+        total = torch.zeros((), device=self.accelerator.device)
+        for _ in range(self.settings.accumulate):
+            images, targets = next(batches)
+            with self.accelerator.accumulate(self.model):
+                with self.accelerator.autocast():
+                    loss = self.loss(self.model(images), targets)
+                self.accelerator.backward(loss)
+                if self.settings.clip is not None and self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            total += loss.detach() / self.settings.accumulate
+        if self.ema is not None:
+            self.ema.update(self.network, step=self.step)
+        return total
+
+    def _line(self, losses: list[torch.Tensor], waiting: Waiting) -> dict[str, Any]:
+        mean = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        if not math.isfinite(mean):
+            raise RuntimeError(
+                f"the loss is {mean} at step {self.step}: a smaller --lr or a longer warm-up may help; the last "
+                f"checkpoint in {self.folder} is of an earlier step"
+            )
+        passed, share = waiting.restart()
+        return {
+            "step": self.step,
+            "images": self.step * self.settings.batch_size,
+            "loss": mean,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": len(losses) * self.settings.batch_size / passed,
+            "data_wait": share,
+        }
+
+    def _agreed(self, request: Request) -> int:
+        """Return the signal that asks for the end on any process, at the same step on all; 0: none."""
+        if self.accelerator.num_processes == 1:
+            return request.number
+        if self.step % STOP_EVERY:
+            return 0
+        number = torch.tensor(request.number, device=self.accelerator.device)
+        return int(self.accelerator.gather(number[None]).max())
+
+    # -------------------------------------------------------------------------------------------------------- saving
+
+    def save(self) -> None:
+        """Write the state and the checkpoint, on the process of rank 0."""
+        state = self.feed.state_dict()
+        if not self.accelerator.is_main_process:
+            return
+        kept = {
+            "step": self.step,
+            "identity": self.identity(),
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+            "feed": state,
+        }
+        with replacing(self.folder / STATE, durable=True) as temporary, open(temporary, "wb") as file:
+            torch.save(kept, file)
+        weights = self.network.state_dict() if self.ema is None else self.ema.module.state_dict()
+        checkpoint.save(self.folder / CHECKPOINT, weights, self._description(state))
+
+    def _description(self, state: dict[str, Any]) -> dict[str, Any]:
+        done = {"step": self.step, "images": self.step * self.settings.batch_size}
+        settings = dataclasses.asdict(self.settings)
+        return self.about(state) | {"settings": settings, **done, "versions": checkpoint.versions()}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a training to go on: model, data and settings, as JSON values."""
+        about = self.about({})
+        settings = dataclasses.asdict(self.settings)
+        del settings["accumulate"]  # a machine with less memory may go on
+        return {"kind": about["kind"], **about["model"], **about["data"], **settings}
+
+    def resume(self) -> bool:
+        """Go on from the state in the folder, if there is one; return whether there is.
+
+        Raises:
+            ValueError: it is the state of another training, or damaged.
+        """
+        path = self.folder / STATE
+        if not path.exists():
+            return False
+        try:
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+            identity = kept["identity"]
+        except Exception as error:  # whatever a damaged archive raises
+            raise ValueError(f"output: {path} cannot be read ({error}); remove it to begin again") from None
+        for name, value in self.identity().items():
+            if identity.get(name) != value:
+                raise ValueError(
+                    f"output: {str(self.folder)!r} holds a training with {name}={checks.shown(identity.get(name))}, "
+                    f"and this one has {checks.shown(value)}: give the same arguments, or another folder"
+                )
+        self.network.load_state_dict(kept["model"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(kept["ema"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(kept["scaler"])
+        self.feed.load_state_dict(kept["feed"])
+        self.step = kept["step"]
+        return True
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """Seed torch's generators for a step of a process, at its address."""
+    drawn = words(seed, Stream.STEP, np.array([rank << 40 | step], np.uint64))[0]
+    torch.manual_seed(int(drawn[0]) << 32 | int(drawn[1]))
+
+
+def _averaged(model: nn.Module, decay: float | None) -> Any:
+    """Return timm's exponential moving average of the weights, or ``None``."""
+    if decay is None:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(model, decay=decay)
