@@ -14,11 +14,7 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
-    from gpurender import augment, losses
-=======
-    from gpurender import augment, tasks, training
->>>>>>> training
+    from gpurender import augment, losses, tasks, training
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     from gpurender.renderer import Renderer
     from gpurender.training.warm_up import warm_up
 
-_ROOMS = ("augment", "tasks", "training")
+_ROOMS = ("augment", "losses", "tasks", "training")
 _HOMES = {
     "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
@@ -84,11 +80,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
 
     def __getattr__(name: str) -> Any:
-<<<<<<< HEAD
-        if name in ("augment", "losses"):
-=======
         if name in _ROOMS:
->>>>>>> training
             with forks.IMPORTS:
                 return importlib.import_module(f"gpurender.{name}")
         if name in _HOMES:

@@ -77,15 +77,6 @@ PRESETS = (
     "onepfrac-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k", "colorfractal-1k",
     "multifractal-1k", *SEARCHED,
 )  # fmt: skip
-    "onepfrac-1k",
-    "visualatom-1k",
-    "rcdb-1k",
-    "visualatom-lpce-1k",
-    "rcdb-lpce-1k",
-    "colorfractal-1k",
-    "multifractal-1k",
-    *SEARCHED,
-)
 
 
 def preset_pixels(name):

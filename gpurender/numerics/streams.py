@@ -45,7 +45,6 @@ class Stream(IntEnum):
     ERASED = 18  # random erasing: the noise itself, keyed by image
     VIEW = 19  # the keys of several views of one sample
     LABEL = 20  # label noise: whether to change the label, and to which other class
-<<<<<<< HEAD
     SPACE_SEARCH = 21  # ExFractalDB: candidate systems
     VIEWPOINT = 22  # ExFractalDB: the camera of an image
     OBJECT = 23  # colour fractals: patch, orientation, colours, view, size and place of an object, blur of its image
@@ -53,11 +52,9 @@ class Stream(IntEnum):
     BACKGROUND = 25  # diamond-square textures: corners and noise
     TEXTURE = 26  # diamond-square textures: decay and colours
     COMPOSITION = 27  # colour fractals of several objects: how many, of which classes
-=======
-    TASK = 50  # downstream tasks: which images are labelled, which held out
-    STEP = 51  # training: the randomness of the model at a step
-    EXAMPLE = 52  # fine-tuning: order and augmentation of real images
->>>>>>> training
+    TASK = 28  # downstream tasks: which images are labelled, which held out
+    STEP = 29  # training: the randomness of the model at a step
+    EXAMPLE = 30  # fine-tuning: order and augmentation of real images
 
 
 def halves(value: int) -> tuple[int, int]:
