@@ -197,7 +197,8 @@ extern "C" __global__ void __launch_bounds__(1024)
                        const float* own_axes,   // [N, 2], of the images; null: those of their atoms
                        const float* centres,    // [N, 2]
                        const int64* draw_ids,   // [N]
-                       uint32 key0, uint32 key1, int walk, int smooth, int ground, int darkest, int greys, int size, int band_rows, int bands,
+                       uint32 key0, uint32 key1, int walk, int smooth, int ground, int darkest, int greys, int size,
+                       int band_rows, int bands,
                        int most,         // maximum vertices of an atom
                        uint8* scratch,   // [blocks, state_bytes(most)]; null: vertices in shared memory, after the band
                        uint8* images) {  // [N, size, size]
@@ -211,7 +212,8 @@ extern "C" __global__ void __launch_bounds__(1024)
     const float* half = own_axes ? own_axes + 2 * n : axes + 2 * k;
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
                        half[0], half[1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1],
-                       noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1, smooth != 0};
+                       noise_levels[k], centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1,
+                       smooth != 0};
     for (int i = threadIdx.x; i < padded / 16; i += blockDim.x) ((Sixteen*)memory)[i] = {four, four, four, four};
     for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
     const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];
