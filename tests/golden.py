@@ -30,7 +30,7 @@ SMALL = {
         categories=[TETRAHEDRON], points=2000, image_size=33, viewpoints="fixed", variant="paper"
     ),
     "3d-ofdb": lambda: gr.ExFractalDB(
-        categories=[TETRAHEDRON] * 40, weights="one", viewpoints="drawn", points=2000, image_size=40
+        categories=[TETRAHEDRON] * 260, weights="one", viewpoints="drawn", points=2000, image_size=40
     ),
     "visualatom": lambda: gr.VisualAtom(classes=20, instances=20, image_size=48, orbits=(1, 30), quantization=(20, 60)),
     "visualatom-paper": lambda: gr.VisualAtom(
