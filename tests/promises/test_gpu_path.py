@@ -20,13 +20,13 @@ def test_every_family_draws_the_cpu_s_batches_by_the_gpu_s_path():
     words = [sys.executable, "-m", "tests.support.gpu_path"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("loader ok\n") == 21
-    assert done.stdout.count("renderer ok\n") == 7
+    assert done.stdout.count("loader ok\n") == 24
+    assert done.stdout.count("renderer ok\n") == 9
     assert done.stdout.count("40 random recipes ok\n") == 3
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["onepfrac-1k", "fractaldb-1k", "visualatom-1k"])
+@pytest.mark.parametrize("name", ["onepfrac-1k", "fractaldb-1k", "exfractaldb-1k", "visualatom-1k"])
 def test_a_preset_on_the_gpu_is_the_cpu_s(name):
     fast, slow = gr.Renderer(name, "cuda"), gr.Renderer(name)
     samples = torch.arange(0, len(slow.recipe), len(slow.recipe) // 40)
