@@ -34,7 +34,7 @@ SMALL = {
         categories=[TETRAHEDRON], points=2000, image_size=33, viewpoints="fixed", variant="paper"
     ),
     "3d-ofdb": lambda: gr.ExFractalDB(
-        categories=[TETRAHEDRON] * 40, weights="one", viewpoints="drawn", points=2000, image_size=40
+        categories=[TETRAHEDRON] * 260, weights="one", viewpoints="drawn", points=2000, image_size=40
     ),
     "colorfractal": lambda: gr.ColorFractal(classes=20, instances=2, points=2000, image_size=40, systems=2),
     "colorfractal-grey": lambda: gr.ColorFractal(
