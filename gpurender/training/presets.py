@@ -52,7 +52,7 @@ class Preset:
 _DEIT = "DeiT, Touvron et al., ICML 2021, arXiv:2012.12877, table 9"
 _FRACTALDB = "FractalDB, Kataoka et al., ACCV 2020, arXiv:2101.08515"
 _ONEPFRAC = "1p-frac, Nakamura et al., ECCV 2024, arXiv:2408.00677, and its released pre-train.sh"
-_OFDB = "OFDB, Nakamura et al., ICCV 2023, arXiv:2308.04813, and its released pre-train.sh"
+_OFDB = "OFDB, Nakamura et al., ICCV 2023, arXiv:2307.14710, and its released pre-train.sh"
 _VISUALATOM = "VisualAtom, Takashima et al., CVPR 2023, arXiv:2303.01112"
 _EXFRACTALDB = "ExFractalDB and RCDB, Kataoka et al., CVPR 2022, arXiv:2206.09132, and their released scripts"
 _VIT = ("vit_tiny_patch16_224", "vit_base_patch16_224", "swin_base_patch4_window7_224")
