@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from gpurender.augment.named import policy as named_policy
 from gpurender.loading.data_loader import DataLoader
@@ -16,6 +15,7 @@ from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
 from gpurender.training import engine, models
 from gpurender.training.loop import Batch, Settings, Training, per_batch
+from gpurender.training.loss import loss_of
 from gpurender.training.presets import Preset
 from gpurender.training.presets import preset as find_preset
 from gpurender.training.running import folder_of, go
@@ -121,7 +121,7 @@ def pretrain(
         return {"kind": "pretrain", "preset": name, "model": made, "data": data, "stream": state}
 
     training = Training(
-        accelerator, network, _Stream(stream), _loss(chosen), settings, folder, about, compile
+        accelerator, network, _Stream(stream), loss_of(chosen), settings, folder, about, compile
     )  # fmt: skip
     go(training, log_every, save_every, tensorboard)
     return folder / "checkpoint.safetensors"
@@ -148,11 +148,6 @@ def _settings(paper: Preset, steps: int | None, images: int | None, batch_size: 
 def _name(given: RecipeLike, chosen: Recipe) -> str:
     """Return the name of the recipe's preset, if it was given by one, else of its family."""
     return given if isinstance(given, str) and not is_json(given) and "." not in given else chosen.family
-
-
-def _loss(chosen: Recipe) -> nn.Module:
-    """Return the loss of a recipe's targets: cross-entropy of labels and of soft targets alike."""
-    return nn.CrossEntropyLoss()
 
 
 class _Stream:

@@ -12,6 +12,7 @@ from gpurender.augment.named import policy
 from gpurender.loading.data_loader import DataLoader
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
+from gpurender.training.loss import loss_of
 from gpurender.util import checks, keywords
 from gpurender.util.progress import progress
 
@@ -73,13 +74,14 @@ def warm_up(
     )  # fmt: skip
     with _as_before(model, target), _replaced(model, name, chosen.classes, seed):
         model.to(target).train()
-        _train(model, loader, seconds, lr, weight_decay, target, seed)
+        _train(model, loader, loss_of(chosen), seconds, lr, weight_decay, target, seed)
     return model.to(home)
 
 
 def _train(
-    model: nn.Module, loader: Any, seconds: float, lr: float, weight_decay: float, device: torch.device, seed: int
-) -> None:
+    model: nn.Module, loader: Any, criterion: nn.Module, seconds: float, lr: float, weight_decay: float,
+    device: torch.device, seed: int,
+) -> None:  # fmt: skip
     flags = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(flags, lr=lr, weight_decay=weight_decay)
     torch.manual_seed(seed)
@@ -92,7 +94,7 @@ def _train(
                 for group in optimizer.param_groups:
                     group["lr"] = lr * rate
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    loss = nn.functional.cross_entropy(model(images), targets)
+                    loss = criterion(model(images), targets)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -120,6 +120,15 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path, monkeypatch, 
     assert [(line["step"], line["loss"]) for line in lines(cut)] == [(x["step"], x["loss"]) for x in lines(calm)]
 
 
+def test_labels_of_several_classes_have_a_binary_cross_entropy(tmp_path):
+    """The first loss is that of a model of small outputs: ln 2 per class, not ln 8."""
+    several = gr.MultiFractal(classes=8, instances=4, points=500, image_size=32)
+    gr.training.pretrain(several, "test_vit", tmp_path, **{**SHORT, "steps": 2, "augment": "crop", "log_every": 1})
+    assert lines(tmp_path)[0]["loss"] == pytest.approx(math.log(2), abs=0.1)
+    model = timm.create_model("test_vit", num_classes=3, img_size=32)
+    assert gr.warm_up(model, several, minutes=0, image_size=32, batch_size=8) is model
+
+
 def test_a_finished_run_takes_no_further_step(run, tmp_path):
     before = (run / "checkpoint.safetensors").read_bytes()
     gr.training.pretrain(RECIPE, "test_vit", run, **SHORT)
