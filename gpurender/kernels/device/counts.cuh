@@ -19,6 +19,7 @@ __device__ __forceinline__ AxisOfView axis_of_view(float low, float high, float 
 
 // Visit a point: count it on its pixel, or drop it.
 struct Count {
+    static constexpr bool USES_SHARED = false;
     int* counts;  // [size + 2, size + 2]
     uint32 side;  // size + 2
     AxisOfView x, y;
