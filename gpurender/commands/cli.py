@@ -26,10 +26,10 @@ examples:
   gpurender bench onepfrac-1k --seconds 5 --json r.json images/s on this machine
   gpurender bench --plot r.json -o rates.png            plot result files
   gpurender export visualatom-1k atoms/ --per-class 10  files for a program that needs files
-  gpurender pretrain --list                             the papers' settings, and their hours
-  gpurender pretrain onepfrac-1k --model vit_tiny_patch16_224 --output run/
-  gpurender finetune run/checkpoint.safetensors --data flowers/ --output flowers-run/
-  gpurender probe run/checkpoint.safetensors --data flowers/ --layers 1,2,3,4,6
+  gpurender pretrain --list                             the papers' training, settings and hours
+  gpurender pretrain onepfrac-1k --model M --output run train timm's model M on a dataset
+  gpurender finetune run/checkpoint.safetensors --help  then on real images
+  gpurender probe run/checkpoint.safetensors --help     or measure its frozen features
 """
 
 

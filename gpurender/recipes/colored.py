@@ -35,7 +35,7 @@ OWN = 5  # the first word that is left for a family
 WORDS = 12
 
 
-@dataclass
+@dataclass(frozen=True)
 class ColoredSystems:
     """The systems of a recipe on a device; those of class c are numbers c x systems to (c + 1) x systems - 1.
 

@@ -82,7 +82,7 @@ def depth(model: nn.Module, image_size: int) -> int:
     """
     if not hasattr(model, "forward_intermediates"):
         raise ValueError(f"model must have timm's forward_intermediates, and {type(model).__name__} has none")
-    images = torch.zeros(1, 3, image_size, image_size, device="cpu")
+    images = torch.zeros(1, 3, image_size, image_size, dtype=torch.float32, device="cpu")
     with torch.inference_mode():
         found = model.eval().forward_intermediates(images, intermediates_only=True)  # type: ignore[operator]
     return len(found)

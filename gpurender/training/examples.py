@@ -20,17 +20,23 @@ from gpurender.tasks import Samples
 from gpurender.training.loop import Batch
 
 MIXING = 1 << 62  # bit of the addresses of mixing; those of examples are positions
-MAX_SEED = 2**32 - 1  # of NumPy's generator
+HIGHEST = 9.999  # of a magnitude: at 10 timm posterizes to 0 bits, which Pillow 13 refuses
 
 
 def train_transform(image_size: int, mean: Sequence[float], std: Sequence[float]) -> Any:
     """Return timm's transforms of DeiT's fine-tuning: random crop, flip, RandAugment, random erasing."""
     from timm.data import create_transform
+    from timm.data.auto_augment import RandAugment
 
-    return create_transform(
+    made = create_transform(
         image_size, is_training=True, color_jitter=0.4, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic",
         re_prob=0.25, re_mode="pixel", mean=tuple(mean), std=tuple(std),
     )  # fmt: skip
+    for part in made.transforms:
+        if isinstance(part, RandAugment):
+            for operation in part.ops:
+                operation.magnitude_max = HIGHEST
+    return made
 
 
 def test_transform(image_size: int, mean: Sequence[float], std: Sequence[float]) -> Any:

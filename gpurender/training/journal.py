@@ -36,8 +36,7 @@ class Journal:
         self._board = _board(folder, step) if tensorboard and writes else None
         if writes:
             _cut(self._path, step)
-        options: dict[str, Any] = {} if writes else {"disable": True}
-        self._bar = progress(total=steps, initial=step, desc="train", unit="step", **options)
+        self._bar = progress(total=steps, initial=step, desc="train", unit="step", hidden=not writes)
 
     def advance(self) -> None:
         """Note one more step."""

@@ -178,7 +178,7 @@ class Training:
         """Take one optimiser step; return its mean loss without reading the value."""
         self.schedule.step_update(self.step)
         _seed(self.settings.seed, self.step, self.accelerator.process_index)
-        total = torch.zeros((), device=self.accelerator.device)
+        total = torch.zeros((), dtype=torch.float32, device=self.accelerator.device)
         for _ in range(self.settings.accumulate):
             images, targets = next(batches)
             with self.accelerator.accumulate(self.model):
@@ -217,7 +217,7 @@ class Training:
             return request.number
         if self.step % STOP_EVERY:
             return 0
-        number = torch.tensor(request.number, device=self.accelerator.device)
+        number = torch.tensor(request.number, dtype=torch.int64, device=self.accelerator.device)
         return int(self.accelerator.gather(number[None]).max())
 
     # -------------------------------------------------------------------------------------------------------- saving

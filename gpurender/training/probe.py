@@ -112,7 +112,7 @@ def _scores(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: np.
     x, y = (torch.from_numpy((part - mean) / spread) for part in (known, asked))
     t, u = torch.from_numpy(labels), torch.from_numpy(truth)
     shuffled = torch.from_numpy(order(len(t), seed, 0))
-    held, rest = shuffled[::HELD_OUT], shuffled[torch.arange(len(t)) % HELD_OUT != 0]
+    held, rest = shuffled[::HELD_OUT], shuffled[torch.arange(len(t), dtype=torch.int64, device="cpu") % HELD_OUT != 0]
     penalty = PENALTIES[0]
     if len(rest):
         trials = {w: _right(linear(x[rest], t[rest], w), x[held], t[held]) for w in PENALTIES}
@@ -136,8 +136,8 @@ def linear(
         labels: int64 ``[N]``.
     """
     classes = int(labels.max()) + 1
-    weights = torch.zeros(x.shape[1], classes, requires_grad=True)
-    biases = torch.zeros(classes, requires_grad=True)
+    weights = torch.zeros(x.shape[1], classes, dtype=x.dtype, device=x.device, requires_grad=True)
+    biases = torch.zeros(classes, dtype=x.dtype, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS([weights, biases], max_iter=iterations, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
@@ -168,7 +168,7 @@ def neighbours(x: torch.Tensor, labels: torch.Tensor, asked: torch.Tensor, block
     found = []
     for part in torch.nn.functional.normalize(asked, dim=1).split(block):
         similarity, nearest = (part @ known.T).topk(count, 1)
-        votes = torch.zeros(len(part), classes)
+        votes = torch.zeros(len(part), classes, dtype=part.dtype, device=part.device)
         votes.scatter_add_(1, labels[nearest], (similarity / TEMPERATURE).exp())
         found.append(votes.argmax(1))
     return torch.cat(found)

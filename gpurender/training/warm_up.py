@@ -65,7 +65,7 @@ def warm_up(
     checks.real("lr", lr, 0.0, 1e6)
     checks.real("weight_decay", weight_decay, 0.0, 1e6)
     checks.integer("seed", seed, 0, checks.UINT64_MAX)
-    home = next(model.parameters(), torch.empty(0, device="cpu")).device
+    home = next(model.parameters(), torch.empty(0, dtype=torch.float32, device="cpu")).device
     target = home if device is None else torch.device(device)
     name = _head(model)
     loader = DataLoader(

@@ -8,12 +8,13 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress(delay: float = 2, miniters: int = 1, **options: Any) -> Any:
+def progress(delay: float = 2, miniters: int = 1, hidden: bool = False, **options: Any) -> Any:
     """Return a tqdm bar on standard error that appears after ``delay`` seconds, and only on a terminal.
 
-    ``miniters``: steps after which an update may be shown; 0 also shows updates without a step.
+    ``miniters``: steps after which an update may be shown; 0 also shows updates without a step. ``hidden``: whether the
+    bar never appears.
     """
-    return _bar()(delay=delay, disable=None, miniters=miniters, **options)
+    return _bar()(delay=delay, disable=True if hidden else None, miniters=miniters, **options)
 
 
 @functools.cache

@@ -344,8 +344,12 @@ def test_what_a_training_step_is_measured_with(monkeypatch):
 def test_a_recipe_whose_bitmaps_are_kept_has_two_loader_rows(monkeypatch):
     """All images of the first are kept before it is timed; those of the second are new ones."""
     recipe, drawn = gr.OnePFrac(classes=20, points=300, image_size=32, fill_rate=0.0), []
-    real = ifs.occupancy
-    monkeypatch.setattr(ifs, "occupancy", lambda *given, **more: drawn.append(len(given[0])) or real(*given, **more))
+
+    def noted(real):
+        return lambda *given, **more: drawn.append(len(given[0])) or real(*given, **more)
+
+    monkeypatch.setattr(ifs, "occupancy", noted(ifs.occupancy))
+    monkeypatch.setattr(ifs, "masked_occupancy", noted(ifs.masked_occupancy))
     counts = []
     for stage, step, side, _, more in bench._steps(gr.Renderer(recipe), gr.augment.Crop(), ["loader"], 4):
         drawn.clear()

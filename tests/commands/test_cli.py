@@ -211,6 +211,8 @@ def test_doctor_reports_and_tries(capsys):
         "chaos_game",
         "visual_atom",
         "point_cloud",
+        "diamond_square",
+        "collage",
         "shuffle",
         "augment_params",
         "resized_crop",

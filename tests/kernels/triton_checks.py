@@ -231,7 +231,7 @@ def tables(device):
 
     height, width, rows, columns = 50, 33, 200, 120
     boxes, flips, codes = drawn_cases(np.random.default_rng(6), 12, rows, columns)
-    taps = gpu.most_taps(rows, height)
+    taps = gpu.gpu_bits.most_taps(rows, height)
     bounds = torch.zeros(12, 2, 2, height, dtype=torch.int32, device=device)
     weights = torch.zeros(12, 2, taps, height, dtype=torch.int32, device=device)
     given = [x.to(device) for x in (boxes, flips.view(torch.uint8), codes)]

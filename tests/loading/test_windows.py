@@ -8,6 +8,7 @@ import gpurender as gr
 from gpurender.augment.policy import windows
 from gpurender.kernels.visual_atom import render_atoms
 from gpurender.loading import pipeline
+from gpurender.recipes.visualatom import NOISES
 from gpurender.renderer import Renderer
 from gpurender.runtime import host_memory
 from tests.golden import TRIANGLE
@@ -165,7 +166,7 @@ def part_on_gpu(recipe, samples, boxes, fresh, limits=HOPPER):
     """The same by the kernel for GPUs, whose host side here is a CPU's."""
     catalog, ids = Renderer(recipe).catalog, samples + len(recipe) if fresh else samples
     arguments = {"centres": recipe._centres(ids), "draw_ids": ids, "greys": recipe.greys, "seed": recipe.seed}
-    rule = "walk" if recipe.variant == "released" else "orbits"
+    rule = "walk" if recipe.variant == "released" else NOISES[recipe.noise]
     with emulated_gpu(limits):
         return render_atoms(
             catalog, samples // recipe.instances, size=recipe.image_size, rule=rule, windows=boxes, **arguments
