@@ -14,6 +14,8 @@ import gpurender as gr
 from gpurender.recipes.ifs import map_probabilities
 from tests.golden import DIVERGENT, SMALL, TRIANGLE, current, digest, recorded
 
+OWN = ("visualatom", "rcdb", "colorfractal", "multifractal")  # families whose images have all of their randomness alone
+
 
 @pytest.fixture(scope="module", params=sorted(SMALL))
 def renderer(request):
@@ -23,10 +25,10 @@ def renderer(request):
 def test_batch_size_and_order_do_not_matter(renderer):
     samples = np.random.default_rng(0).permutation(len(renderer.recipe))[:256]
     whole = renderer(samples)
-    assert whole.shape == (256, renderer.recipe.channels, *[renderer.recipe.image_size] * 2)
+    assert whole.shape == (len(samples), renderer.recipe.channels, *[renderer.recipe.image_size] * 2)
     assert whole.dtype == torch.uint8
     assert torch.equal(torch.cat([renderer(int(sample)) for sample in samples[:40]]), whole[:40])
-    sevens = [renderer(torch.from_numpy(samples[first : first + 7])) for first in range(0, 256, 7)]
+    sevens = [renderer(torch.from_numpy(samples[first : first + 7])) for first in range(0, len(samples), 7)]
     assert torch.equal(torch.cat(sevens), whole)
     assert torch.equal(renderer(samples[::-1].tolist()), whole.flip(0))
 
@@ -45,15 +47,20 @@ def test_threads_do_not_matter(renderer):
     assert torch.equal(found[0], found[2])
 
 
-def test_another_process_draws_the_same(renderer, tmp_path):
-    path = tmp_path / "recipe.json"
-    path.write_text(renderer.recipe.to_json())
-    program = (
-        "import sys, hashlib, gpurender as gr; r = gr.Renderer(sys.argv[1]);"
-        "print(hashlib.sha256(r(list(range(0, len(r.recipe), 11))).numpy().tobytes()).hexdigest())"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == digest(renderer(list(range(0, len(renderer.recipe), 11))))
+def test_another_process_draws_the_same(tmp_path):
+    recipes = [make() for make in SMALL.values()]
+    for number, recipe in enumerate(recipes):
+        (tmp_path / f"{number}.json").write_text(recipe.to_json())
+    program = """
+import sys, hashlib, gpurender as gr
+for path in sys.argv[1:]:
+    r = gr.Renderer(path)
+    print(hashlib.sha256(r(list(range(0, len(r.recipe), 11))).numpy().tobytes()).hexdigest())
+"""
+    paths = [str(tmp_path / f"{number}.json") for number in range(len(recipes))]
+    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
+    found = [digest(gr.Renderer(recipe)(list(range(0, len(recipe), 11)))) for recipe in recipes]
+    assert done.stdout.split() == found
 
 
 def test_epochs_are_new_instances(renderer):
@@ -67,9 +74,11 @@ def test_epochs_are_new_instances(renderer):
     assert not torch.equal(first, renderer(samples))
     anew = renderer(samples, fresh=True)  # differs where a dataset as released shares something
     recipe = renderer.recipe
-    shares_nothing = recipe.variant == "paper" or recipe.family == "visualatom"
+    shares_nothing = recipe.variant == "paper" or recipe.family in OWN
     if recipe.family == "exfractaldb":  # the views of a shape share its points, in both variants
         shares_nothing = recipe.instances == 1
+    if getattr(recipe, "perturb", None) is not None:  # the images of a class share its perturbation
+        shares_nothing = False
     keeps_points = recipe.family == "ofdb"  # new are its masks alone
     assert torch.equal(anew, renderer(samples)) == (shares_nothing or keeps_points)
 
@@ -78,8 +87,12 @@ def test_labels_and_sample_types(renderer):
     recipe = renderer.recipe
     samples = [0, recipe.instances - 1, len(recipe) - 1]
     labels = renderer.labels(samples)
-    assert labels.dtype == torch.int64
-    assert labels.tolist() == [0, 0, recipe.classes - 1]
+    if recipe.multi_hot:
+        assert (labels.dtype, labels.shape) == (torch.float32, (3, recipe.classes))
+        assert labels.max(1)[0].tolist() == [1.0] * 3
+    else:
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == [0, 0, recipe.classes - 1]
     images = renderer(samples)
     for same in (np.array(samples, np.uint16), np.array(samples, np.int32), torch.tensor(samples), tuple(samples)):
         assert torch.equal(renderer(same), images)
