@@ -97,12 +97,12 @@ DAMAGES = {
     os.unlink: "missing",
     cut: "damaged: the end of the tar file is missing",
     spoil: "damaged: ",
-    rewritten(pixel): "00001_0001.png: other pixels than the recipe's",
-    rewritten(size): "00001_0001.png: 33 x 32 pixels, not 32 x 32",
-    rewritten(broken_picture): "00001_0001.png: damaged: ",
-    rewritten(label): "00001_0001.cls: another label than the recipe's",
+    rewritten(pixel): "00001_0002.png: other pixels than the recipe's",
+    rewritten(size): "00001_0002.png: 33 x 32 pixels, not 32 x 32",
+    rewritten(broken_picture): "00001_0002.png: damaged: ",
+    rewritten(label): "00001_0002.cls: another label than the recipe's",
     rewritten(order): "00000_0004.png instead of 00000_0001.png",
-    rewritten(fewer): "nothing instead of 00002_0007.png",
+    rewritten(fewer): "nothing instead of 00002_0006.png",
     rewritten(more): "00009_0000.png should not be there",
 }
 

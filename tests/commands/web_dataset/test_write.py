@@ -65,7 +65,7 @@ def sample_of(recipe, key):
     return number * recipe.instances + instance
 
 
-# ----------------------------------------------------------------------------------------------------------- what is read
+# --------------------------------------------------------------------------------------------------------- what is read
 
 
 @pytest.mark.parametrize("recipe", [TINY, COLOUR, SETS, NOISY], ids=["grey", "colour", "sets", "noise"])
@@ -106,7 +106,7 @@ def test_every_tar_has_as_many_images_of_the_whole_range_of_classes(tmp_path):
         assert names == sorted(names, key=lambda name: (name[:10], -ord(name[11])))  # the picture before its label
         assert {name[:5] for name in names} == {"00000", "00001", "00002"}
     assert export(gr.recipe(TINY, classes=1), tmp_path / "one", limit=7, per_tar=3) == (7, 0)
-    assert [sum(1 for _ in tarfile.open(path)) // 2 for path in tars(tmp_path / "one")] == [3, 2, 2]
+    assert [path.read_bytes().count(b"IEND") for path in tars(tmp_path / "one")] == [3, 2, 2]
 
 
 def test_a_selection(tmp_path, recipe_file, capsys):
@@ -128,12 +128,14 @@ def test_bytes_depend_on_no_time_user_or_shard(tmp_path, monkeypatch):
         export(TINY, tmp_path / "b", per_tar=5, shard=(index, 3))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     for path in tars(tmp_path / "a"):
-        for member in tarfile.open(path):
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+        for member in members:
             assert (member.mtime, member.uid, member.gid, member.uname, member.gname) == (0, 0, 0, "", "")
             assert (member.mode, member.type) == (0o644, tarfile.REGTYPE)
 
 
-# ------------------------------------------------------------------------------------------------------ shards and kills
+# ----------------------------------------------------------------------------------------------------- shards and kills
 
 
 def test_shards_have_tar_files_of_their_own(tmp_path, monkeypatch, recipe_file):
@@ -182,7 +184,7 @@ def test_an_interruption_leaves_whole_tar_files_and_says_how_far(tmp_path, monke
 
 
 def test_a_killed_export_goes_on(tmp_path, root):
-    recipe = gr.FractalDB(categories=[TRIANGLE] * 6, points=20_000, image_size=256, weights=[[1] * 6])
+    recipe = gr.FractalDB(categories=[TRIANGLE] * 3, points=20_000, image_size=256, weights=[[1] * 6])
     path, out = tmp_path / "r.json", tmp_path / "out"
     path.write_text(recipe.to_json())
     gr.Renderer(recipe)(0)  # compiled
@@ -197,13 +199,13 @@ def test_a_killed_export_goes_on(tmp_path, root):
     assert process.returncode == -signal.SIGKILL
     finished = {path.name: path.stat().st_mtime_ns for path in tars(out)}
     written, present = export(recipe, out, per_tar=10)
-    assert (written, present) == (240 - 10 * len(finished), 10 * len(finished))
+    assert (written, present) == (120 - 10 * len(finished), 10 * len(finished))
     assert {path.name: path.stat().st_mtime_ns for path in tars(out)}.items() >= finished.items()
     export(recipe, tmp_path / "again", per_tar=10)
     assert contents(out) == contents(tmp_path / "again")  # and nothing unfinished is left
 
 
-# ---------------------------------------------------------------------------------------------------------------- refusals
+# ------------------------------------------------------------------------------------------------------------- refusals
 
 
 def test_the_manifest_has_the_recipe_and_refuses_another_selection(tmp_path):
