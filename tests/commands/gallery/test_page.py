@@ -153,17 +153,17 @@ def test_text_is_escaped():
 
 
 NODE = """
-const cards = %s.map(text => ({textContent: text, hidden: false}));
-const search = {value: "", addEventListener: (_, work) => { search.work = work }}, found = {};
+const articles = %s.map(text => ({textContent: text, hidden: false}));
+const input = {value: "", addEventListener: (_, work) => { input.work = work }}, status = {};
 globalThis.document = {
-  querySelectorAll: () => cards, getElementById: name => ({search, found})[name],
+  querySelectorAll: () => articles, getElementById: name => ({search: input, found: status})[name],
 };
 %s
-const out = [found.textContent];
+const out = [status.textContent];
 for (const value of %s) {
-  search.value = value;
-  search.work();
-  out.push(cards.map(card => !card.hidden), found.textContent);
+  input.value = value;
+  input.work();
+  out.push(articles.map(card => !card.hidden), status.textContent);
 }
 console.log(JSON.stringify(out));
 """
