@@ -71,6 +71,7 @@ setup(
             "torchdata>=0.11",
             "torchvision",
             "transformers>=5.20",
+            "webdataset>=1.0",
         ],
         "dev": ["gpurender[test]", "ruff"],
     },

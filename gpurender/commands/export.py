@@ -17,7 +17,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "export",
         help="the dataset as files",
-        description="Write a dataset as PNG files, one folder per class (torchvision's ImageFolder reads it). "
+        description="Write a dataset as PNG files, one folder per class (torchvision's ImageFolder reads it), or as "
+        "tar files of these (the package webdataset reads them). "
         "Safe to run again after a kill: what is there stays, what is missing is written. Several processes may write "
         "one directory if each has its own --shard.",
     )
@@ -46,8 +47,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="with --verify: write again what is missing or damaged; nothing is removed",
     )
     command.add_argument(
-        "--format", choices=["imagefolder"], default="imagefolder", help="layout (default imagefolder)"
+        "--format", choices=["imagefolder", "webdataset"], default="imagefolder", help="layout (default imagefolder)"
     )
+    command.add_argument(
+        "--per-tar", type=int, metavar="N", help="with --format webdataset: at most N images per tar file, all of "
+        "which have the same number or one less (default 1000)",
+    )  # fmt: skip
     command.add_argument("--device", default="cpu", metavar="D", help="device that renders (default cpu)")
     command.set_defaults(run=run)
 
@@ -59,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.repair and not options.verify:
         raise ValueError("--repair must be given together with --verify")
+    if options.per_tar is not None and options.format != "webdataset":
+        raise ValueError("--per-tar must be given together with --format webdataset")
     chosen = {
         "limit": options.limit,
         "per_class": options.per_class,
@@ -68,22 +75,30 @@ def run(options: argparse.Namespace) -> int:
     }
     if options.verify:
         return _verify(options, chosen)
-    written, present = export(options.recipe, options.directory, **chosen)
+    written, present = export(
+        options.recipe, options.directory, format=options.format, per_tar=options.per_tar, **chosen
+    )
     print(f"{options.directory}: {counted(written, 'image')} written, {present:,} there before")
     return 0
 
 
 def _verify(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
     """Compare the files with the recipe, and repair them if asked to; return 1 if something stays wrong."""
-    from gpurender.commands.image_folder.verify import verify
+    from gpurender.commands.image_folder.verify import verify as verify_folders
+    from gpurender.commands.web_dataset.verify import verify as verify_tars
     from gpurender.util.plural import counted
 
     lines = _Lines()
-    report = verify(options.recipe, options.directory, **chosen, repair=options.repair, on_problem=lines.show)
+    chosen = {**chosen, "repair": options.repair, "on_problem": lines.show}
+    if options.format == "webdataset":
+        report = verify_tars(options.recipe, options.directory, **chosen, per_tar=options.per_tar)
+    else:
+        report = verify_folders(options.recipe, options.directory, **chosen)
     if lines.left_out:
         print(f"... and {lines.left_out:,} more")
     wrong = report.problems - report.foreign
-    text = f"{options.directory}: {counted(report.images, 'image')} checked, {wrong:,} missing or damaged"
+    files = "tar files " if options.format == "webdataset" else ""
+    text = f"{options.directory}: {counted(report.images, 'image')} checked, {wrong:,} {files}missing or damaged"
     if report.foreign:
         text += f", {report.foreign:,} foreign"
     if wrong:

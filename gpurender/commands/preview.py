@@ -1,4 +1,4 @@
-"""``gpurender preview``: a contact sheet of a dataset."""
+"""``gpurender preview``: a contact sheet of a dataset, or a page of all presets."""
 
 import argparse
 import os
@@ -11,12 +11,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     command = commands.add_parser(
         "preview",
-        help="a contact sheet: one class a row",
+        help="a contact sheet: one class a row; or a page of all presets",
         description="Render a contact sheet of a dataset: a row is a class, a column an instance. Where a class has "
         "one image, or its images look alike, every cell is a class. The sheet, not the dataset, is brightened so that "
-        "a thumbnail shows it.",
+        "a thumbnail shows it. With --gallery, write a page of HTML with a row of every preset.",
     )
-    command.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    command.add_argument("recipe", metavar="RECIPE", nargs="?", help="a preset's name or a JSON file")
+    command.add_argument(
+        "--gallery", metavar="FILE", help="instead of RECIPE: write one page of HTML with every preset, its pictures, "
+        "paper, size, and what of it is exact; --cols, --augment and --device hold for it",
+    )  # fmt: skip
     command.add_argument(
         "-o", "--output", metavar="FILE", help="the picture to write (default: RECIPE.png in the current folder)"
     )
@@ -32,6 +36,32 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command with its arguments; return the exit status."""
+    if (options.recipe is None) == (options.gallery is None):
+        raise ValueError("give either a RECIPE or --gallery FILE")
+    return _sheet(options) if options.gallery is None else _gallery(options)
+
+
+def _gallery(options: argparse.Namespace) -> int:
+    """Write the page of all presets."""
+    from gpurender.augment.named import policy
+    from gpurender.commands.gallery.cards import cards
+    from gpurender.commands.gallery.page import page
+    from gpurender.util.atomic_files import check_writable, replacing
+
+    for name in ("output", "rows", "classes"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} must be left out with --gallery")
+    augment = None if options.augment is None else policy(options.augment)
+    check_writable(options.gallery)
+    made = list(cards(options.cols, augment, options.device))
+    with replacing(options.gallery) as temporary:
+        Path(temporary).write_text(page(made), encoding="utf-8")
+    print(f"{options.gallery}: {len(made)} presets")
+    return 0
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    """Write the contact sheet of a recipe."""
     from PIL import Image
 
     from gpurender.augment.named import policy

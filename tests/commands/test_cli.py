@@ -55,7 +55,8 @@ def test_help_teaches():
         ("recipe R", {"recipe": "R", "settings": [], "output": None}),
         (
             "preview R",
-            {"recipe": "R", "output": None, "rows": None, "cols": 6, "classes": None, "augment": None, "device": "cpu"},
+            {"recipe": "R", "gallery": None, "output": None, "rows": None, "cols": 6, "classes": None, "augment": None}
+            | {"device": "cpu"},
         ),
         (
             "bench",
@@ -65,7 +66,7 @@ def test_help_teaches():
         (
             "export R D",
             {"recipe": "R", "directory": "D", "per_class": None, "classes": None, "limit": None, "shard": None}
-            | {"verify": False, "repair": False, "format": "imagefolder", "device": "cpu"},
+            | {"verify": False, "repair": False, "format": "imagefolder", "per_tar": None, "device": "cpu"},
         ),
     ],
 )

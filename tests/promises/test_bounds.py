@@ -5,6 +5,7 @@ seldom fall on one.
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gpurender.augment import Crop, DeiT, MultiCrop, Resize, TwoViews
 from gpurender.benchmark.measure import measure
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.commands.image_folder.shards import shard
+from gpurender.commands.web_dataset.tars import Tars
 from gpurender.kernels.augment_params import draw_crops, draw_erasing, draw_mixing
 from gpurender.kernels.augment_params.params import CropParams, ErasingParams, MixParams
 from gpurender.kernels.image_ops import checked_fill
@@ -103,6 +105,10 @@ def sheet(**changes):
 
 def selected(**changes):
     return Selection(TINY, **changes)
+
+
+def tars(**changes):
+    return Tars(Path(), gr.Renderer(TINY, device="cpu"), selected(), **changes)
 
 
 def rendered(**changes):
@@ -218,6 +224,7 @@ INTEGERS = [
     (sheet, "cols", 1, 64),
     (selected, "per_class", 1, 2**63 - 1),
     (selected, "limit", 1, 2**63 - 1),
+    (tars, "per_tar", 1, 10**9),
     (measured, "batch_size", 1, 65_536),
     *[(make, "seed", 0, 2**64 - 1) for make in (CROPS, MIXES, ERASES)],
     (CROPS, "canvas_size", 1, 65_535),

@@ -58,6 +58,7 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     ".venv/bin/ruff": "the formatter",
     ".venv/bin/mypy": "the type checker",
     "python examples/quickstart.py": "tests/test_examples.py",
+    "gpurender preview --gallery": "tests/commands/gallery/test_page.py",
     "gpurender doctor --warm": "tests/commands/checkup/test_precompile.py",
 }
 

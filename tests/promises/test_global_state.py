@@ -272,6 +272,7 @@ def exports(device, folder):
     for name in ("fractaldb", "confused", "separate"):
         root = folder / name.replace(" ", "-")
         export(RECIPES[name], root, limit=9, device=str(device))
+        export(RECIPES[name], root / "tars", limit=9, device=str(device), format="webdataset", per_tar=4)
         yield name, [(path.relative_to(root).as_posix(), path.read_bytes()) for path in files(root)]
 
 
@@ -282,7 +283,7 @@ def examinations(device, _):
 
 
 def files(root):
-    return sorted(path for path in root.rglob("*.*") if path.suffix in (".png", ".json"))
+    return sorted(path for path in root.rglob("*.*") if path.suffix in (".png", ".json", ".tar"))
 
 
 WORKS = {

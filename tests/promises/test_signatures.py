@@ -30,7 +30,10 @@ SIGNATURES = {
     "gpurender.Renderer.labels": "self, samples, epoch=0, *, fresh=None",
     "gpurender.recipe": "x, **overrides",
     "gpurender.presets": "",
-    "gpurender.export": "recipe, folder, *, limit=None, per_class=None, classes=None, shard=None, device='cpu'",
+    "gpurender.export": (
+        "recipe, folder, *, limit=None, per_class=None, classes=None, shard=None, format='imagefolder', "
+        "per_tar=None, device='cpu'"
+    ),
     "gpurender.OnePFrac": (
         f"*, classes=1000, instances=1, {RECIPE.format(512)}, sigma=None, maps=None, base=None, delta=0.1, "
         f"points=100000, fill_rate=0.05, {POINTS}, redraw=False"

@@ -4,7 +4,9 @@ import pytest
 
 import gpurender as gr
 from gpurender.benchmark import timing
+from gpurender.commands.gallery import cards
 from gpurender.commands.image_folder.verify import verify
+from gpurender.commands.web_dataset.verify import verify as verify_tars
 from gpurender.runtime.devices import resolve
 from gpurender.sheet import contact_sheet
 from gpurender.util import progress
@@ -68,6 +70,23 @@ def test_an_export_counts_all_images_and_a_verification_too(bars, tmp_path):
         (f"export to {folder}", "image", 12, 12),
         (f"verify {folder}", "image", 12, 12),
     ]
+
+
+def test_an_export_in_tar_files_counts_all_images_and_a_verification_too(bars, tmp_path):
+    gr.export(ATOMS, tmp_path, format="webdataset", per_tar=5, shard="1/2")
+    gr.export(ATOMS, tmp_path, format="webdataset", per_tar=5)
+    verify_tars(ATOMS, tmp_path, per_tar=5)
+    assert [told(bar) for bar in bars] == [
+        (f"export to {tmp_path}", "image", 8, 8),
+        (f"export to {tmp_path}", "image", 12, 12),
+        (f"verify {tmp_path}", "image", 12, 12),
+    ]
+
+
+def test_a_gallery_counts_its_presets(bars, monkeypatch):
+    monkeypatch.setattr(cards, "presets", lambda: ["visualatom-lpce-1k", "visualatom-1k"])
+    assert [card.name for card in cards.cards(1, None, "cpu")] == ["visualatom-lpce-1k", "visualatom-1k"]
+    assert told(bars[0]) == ("gallery", "preset", 2, 2)
 
 
 def test_a_search_of_perturbations_counts_its_classes(bars):

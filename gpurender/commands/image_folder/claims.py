@@ -4,8 +4,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from gpurender.commands.image_folder.shards import Shard
 from gpurender.recipes.base import Recipe
@@ -20,9 +21,38 @@ SHARD_LOCK = f"{LOCK}-shard-"
 WRITES = "another export writes"
 
 
+class Manifest(NamedTuple):
+    """The file that says what the folder of an export holds.
+
+    ``check`` raises ``ValueError`` for the path of a manifest of something else.
+    """
+
+    name: str
+    text: str
+    check: Callable[[Path], None]
+
+
+def recipe_manifest(recipe: Recipe) -> Manifest:
+    """Return the manifest of an ImageFolder: the recipe."""
+
+    def check(path: Path) -> None:
+        check_fingerprint(path.parent, as_recipe(path), recipe)
+
+    return Manifest(MANIFEST, recipe.to_json(), check)
+
+
+def check_fingerprint(root: Path, there: Recipe, recipe: Recipe) -> None:
+    """Refuse a folder with another recipe."""
+    if there.fingerprint != recipe.fingerprint:
+        raise ValueError(
+            f"folder {str(root)!r} holds another recipe: "
+            f"its fingerprint is {there.fingerprint[:12]}, not {recipe.fingerprint[:12]}"
+        )
+
+
 @contextlib.contextmanager
-def claimed(root: Path, recipe: Recipe, shard: Shard) -> Iterator[None]:
-    """Make the folder, claim it for this recipe and hold it for one export, or for one shard beside other shards.
+def claimed(root: Path, manifest: Manifest, shard: Shard) -> Iterator[None]:
+    """Make the folder, claim it by a manifest and hold it for one export, or for one shard beside other shards.
 
     A block that succeeds, while no other process holds the folder, clears what killed exports have left there.
 
@@ -33,10 +63,10 @@ def claimed(root: Path, recipe: Recipe, shard: Shard) -> Iterator[None]:
     _make(root)
     with contextlib.ExitStack() as held:
         if shard.count == 1:
-            _claim(root, recipe, held.enter_context(alone(root, WRITES)))
+            _claim(root, manifest, held.enter_context(alone(root, WRITES)))
         else:
             with turn(root):  # one shard makes the manifest, before the next looks at the folder
-                _claim(root, recipe, held.enter_context(shared(root, WRITES)))
+                _claim(root, manifest, held.enter_context(shared(root, WRITES)))
             name = f"{SHARD_LOCK}{shard.index}-of-{shard.count}"
             held.enter_context(alone(root, f"{WRITES} shard {shard} in", name))
         yield
@@ -44,21 +74,16 @@ def claimed(root: Path, recipe: Recipe, shard: Shard) -> Iterator[None]:
         _clear(root, locked)
 
 
-def holds(root: Path, recipe: Recipe) -> bool:
-    """Return whether the folder holds an export of the recipe; ``False`` if it holds no export.
+def holds(root: Path, manifest: Manifest) -> bool:
+    """Return whether the folder holds the export of a manifest; ``False`` if it has no manifest of this name.
 
     Raises:
-        ValueError: it holds an export of another recipe.
+        ValueError: it holds another export.
     """
-    manifest = root / MANIFEST
-    if not manifest.exists():
+    path = root / manifest.name
+    if not path.exists():
         return False
-    there = as_recipe(manifest)
-    if there.fingerprint != recipe.fingerprint:
-        raise ValueError(
-            f"folder {str(root)!r} holds another recipe: "
-            f"its fingerprint is {there.fingerprint[:12]}, not {recipe.fingerprint[:12]}"
-        )
+    manifest.check(path)
     return True
 
 
@@ -72,16 +97,16 @@ def _make(root: Path) -> None:
         raise ValueError(f"folder {str(root)!r} cannot be made: {error.strerror}") from None
 
 
-def _claim(root: Path, recipe: Recipe, locked: bool) -> None:
-    """Claim the folder for this recipe by a manifest, or refuse it."""
-    if not holds(root, recipe):
+def _claim(root: Path, manifest: Manifest, locked: bool) -> None:
+    """Claim the folder by a manifest, or refuse it."""
+    if not holds(root, manifest):
         if any(not path.name.startswith((LOCK, TEMPORARY)) for path in root.iterdir()):
             raise ValueError(
-                f"folder {str(root)!r} must be empty or hold an earlier export; it has files but no {MANIFEST}"
+                f"folder {str(root)!r} must be empty or hold an earlier export; it has files but no {manifest.name}"
             )
-        check_writable(root / MANIFEST)
-        with replacing(root / MANIFEST, durable=True) as temporary:
-            Path(temporary).write_text(recipe.to_json() + "\n", encoding="utf-8")
+        check_writable(root / manifest.name)
+        with replacing(root / manifest.name, durable=True) as temporary:
+            Path(temporary).write_text(manifest.text + "\n", encoding="utf-8")
     if not locked:
         log.warning("%s: its file system has no locks, so nothing keeps two exports from writing it at once", root)
 

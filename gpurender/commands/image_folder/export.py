@@ -1,16 +1,14 @@
-"""Datasets as PNG files in ImageFolder layout."""
+"""Datasets as files: PNG files in ImageFolder layout, written here, or tar files."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
-from gpurender.commands.image_folder.claims import claimed
+from gpurender.commands.image_folder.claims import claimed, recipe_manifest
 from gpurender.commands.image_folder.layout import (
     Places,
     class_folders,
@@ -19,9 +17,13 @@ from gpurender.commands.image_folder.layout import (
     make_folders,
     require_folders,
 )
+from gpurender.commands.image_folder.pictures import canvases, save_png
 from gpurender.commands.image_folder.selection import Selection
-from gpurender.commands.image_folder.shards import ShardLike
+from gpurender.commands.image_folder.shards import Shard, ShardLike
 from gpurender.commands.image_folder.shards import shard as as_shard
+from gpurender.commands.image_folder.tally import Tally, noting
+from gpurender.commands.web_dataset.tars import Tars
+from gpurender.commands.web_dataset.write import export_tars
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -32,6 +34,7 @@ from gpurender.util.progress import progress
 from gpurender.util.ranges import Numbers
 
 BATCH = 64  # images
+FORMATS = ("imagefolder", "webdataset")
 
 
 class Counts(NamedTuple):
@@ -50,9 +53,11 @@ def export(
     per_class: int | None = None,
     classes: Numbers | None = None,
     shard: ShardLike | None = None,
+    format: str = "imagefolder",
+    per_tar: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Counts:
-    """Write a dataset, or a part of it, as PNG files that torchvision's ``ImageFolder`` reads.
+    """Write a dataset, or a part of it, as files: PNG files for torchvision's ``ImageFolder``, or tar files of them.
 
     >>> gr.export("visualatom-1k", "atoms", per_class=10)  # 10,000 files atoms/<label>/<class>_<instance>.png
     Counts(written=10000, present=0)
@@ -69,6 +74,12 @@ def export(
     ``limit`` every selected class up to the last one with an image has a folder. A warning in the log names classes
     without images.
 
+    ``format="webdataset"`` writes tar files 000000.tar, 000001.tar and so on, for the package webdataset, and
+    ``folder/webdataset.json``, which has the recipe. A sample is two members, ``<class>_<instance>.png`` and ``.cls``,
+    the label; with multi-hot labels ``.json``, the list of the image's classes. Every tar file has images of the whole
+    range of classes, is complete or absent, and has the same bytes each time. A shard is a part of the tar files. The
+    folder takes no other selection later, because it decides what each tar file has.
+
     Args:
         recipe: any argument of ``gr.recipe``.
         folder: new, empty, or that of an earlier export of the same recipe.
@@ -77,6 +88,9 @@ def export(
         classes: only these classes: a text such as ``"0-9,42"``, an integer, or a list, range or array of integers.
         shard: only this part of the selected images, for one of several processes: ``"I/N"`` or ``(I, N)``, with I from
             0 to N - 1. The N parts are disjoint and complete. ``None``: all of them, whatever the environment says.
+        format: ``"imagefolder"`` or ``"webdataset"``.
+        per_tar: the most images of a tar file, for ``format="webdataset"``; default 1000. All tar files have the same
+            number of images, or one less.
         device: where to render.
 
     Returns:
@@ -89,14 +103,27 @@ def export(
         OSError, KeyboardInterrupt: passed on, with a note of how many images are complete; complete images stay,
             half-written files do not.
     """
+    checks.choice("format", format, FORMATS)
+    if per_tar is not None and format != "webdataset":
+        raise ValueError(f"per_tar must be left out for format {format!r}, got {checks.shown(per_tar)}")
     renderer = Renderer(as_recipe(recipe), device)
-    require_folders(renderer.recipe)
+    if format == "imagefolder":
+        require_folders(renderer.recipe)
     selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
     part = as_shard(shard)
     root = checks.path("folder", folder)
+    if format == "webdataset":
+        tally = export_tars(Tars(root, renderer, selection, per_tar), part)
+    else:
+        tally = _export_folders(root, renderer, selection, part)
+    return Counts(tally.written, tally.present)
+
+
+def _export_folders(root: Path, renderer: Renderer, selection: Selection, part: Shard) -> Tally:
+    """Write the images of a shard that are not there yet, and the folders of all classes; return the numbers."""
     first, end = part.part(len(selection))
     tally = Tally(end - first)
-    with claimed(root, renderer.recipe, part):
+    with claimed(root, recipe_manifest(renderer.recipe), part):
         make_folders(class_folders(root, renderer, selection))
         with noting(tally.note), progress(total=tally.total, desc=f"export to {root}", unit="image") as bar:
             for samples, paths in batches(renderer, root, selection, first, end):
@@ -104,27 +131,7 @@ def export(
                 tally.present += len(samples) - len(absent)
                 write(renderer, absent, tally)
                 bar.update(len(samples))
-    return Counts(tally.written, tally.present)
-
-
-class Tally:
-    """The progress of an export, in images."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.written, self.present = total, 0, 0
-
-    def note(self) -> str:
-        return f"{self.written + self.present} of {self.total} images are there; the same command goes on from them"
-
-
-@contextlib.contextmanager
-def noting(note: Callable[[], str]) -> Iterator[None]:
-    """Add a note to an error or Ctrl-C in the block (``__notes__``, which tracebacks show)."""
-    try:
-        yield
-    except (OSError, KeyboardInterrupt) as error:
-        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note()]  # as add_note of Python 3.11 does
-        raise
+    return tally
 
 
 def batches(
@@ -179,12 +186,6 @@ def write(renderer: Renderer, wanted: dict[int, Path], tally: Tally, refused: di
         tally.written += sum(noted or (refused is None and is_whole(path)) for noted, path in done)
 
 
-def canvases(renderer: Renderer, samples: list[int]) -> np.ndarray:
-    """Return the pixels of samples, uint8 ``[N, S, S, C]`` on the host."""
-    return renderer(samples).permute(0, 2, 3, 1).cpu().numpy()
-
-
 def _save(picture: np.ndarray, path: Path) -> None:
-    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG")
+        save_png(picture, temporary)

@@ -42,11 +42,19 @@ class Places:
 
     def paths(self, samples: Sequence[int], labels: Sequence[int]) -> list[Path]:
         """Return the files of samples that have these labels."""
+        names = self.names(samples)
+        return [
+            self.root / self._recipe.class_name(label) / f"{name}.png"
+            for name, label in zip(names, labels, strict=True)
+        ]
+
+    def names(self, samples: Sequence[int]) -> list[str]:
+        """Return the names of samples: class and instance."""
         found = []
-        for sample, label in zip(samples, labels, strict=True):
+        for sample in samples:
             number = int(np.searchsorted(self._firsts, sample, side="right")) - 1  # the last: not an empty class
-            instance, name = sample - int(self._firsts[number]), self._recipe.class_name(number)
-            found.append(self.root / self._recipe.class_name(label) / f"{name}_{instance:0{self._digits}d}.png")
+            instance = sample - int(self._firsts[number])
+            found.append(f"{self._recipe.class_name(number)}_{instance:0{self._digits}d}")
         return found
 
 
@@ -59,7 +67,8 @@ def require_folders(recipe: Recipe) -> None:
     """Refuse a recipe whose images have no folder: an ImageFolder has one class per image."""
     if recipe.multi_hot:
         raise ValueError(
-            f"recipe must have one label per image for an ImageFolder, got {recipe.family}: multi-hot labels"
+            f"recipe must have one label per image for an ImageFolder, got {recipe.family}: multi-hot labels; "
+            "format 'webdataset' takes it"
         )
 
 

@@ -52,6 +52,9 @@ class Selection:
 
     def samples(self, first: int, end: int) -> np.ndarray:
         """Return samples number ``first`` to ``end - 1`` of the selection as indices of the recipe, int64 ``[n]``."""
-        places = np.arange(first, min(end, len(self)))
+        return self.at(np.arange(first, min(end, len(self))))
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """Return the samples at places of the selection, int64 ``[n]`` both, as indices of the recipe."""
         classes = np.searchsorted(self._ends, places, side="right")
         return self._firsts[classes] + places - (self._ends - self.counts)[classes]

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
-from gpurender.commands.image_folder.claims import MANIFEST, claimed, holds
-from gpurender.commands.image_folder.export import Tally, batches, canvases, noting, write
+from gpurender.commands.image_folder.claims import MANIFEST, claimed, holds, recipe_manifest
+from gpurender.commands.image_folder.export import batches, write
 from gpurender.commands.image_folder.foreign import foreign_entries, foreign_images
 from gpurender.commands.image_folder.layout import class_folders, is_whole, make_folders, require_folders
+from gpurender.commands.image_folder.pictures import canvases, read_png
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.commands.image_folder.shards import ShardLike
 from gpurender.commands.image_folder.shards import shard as as_shard
+from gpurender.commands.image_folder.tally import Tally, noting
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -87,9 +88,9 @@ def verify(
     selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
     part = as_shard(shard)
     root, repair = checks.path("folder", folder), checks.boolean("repair", repair)
-    if not holds(root, renderer.recipe):
+    if not holds(root, recipe_manifest(renderer.recipe)):
         raise ValueError(f"folder {str(root)!r} must hold an export to verify; it has no {MANIFEST}")
-    with claimed(root, renderer.recipe, part) if repair else nullcontext():
+    with claimed(root, recipe_manifest(renderer.recipe), part) if repair else nullcontext():
         folders = class_folders(root, renderer, selection)
         absent = [path for path in folders if not path.is_dir()]
         if repair:
@@ -196,10 +197,7 @@ def _decoded(path: Path, size: int) -> np.ndarray | str:
             return "empty"
         if not is_whole(path):
             return "damaged: the end of the PNG file is missing"
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.size != (size, size):
-                return f"{image.width} x {image.height} pixels, not {size} x {size}"
-            return np.asarray(image.convert("RGB"))
+        return read_png(path, size)
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except Exception as error:  # whatever Pillow raises for broken data: OSError, SyntaxError, ValueError ...

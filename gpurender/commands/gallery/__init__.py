@@ -1,0 +1,1 @@
+"""What ``gpurender preview --gallery`` does: one page of HTML with every preset."""

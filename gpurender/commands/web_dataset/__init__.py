@@ -1,0 +1,1 @@
+"""What ``gpurender export --format webdataset`` does: write a dataset as tar files for the package webdataset."""
