@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
     from gpurender.recipes.multifractal import MultiFractal
+    from gpurender.recipes.noise import Noise
     from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.rcdb import RCDB
@@ -40,6 +41,7 @@ _HOMES = {
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
     "MultiFractal": "gpurender.recipes.multifractal",
+    "Noise": "gpurender.recipes.noise",
     "OFDB": "gpurender.recipes.ofdb",
     "OnePFrac": "gpurender.recipes.onepfrac",
     "RCDB": "gpurender.recipes.rcdb",
@@ -62,6 +64,7 @@ __all__ = [
     "FractalDB",
     "Mixture",
     "MultiFractal",
+    "Noise",
     "OnePFrac",
     "Recipe",
     "Renderer",

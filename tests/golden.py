@@ -57,6 +57,8 @@ SMALL = {
         classes=400, image_size=48, orbits=(30, 30), quantization=(20, 60), radius=(5, 9), noise_level=(0.1, 0.3),
         amplitudes=(0.1, 0.2), nucleus=(0, 0), perturb=0.1,
     ),
+    "noise": lambda: gr.Noise(classes=20, instances=2, image_size=33),
+    "noise-uniform": lambda: gr.Noise(classes=20, instances=2, image_size=33, distribution="uniform"),
     "rcdb": lambda: gr.RCDB(classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9)),
     "rcdb-paper": lambda: gr.RCDB(
         classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9), variant="paper"
@@ -75,7 +77,7 @@ def digest(*tensors):
 SEARCHED = ("fractaldb-1k", "ofdb-1k", "exfractaldb-1k", "mv-fractaldb-1k", "3d-ofdb-1k")
 PRESETS = (
     "onepfrac-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k", "colorfractal-1k",
-    "multifractal-1k", *SEARCHED,
+    "multifractal-1k", "gaussian-lpce-1k", "uniform-lpce-1k", *SEARCHED,
 )  # fmt: skip
 
 

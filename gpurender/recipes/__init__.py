@@ -6,6 +6,7 @@ from gpurender.recipes.exfractaldb import ExFractalDB
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
 from gpurender.recipes.multifractal import MultiFractal
+from gpurender.recipes.noise import Noise
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.rcdb import RCDB
@@ -19,6 +20,7 @@ __all__ = [
     "FractalDB",
     "Mixture",
     "MultiFractal",
+    "Noise",
     "OnePFrac",
     "Recipe",
     "VisualAtom",

@@ -40,7 +40,7 @@ def test_a_source_is_whole(operation):
 
 
 def test_operations_are_found():
-    names = ("chaos_game", "collage", "diamond_square", "point_cloud", "resized_crop", "visual_atom")
+    names = ("chaos_game", "collage", "diamond_square", "pixel_noise", "point_cloud", "resized_crop", "visual_atom")
     assert names == cuda.OPERATIONS
 
 

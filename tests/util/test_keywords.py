@@ -21,6 +21,7 @@ CASES = [
     (gr.RCDB, {}, "polygon", "polygons"),
     (gr.ColorFractal, {}, "colour", "color"),
     (gr.MultiFractal, {}, "object", "objects"),
+    (gr.Noise, {}, "perturbation", "perturb"),
     (gr.Mixture, {"recipes": {TINY: 1}}, "label", "labels"),
     (gr.losses.LPCE, {}, "labelsmoothing", "label_smoothing"),
     (gr.Renderer, {"recipe": TINY}, "cachebytes", "cache_bytes"),
