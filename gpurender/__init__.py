@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.rcdb import RCDB
+    from gpurender.recipes.singleimage import SingleImage
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
     from gpurender.training.warm_up import warm_up
@@ -47,6 +48,7 @@ _HOMES = {
     "RCDB": "gpurender.recipes.rcdb",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
+    "SingleImage": "gpurender.recipes.singleimage",
     "VisualAtom": "gpurender.recipes.visualatom",
     "export": "gpurender.commands.image_folder.export",
     "presets": "gpurender.recipes.base",
@@ -68,6 +70,7 @@ __all__ = [
     "OnePFrac",
     "Recipe",
     "Renderer",
+    "SingleImage",
     "VisualAtom",
     "augment",
     "export",

@@ -16,6 +16,7 @@ RECORD = Path(__file__).with_suffix(".json")
 
 TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
 DIVERGENT = [[1.3, 0.2, -0.1, 1.2, 0.5, 0.1], [0.9, 0, 0, 1.4, 0, 1]]
+PICTURE = (np.indices((40, 40)).prod(0)[:, :, None] * [3, 5, 7] // 32 % 256).astype(np.uint8)
 SMALL = {
     "onepfrac": lambda: gr.OnePFrac(classes=260, base=TRIANGLE, points=2000, image_size=48),
     "onepfrac-paper": lambda: gr.OnePFrac(
@@ -59,6 +60,13 @@ SMALL = {
     ),
     "noise": lambda: gr.Noise(classes=20, instances=2, image_size=33),
     "noise-uniform": lambda: gr.Noise(classes=20, instances=2, image_size=33, distribution="uniform"),
+    "singleimage-affine": lambda: gr.SingleImage(PICTURE, classes=40, image_size=40),
+    "singleimage-polynomial": lambda: gr.SingleImage(
+        PICTURE, classes=40, image_size=40, edges=None, transform="polynomial", perturb=0.3
+    ),
+    "singleimage-elastic": lambda: gr.SingleImage(
+        PICTURE, classes=40, image_size=40, edges=None, transform="elastic", perturb=0.5
+    ),
     "rcdb": lambda: gr.RCDB(classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9)),
     "rcdb-paper": lambda: gr.RCDB(
         classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9), variant="paper"

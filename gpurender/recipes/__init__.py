@@ -10,6 +10,7 @@ from gpurender.recipes.noise import Noise
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.rcdb import RCDB
+from gpurender.recipes.singleimage import SingleImage
 from gpurender.recipes.visualatom import VisualAtom
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Noise",
     "OnePFrac",
     "Recipe",
+    "SingleImage",
     "VisualAtom",
     "presets",
     "recipe",

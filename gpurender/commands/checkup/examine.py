@@ -198,6 +198,13 @@ def _pixel_noise(device: Any) -> Any:
     return Renderer(Noise.smallest(), device)(0)
 
 
+def _warp(device: Any) -> Any:
+    from gpurender.recipes import SingleImage
+    from gpurender.renderer import Renderer
+
+    return Renderer(SingleImage.smallest(), device)([0, 1])
+
+
 def _shuffle(device: Any) -> Any:
     import torch
 
@@ -271,6 +278,7 @@ _TRIALS: dict[str, Callable[[Any], Any]] = {
     "diamond_square": _diamond_square,
     "collage": _collage,
     "pixel_noise": _pixel_noise,
+    "warp": _warp,
     "shuffle": _shuffle,
     "augment_params": _augment_params,
     "resized_crop": _resized_crop,
