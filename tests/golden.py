@@ -58,14 +58,14 @@ SMALL = {
         classes=400, image_size=48, orbits=(30, 30), quantization=(20, 60), radius=(5, 9), noise_level=(0.1, 0.3),
         amplitudes=(0.1, 0.2), nucleus=(0, 0), perturb=0.1,
     ),
-    "noise": lambda: gr.Noise(classes=20, instances=2, image_size=33),
-    "noise-uniform": lambda: gr.Noise(classes=20, instances=2, image_size=33, distribution="uniform"),
-    "singleimage-affine": lambda: gr.SingleImage(PICTURE, classes=40, image_size=40),
+    "noise": lambda: gr.Noise(classes=130, instances=2, image_size=33),
+    "noise-uniform": lambda: gr.Noise(classes=130, instances=2, image_size=33, distribution="uniform"),
+    "singleimage-affine": lambda: gr.SingleImage(PICTURE, classes=260, image_size=40),
     "singleimage-polynomial": lambda: gr.SingleImage(
-        PICTURE, classes=40, image_size=40, edges=None, transform="polynomial", perturb=0.3
+        PICTURE, classes=260, image_size=40, edges=None, transform="polynomial", perturb=0.3
     ),
     "singleimage-elastic": lambda: gr.SingleImage(
-        PICTURE, classes=40, image_size=40, edges=None, transform="elastic", perturb=0.5
+        PICTURE, classes=260, image_size=40, edges=None, transform="elastic", perturb=0.5
     ),
     "rcdb": lambda: gr.RCDB(classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9)),
     "rcdb-paper": lambda: gr.RCDB(

@@ -169,7 +169,7 @@ def transforms(points: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Ten
     moved = torch.zeros((count, 2, TERMS), dtype=torch.float64, device=points.device)
     elastic = points.shape[1] == DIMENSIONS["elastic"]
     if not elastic:
-        rows = points.view(count, 2, -1)
+        rows = points.view(count, 2, points.shape[1] // 2)
         moved[:, :, : rows.shape[2]] = rows
     moved[:, 0, 1] += 1.0
     moved[:, 1, 2] += 1.0

@@ -18,7 +18,7 @@ Pixels of I beyond its edge are 0, and so is the byte unless -1 < u < S and -1 <
 
 import numpy as np
 import torch
-from numba import float32, int32, njit, uint8
+from numba import float32, int32, njit, uint8, uint64
 
 from gpurender.kernels.warp.params import MORE
 from gpurender.runtime import host_memory
@@ -76,55 +76,66 @@ def fill_sums(field, first, weights, sums):
 
 
 @kernel
-def warp_row(padded, coefficients, sums, first, weights, j, out):
-    """Compute row j of a copy.
-
-    padded  # [C, S + 2, S + 2] uint8, I with zeros around it; sums  # [2, G] float32, of the row; out  # [C, S, S]
-    """
-    size, moved = out.shape[2], sums.shape[1] > 0
-    unit, limit = float32(float32(1) / float32(size)), float32(size)
+def fill_places(coefficients, sums, first, weights, j, u, v):
+    """Compute the columns u and rows v that row j of a copy shows. sums  # [2, G] float32, of the row; u, v  # [S]"""
+    size = len(u)
+    unit = float32(float32(1) / float32(size))
     y = float32(float32(int32(2 * j + 1 - size)) * unit)
     yy = float32(y * y)
+    c, d = coefficients[0], coefficients[1]
     for i in range(size):
         x = float32(float32(int32(2 * i + 1 - size)) * unit)
         xx, xy = float32(x * x), float32(x * y)
-        u = along(coefficients[0], x, y, xx, xy, yy)
-        v = along(coefficients[1], x, y, xx, xy, yy)
-        if moved:
-            k = first[i]
-            u = float32(u + weighted(weights[i], sums[0, k], sums[0, k + 1], sums[0, k + 2], sums[0, k + 3]))
-            v = float32(v + weighted(weights[i], sums[1, k], sums[1, k + 1], sums[1, k + 2], sums[1, k + 3]))
-        if not (u > float32(-1) and u < limit and v > float32(-1) and v < limit):
-            for c in range(len(out)):
-                out[c, j, i] = uint8(0)
-            continue
-        p, q = int32(float32(u + float32(1))), int32(float32(v + float32(1)))  # 1 + floor: columns of padded
-        p, q = min(p, int32(size)), min(q, int32(size))  # u + 1 may round up
-        a, b = float32(u - float32(p - int32(1))), float32(v - float32(q - int32(1)))
-        for c in range(len(out)):
-            above, below = padded[c, q], padded[c, q + 1]
-            left, right = float32(above[p]), float32(above[p + 1])
-            upper = float32(left + float32(float32(right - left) * a))
-            left, right = float32(below[p]), float32(below[p + 1])
-            lower = float32(left + float32(float32(right - left) * a))
-            value = float32(upper + float32(float32(lower - upper) * b))
-            out[c, j, i] = uint8(int32(min(float32(value + float32(0.5)), float32(255))))
+        u[i], v[i] = along(c, x, y, xx, xy, yy), along(d, x, y, xx, xy, yy)
+    if sums.shape[1] == 0:
+        return
+    for i in range(size):
+        k, w = first[i], weights[i]
+        u[i] = float32(u[i] + weighted(w, sums[0, k], sums[0, k + 1], sums[0, k + 2], sums[0, k + 3]))
+        v[i] = float32(v[i] + weighted(w, sums[1, k], sums[1, k + 1], sums[1, k + 2], sums[1, k + 3]))
 
 
 @kernel
-def warp(padded, coefficients, field, first, weights, out):
-    """Compute a copy. field  # [2, G, G] float32; first, weights: of :func:`fill_spline`; out  # [C, S, S] uint8"""
-    sums = np.empty(field.shape[:2], np.float32)
+def fill_row(flat, u, v, out):
+    """Interpolate a row of a channel. flat  # [(S + 2)^2] uint8, I with zeros around it; u, v, out  # [S]"""
+    size, pitch, limit = len(u), uint64(len(u) + 2), float32(len(u))
+    for i in range(size):
+        if not (u[i] > float32(-1) and u[i] < limit and v[i] > float32(-1) and v[i] < limit):
+            out[i] = uint8(0)
+            continue
+        p, q = int32(float32(u[i] + float32(1))), int32(float32(v[i] + float32(1)))  # 1 + floor: columns of padded
+        p, q = min(p, int32(size)), min(q, int32(size))  # u + 1 may round up
+        a, b = float32(u[i] - float32(p - int32(1))), float32(v[i] - float32(q - int32(1)))
+        k = uint64(q) * pitch + uint64(p)  # unsigned: an index that never counts from the end
+        left, right = float32(flat[k]), float32(flat[k + uint64(1)])
+        upper = float32(left + float32(float32(right - left) * a))
+        left, right = float32(flat[k + pitch]), float32(flat[k + pitch + uint64(1)])
+        lower = float32(left + float32(float32(right - left) * a))
+        value = float32(upper + float32(float32(lower - upper) * b))
+        out[i] = uint8(int32(min(float32(value + float32(0.5)), float32(255))))
+
+
+@kernel
+def warp(flat, coefficients, field, first, weights, out):
+    """Compute a copy. flat  # [C, (S + 2)^2]; field  # [2, G, G]; first, weights: of :func:`fill_spline`"""
+    sums, u, v = (
+        np.empty(field.shape[:2], np.float32),
+        np.empty(out.shape[2], np.float32),
+        np.empty(out.shape[2], np.float32),
+    )
     for j in range(out.shape[1]):
         if len(first):
             fill_sums(field, first[j], weights[j], sums)
-        warp_row(padded, coefficients, sums, first, weights, j, out)
+        fill_places(coefficients, sums, first, weights, j, u, v)
+        for c in range(len(out)):
+            fill_row(flat[c], u, v, out[c, j])
 
 
 def warped(image: torch.Tensor, coefficients: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
     """Render copies; uint8 [N, C, S, S]; as :func:`gpurender.kernels.warp.warped`; without a field G is 0."""
     images = host_memory.empty((len(coefficients), *image.shape), np.dtype(np.uint8))
-    padded, laws, fields = np.pad(image.numpy(), ((0, 0), (1, 1), (1, 1))), coefficients.numpy(), field.numpy()
+    padded = np.pad(image.numpy(), ((0, 0), (1, 1), (1, 1))).reshape(len(image), -1)
+    laws, fields = coefficients.numpy(), field.numpy()
     size, points = image.shape[1], field.shape[2]
     first, weights = np.empty(size if points else 0, np.int32), np.empty((size, 4), np.float32)
     if points:
