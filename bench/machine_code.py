@@ -152,8 +152,8 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
         return point_cloud.THREADS, 0
     if name == "chaos_game_density":
         return chaos_game.THREADS, chaos_game.LEAST_SHARED
-    if name.startswith(("diamond_square", "collage")):
-        return collage.THREADS, 0  # both have as many
+    if name.startswith(("diamond_square", "collage", "pixel_noise", "warp")):
+        return collage.THREADS, 0  # all have as many
     if name == "chaos_game_color":
         return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
     return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
     from gpurender.recipes.multifractal import MultiFractal
+    from gpurender.recipes.noise import Noise
     from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.rcdb import RCDB
+    from gpurender.recipes.singleimage import SingleImage
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
     from gpurender.training.warm_up import warm_up
@@ -40,11 +42,13 @@ _HOMES = {
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
     "MultiFractal": "gpurender.recipes.multifractal",
+    "Noise": "gpurender.recipes.noise",
     "OFDB": "gpurender.recipes.ofdb",
     "OnePFrac": "gpurender.recipes.onepfrac",
     "RCDB": "gpurender.recipes.rcdb",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
+    "SingleImage": "gpurender.recipes.singleimage",
     "VisualAtom": "gpurender.recipes.visualatom",
     "export": "gpurender.commands.image_folder.export",
     "presets": "gpurender.recipes.base",
@@ -62,9 +66,11 @@ __all__ = [
     "FractalDB",
     "Mixture",
     "MultiFractal",
+    "Noise",
     "OnePFrac",
     "Recipe",
     "Renderer",
+    "SingleImage",
     "VisualAtom",
     "augment",
     "export",

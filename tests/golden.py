@@ -16,6 +16,7 @@ RECORD = Path(__file__).with_suffix(".json")
 
 TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
 DIVERGENT = [[1.3, 0.2, -0.1, 1.2, 0.5, 0.1], [0.9, 0, 0, 1.4, 0, 1]]
+PICTURE = (np.indices((40, 40)).prod(0)[:, :, None] * [3, 5, 7] // 32 % 256).astype(np.uint8)
 SMALL = {
     "onepfrac": lambda: gr.OnePFrac(classes=260, base=TRIANGLE, points=2000, image_size=48),
     "onepfrac-paper": lambda: gr.OnePFrac(
@@ -57,6 +58,15 @@ SMALL = {
         classes=400, image_size=48, orbits=(30, 30), quantization=(20, 60), radius=(5, 9), noise_level=(0.1, 0.3),
         amplitudes=(0.1, 0.2), nucleus=(0, 0), perturb=0.1,
     ),
+    "noise": lambda: gr.Noise(classes=130, instances=2, image_size=33),
+    "noise-uniform": lambda: gr.Noise(classes=130, instances=2, image_size=33, distribution="uniform"),
+    "singleimage-affine": lambda: gr.SingleImage(PICTURE, classes=260, image_size=40),
+    "singleimage-polynomial": lambda: gr.SingleImage(
+        PICTURE, classes=260, image_size=40, edges=None, transform="polynomial", perturb=0.3
+    ),
+    "singleimage-elastic": lambda: gr.SingleImage(
+        PICTURE, classes=260, image_size=40, edges=None, transform="elastic", perturb=0.5
+    ),
     "rcdb": lambda: gr.RCDB(classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9)),
     "rcdb-paper": lambda: gr.RCDB(
         classes=20, instances=20, image_size=48, polygons=(1, 30), radius=(0, 9), variant="paper"
@@ -75,7 +85,7 @@ def digest(*tensors):
 SEARCHED = ("fractaldb-1k", "ofdb-1k", "exfractaldb-1k", "mv-fractaldb-1k", "3d-ofdb-1k")
 PRESETS = (
     "onepfrac-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k", "colorfractal-1k",
-    "multifractal-1k", *SEARCHED,
+    "multifractal-1k", "gaussian-lpce-1k", "uniform-lpce-1k", *SEARCHED,
 )  # fmt: skip
 
 

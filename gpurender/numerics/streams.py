@@ -55,6 +55,7 @@ class Stream(IntEnum):
     TASK = 28  # downstream tasks: which images are labelled, which held out
     STEP = 29  # training: the randomness of the model at a step
     EXAMPLE = 30  # fine-tuning: order and augmentation of real images
+    PIXEL_NOISE = 31  # noise images: the variates of pixels
 
 
 def halves(value: int) -> tuple[int, int]:

@@ -6,9 +6,11 @@ from gpurender.recipes.exfractaldb import ExFractalDB
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
 from gpurender.recipes.multifractal import MultiFractal
+from gpurender.recipes.noise import Noise
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.rcdb import RCDB
+from gpurender.recipes.singleimage import SingleImage
 from gpurender.recipes.visualatom import VisualAtom
 
 __all__ = [
@@ -19,8 +21,10 @@ __all__ = [
     "FractalDB",
     "Mixture",
     "MultiFractal",
+    "Noise",
     "OnePFrac",
     "Recipe",
+    "SingleImage",
     "VisualAtom",
     "presets",
     "recipe",

@@ -247,7 +247,9 @@ class Recipe:
 
 
 def _in_short(value: Any) -> str:
-    """Return the ``repr`` of a parameter; for a long table only its length (1,000 categories: 500,000 characters)."""
+    """Return the ``repr`` of a parameter; of a long table or text its length (1,000 categories: 500,000 characters)."""
+    if isinstance(value, str) and len(value) > 400:
+        return f"<{len(value)} characters>"
     if isinstance(value, tuple) and (len(value) > 8 or len(repr(value)) > 400):
         return f"<{len(value)} entries>"
     return repr(value)

@@ -34,18 +34,18 @@ class Perturbed:
     atoms: Atoms
 
 
-def checked(delta: Any) -> float:
+def checked(delta: Any, most: float = MOST) -> float:
     """Return the parameter ``perturb``, the side of the hypercube.
 
     Raises:
-        TypeError, ValueError: it is no number within 1e-4 to 0.5.
+        TypeError, ValueError: it is no number within 1e-4 to ``most``.
     """
     if isinstance(delta, (int, float)) and not isinstance(delta, bool) and 0 <= delta < LEAST:
         raise ValueError(
-            f"perturb must be a number from {LEAST:g} to {MOST:g}, got {checks.shown(delta)}: without a perturbation "
+            f"perturb must be a number from {LEAST:g} to {most:g}, got {checks.shown(delta)}: without a perturbation "
             "all classes would be one image"
         )
-    return checks.real("perturb", delta, LEAST, MOST)
+    return checks.real("perturb", delta, LEAST, most)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Law:
         seed: key of their random numbers.
         delta: side of the hypercube R.
         classes: L, points in R.
-        terms: d, dimensions of R, at most 4.
+        terms: d, dimensions of R.
     """
 
     seed: int
@@ -81,10 +81,11 @@ class Law:
         """Side of the part of R that belongs to one class."""
         return self.delta * float(exp(-log(float(self.classes)) / self.terms))
 
-    def _centred(self, draw_ids: torch.Tensor, block: int) -> torch.Tensor:
-        """Return uniform numbers in [-1/2, 1/2) from a block of words: 0 of classes, 1 of images."""
-        u = words(self.seed, Stream.PERTURBATION, draw_ids, blocks=2)[:, 4 * block : 4 * block + self.terms]
-        return uniform(u) - 0.5
+    def _centred(self, draw_ids: torch.Tensor, owner: int) -> torch.Tensor:
+        """Return uniform numbers in [-1/2, 1/2), float64 ``[N, d]``, from the words of classes (0) or of images (1)."""
+        blocks = -(-self.terms // 4)  # of classes; those of images follow
+        u = words(self.seed, Stream.PERTURBATION, draw_ids, 2 * blocks)[:, 4 * blocks * owner :]
+        return uniform(u[:, : self.terms]) - 0.5
 
 
 def atoms_of(

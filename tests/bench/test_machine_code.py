@@ -21,6 +21,7 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
     lines = machine_code.inspect("visual_atom", chip)
     clouds = machine_code.inspect("point_cloud", chip)
     colours = [*machine_code.inspect("diamond_square", chip), *machine_code.inspect("collage", chip)]
+    colours += [*machine_code.inspect("pixel_noise", chip), *machine_code.inspect("warp", chip)]
     print("\n" + machine_code.table([*chaos, *lines, *clouds, *colours]))
     names = ("grey", "cover", "mask", "paint", "color", "density")
     assert {kernel.name for kernel in chaos} == {f"chaos_game_{name}" for name in names}
@@ -31,7 +32,9 @@ def test_kernels_compile_without_spills_and_fill_the_chip(chip):
         # five per point's division, which IEEE 754 rounds, and none of the camera's products
         assert all(loop.counts.get("FFMA", 0) in (0, 5 * machine_code.POINTS_A_LOOP) for loop in kernel.loops), kernel
         assert not any(loop.counts.keys() & {"STL", "LDL"} for loop in kernel.loops), kernel
-    assert {kernel.name for kernel in colours} == {"diamond_square_render", "collage_paste", "collage_blur"}
+    assert {kernel.name for kernel in colours} == {
+        "diamond_square_render", "collage_paste", "collage_blur", "pixel_noise_render", "warp_render",
+    }  # fmt: skip
     assert all(kernel.blocks_a_multiprocessor >= 4 for kernel in colours), colours
     for kernel in [*chaos, *lines, *colours]:
         assert kernel.spilled_bytes == 0, kernel

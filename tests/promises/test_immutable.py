@@ -36,6 +36,8 @@ VALUES = {
     "ExFractalDB": lambda: gr.ExFractalDB(classes=2),
     "VisualAtom": lambda: gr.VisualAtom(classes=2),
     "RCDB": lambda: gr.RCDB(classes=2),
+    "Noise": lambda: gr.Noise(classes=2),
+    "SingleImage": gr.SingleImage.smallest,
     "Mixture": lambda: gr.Mixture({gr.VisualAtom(classes=2): 1}),
     "Crop": gr.augment.Crop,
     "Resize": gr.augment.Resize,

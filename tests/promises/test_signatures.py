@@ -73,6 +73,11 @@ SIGNATURES = {
         f"*, classes=1000, instances=1000, {RECIPE.format(224)}, systems=1, maps=(2, 4), points=100000, "
         "jitter='none', objects=(1, 5), sizes=(0.15, 0.6)"
     ),
+    "gpurender.Noise": (f"*, classes=1000, instances=1, {RECIPE.format(512)}, distribution='gaussian', perturb=0.1"),
+    "gpurender.SingleImage": (
+        f"image=None, *, classes=1000, instances=1, {RECIPE.format(512)}, edges='canny', thresholds=(0.1, 0.2), "
+        "transform='affine', perturb=0.1"
+    ),
     "gpurender.Mixture": "recipes, *, labels='joint'",
     "gpurender.augment.Crop": CROP.format(""),
     "gpurender.augment.Crop.draw": DRAW,

@@ -75,7 +75,11 @@ def recipes():
     perturb = st.one_of(st.none(), st.floats(1e-4, 0.5))
     visualatom = st.builds(gr.VisualAtom, **common, instances=st.integers(1, 9), perturb=perturb)
     rcdb = st.builds(gr.RCDB, **common, instances=st.integers(1, 9), perturb=perturb)
-    return st.one_of(onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom, rcdb)
+    noise = st.builds(
+        gr.Noise, **common, instances=st.integers(1, 9), perturb=st.floats(1e-4, 0.3),
+        distribution=st.sampled_from(["gaussian", "uniform"]),
+    )  # fmt: skip
+    return st.one_of(noise, onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom, rcdb)
 
 
 @settings(max_examples=200, deadline=None)
@@ -90,7 +94,7 @@ def test_json_is_lossless(recipe):
     int(recipe.fingerprint, 16)
 
 
-@pytest.mark.parametrize("family", sorted({*Recipe.families} - {"mixture"}))  # which has no defaults
+@pytest.mark.parametrize("family", sorted({*Recipe.families} - {"mixture", "singleimage"}))  # without defaults
 def test_recipes_are_frozen_values(family):
     recipe = Recipe.families[family]()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -269,9 +273,9 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
 
 PUBLISHED = [
     "3d-ofdb-1k", "3d-ofdb-21k", "colorfractal-100k", "colorfractal-1k", "exfractaldb-1k", "exfractaldb-21k",
-    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "multifractal-1k", "mv-fractaldb-1k", "ofdb-1k", "ofdb-21k",
-    "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k", "visualatom-1k", "visualatom-21k",
-    "visualatom-lpce-1k",
+    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "gaussian-lpce-1k", "multifractal-1k", "mv-fractaldb-1k",
+    "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k", "uniform-lpce-1k",
+    "visualatom-1k", "visualatom-21k", "visualatom-lpce-1k",
 ]  # fmt: skip
 
 
@@ -575,7 +579,7 @@ def test_a_user_s_subclass_does_not_take_over_its_family():
     assert type(gr.Recipe.from_json(Mine().to_json())) is gr.OnePFrac
 
 
-@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "ofdb", "visualatom", "rcdb"])
+@pytest.mark.parametrize("family", ["onepfrac", "fractaldb", "ofdb", "visualatom", "rcdb", "noise", "singleimage"])
 def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
     recipe = Recipe.families[family].smallest()
     assert type(recipe) is Recipe.families[family]

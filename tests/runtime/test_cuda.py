@@ -34,13 +34,22 @@ def own(tmp_path, monkeypatch):
 def test_a_source_is_whole(operation):
     text = cuda.source(operation)
     assert all(f"#define STREAM_{stream.name} {int(stream)}u\n" in text for stream in Stream)
-    assert ("philox4x32" in text) == (operation != "collage")  # which draws nothing
+    assert ("philox4x32" in text) == (operation not in ("collage", "warp"))  # which draw nothing
     assert not any(line.lstrip().startswith("#include") for line in text.splitlines())
     assert f"{operation}_" in text
 
 
 def test_operations_are_found():
-    names = ("chaos_game", "collage", "diamond_square", "point_cloud", "resized_crop", "visual_atom")
+    names = (
+        "chaos_game",
+        "collage",
+        "diamond_square",
+        "pixel_noise",
+        "point_cloud",
+        "resized_crop",
+        "visual_atom",
+        "warp",
+    )
     assert names == cuda.OPERATIONS
 
 

@@ -18,7 +18,7 @@ from gpurender.loading.data_loader import DataLoader
 from gpurender.loading.prefetch import Prefetching
 from gpurender.recipes.exfractaldb import TETRAHEDRON
 from gpurender.runtime import cuda
-from tests.golden import DIVERGENT, TRIANGLE
+from tests.golden import DIVERGENT, PICTURE, TRIANGLE
 from tests.support.emulation import ADA, HOPPER, TINY, emulated_gpu, library
 from tests.support.replayed_graphs import Replayed
 
@@ -63,6 +63,10 @@ RECIPES |= {
         classes=9, instances=5, points=500, image_size=33, color=False, background=False, jitter="svd"
     ),
     "multifractal": gr.MultiFractal(classes=9, instances=5, points=300, image_size=40, jitter="sval"),
+    "noise": gr.Noise(classes=90, instances=2, image_size=40),
+    "noise-uniform": gr.Noise(classes=90, image_size=33, distribution="uniform"),
+    "singleimage": gr.SingleImage(PICTURE, classes=90, image_size=40),
+    "singleimage-elastic": gr.SingleImage(PICTURE, classes=90, image_size=33, edges=None, transform="elastic"),
 }
 STUDIES = [
     ("mixture", {"shuffle": True, "augment": gr.augment.DeiT.onepfrac(), "fresh": True}),
@@ -192,7 +196,11 @@ def compare_loaders(name, keywords, count=5):
     assert gpu.launches, "the GPU path was not taken"
     kernels = {launch[1] for launch in gpu.launches}
     views = isinstance(keywords.get("augment"), gr.augment.TwoViews)
-    bits = RECIPES[name].channels == 1 and RECIPES[name].family not in ("visualatom", "mixture") and not views
+    bits = (
+        RECIPES[name].channels == 1
+        and RECIPES[name].family not in ("visualatom", "mixture", "singleimage")
+        and not views
+    )
     assert ("resized_crop_bits" in kernels) == bits, (name, kernels)
     assert not bits or "chaos_game_paint" not in kernels, (name, kernels)
     print(name, "loader ok", flush=True)
@@ -224,8 +232,11 @@ def jobs():
         yield from ((compare_loaders, name, LOADERS[1]), (compare_renderers, name))
     names = ("onepfrac", "visualatom", "fractaldb-color", "onepfrac-paper")
     yield from ((compare_loaders, name, keywords) for name, keywords in zip(names, DEIT, strict=True))
-    for name in ("colorfractal", "colorfractal-grey", "multifractal"):
+    for name in ("colorfractal", "colorfractal-grey", "multifractal", "noise-uniform", "singleimage-elastic"):
         yield compare_renderers, name
+    for name in ("noise", "singleimage"):
+        yield compare_renderers, name
+        yield compare_loaders, name, LOADERS[1]
     yield compare_loaders, "colorfractal", LOADERS[1]
     yield compare_loaders, "multifractal", DEIT[0] | {"fresh": True}, 3
     yield from ((compare_loaders, name, keywords, 9) for name, keywords in STUDIES)

@@ -191,6 +191,20 @@ def _collage(device: Any) -> Any:
     return Renderer(ColorFractal.smallest(), device)([0, 1])
 
 
+def _pixel_noise(device: Any) -> Any:
+    from gpurender.recipes import Noise
+    from gpurender.renderer import Renderer
+
+    return Renderer(Noise.smallest(), device)(0)
+
+
+def _warp(device: Any) -> Any:
+    from gpurender.recipes import SingleImage
+    from gpurender.renderer import Renderer
+
+    return Renderer(SingleImage.smallest(), device)([0, 1])
+
+
 def _shuffle(device: Any) -> Any:
     import torch
 
@@ -263,6 +277,8 @@ _TRIALS: dict[str, Callable[[Any], Any]] = {
     "point_cloud": _point_cloud,
     "diamond_square": _diamond_square,
     "collage": _collage,
+    "pixel_noise": _pixel_noise,
+    "warp": _warp,
     "shuffle": _shuffle,
     "augment_params": _augment_params,
     "resized_crop": _resized_crop,
