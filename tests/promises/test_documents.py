@@ -139,11 +139,11 @@ def run(words, folder):
     """Run a command, made smaller, in a folder."""
     for name, recipe in SMALL.items():
         (folder / f"{name}.json").write_text(recipe.to_json())
+        words = re.sub(rf"{name}(?=\s|$)", f"{name}.json", words)
     if "--data pictures" in words and not (folder / "pictures").exists():
         image_folder(folder / "pictures", train=10)
     if "run/checkpoint.safetensors" in words and not (folder / "run").exists():
         run("gpurender pretrain onepfrac-1k --model vit_tiny_patch16_224 --output run", folder)
-        words = re.sub(rf"{name}(?=\s|$)", f"{name}.json", words)
     words = words.replace("torchrun --nproc-per-node 8", "python")  # several processes: tests/test_examples.py
     words += "".join(f" {more}" for start, more in MORE.items() if start in words)
     parts = shlex.split(words)
