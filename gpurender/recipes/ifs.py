@@ -270,6 +270,9 @@ def render(
         none = torch.zeros_like(system_ids)
         return occupancy(systems_of(system_ids), none, seed=seed, points=recipe.points, size=size)
 
+    def own_points() -> torch.Tensor:
+        return torch.zeros_like(mask_ids) if point_ids is None else point_ids
+
     def images_of(ids: torch.Tensor) -> torch.Tensor:
         assert images is not None
         systems, own = torch.unique(images.system_of(ids), return_inverse=True)  # images share points
@@ -282,7 +285,6 @@ def render(
             how |= {"patch": False, "mask": False}  # these bitmaps have both
         elif kept := bitmaps.table("points", count, size, device):
             rows = kept.filled(system_ids, points_of)
-    ids = torch.zeros_like(mask_ids) if point_ids is None else point_ids
     drawing: dict[str, Any] = {"seed": seed, "points": recipe.points, "size": size}
     if bits and not how["color"]:
         if rows is not None and not how["patch"]:
@@ -290,10 +292,10 @@ def render(
         if rows is not None:
             rows = mask_bitmaps(rows, which, mask_ids, seed=seed, mask=how["mask"])
         elif how["patch"]:
-            rows = masked_occupancy(systems_of(system_ids), ids, mask_ids, mask=how["mask"], **drawing)
+            rows = masked_occupancy(systems_of(system_ids), own_points(), mask_ids, mask=how["mask"], **drawing)
         else:
-            rows = occupancy(systems_of(system_ids), ids, **drawing)
+            rows = occupancy(systems_of(system_ids), own_points(), **drawing)
         return BitCanvases(rows, torch.arange(len(rows), device=device), orientations)
     if rows is not None:
         return render_bitmaps(rows, which, mask_ids, orientations, seed=seed, patch=how["patch"], mask=how["mask"])
-    return render_systems(systems_of(system_ids), ids, mask_ids, orientations, **drawing, **how)
+    return render_systems(systems_of(system_ids), own_points(), mask_ids, orientations, **drawing, **how)

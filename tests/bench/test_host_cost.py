@@ -9,14 +9,14 @@ from bench import host_cost
 # Kernels of torch in a batch: the cursor's step; of VisualAtom the classes; of fresh fractals the systems, gathered
 TORCH = {
     ("onepfrac-1k", False): 1,
-    ("onepfrac-1k", True): 4,
+    ("onepfrac-1k", True): 5,
     ("fractaldb-1k", False): 1,
-    ("fractaldb-1k", True): 9,
+    ("fractaldb-1k", True): 10,
     ("visualatom-1k", False): 2,
     ("visualatom-1k", True): 2,
 }
-DRAWN = ["place", "divide", "chaos_game_paint"]
-CROPPED = ["tap_tables", "resample", "resample"]
+DRAWN = ["place", "divide"]
+CROPPED = ["resized_crop_bits"]  # of bitmaps that are kept
 CHANGED = ["plan_steps", "fill", *["tabulate", "change", "move"] * 2]
 
 

@@ -214,6 +214,8 @@ def test_doctor_reports_and_tries(capsys):
         "point_cloud",
         "diamond_square",
         "collage",
+        "pixel_noise",
+        "warp",
         "shuffle",
         "augment_params",
         "resized_crop",

@@ -128,6 +128,7 @@ torch.save({"model": trained.state_dict()}, "first_light/checkpoint.pt")
 
 
 TRAINED = """
+import gpurender as gr
 gr.training.pretrain(
     gr.OnePFrac(classes=12, points=500, image_size=32, fill_rate=0.0), "test_vit", "run", steps=1, batch_size=4,
     image_size=32, device="cpu",

@@ -156,7 +156,7 @@ RECIPES = {
         categories=[TRIANGLE, DIVERGENT], points=300, image_size=24, draw_type="point_color"
     ),
     "fractaldb of the paper": gr.FractalDB(categories=[TRIANGLE], points=300, image_size=24, variant="paper"),
-    "ofdb": gr.OFDB(classes=4, points=300, image_size=24, seed=1, fill_rate=0.01),  # searches
+    "ofdb": gr.OFDB(classes=8, points=300, image_size=24, seed=1, fill_rate=0.01),  # searches
     "exfractaldb": gr.ExFractalDB(classes=2, points=300, image_size=24, seed=1, variance_threshold=0.01),  # searches
     "3d-ofdb of categories": gr.ExFractalDB(
         categories=[TETRAHEDRON] * 30, weights="one", viewpoints="drawn", points=300, image_size=24

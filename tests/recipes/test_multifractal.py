@@ -49,8 +49,8 @@ def test_labels_tell_what_is_in_the_image(monkeypatch, epoch, fresh):
     line = [[0.5, 0, 0, 1e-9, 0, 0], [0.5, 0, 0, 1e-9, 0.5, 0], [0] * 6, [0] * 6]
     recipe = small(classes=2, instances=60, objects=(2, 2), sizes=(0.6, 0.6), points=20_000, image_size=128)
     catalog = recipe.catalog(torch.device("cpu"))
-    catalog.maps = torch.tensor([quarter, line], dtype=torch.float64)
-    catalog.counts = torch.tensor([4, 2])
+    object.__setattr__(catalog, "maps", torch.tensor([quarter, line], dtype=torch.float64))
+    object.__setattr__(catalog, "counts", torch.tensor([4, 2]))
     monkeypatch.setattr(gr.MultiFractal, "catalog", lambda self, device, cache_bytes=0: catalog)
     renderer = gr.Renderer(recipe)
     ink = renderer(range(120), epoch, fresh=fresh).any(1).sum((1, 2))

@@ -4,6 +4,7 @@ import functools
 
 import torch
 
+from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.loading import cuda_graphs
 from gpurender.runtime import devices
 
@@ -17,6 +18,8 @@ def memory_of(made):
             yield from memory_of(part)
     elif isinstance(made, functools.partial):
         yield from memory_of(made.args)
+    elif isinstance(made, BitCanvases):
+        yield from memory_of((made.rows, made.which, made.orientations))
     elif callable(made):
         for cell in getattr(made, "__closure__", None) or ():
             yield from memory_of(cell.cell_contents)

@@ -426,7 +426,7 @@ def test_two_processes_train_what_one_does(tmp_path):
             "--log-every",
             "1",
             "--preset",
-            "onepfrac",
+            "fractaldb-resnet",
         ]
         where = ["--model", "test_vit", "--output", str(tmp_path / name), "--device", "cpu", "--lr", "0.001"]
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "gpurender"]

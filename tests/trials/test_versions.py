@@ -47,10 +47,12 @@ def test_a_requirement_without_one_lower_bound_is_named(said):
 
 def test_what_is_pinned():
     oldest = versions.constraints(versions.SETS["oldest"])
-    assert {line.partition("==")[0] for line in oldest} == {"numba", "numpy", "pillow", "timm", "torch", "tqdm"}
+    assert {line.partition("==")[0] for line in oldest} == {
+        "accelerate", "numba", "numpy", "pillow", "safetensors", "timm", "torch", "tqdm",
+    }  # fmt: skip
     gpus = versions.constraints(versions.SETS["oldest-cuda"])
     assert {line.partition("==")[0] for line in gpus} == {
-        *("numba", "numpy", "pillow", "timm", "tqdm"),
+        *("accelerate", "numba", "numpy", "pillow", "safetensors", "timm", "tqdm"),
         *("cupy-cuda12x", "triton"),  # which brings its own torch
     }
     assert versions.constraints(versions.SETS["newest"]) == []

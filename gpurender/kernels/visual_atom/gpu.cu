@@ -38,13 +38,15 @@ constexpr int NEAR = (1 << 13) - 1;  // pixels; lines between such points are sh
 constexpr uint32 CELLS = 32;  // of smooth noise on the circle
 constexpr uint32 TABLE = 256;
 
+// The released programs' rule; the paper's rule with noise of its own for each vertex, and with smooth noise.
+enum Rule { WALK, ORBITS, SMOOTH_ORBITS };
+
 // The atom of an image, its centre, and the addresses of its randomness.
 struct Atom {
     int rings, vertices, n1, n2;
     float axis_x, axis_y, growth, lambda1, lambda2, eta, centre_x, centre_y;
     uint64 number;
     uint32 key0, key1;
-    bool smooth;  // orbits only
 };
 
 // A vertex: the direction from the centre, the waves there, where the walk is, and the noise words of the present rings.
@@ -135,9 +137,10 @@ __device__ __forceinline__ void walk_out(const Atom& atom, const Cell* cells, Ve
 }
 
 // Place vertex j on a ring of the paper's rule, with word x; the other words are for the rings after it.
+template <bool SMOOTH>
 __device__ __forceinline__ void place_orbit(const Atom& atom, const Cell* cells, int ring, int j, Vertex& at) {
     float grown = atom.growth * (float)ring;
-    float epsilon = atom.smooth ? smooth_noise(cells, at.words.x, j, atom.vertices) : noise(cells, at.words.x);
+    float epsilon = SMOOTH ? smooth_noise(cells, at.words.x, j, atom.vertices) : noise(cells, at.words.x);
     float stretch = 1.0f + (at.wave + atom.eta * epsilon);
     at.x = atom.centre_x + (atom.axis_x + grown) * stretch * at.cosine;
     at.y = atom.centre_y + (atom.axis_y + grown) * stretch * at.sine;
@@ -158,24 +161,24 @@ __device__ __forceinline__ void draw_greys(const Atom& atom, int darkest, int gr
 }
 
 // Render the rings from the first to the last, with the first `busy` threads of the block; pixels: [2, q].
-template <bool WALK, class Place, class State>
+template <Rule RULE, class Place, class State>
 __device__ __forceinline__ void render_rings(const Atom& atom, const float* cosines, const float* sines,
                                              const Cell* cells, const uint8* ring_greys, const Band& band, int busy,
                                              State& vertices, Place* pixels) {
-    constexpr int RINGS = WALK ? 2 : 4;  // that share a Philox call
+    constexpr int RINGS = RULE == WALK ? 2 : 4;  // that share a Philox call
     const int q = atom.vertices;
     for (int j = threadIdx.x; j < q; j = vertices.after(j)) vertices[j] = start(atom, cosines, sines, j);
     for (int group = 0; group * RINGS < atom.rings; ++group) {
         for (int j = threadIdx.x; j < q; j = vertices.after(j))
-            vertices[j].words = noise_words(atom, group, atom.smooth ? 0 : j);
+            vertices[j].words = noise_words(atom, group, RULE == SMOOTH_ORBITS ? 0 : j);
         for (int ring = group * RINGS; ring < min(group * RINGS + RINGS, atom.rings); ++ring) {
             Place* now = pixels + ring % 2 * q;
             for (int j = threadIdx.x; j < q; j = vertices.after(j)) {
                 Vertex& vertex = vertices[j];
-                if (WALK)
+                if (RULE == WALK)
                     walk_out(atom, cells, vertex);
                 else
-                    place_orbit(atom, cells, ring, j, vertex);
+                    place_orbit<RULE == SMOOTH_ORBITS>(atom, cells, ring, j, vertex);
                 Pixel at = in_band(band, {truncate<Place::LIMIT>(vertex.x), truncate<Place::LIMIT>(vertex.y)});
                 now[j].x = at.x, now[j].y = at.y;
             }
@@ -225,7 +228,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     const float* half = own_axes ? own_axes + 2 * n : axes + 2 * k;
     const Atom atom = {rings[k], vertices[k], frequencies[2 * k], frequencies[2 * k + 1],
                        half[0], half[1], growth[k], amplitudes[2 * k], amplitudes[2 * k + 1], noise_levels[k],
-                       centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1, smooth != 0};
+                       centres[2 * n], centres[2 * n + 1], (uint64)draw_ids[n], key0, key1};
     const float *own_cosines = cosines + offsets[k], *own_sines = sines + offsets[k];
     fill(band, ground);
     for (int i = threadIdx.x; i < 256; i += blockDim.x) cells[i] = {gradients[i], gradients[(i + 1) & 255]};
@@ -237,16 +240,20 @@ extern "C" __global__ void __launch_bounds__(1024)
         InRegisters state;
         NearPixel* pixels = (NearPixel*)(memory + room);
         if (walk)
-            render_rings<true>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+            render_rings<WALK>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+        else if (smooth)
+            render_rings<SMOOTH_ORBITS>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
         else
-            render_rings<false>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+            render_rings<ORBITS>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
     } else {
         InMemory state = {(Vertex*)(scratch + blockIdx.x * state_bytes(most))};
         AnyPixel* pixels = (AnyPixel*)(state.all + most);
         if (walk)
-            render_rings<true>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+            render_rings<WALK>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+        else if (smooth)
+            render_rings<SMOOTH_ORBITS>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
         else
-            render_rings<false>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
+            render_rings<ORBITS>(atom, own_cosines, own_sines, cells, ring_greys, band, busy, state, pixels);
     }
     wait_for_first(busy);
     write(band, images + n * size * size, busy);

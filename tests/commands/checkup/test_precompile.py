@@ -6,6 +6,7 @@ import torch
 import gpurender as gr
 from gpurender.commands import cli
 from gpurender.commands.checkup import precompile
+from gpurender.runtime import cuda
 
 
 def test_warming_names_the_architectures_it_knows(monkeypatch, capsys):
@@ -70,7 +71,7 @@ def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
     assert cli.main(["doctor", "--warm", "sm_80", "sm_90"]) == 0
     lines = capsys.readouterr().out.splitlines()
     kept = sorted(path.name for path in (tmp_path / "gpurender").glob("kernels-*/*"))
-    assert len(kept) == 6
-    assert len(lines) == 7
+    assert len(kept) == 2 * len(cuda.OPERATIONS)
+    assert len(lines) == 2 * len(cuda.OPERATIONS) + 1
     assert all(any(name in line for line in lines) for name in kept)
     assert "first use" in lines[-1]
