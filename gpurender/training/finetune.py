@@ -14,7 +14,7 @@ from gpurender.tasks import Task, normalised
 from gpurender.training import checkpoint, engine, models
 from gpurender.training.evaluation import accuracy
 from gpurender.training.examples import Examples, test_transform, train_transform
-from gpurender.training.loop import Settings, Training, per_batch
+from gpurender.training.loop import CHECKPOINT, STATE, Settings, Training, per_batch
 from gpurender.training.running import folder_of, go
 from gpurender.util import checks, keywords
 
@@ -116,7 +116,7 @@ def finetune(
         raise ValueError(f"batch_size must be even per process and batch for mixup and cutmix, got {each}")
     network = _network(path, about, len(train.classes), side, drop_path, seed, from_scratch)
     folder = folder_of(output)
-    if warm_up is not None and not (folder / "state.pt").exists():
+    if warm_up is not None and not (folder / STATE).exists():
         from gpurender.training.warm_up import warm_up as trained
 
         trained(network, warm_up, minutes, image_size=side, device=accelerator.device, seed=seed)
@@ -139,7 +139,7 @@ def finetune(
         "train_images": len(train),
         "test_images": len(test),
         "steps": settings.steps,
-        "checkpoint": str(folder / "checkpoint.safetensors"),
+        "checkpoint": str(folder / CHECKPOINT),
         "task": json.loads(task.to_json()),
     }
 

@@ -1,8 +1,6 @@
 """What a training tells: one JSON line per report in ``metrics.jsonl``, TensorBoard's events, a progress bar."""
 
 import json
-import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +8,8 @@ from typing import Any
 
 import torch
 
+from gpurender.util.atomic_files import replacing
 from gpurender.util.progress import progress
-
-log = logging.getLogger("gpurender")
 
 
 class Journal:
@@ -48,7 +45,7 @@ class Journal:
             return
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
-        shown = {name: values[name] for name in ("loss", "accuracy", "images_per_second") if name in values}
+        shown = {name: values[name] for name in ("loss", "images_per_second")}
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
         if self._board is not None:
             for name, value in values.items():
@@ -120,9 +117,8 @@ def _cut(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        Path(temporary).write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
 def _board(folder: Path, step: int) -> Any:

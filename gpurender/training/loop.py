@@ -139,15 +139,12 @@ class Training:
 
     # ------------------------------------------------------------------------------------------------------- running
 
-    def run(
-        self, journal: Journal, log_every: int, save_every: int, each: Callable[[int], dict[str, Any]] | None = None
-    ) -> None:
+    def run(self, journal: Journal, log_every: int, save_every: int) -> None:
         """Take the steps that are left; report, save, and stop when a signal asks for it.
 
         Args:
             journal: takes the reports.
             log_every, save_every: steps from one report, and from one checkpoint, to the next.
-            each: called after each step; what it returns goes into a report.
 
         Raises:
             Interrupted: a signal came; the checkpoint is written.
@@ -163,10 +160,9 @@ class Training:
                 losses.append(self._take_step(batches))
                 self.step += 1
                 journal.advance()
-                extra = each(self.step) if each is not None else {}
                 last = self.step == self.settings.steps
-                if last or extra or self.step % log_every == 0:
-                    journal.report(self._line(losses, waiting) | extra)
+                if last or self.step % log_every == 0:
+                    journal.report(self._line(losses, waiting))
                     losses.clear()
                 stop = self._agreed(request)
                 if last or stop or self.step % save_every == 0:
@@ -238,6 +234,9 @@ class Training:
         }
         with replacing(self.folder / STATE, durable=True) as temporary, open(temporary, "wb") as file:
             torch.save(kept, file)
+        self._save_checkpoint(state)
+
+    def _save_checkpoint(self, state: dict[str, Any]) -> None:
         weights = self.network.state_dict() if self.ema is None else self.ema.module.state_dict()
         checkpoint.save(self.folder / CHECKPOINT, weights, self._description(state))
 
@@ -281,7 +280,16 @@ class Training:
             self.accelerator.scaler.load_state_dict(kept["scaler"])
         self.feed.load_state_dict(kept["feed"])
         self.step = kept["step"]
+        if self.accelerator.is_main_process and not self._is_saved():  # a kill may have come between the two files
+            self._save_checkpoint(kept["feed"])
         return True
+
+    def _is_saved(self) -> bool:
+        """Return whether the checkpoint in the folder is that of the present step."""
+        try:
+            return checkpoint.describe(self.folder / CHECKPOINT)["step"] == self.step
+        except ValueError:  # there is none, or it is not whole
+            return False
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

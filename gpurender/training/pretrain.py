@@ -14,7 +14,7 @@ from gpurender.recipes.base import Recipe, RecipeLike, is_json
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
 from gpurender.training import engine, models
-from gpurender.training.loop import Batch, Settings, Training, per_batch
+from gpurender.training.loop import CHECKPOINT, Batch, Settings, Training, per_batch
 from gpurender.training.loss import loss_of
 from gpurender.training.presets import Preset
 from gpurender.training.presets import preset as find_preset
@@ -124,7 +124,7 @@ def pretrain(
         accelerator, network, _Stream(stream), loss_of(chosen), settings, folder, about, compile
     )  # fmt: skip
     go(training, log_every, save_every, tensorboard)
-    return folder / "checkpoint.safetensors"
+    return folder / CHECKPOINT
 
 
 def _settings(paper: Preset, steps: int | None, images: int | None, batch_size: int | None, **others: Any) -> Settings:

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from gpurender.training.journal import Journal
-from gpurender.training.loop import Training
+from gpurender.training.loop import CHECKPOINT, Training
 from gpurender.util import checks
+from gpurender.util.atomic_files import check_writable
 from gpurender.util.plural import counted
 
 log = logging.getLogger("gpurender")
@@ -16,13 +17,14 @@ def folder_of(output: str | os.PathLike[str]) -> Path:
     """Return the folder of a training, made if it is missing.
 
     Raises:
-        ValueError: it cannot be made.
+        ValueError: it cannot be made, or no file can be written into it.
     """
     folder = checks.path("output", output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"output must be a folder, and {str(folder)!r} cannot be made: {error.strerror}") from None
+    check_writable(folder / CHECKPOINT)
     return folder
 
 

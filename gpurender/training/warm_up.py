@@ -124,7 +124,8 @@ def _replaced(model: nn.Module, name: str, classes: int, seed: int) -> Any:
     parent = model.get_submodule(parent_name)
     own = getattr(parent, last)
     torch.manual_seed(seed)
-    setattr(parent, last, nn.Linear(own.in_features, classes, bias=own.bias is not None))
+    place = {"dtype": own.weight.dtype, "device": own.weight.device}
+    setattr(parent, last, nn.Linear(own.in_features, classes, bias=own.bias is not None, **place))
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.training import engine
+from gpurender.training import checkpoint, engine
 from gpurender.training.examples import order
 from gpurender.training.loop import Settings, Training, per_batch
 from gpurender.training.presets import PRESETS, preset
@@ -127,6 +127,30 @@ def test_labels_of_several_classes_have_a_binary_cross_entropy(tmp_path):
     assert lines(tmp_path)[0]["loss"] == pytest.approx(math.log(2), abs=0.1)
     model = timm.create_model("test_vit", num_classes=3, img_size=32)
     assert gr.warm_up(model, several, minutes=0, image_size=32, batch_size=8) is model
+
+
+def test_a_kill_between_the_two_files_leaves_no_old_checkpoint(tmp_path, monkeypatch):
+    """The state is of the last step, the checkpoint of an earlier one; the next start writes it."""
+    save = checkpoint.save
+
+    def failing(path, weights, about):
+        if about["step"] == 6:
+            raise DisturbedError
+        save(path, weights, about)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", failing)
+        with pytest.raises(DisturbedError):
+            gr.training.pretrain(RECIPE, "test_vit", tmp_path, **SHORT, save_every=4)
+    assert gr.training.describe(tmp_path / "checkpoint.safetensors")["step"] == 4
+    gr.training.pretrain(RECIPE, "test_vit", tmp_path, **SHORT, save_every=4)
+    assert gr.training.describe(tmp_path / "checkpoint.safetensors")["step"] == 6
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_training(monkeypatch):
+    monkeypatch.setattr(Training, "run", None)
+    with pytest.raises(ValueError, match=r"^(output must be a folder|cannot write)"):
+        gr.training.pretrain(RECIPE, "test_vit", "/proc/self", **SHORT)
 
 
 def test_a_finished_run_takes_no_further_step(run, tmp_path):
