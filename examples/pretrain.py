@@ -53,9 +53,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 def recipe(text: str) -> gr.Recipe:
     try:
-        return gr.recipe(text)
+        found = gr.recipe(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if found.multi_hot:
+        raise argparse.ArgumentTypeError(f"{text}: its images have several labels, and this script has one per image")
+    return found
 
 
 def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], Any]:

@@ -3,9 +3,11 @@
     python -m trials.kill_training --json FILE    # --trials 50, --seed S
 
 A trial is one training with a checkpoint at every third step. Its process is killed by SIGKILL one to three times, each
-at a random step and up to 50 ms after it, so also while files are written; then the command runs to its end. The
-weights and the reported losses must equal, bit for bit, those of the same command left alone. Between a kill and the
-next start the checkpoint, if there is one, must be readable. Needs the extra ``train``. Exit status 1 if a trial fails.
+at a random step that it has yet to take, and up to 50 ms after it, so also while files are written; then the command
+runs to its end. The weights and the reported losses must equal, bit for bit, those of the same command left alone. A
+kill must lose at most two steps and what is under way: the state must be of the last third step that was reported, and
+never of an earlier one than before; the checkpoint must be readable and of that step, or of the one saved before it.
+The rows count the kills that left an unfinished file. Needs the extra ``train``. Exit status 1 if a trial fails.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import gpurender as gr
-from gpurender.util.atomic_files import replacing
+from gpurender.util.atomic_files import TEMPORARY, replacing
 
 RECIPE = gr.VisualAtom(classes=4, instances=8, image_size=32, orbits=(2, 4), radius=(4, 8))
 STEPS = 20
@@ -88,20 +90,38 @@ def same(a: Any, b: Any) -> bool:
     return a[1] == b[1] and a[0].keys() == b[0].keys() and all(torch.equal(a[0][name], b[0][name]) for name in a[0])
 
 
+def found(output: Path, before: int) -> dict[str, Any]:
+    """Return what a kill has left: the steps of state and checkpoint, and whether nothing was lost."""
+    state, path = 0, output / "checkpoint.safetensors"
+    if (output / "state.pt").exists():
+        state = torch.load(output / "state.pt", weights_only=True)["step"]
+    saved = 0
+    if path.exists():
+        saved = gr.training.describe(path)["step"]
+        gr.training.load(path)
+    least = max(before, (steps_done(output) - 1) // 3 * 3)  # a step is reported before it is saved
+    whole = state >= least and state - 3 <= saved <= state
+    return {"state": state, "checkpoint": saved, "whole": whole, "torn": any(output.glob(f"{TEMPORARY}*"))}
+
+
 def trial(folder: Path, command: list[str], number: int, chance: random.Random, expected: Any) -> dict[str, Any]:
     """Run one training with its kills; return what became of it."""
-    output, kills, readable = folder / f"trial{number}", 0, True
+    output, kills, state = folder / f"trial{number}", [], 0
     for _ in range(chance.randint(1, 3)):
+        begun = steps_done(output)
+        if begun >= STEPS - 1:
+            break
         process = start(folder, command, output.name)
-        kills += kill_at(process, output, chance.randint(0, STEPS - 1), chance.uniform(0.0, 0.05))
-        if (output / "checkpoint.safetensors").exists():
-            try:
-                gr.training.load(output / "checkpoint.safetensors")
-            except ValueError:
-                readable = False
+        if not kill_at(process, output, chance.randint(begun + 1, STEPS - 1), chance.uniform(0.0, 0.05)):
+            break
+        try:
+            kills.append(found(output, state))
+        except Exception as error:  # whatever a damaged file raises is the outcome
+            kills.append({"state": state, "whole": False, "error": str(error)})
+        state = kills[-1]["state"]
     ended = start(folder, command, output.name).wait(PATIENCE)
     equal = ended == 0 and same(outcome(output), expected)
-    return {"trial": number, "command": command[0], "kills": kills, "equal": equal, "readable": readable}
+    return {"trial": number, "command": command[0], "kills": kills, "equal": equal}
 
 
 def main() -> int:
@@ -121,8 +141,12 @@ def main() -> int:
         for number in tqdm(range(options.trials), unit="trial"):
             kind = ("pretrain", "finetune")[number % 2]
             rows.append(trial(folder, commands[kind], number, chance, expected[kind]))
-    failed = [row for row in rows if not (row["equal"] and row["readable"])]
-    print(f"{len(rows)} trainings, {sum(row['kills'] for row in rows)} kills, {len(failed)} wrong {failed or ''}")
+    kills = [kill for row in rows for kill in row["kills"]]
+    failed = [row for row in rows if not (row["equal"] and all(kill["whole"] for kill in row["kills"]))]
+    torn = sum(kill.get("torn", False) for kill in kills)
+    print(f"{len(rows)} trainings, {len(kills)} kills ({torn} while a file was written), {len(failed)} wrong")
+    for row in failed:
+        print(row)
     if options.json:
         with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump({"seed": options.seed, "rows": rows}, file, indent=1)

@@ -40,7 +40,11 @@ if device != "cpu":
 )
 PROGRAMS = {
     "drawing": (DRAWING, "regex:^(chaos_game_(grey|paint)|visual_atom_render)", 512),
-    "augmenting": (AUGMENTING, "regex:^(resample|resized_crop_bits|tabulate|change|move|mix_erase_pixels)", 1024),
+    "augmenting": (
+        AUGMENTING,
+        "regex:^(chaos_game_(cover|mask)|resample|resized_crop_bits|tabulate|change|move|mix_erase_pixels)",
+        1024,
+    ),
 }
 SECTIONS = (
     "SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis", "SchedulerStats", "WarpStateStats",

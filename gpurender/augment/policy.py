@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -136,6 +137,11 @@ def begin(policy: Policy, canvases: torch.Tensor, parameters: Parameters, image:
         if "apply" in vars(kind) or "_apply" in vars(kind):
             break
     return policy.apply(canvases, parameters, **image.keywords())
+
+
+def finished(made: Iterable[Any]) -> tuple[torch.Tensor, ...]:
+    """Return tensors, those of last launches (:func:`begin`) after launching these."""
+    return tuple(one if isinstance(one, torch.Tensor) else one() for one in made)
 
 
 def in_short(policy: Any) -> str:

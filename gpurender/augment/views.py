@@ -10,7 +10,7 @@ import torch
 
 from gpurender.augment.adapter import PolicyLike, as_policy
 from gpurender.augment.parameters import Parameters, checked_parameters
-from gpurender.augment.policy import Policy, begin, capturable
+from gpurender.augment.policy import Policy, begin, capturable, finished
 from gpurender.kernels.philox import words
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.numerics.streams import Stream
@@ -56,7 +56,7 @@ class _Views(Policy[list[torch.Tensor]]):
 
     def _apply(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> list[torch.Tensor]:
         """Return the views in order, ``[N, 3, size, size]`` each."""
-        return [one if isinstance(one, torch.Tensor) else one() for one in self._begin(canvases, parameters, image)]
+        return list(finished(self._begin(canvases, parameters, image)))
 
     def _begin(self, canvases: torch.Tensor, parameters: Parameters, image: ImageFormat) -> list[Any]:
         """Return the views in order, each a tensor or its last launch."""

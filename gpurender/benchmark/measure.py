@@ -15,6 +15,7 @@ from gpurender.benchmark import training
 from gpurender.benchmark.timing import Timing, paired_percent, peak_mib, spread, time_batches
 from gpurender.recipes.base import Recipe, RecipeLike, is_json
 from gpurender.runtime import devices
+from gpurender.training.loss import loss_of
 from gpurender.util import checks
 from gpurender.util.environment import environment
 
@@ -215,7 +216,9 @@ def train(
     )  # fmt: skip
     feed = endless(loader)
     first = next(feed)
-    trainer = training.Trainer(model, classes=recipe.classes, image_size=IMAGE_SIZE, device=device)
+    trainer = training.Trainer(
+        model, classes=recipe.classes, image_size=IMAGE_SIZE, device=device, loss=loss_of(recipe)
+    )
     if devices.on_gpu(device):
         torch.cuda.reset_peak_memory_stats(device)
     times = training.step_times(trainer, {"cached": itertools.repeat(first), "loader": feed}, device, seconds)

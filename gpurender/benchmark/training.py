@@ -33,13 +33,16 @@ class Trainer:
         classes: number of classes of the targets.
         image_size: side of the images in pixels.
         device: where to train.
+        loss: of the targets; ``None``: cross-entropy.
 
     Raises:
         RuntimeError: timm is not installed.
         ValueError: timm has no such model.
     """
 
-    def __init__(self, model: str, *, classes: int, image_size: int, device: torch.device) -> None:
+    def __init__(
+        self, model: str, *, classes: int, image_size: int, device: torch.device, loss: torch.nn.Module | None = None
+    ) -> None:
         require_timm(model)
         import timm
 
@@ -49,11 +52,12 @@ class Trainer:
         self._network = timm.create_model(model, num_classes=classes, **size).to(device).train()
         self._optimizer = torch.optim.AdamW(self._network.parameters(), lr=1e-4, fused=devices.on_gpu(device))
         self._device = device
+        self._loss = torch.nn.CrossEntropyLoss() if loss is None else loss
 
     def step(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Take one optimiser step; return the loss without reading its value."""
         with torch.autocast(self._device.type, torch.bfloat16):
-            loss = torch.nn.functional.cross_entropy(self._network(images), targets)
+            loss = self._loss(self._network(images), targets)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()

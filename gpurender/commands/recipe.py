@@ -79,7 +79,7 @@ def as_text(recipe: "Recipe") -> str:
 
 def summary(recipe: "Recipe") -> str:
     """Return what a recipe stands for, in three lines: size, fingerprint, paper."""
-    return f"{size(recipe)}\nfingerprint: {recipe.fingerprint}\npaper: {recipe.paper}"
+    return f"{size(recipe)}\nfingerprint: {recipe.fingerprint}\npaper: {recipe.source}"
 
 
 def size(recipe: "Recipe") -> str:

@@ -29,4 +29,4 @@ def lines() -> Iterator[str]:
     for name in presets():
         preset = recipe(name)
         counts = f"{preset.classes:,} x {preset.instances:,}"
-        yield f"{name:<15} {counts:<15} {preset.image_size} x {preset.image_size}  {preset.paper}"
+        yield f"{name:<15} {counts:<15} {preset.image_size} x {preset.image_size}  {preset.source}"

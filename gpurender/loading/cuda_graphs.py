@@ -15,10 +15,11 @@ cannot overwrite what the launch still reads. Other tensors, such as targets and
 copied.
 
 **Memory.** The graphs of a cache share one memory pool: the results of one are no longer needed when the next one runs.
-The pool is kept as long as the graphs are, with all intermediate tensors of the launches: with 512 x 512 canvases and
-224 x 224 images 0.4 MB per image under a crop and 0.5 MB under DeiT's policy (canvas 0.26, the rest tap tables,
-half-resized rows, images between two operations), in addition to as much and the batches in torch's cache from the
-plain launches before. Each further graph adds what its last launch reads.
+The pool is kept as long as the graphs are, with all intermediate tensors of the launches: with 512 x 512 canvases of
+bytes and 224 x 224 images 0.4 MB per image under a crop and 0.5 MB under DeiT's policy (canvas 0.26, the rest tap
+tables, half-resized rows, images between two operations); of canvases of bits at most 33 kB in place of canvas, tables
+and rows. As much and the batches are in torch's cache from the plain launches before. Each further graph adds what its
+last launch reads, and coloured fractals the scratch of their blocks, some 0.2 MB per block. (Calculated, not measured.)
 
 **Inputs of a graph** must stay at their addresses: cursor, catalog and kept bitmaps belong to the loader, and tables
 that are made once for many loaders are held by the graph itself (:mod:`gpurender.util.device_tables`).
@@ -31,6 +32,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gpurender.augment.policy import finished
 from gpurender.runtime import devices
 from gpurender.util import device_tables
 
@@ -127,11 +129,6 @@ class GraphCache:
         if not self._graphs:
             self._pool = torch.cuda.graph_pool_handle()
         return self._pool
-
-
-def finished(made: Made) -> Tensors:
-    """Return the tensors, those of last launches after launching these."""
-    return tuple(one if isinstance(one, torch.Tensor) else one() for one in made)
 
 
 def capture(launches: Callable[[], Made], device: torch.device, pool: Any) -> tuple[Any, Made]:

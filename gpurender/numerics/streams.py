@@ -33,8 +33,8 @@ class Stream(IntEnum):
     NUCLEUS = 6  # visual atoms, RCDB: the position; RCDB: also radius and resizing factors
     CLASS = 7  # visual atoms, RCDB: the parameters of a class
     SEARCH = 8  # FractalDB: candidate systems
-    SYSTEM = 9  # 1p-frac: candidate base systems of a given sigma-factor
-    PERTURBATION = 10  # 1p-frac, visual atoms, RCDB: the perturbation of a class, or of an image of the class
+    SYSTEM = 9  # 1p-frac, colour fractals: candidate base systems of a given sigma-factor
+    PERTURBATION = 10  # recipes of perturbations: that of a class, or of an image of the class
     ORDER = 11  # the loader's permutation
     CROP = 12  # RandomResizedCrop: area, aspect ratio, position, interpolation
     FLIP = 13  # horizontal and vertical flip

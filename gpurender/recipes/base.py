@@ -230,6 +230,15 @@ class Recipe:
         used = {name: value for name, value in values.items() if name not in OPTIONS or value is not None}
         return {"family": self.family, **used}
 
+    @property
+    def source(self) -> str:
+        """The paper that this recipe follows, in short; it may be another than that of its family."""
+        return self.paper
+
+    def _stated(self) -> dict[str, Any]:
+        """Return the parameters that this recipe states, for :func:`recipe` with overrides."""
+        return _parameters(self._data())
+
     @classmethod
     def _from_data(cls, data: dict[str, Any]) -> "Recipe":
         """Return the recipe of a :meth:`_data` result without its family."""
@@ -360,7 +369,7 @@ def is_json(text: str) -> bool:
 def _found(x: Any) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe of an argument, and the parameters that the argument states."""
     if isinstance(x, Recipe):
-        return x, _parameters(x._data())
+        return x, x._stated()
     if isinstance(x, Mapping):
         try:
             return from_data(x), _parameters(x)

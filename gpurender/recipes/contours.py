@@ -31,12 +31,6 @@ def half_pixels(pair: tuple[float, float], size: int) -> tuple[int, int]:
     return round(pair[0] * size), round(pair[1] * size)
 
 
-def whole_centres(u: torch.Tensor, pair: tuple[int, int], size: int) -> torch.Tensor:
-    """Return centres (size + i) / 2 from words, with an integer i in [low, high]; float32 of the shape of ``u``."""
-    low, high = pair
-    return (0.5 * (size + low + bounded(u, high - low + 1)).double()).float()
-
-
 def reach(centre: tuple[float, float], size: int, radii: np.ndarray) -> float:
     """Return a bound of the coordinates of all vertices, in pixels.
 

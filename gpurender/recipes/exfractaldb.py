@@ -22,6 +22,7 @@ from gpurender.numerics.streams import LAYOUT, Stream
 from gpurender.numerics.unit_circle import cos_sin
 from gpurender.recipes import ifs, published
 from gpurender.recipes.base import Recipe
+from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.search import Search, key_of
 from gpurender.runtime import dispatch
 from gpurender.util import checks, keywords
@@ -227,6 +228,10 @@ class ExFractalDB(Recipe):
             return instance % rows, instance // rows
         return instance // self._repeats, instance % self._repeats
 
+    @property
+    def source(self) -> str:
+        return OFDB.paper if self.viewpoints == "drawn" else self.paper
+
     def canonical(self) -> dict[str, Any]:
         values = super().canonical()
         used = min(self.instances, len(self.factors())) if self._by_view else self._places(self.instances - 1)[0] + 1
@@ -234,6 +239,8 @@ class ExFractalDB(Recipe):
         alike = self.instances == 1 or (self.viewpoints == "random" and (self._by_view or used == 1))
         if alike and self.viewpoints != "drawn":  # then no image depends on the number of views
             del values["views"]
+        if self.viewpoints == "random" and used == 1:  # then the order of weights and views is the same
+            del values["variant"]
         if self.categories is None:
             return values
         del values["variance_threshold"]

@@ -27,8 +27,8 @@ class OFDB(Recipe):
     """Images of random iterated function systems, one system ("category") and one image per class.
 
     The categories are those of :class:`FractalDB` of the same seed and variant, found by the same search. Their images
-    are grey 3 x 3 patches with random masks, without flips; for other styles see ``FractalDB(weights=[row], patches=1,
-    flips=1)``, whose images these are.
+    are grey 3 x 3 patches with random masks, without flips. As released, without ``fresh``, the first image of a
+    category is that of ``FractalDB(weights=[row], patches=1, flips=1)``, which has other styles as well.
 
     Args:
         classes: number of categories (default 1000, or all the given ones).

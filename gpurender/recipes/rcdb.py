@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from gpurender.kernels.philox import words
-from gpurender.kernels.visual_atom import MAX_GREY, MAX_RINGS, MAX_VERTICES, Atoms, render_atoms
+from gpurender.kernels.visual_atom import MAX_GREY, MAX_RINGS, MAX_VERTICES, Atoms, draw_centres, render_atoms
 from gpurender.numerics.portable_math import exp
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import contours, perturbation, published
 from gpurender.recipes.base import VARIANTS, Recipe
+from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.perturbation import Perturbed
 from gpurender.util import checks, keywords
 
@@ -210,6 +211,10 @@ class RCDB(Recipe):
             classes=64, instances=1, image_size=32, polygons=(4, 4), vertices=(3, 9), radius=(4, 8), centre=(-0.5, 0.5)
         )  # inside the canvas
 
+    @property
+    def source(self) -> str:
+        return self.paper if self.perturb is None else OnePFrac.paper
+
     def canonical(self) -> dict[str, Any]:
         values = super().canonical() | {"centre": contours.half_pixels(self.centre, self.image_size)}
         if self.categories is None:
@@ -218,6 +223,8 @@ class RCDB(Recipe):
             values["categories"] = _canonical(self._plain_parameters(np.arange(len(self.categories))))
         if self.perturb is None:
             del values["perturb"]
+        else:  # the image that is perturbed has sizes of its own in both variants
+            del values["variant"]
         return values
 
     def _data(self) -> dict[str, Any]:
@@ -308,25 +315,26 @@ class RCDB(Recipe):
             draw_ids = indices % self.instances
         else:
             atoms = catalog
-        size, u = self.image_size, words(self.seed, Stream.NUCLEUS, draw_ids, blocks=2)  # [N, 8]
+        size = self.image_size
+        low, high = contours.half_pixels(self.centre, size)
         images = render_atoms(
             atoms,
             which,
-            centres=contours.whole_centres(u[:, :2], contours.half_pixels(self.centre, size), size),
+            centres=draw_centres(draw_ids, seed=self.seed, size=size, low=low, high=high, whole=True),
             draw_ids=draw_ids,
             greys=self.greys,
             seed=self.seed,
             size=size,
             rule="walk",
             ground=WHITE,
-            axes=None if self._sized else self._axes(u[:, 2:]),
+            axes=None if self._sized else self._axes(draw_ids),
             windows=windows,
         )
         return images[:, None]
 
-    def _axes(self, u: torch.Tensor) -> torch.Tensor:
-        """Return the half axes of images from words ``[N, 3 or more]``, float32 ``[N, 2]``."""
-        p = self._sizes(u)
+    def _axes(self, draw_ids: torch.Tensor) -> torch.Tensor:
+        """Return the half axes of images, float32 ``[N, 2]``; the first two words are the centre's."""
+        p = self._sizes(words(self.seed, Stream.NUCLEUS, draw_ids, blocks=2)[:, 2:])
         return torch.stack([p["r0"] * p["oval_x"], p["r0"] * p["oval_y"]], dim=1).float()
 
 

@@ -16,6 +16,7 @@ from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, draw_c
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import contours, perturbation, published
 from gpurender.recipes.base import OPTIONS, VARIANTS, Recipe
+from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.perturbation import Perturbed
 from gpurender.util import checks, keywords
 
@@ -308,6 +309,10 @@ class VisualAtom(Recipe):
         """``line_color`` in uint8 levels, both ends included."""
         return round(255.0 * self.line_color[0]), round(255.0 * self.line_color[1])
 
+    @property
+    def source(self) -> str:
+        return self.paper if self.perturb is None else OnePFrac.paper
+
     def canonical(self) -> dict[str, Any]:
         values = super().canonical() | {"line_color": self.greys}
         if self.variant == "released":
@@ -315,7 +320,9 @@ class VisualAtom(Recipe):
         if self.categories is None:
             del values["categories"]
         else:
-            values["categories"] = _canonical(self._plain_parameters(np.arange(len(self.categories))))
+            values["categories"] = _canonical(
+                self._plain_parameters(np.arange(len(self.categories))), self.perturb is None
+            )
         if self.perturb is None:
             del values["perturb"]
         if self.noise != "smooth" or not self._noisy:  # the fingerprint from before there was a choice
@@ -331,6 +338,9 @@ class VisualAtom(Recipe):
 
     def _data(self) -> dict[str, Any]:
         return {name: value for name, value in super()._data().items() if name not in ADDED or value is not None}
+
+    def _stated(self) -> dict[str, Any]:
+        return super()._stated() | {"noise": self.noise}  # a text without it is of an earlier version
 
     @classmethod
     def _from_data(cls, data: dict[str, Any]) -> "Recipe":
@@ -483,14 +493,16 @@ def _half_axes(p: dict[str, np.ndarray]) -> np.ndarray:
     return np.stack(pair, axis=1)
 
 
-def _canonical(p: dict[str, np.ndarray]) -> list[list[Any]]:
+def _canonical(p: dict[str, np.ndarray], alike: bool) -> list[list[Any]]:
     """Return the values of given classes that decide pixels, one row per class: r0 and oval as their product,
-    frequencies modulo q (at the vertices the waves are the same), the two waves sorted; reals as float32.
+    frequencies modulo q (at the vertices the waves are the same), reals as float32; the two waves sorted if they are
+    ``alike``, not if each has a perturbation of its own.
     """
+    order = sorted if alike else list
     reals = [p["lambda1"], p["lambda2"], p["eta"], *([p["w"]] if "w" in p else []), *_half_axes(p).T]
     columns = np.array(reals, np.float32).T.tolist()
     integers = np.stack([p["K"], p["q"], p["n1"] % p["q"], p["n2"] % p["q"]], axis=1).tolist()
     return [
-        [k, q, *sorted([[n1, lambda1], [n2, lambda2]]), *others]
+        [k, q, *order([[n1, lambda1], [n2, lambda2]]), *others]
         for (k, q, n1, n2), (lambda1, lambda2, *others) in zip(integers, columns, strict=True)
     ]

@@ -7,6 +7,7 @@ in images, so that it does not depend on the batch size. "Released" means the au
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gpurender.recipes.base import Recipe
 from gpurender.util import checks
 
 
@@ -207,17 +208,35 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def preset(name: str | None, recipe: str) -> tuple[str, Preset]:
-    """Return a preset and its name: the named one; else that of the recipe's name or family; else ``"deit"``.
+# The settings of a recipe, by the name of its preset or else by its family; of any other recipe "deit".
+OF_RECIPES: Mapping[str, str] = {
+    **{name: name for name in PRESETS if name != "fractaldb-resnet"},  # families
+    **{values.recipe: name for name, values in PRESETS.items() if name not in ("deit", "fractaldb-resnet")},
+    "fractaldb-21k": "fractaldb",
+    "fractaldb-100k": "fractaldb",
+    "mv-fractaldb-1k": "exfractaldb",
+    "3d-ofdb-1k": "ofdb",
+    "3d-ofdb-21k": "ofdb-21k",
+    "visualatom-lpce-1k": "onepfrac",  # perturbations of one image, as in the 1p-frac paper
+    "rcdb-lpce-1k": "onepfrac",
+    "gaussian-lpce-1k": "onepfrac",
+    "uniform-lpce-1k": "onepfrac",
+    "noise": "onepfrac",
+    "singleimage": "onepfrac",
+}
+
+
+def preset(name: str | None, recipe: Recipe) -> tuple[str, Preset]:
+    """Return a preset and its name: the named one; else that of the recipe's paper; else ``"deit"``.
 
     Args:
         name: a name of :data:`PRESETS`, or ``None``.
-        recipe: the name of the recipe's preset, or of its family.
+        recipe: what is trained on; how it was given does not matter.
     """
     if name is not None:
         checks.choice("preset", name, tuple(PRESETS))
         return name, PRESETS[name]
-    for known, values in PRESETS.items():
-        if recipe in (values.recipe, known):
-            return known, values
-    return "deit", PRESETS["deit"]
+    kind = type(recipe)
+    same = [known for known, values in kind.presets.items() if kind(**values) == recipe]
+    found = OF_RECIPES.get((same or [recipe.family])[0], "deit")
+    return found, PRESETS[found]

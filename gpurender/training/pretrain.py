@@ -10,7 +10,7 @@ import torch
 
 from gpurender.augment.named import policy as named_policy
 from gpurender.loading.data_loader import DataLoader
-from gpurender.recipes.base import Recipe, RecipeLike, is_json
+from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
 from gpurender.training import engine, models
@@ -87,7 +87,7 @@ def pretrain(
     """
     chosen = as_recipe(recipe)
     models.check_model(model)
-    name, paper = find_preset(preset, _name(recipe, chosen))
+    name, paper = find_preset(preset, chosen)
     target = devices.resolve(device)
     settings = _settings(
         paper, steps, images, batch_size, lr=lr, weight_decay=weight_decay, accumulate=accumulate, ema=ema, clip=clip,
@@ -143,11 +143,6 @@ def _settings(paper: Preset, steps: int | None, images: int | None, batch_size: 
         "weight_decay": paper.weight_decay, "schedule": paper.schedule,
         "warmup": min(paper.warmup // size, count // 10), "min_lr": paper.min_lr, **given,
     })  # fmt: skip
-
-
-def _name(given: RecipeLike, chosen: Recipe) -> str:
-    """Return the name of the recipe's preset, if it was given by one, else of its family."""
-    return given if isinstance(given, str) and not is_json(given) and "." not in given else chosen.family
 
 
 class _Stream:

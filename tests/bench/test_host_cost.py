@@ -26,7 +26,7 @@ def test_a_batch_launches_few_kernels(preset):
     for policy, own in [("crop", 7), ("deit", 20)]:
         for fresh in (False, True):
             found = host_cost.sequence(preset, policy, fresh, catalog)
-            assert len(found.torch) <= TORCH[preset, fresh], found.torch
+            assert len(found.torch) == TORCH[preset, fresh], found.torch
             assert len(found.own) <= own, found.own
 
 

@@ -22,7 +22,7 @@ def test_what_is_printed_is_the_recipe(name, capsys):
     size, fingerprint, paper = errors.splitlines()
     assert f"= {len(gr.recipe(name)):,} images of " in size
     assert fingerprint == f"fingerprint: {gr.recipe(name).fingerprint}"
-    assert paper == f"paper: {gr.recipe(name).paper}"
+    assert paper == f"paper: {gr.recipe(name).source}"
 
 
 @pytest.mark.parametrize("made", [gr.OnePFrac(base=TRIANGLE, label_noise=0.1), MIXED, gr.VisualAtom(variant="paper")])

@@ -13,7 +13,7 @@ def test_every_preset_has_a_line(capsys):
         preset = gr.recipe(name)
         assert (classes, x, instances) == (f"{preset.classes:,}", "x", f"{preset.instances:,}")
         assert int(side) == int(other_side) == preset.image_size
-        assert " ".join(paper) == preset.paper
+        assert " ".join(paper) == preset.source
 
 
 def test_what_the_papers_say(capsys):

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from scipy.interpolate import BSpline
-from scipy.ndimage import map_coordinates
 
 from gpurender.kernels.warp import warped
 from tests.kernels.test_chaos_game_cuda import Emulated, Real
 from tests.support.emulation import HOPPER, require_compiler
+from tests.support.optional import optional
+
+interpolate, ndimage = optional("scipy.interpolate"), optional("scipy.ndimage")
 
 
 def random_case(rng, n, size, channels, points):
@@ -32,7 +33,7 @@ def coordinates(law, field, size):
     if field is not None:
         count = field.shape[-1]
         knots = np.arange(-3, count + 1) / (count - 3)
-        basis = BSpline.design_matrix((i + 1) / 2, knots, 3).toarray()  # [size, count]
+        basis = interpolate.BSpline.design_matrix((i + 1) / 2, knots, 3).toarray()  # [size, count]
         u, v = u + basis @ field[0].astype(float) @ basis.T, v + basis @ field[1].astype(float) @ basis.T
     return u, v
 
@@ -48,7 +49,7 @@ def test_copies_are_those_of_scipy(size, channels, points):
     for n, copy in enumerate(found):
         u, v = coordinates(laws[n], field[0][n] if field else None, size)
         for channel, wanted in zip(image.astype(float), copy, strict=True):
-            exact = map_coordinates(np.pad(channel, 2), [v + 2, u + 2], order=1)
+            exact = ndimage.map_coordinates(np.pad(channel, 2), [v + 2, u + 2], order=1)
             assert np.abs(exact - wanted).max() < 0.51
         black += (exact == 0).mean()
     assert 0.05 < black / 4 < 0.8  # some of the canvas shows what is beyond the edge

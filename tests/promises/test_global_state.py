@@ -178,6 +178,14 @@ RECIPES |= {
     "colorfractal": gr.ColorFractal(classes=9, instances=4, points=300, image_size=24, jitter="sval", systems=2),
     "multifractal": gr.MultiFractal(classes=9, instances=4, points=300, image_size=24, jitter="svd"),
 }
+RECIPES |= {
+    "rcdb": gr.RCDB(classes=9, instances=4, image_size=32, polygons=(2, 9), vertices=(3, 20), radius=(1, 6)),
+    "rcdb-lpce": gr.RCDB(
+        classes=9, image_size=32, polygons=(4, 4), vertices=(3, 20), radius=(1, 6), centre=(0, 0), perturb=0.2
+    ),
+    "noise": gr.Noise(classes=9, image_size=24),
+    "singleimage": gr.SingleImage.smallest(),
+}
 RECIPES |= {"mixture": gr.Mixture(MIXED), "separate": gr.Mixture(MIXED, labels="separate")}
 
 DeiT = augment.DeiT

@@ -21,8 +21,7 @@ def test_every_family_draws_the_cpu_s_batches_by_the_gpu_s_path():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     loaders, renderers = (done.stdout.count(f"{what} ok\n") for what in ("loader", "renderer"))
-    assert loaders >= 30, done.stdout
-    assert renderers >= 15, done.stdout
+    assert (loaders, renderers) == (34, 21), done.stdout
     assert f"\n{loaders + renderers + 3} comparisons\n" in done.stdout
     assert done.stdout.count("40 random recipes ok\n") == 3
 

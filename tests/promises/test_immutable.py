@@ -37,6 +37,8 @@ VALUES = {
     "VisualAtom": lambda: gr.VisualAtom(classes=2),
     "RCDB": lambda: gr.RCDB(classes=2),
     "Noise": lambda: gr.Noise(classes=2),
+    "ColorFractal": lambda: gr.ColorFractal(classes=2),
+    "MultiFractal": lambda: gr.MultiFractal(classes=2),
     "SingleImage": gr.SingleImage.smallest,
     "Mixture": lambda: gr.Mixture({gr.VisualAtom(classes=2): 1}),
     "Crop": gr.augment.Crop,

@@ -17,8 +17,7 @@ from tests.support.fresh_venv import copied_project, fresh_venv, run
 from trials.versions import lower_bounds
 
 SOURCES = {".py", ".cu", ".cuh", ".json", ".typed"}
-OPTIONAL = {  # what the library or a test imports only when asked, or where found
-    "cv2",
+OPTIONAL = {  # what the library imports only when asked, or where found
     "cupy",
     "matplotlib",
     "nvidia",

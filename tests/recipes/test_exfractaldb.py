@@ -430,3 +430,14 @@ def test_diverging_and_degenerate_categories_render():
     assert ink[1:] == [1, *ink[2:3], 1, 1]
     assert 1 <= ink[2] <= 9
     assert 1 <= ink[0] <= 40
+
+
+def test_one_weight_is_the_same_in_both_variants():
+    both = [
+        gr.ExFractalDB(
+            categories=[TETRAHEDRON], weights=[[1.0] * 12], instances=5, points=500, image_size=40, variant=variant
+        )
+        for variant in ("released", "paper")
+    ]
+    assert torch.equal(*(gr.Renderer(recipe)(range(5)) for recipe in both))
+    assert both[0].fingerprint == both[1].fingerprint

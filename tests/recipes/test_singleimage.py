@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import map_coordinates
 
 import gpurender as gr
 from gpurender.recipes import pictures
+from tests.support.optional import optional
+
+ndimage = optional("scipy.ndimage")
 
 TRANSFORMS = ("affine", "polynomial", "elastic")
 SIZE = 64
@@ -74,13 +76,13 @@ def test_copies_are_the_image_under_the_transform_of_their_class(transform, edge
         if transform == "elastic":
             grid = e.reshape(2, 11, 11)
             place = [4 * y + 5, 4 * x + 5]  # 8 cells; the second control point is at the canvas's edge
-            moved = [map_coordinates(g, place, order=3, prefilter=False) for g in grid]
+            moved = [ndimage.map_coordinates(g, place, order=3, prefilter=False) for g in grid]
         else:
             terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])[: len(e) // 2]
             moved = np.tensordot(e.reshape(2, -1), terms, 1)
         column, row = ((place + d) * SIZE / 2 + SIZE / 2 - 0.5 for place, d in zip((x, y), moved, strict=True))
         for channel, found in zip(image, copy, strict=True):
-            exact = map_coordinates(np.pad(channel, 2), [row + 2, column + 2], order=1)
+            exact = ndimage.map_coordinates(np.pad(channel, 2), [row + 2, column + 2], order=1)
             assert np.abs(exact - found).max() < 0.52
 
 

@@ -446,3 +446,20 @@ GOLDEN = {
 def test_golden_images(variant, noise):
     images = gr.Renderer(gr.VisualAtom(variant=variant, noise=noise, seed=2024))([0, 999, 123_456, 999_999])
     assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == GOLDEN[variant, noise]
+
+
+def test_the_order_of_waves_is_part_of_a_perturbed_recipe():
+    """Each wave has a perturbation of its own; without perturbations the order decides nothing."""
+    row, swapped = (3, 30, 2, 5, 0.5, 0.3, 0.1, 0.1, 9, 1.0, 1.5), (3, 30, 5, 2, 0.3, 0.5, 0.1, 0.1, 9, 1.0, 1.5)
+    for perturb, same in ((None, True), (0.3, False)):
+        some = {"image_size": 48, "instances": 1, "perturb": perturb}
+        one, two = (gr.VisualAtom(categories=[each], **some) for each in (row, swapped))
+        assert (one.fingerprint == two.fingerprint) == same
+        assert torch.equal(gr.Renderer(one)(0), gr.Renderer(two)(0)) == same
+
+
+def test_overrides_of_a_recipe_are_those_of_replace():
+    released = gr.VisualAtom(classes=3)
+    changes = {"variant": "paper", "noise_level": None, "line_width": None, "radius": None, "oval": None}
+    assert gr.recipe(released, **changes) == dataclasses.replace(released, **changes)
+    assert gr.recipe(released, **changes).noise == "smooth"

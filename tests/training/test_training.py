@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import gpurender as gr
-from gpurender.training import checkpoint, engine
+from gpurender.training import checkpoint, engine, models
 from gpurender.training.examples import order
 from gpurender.training.loop import Settings, Training, per_batch
 from gpurender.training.presets import PRESETS, preset
@@ -88,6 +88,15 @@ def test_the_rate_is_the_papers(tmp_path):
     assert rates[-1] < rates[20] < rates[10]
 
 
+def noted_steps(monkeypatch):
+    """The numbers of the steps that are taken from now on."""
+    take, taken = Training._take_step, []
+    monkeypatch.setattr(
+        Training, "_take_step", lambda training, batches: taken.append(training.step) or take(training, batches)
+    )
+    return taken
+
+
 class DisturbedError(Exception):
     """What ends a training midway."""
 
@@ -113,7 +122,9 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path, monkeypatch, 
             with pytest.raises(DisturbedError):
                 gr.training.pretrain(RECIPE, "test_vit", cut, **keywords)
     torch.manual_seed(77)  # the generators' state is no part of a training
+    taken = noted_steps(monkeypatch)
     gr.training.pretrain(RECIPE, "test_vit", cut, **keywords)
+    assert taken == [4, 5]  # it goes on, and does not begin again
     paths = [folder / "checkpoint.safetensors" for folder in (cut, calm)]
     assert equal(*map(weights, paths))
     assert gr.training.describe(paths[0]) == gr.training.describe(paths[1])
@@ -233,11 +244,25 @@ def test_presets_are_whole():
         assert gr.augment.DeiT is type(gr.augment.named.policy(values.augment)), name
         assert all(timm.is_model(model) for model in values.models), name
         assert "arXiv" in values.source
-    assert preset(None, "onepfrac-21k")[0] == "onepfrac-21k"
-    assert preset(None, "onepfrac")[0] == "onepfrac"
-    assert preset(None, "mixture")[0] == "deit"
     # 1p-frac's released script: 80,000 epochs of 3 steps of 256 images
     assert PRESETS["onepfrac"].images == 80_000 * 3 * 256
+
+
+@pytest.mark.parametrize("given", sorted(gr.presets()))
+def test_a_recipe_has_the_settings_of_its_paper_however_it_is_given(given):
+    """By name, as an object and as JSON."""
+    wanted = {
+        "3d-ofdb": "ofdb", "colorfractal": "deit", "exfractaldb": "exfractaldb", "fractaldb": "fractaldb",
+        "gaussian-lpce": "onepfrac", "multifractal": "deit", "mv-fractaldb": "exfractaldb", "ofdb": "ofdb",
+        "onepfrac": "onepfrac", "rcdb": "rcdb", "rcdb-lpce": "onepfrac", "uniform-lpce": "onepfrac",
+        "visualatom": "visualatom", "visualatom-lpce": "onepfrac",
+    }  # fmt: skip
+    stem, _, size = given.rpartition("-")
+    own = wanted[stem] + ("-21k" if size == "21k" and stem != "fractaldb" else "")
+    for form in (given, gr.recipe(given), gr.recipe(given).to_json()):
+        assert preset(None, gr.recipe(form))[0] == own
+    assert preset("fractaldb-resnet", gr.recipe(given))[0] == "fractaldb-resnet"
+    assert preset(None, RECIPE)[0] == "visualatom"  # no preset: its family's
 
 
 def test_a_step_is_shared_evenly():
@@ -289,7 +314,9 @@ def test_fine_tuning_that_was_cut_off_ends_with_the_same_bytes(run, pictures, tm
         patch.setattr(Training, "_take_step", failing)
         with pytest.raises(DisturbedError):
             gr.training.finetune(run / "checkpoint.safetensors", pictures, tmp_path / "cut", **keywords)
+    taken = noted_steps(monkeypatch)
     cut = gr.training.finetune(run / "checkpoint.safetensors", pictures, tmp_path / "cut", **keywords)
+    assert taken == list(range(2, calm["steps"]))
     assert equal(weights(calm["checkpoint"]), weights(cut["checkpoint"]))
     assert cut["accuracy"] == calm["accuracy"]
 
@@ -385,7 +412,8 @@ def test_signals_save_and_kills_lose_nothing(tmp_path):
         if number == signal.SIGTERM:
             assert "is saved in" in said
             assert said.count("\n") <= 3
-        assert gr.training.describe(tmp_path / "run" / "checkpoint.safetensors")["step"] >= 3
+        saved = gr.training.describe(tmp_path / "run" / "checkpoint.safetensors")["step"]
+        assert saved >= (step if number == signal.SIGTERM else step - 3)  # at every third step
     subprocess.run(command(tmp_path), env=environment(), check=True, timeout=300, capture_output=True)
     calm = tmp_path / "calm"
     keywords = {**SHORT, "steps": 40, "log_every": 1, "save_every": 3}
@@ -439,27 +467,22 @@ def test_a_warm_up_of_a_model_of_ones_own():
 def test_two_processes_train_what_one_does(tmp_path):
     """The images of a step are the same, shared among the processes; the weights agree up to the order of sums."""
     (tmp_path / "recipe.json").write_text(RECIPE.to_json())
-    for count, name in ((1, "one"), (2, "two")):
-        options = [
-            "--steps",
-            "4",
-            "--batch-size",
-            "8",
-            "--image-size",
-            "32",
-            "--log-every",
-            "1",
-            "--preset",
-            "fractaldb-resnet",
-        ]
-        where = ["--model", "test_vit", "--output", str(tmp_path / name), "--device", "cpu", "--lr", "0.001"]
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "gpurender"]
-        done = subprocess.run(
-            [sys.executable, *launch, "pretrain", str(tmp_path / "recipe.json"), *where, *options, "--augment", "crop"],
-            env=environment(), capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+    options = {"steps": 4, "batch_size": 8, "image_size": 32, "log_every": 1, "lr": 0.1}
+    options |= {"preset": "fractaldb-resnet", "augment": "crop", "device": "cpu"}  # without stochastic depth
+    gr.training.pretrain(RECIPE, "test_vit", tmp_path / "one", **options)
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gpurender", "pretrain"]
+    where = [str(tmp_path / "recipe.json"), "--model", "test_vit", "--output", str(tmp_path / "two")]
+    done = subprocess.run(
+        [sys.executable, *launch, *where, *words], env=environment(), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
     one, two = (weights(tmp_path / name / "checkpoint.safetensors") for name in ("one", "two"))
-    assert lines(tmp_path / "two")[0]["loss"] == pytest.approx(lines(tmp_path / "one")[0]["loss"], rel=1e-5)
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4  # four steps of 0.001 move by 4e-3
-    assert [line["step"] for line in lines(tmp_path / "two")] == [1, 2, 3, 4]
+    begun = models.create("test_vit", RECIPE.classes, 32).state_dict()
+
+    def distance(a, b):
+        return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+    assert distance(one, two) < 1e-4 < distance(one, begun) / 50
+    for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert (a["step"], a["loss"]) == (b["step"], pytest.approx(b["loss"], rel=1e-4))

@@ -93,7 +93,7 @@ def _card(card: Card) -> str:
     first, *rest = paragraphs(type(card.recipe).__doc__ or "")
     return CARD.format(
         name=html.escape(card.name),
-        paper=_paper(card.recipe.paper),
+        paper=_paper(card.recipe.source),
         sizes=_sizes(card),
         png=base64.b64encode(card.png).decode(),
         remark=_remark(card),

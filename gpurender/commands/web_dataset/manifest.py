@@ -26,7 +26,7 @@ def tars_manifest(tars: Tars) -> Manifest:
 
     def check(path: Path) -> None:
         there = _read(path)
-        check_fingerprint(path.parent, from_data(there["recipe"]), recipe)
+        check_fingerprint(path.parent, there["recipe"], recipe)
         for name, what in (("per_tar", "images per tar file"), ("images", "images")):
             if there[name] != data[name]:
                 raise ValueError(f"folder {str(path.parent)!r} has {there[name]} {what}, not {data[name]}: {ADVICE}")
@@ -45,11 +45,11 @@ def _digest(selection: Selection) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the contents of a manifest, or raise ``ValueError``."""
+    """Return the contents of a manifest, its recipe as a :class:`Recipe`, or raise ``ValueError``."""
     try:
         data = json.loads(read_text(path))
         if {"images", "per_tar", "selection", "recipe"} <= data.keys():
-            return data
-    except (OSError, ValueError, AttributeError) as error:
+            return data | {"recipe": from_data(data["recipe"])}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no manifest of an export: {error}") from None
     raise ValueError(f"{path}: no manifest of an export")

@@ -198,5 +198,6 @@ def densities(
     Source: Anderson & Farrell, "Improving Fractal Pre-training" (WACV 2022), and its released renderer.
     """
     check_views(views, patches, len(systems), systems.maps.device)
+    draw_ids = checked_tensor("draw_ids", draw_ids, (torch.int64,), (len(systems),), systems.maps.device)
     implementation = dispatch.implementation("chaos_game", systems.maps.device)
     return implementation.densities(systems, draw_ids, views, patches, seed, points, size)

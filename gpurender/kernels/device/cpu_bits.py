@@ -1,4 +1,4 @@
-"""From bits to bytes in Numba: whole canvases, oriented, and windows of them; the writes of ``texture.cuh``."""
+"""From bits to bytes in Numba: whole canvases, as ``texture.cuh`` writes them, and windows for ``resized_crop``."""
 
 import numpy as np
 from numba import njit, uint8, uint32, uint64

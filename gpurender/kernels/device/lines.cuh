@@ -138,11 +138,6 @@ __device__ __forceinline__ void render_line(const Band& band, Pixel from, Pixel 
     draw(band, line, part, grey);
 }
 
-// Render the part in the band of a line between two pixels of the canvas.
-__device__ __forceinline__ void render_segment(const Band& band, Pixel from, Pixel to, uint8 grey) {
-    render_line(band, in_band(band, from), in_band(band, to), grey);
-}
-
 // ----------------------------------------------------------------------------------------------------- the way out
 
 // Copy bytes, one Word at a time.

@@ -2,7 +2,8 @@
 
 import torch
 
-from gpurender.runtime import dispatch, forks
+from gpurender.kernels.soft_targets import cpu
+from gpurender.runtime import dispatch
 
 __all__ = ["soft_targets"]
 
@@ -28,9 +29,6 @@ def soft_targets(
     """
     off = label_smoothing / classes
     if labels.dim() > 1:  # by torch's operators on every device
-        with forks.IMPORTS:
-            from gpurender.kernels.soft_targets import cpu
-
         return cpu.soft_targets(labels, weights, classes, 1.0 - label_smoothing + off, off)
     implementation = dispatch.implementation("soft_targets", labels.device)
     return implementation.soft_targets(labels.contiguous(), weights, classes, 1.0 - label_smoothing + off, off)

@@ -1,5 +1,7 @@
 """``gpurender doctor --warm``: kernels compiled in advance."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -18,39 +20,49 @@ def test_warming_names_the_architectures_it_knows(monkeypatch, capsys):
     assert "got 'sm_1'" in capsys.readouterr().err
 
 
-def test_warming_draws_every_kind_of_batch(monkeypatch):
-    """On a GPU this compiles what is compiled at first use; that it draws shows on a CPU."""
-    seen, loaders = set(), []
-    draw = gr.DataLoader.__iter__
+class Noted:
+    """Stands for the loader: notes what it is made with, and has one batch."""
 
-    def noted(loader):
-        loaders.append(loader)
-        seen.add((loader._recipe.family, loader._dtype, loader._memory_format, loader._shuffle))
-        return draw(loader)
+    made: ClassVar[list[dict]] = []
 
-    monkeypatch.setattr(gr.DataLoader, "__iter__", noted)
-    few = {name: gr.Recipe.families[name] for name in ("onepfrac", "visualatom", "multifractal", "mixture")}
-    monkeypatch.setattr(gr.Recipe, "families", few)  # all of them take minutes
-    precompile.draw_everything(torch.device("cpu"))
-    rendered = [name for name, family in gr.Recipe.families.items() if family.smallest() is not None]
-    assert len(seen) == len(rendered) * 3 * 2 * 2
-    assert {loader.batch_size % 16 for loader in loaders} == {0}  # as training batches are: Triton compiles by this
-    assert {loader._recipe.image_size for loader in loaders} == {gr.Recipe.families[n].image_size for n in rendered}
+    def __init__(self, recipe, **options):
+        Noted.made.append({"recipe": recipe, **options})
+
+    def __iter__(self):
+        return iter([None])
 
 
-def test_warming_draws_with_every_choice_of_a_policy(monkeypatch):
-    """Each value that makes other machine code or other launches occurs in some policy."""
-    policies = {}
-
-    class Noted:
-        def __init__(self, recipe, *, augment, **options):
-            policies[repr(augment)] = augment
-
-        def __iter__(self):
-            return iter([None])
-
+@pytest.fixture
+def made(monkeypatch):
+    """What the loaders of ``draw_everything`` are made with."""
+    monkeypatch.setattr(Noted, "made", [])
     monkeypatch.setattr("gpurender.loading.data_loader.DataLoader", Noted)
     precompile.draw_everything(torch.device("cpu"))
+    return Noted.made
+
+
+def test_warming_draws_every_kind_of_batch(made):
+    rendered = {name for name, family in gr.Recipe.families.items() if family.smallest() is not None}
+    kinds = {(each["recipe"].family, each["dtype"], each["memory_format"], each["shuffle"]) for each in made}
+    assert {kind[0] for kind in kinds} == rendered
+    assert len(kinds) == len(rendered) * 3 * 2 * 2
+    assert {each["batch_size"] % 16 for each in made} == {0}  # as training batches are: Triton compiles by this
+    assert all(each["recipe"].image_size == type(each["recipe"]).image_size for each in made)
+
+
+def test_what_warming_draws_can_be_drawn(monkeypatch):
+    """On a GPU this compiles what is compiled at first use; of all families it would take minutes."""
+    few = {name: gr.Recipe.families[name] for name in ("onepfrac", "visualatom", "multifractal", "mixture")}
+    monkeypatch.setattr(gr.Recipe, "families", few)
+    drawn, draw = [], gr.DataLoader.__iter__
+    monkeypatch.setattr(gr.DataLoader, "__iter__", lambda loader: drawn.append(loader) or draw(loader))
+    precompile.draw_everything(torch.device("cpu"))
+    assert len(drawn) == 3 * 3 * 2 * 2 * 10
+
+
+def test_warming_draws_with_every_choice_of_a_policy(made):
+    """Each value that makes other machine code or other launches occurs in some policy."""
+    policies = {repr(each["augment"]): each["augment"] for each in made}
     assert policies.pop("None", "missing") is None
     crops = {name for name, policy in policies.items() if type(policy) is gr.augment.Crop}
     assert {policies[name].interpolation for name in crops} == {"bicubic", "bilinear", "random"}

@@ -78,8 +78,8 @@ def test_every_preset_has_a_card_with_paper_sizes_and_variant(shown):
     links = {article: attributes["href"] for attributes, article in shown.all("a")}
     for name, words in shown.articles.items():
         recipe = gr.recipe(name)
-        assert f"{recipe.paper.rpartition(', ')[0]}, {links[name]}" == recipe.paper
-        assert recipe.paper in words
+        assert f"{recipe.source.rpartition(', ')[0]}, {links[name]}" == recipe.source
+        assert recipe.source in words
         assert f"{recipe.classes:,} classes × {recipe.instances:,} images, {recipe.image_size} ×" in words
         assert f"Variant {recipe.variant}." in words
         assert recipe.fingerprint[:12] in words
