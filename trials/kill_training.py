@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 import gpurender as gr
 from gpurender.util.atomic_files import TEMPORARY, replacing
+from gpurender.util.environment import environment
 
 RECIPE = gr.VisualAtom(classes=4, instances=8, image_size=32, orbits=(2, 4), radius=(4, 8))
 STEPS = 20
@@ -149,7 +150,10 @@ def main() -> int:
         print(row)
     if options.json:
         with replacing(options.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"seed": options.seed, "rows": rows}, file, indent=1)
+            summary = {
+                "trials": len(rows), "kills": len(kills), "torn": torn, "wrong": len(failed), "seed": options.seed,
+            }  # fmt: skip
+            json.dump({"environment": environment(), "kill_training": summary, "trials": rows}, file, indent=1)
             file.write("\n")
     return bool(failed)
 

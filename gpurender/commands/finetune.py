@@ -42,18 +42,20 @@ def add_task(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command with its arguments; return the exit status."""
+    from gpurender.training import engine
     from gpurender.training.finetune import finetune
     from gpurender.util.atomic_files import check_writable
 
     if options.json is not None:
         check_writable(options.json)
-    result = finetune(
-        options.checkpoint, options.data, options.output, labels_per_class=options.labels_per_class,
-        validation=options.validation, from_scratch=options.from_scratch, epochs=options.epochs,
-        image_size=options.image_size, optimizer=options.optimizer, mixup=options.mixup, cutmix=options.cutmix,
-        drop_path=options.drop_path, warm_up=options.warm_up, minutes=options.minutes, workers=options.workers,
-        **training_of(options),  # type: ignore[arg-type]
-    )  # fmt: skip
+    with engine.together():
+        result = finetune(
+            options.checkpoint, options.data, options.output, labels_per_class=options.labels_per_class,
+            validation=options.validation, from_scratch=options.from_scratch, epochs=options.epochs,
+            image_size=options.image_size, optimizer=options.optimizer, mixup=options.mixup, cutmix=options.cutmix,
+            drop_path=options.drop_path, warm_up=options.warm_up, minutes=options.minutes, workers=options.workers,
+            **training_of(options),  # type: ignore[arg-type]
+        )  # fmt: skip
     print(f"accuracy {result['accuracy']:.4f} on {result['test_images']:,} images")
     write_json(options.json, result)
     return 0

@@ -1,7 +1,6 @@
 """``gpurender pretrain``: a timm model trained on a recipe's images, with a paper's settings."""
 
 import argparse
-import sys
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -68,14 +67,16 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) is None:
             word = "RECIPE" if name == "recipe" else f"--{name}"
             raise ValueError(f"{word} is missing (gpurender pretrain --help; --list shows the papers' settings)")
+    from gpurender.training import engine
     from gpurender.training.pretrain import pretrain
 
-    written = pretrain(
-        options.recipe, options.model, options.output, preset=options.preset, steps=options.steps,
-        images=options.images, image_size=options.image_size, augment=options.augment, fresh=options.fresh,
-        **training_of(options),  # type: ignore[arg-type]
-    )  # fmt: skip
-    print(written, file=sys.stdout)
+    with engine.together():
+        written = pretrain(
+            options.recipe, options.model, options.output, preset=options.preset, steps=options.steps,
+            images=options.images, image_size=options.image_size, augment=options.augment, fresh=options.fresh,
+            **training_of(options),  # type: ignore[arg-type]
+        )  # fmt: skip
+    print(written)
     return 0
 
 
