@@ -1,0 +1,86 @@
+"""The study of what the images teach: its cells, its choice of rates, its pieces."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from bench import teach
+
+CELLS = teach.few_labels(teach.VIT)
+
+
+def test_cells_are_distinct_and_equal_but_for_the_pre_training():
+    every = [cell for make in teach.STUDIES.values() for model in (teach.VIT, teach.RESNET) for cell in make(model)]
+    assert len({cell.key for cell in every}) == len(set(every))
+    rest = {
+        recipe: [(cell.task, cell.labels, cell.seed) for cell in CELLS if cell.recipe == recipe]
+        for recipe in ("scratch", *teach.RECIPES)
+    }
+    assert len(set(map(tuple, rest.values()))) == 1
+    assert not any(cell.held_out for cell in CELLS)
+    assert all(cell.held_out and cell.seed not in teach.SEEDS for cell in teach.rates(teach.VIT))
+
+
+def test_rates_are_chosen_for_each_kind_of_weights(tmp_path, monkeypatch):
+    best = {"scratch": 1e-3, "onepfrac": 3e-4}
+    with pytest.raises(ValueError, match="the study 'rates' of vit_tiny_patch16_224 must be complete first"):
+        teach.chosen_rate(tmp_path, CELLS[0])
+    monkeypatch.setattr(
+        teach,
+        "measure",
+        lambda tasks, work, cell, lr: dataclasses.asdict(cell) | {"accuracy": float(cell.lr == best[cell.recipe])},
+    )
+    teach.run(tmp_path, tmp_path, teach.rates(teach.VIT), 1.0)
+    for cell in CELLS:
+        assert teach.chosen_rate(tmp_path, cell) == best["scratch" if cell.recipe == "scratch" else "onepfrac"]
+
+
+def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
+    done = []
+
+    def measure(tasks, work, cell, lr):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(cell)
+        return dataclasses.asdict(cell) | {"lr": lr, "accuracy": 0.5}
+
+    monkeypatch.setattr(teach, "measure", measure)
+    cells = teach.rates(teach.VIT)[:5]
+    with pytest.raises(KeyboardInterrupt):
+        teach.run(tmp_path, tmp_path, cells, 1.0)
+    monkeypatch.setattr(
+        teach, "measure", lambda tasks, work, cell, lr: done.append(cell) or {"lr": lr, "accuracy": 0.5}
+    )
+    teach.run(tmp_path, tmp_path, cells, 1.0)
+    assert done == cells
+    teach.run(tmp_path, tmp_path, teach.rates(teach.VIT), -1.0)  # no time
+    assert done == cells
+    teach.write(tmp_path / "found.json", tmp_path)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["studies"]) == [f"rates {teach.VIT}"]
+    assert len(found["studies"][f"rates {teach.VIT}"]) == 5
+    assert set(found["teach"]["recipes"]) == set(teach.RECIPES)
+
+
+def test_a_cell_is_trained_and_measured(tmp_path, monkeypatch):
+    """From the formula to the figure, in seconds: a tiny model, a tiny task."""
+    pytest.importorskip("timm", reason="needs timm")
+    pytest.importorskip("accelerate", reason="needs accelerate")
+    generator = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = (generator.integers(0, 60, (40, 8, 8)) + 150 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "digits.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    monkeypatch.setattr(teach, "STEPS", 3)
+    monkeypatch.setattr(teach, "SIDE", 32)
+    monkeypatch.setattr(teach, "PRETRAINING", {**teach.PRETRAINING, "image_size": 32, "batch_size": 8})
+    monkeypatch.setattr(teach, "FINETUNING", {**teach.FINETUNING, "batch_size": 8})
+    cell = teach.Cell(model="test_vit", recipe="visualatom", images=16, task="digits", labels=5, seed=0)
+    row = teach.measure(tmp_path, tmp_path, cell, 1e-3)
+    assert (row["classes"], row["train_images"], row["test_images"], row["steps"]) == (2, 10, 40, 4)
+    assert 0.0 <= row["accuracy"] <= 1.0
+    before = teach.checkpoint(tmp_path, cell).stat().st_mtime_ns
+    again = teach.measure(tmp_path, tmp_path, dataclasses.replace(cell, labels=4), 1e-3)
+    assert again["train_images"] == 8
+    assert teach.checkpoint(tmp_path, cell).stat().st_mtime_ns == before  # shared
