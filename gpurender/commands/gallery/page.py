@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from gpurender.commands.gallery.cards import Card
 from gpurender.commands.gallery.prose import paragraphs, spans, variants
+from gpurender.util.plural import counted
 from gpurender.util.version import __version__
 
 PAPER = re.compile(r"(.*?),? *(https?://\S+)?")  # text, link
@@ -117,7 +118,8 @@ def _sizes(card: Card) -> str:
     colours = "grey" if recipe.channels == 1 else "colour"
     labels = ", labels multi-hot" if recipe.multi_hot else ""
     side = recipe.image_size
-    return f"{recipe.classes:,} classes × {recipe.instances:,} images, {side} × {side} pixels, {colours}{labels}"
+    images = counted(recipe.instances, "image")
+    return f"{counted(recipe.classes, 'class')} × {images}, {side} × {side} pixels, {colours}{labels}"
 
 
 def _remark(card: Card) -> str:

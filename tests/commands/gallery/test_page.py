@@ -80,7 +80,8 @@ def test_every_preset_has_a_card_with_paper_sizes_and_variant(shown):
         recipe = gr.recipe(name)
         assert f"{recipe.source.rpartition(', ')[0]}, {links[name]}" == recipe.source
         assert recipe.source in words
-        assert f"{recipe.classes:,} classes × {recipe.instances:,} images, {recipe.image_size} ×" in words
+        images = "1 image" if recipe.instances == 1 else f"{recipe.instances:,} images"
+        assert f"{recipe.classes:,} classes × {images}, {recipe.image_size} ×" in words
         assert f"Variant {recipe.variant}." in words
         assert recipe.fingerprint[:12] in words
         assert type(recipe).__doc__.split(".")[0].split("``")[0][:40] in words
