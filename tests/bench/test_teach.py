@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from bench import teach
+from bench import teach, teach_figure
 
 CELLS = teach.few_labels(teach.VIT)
 
@@ -84,3 +86,31 @@ def test_a_cell_is_trained_and_measured(tmp_path, monkeypatch):
     again = teach.measure(tmp_path, tmp_path, dataclasses.replace(cell, labels=4), 1e-3)
     assert again["train_images"] == 8
     assert teach.checkpoint(tmp_path, cell).stat().st_mtime_ns == before  # shared
+
+
+def test_table_and_figure_show_means_over_seeds(tmp_path, monkeypatch, capsys):
+    rows = [
+        {"recipe": recipe, "task": task, "labels": 10, "seed": seed, "images": 1000 * (recipe != "scratch"),
+         "accuracy": base + 0.01 * seed}
+        for recipe, base in (("scratch", 0.5), ("onepfrac", 0.6))
+        for task in ("fashion", "emoji")
+        for seed in (0, 1, 2)
+    ]  # fmt: skip
+    longer = [{**row, "images": 5000, "accuracy": 0.7} for row in rows if row["recipe"] == "onepfrac"]
+    studies = {"few-labels m": rows[:-1], "lengths m": longer, "rates m": rows}
+    (tmp_path / "found.json").write_text(json.dumps({"studies": studies}))
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    monkeypatch.setattr("sys.argv", ["teach_figure", str(tmp_path / "found.json"), "-o", str(tmp_path / "found.png")])
+    assert teach_figure.main() == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| m | scratch | 51.0 ± 1.0 | 51.0 ± 1.0 |",
+        "| m | onepfrac | 60.5 ± 0.7 (2) | 61.0 ± 1.0 |",
+    ]
+    drawn = {}
+    axes = types.SimpleNamespace(plot=lambda x, y, *_, label, **__: drawn.update({label: (x, y)}))
+    monkeypatch.setattr(teach_figure, "_dressed", lambda axes: None)
+    teach_figure.curves(axes, [*longer, *rows])
+    x, y = drawn["onepfrac"]
+    assert (x, y) == ([0.0, 1.0, 5.0], pytest.approx([50.0, 60.0, 70.0]))
+    with Image.open(tmp_path / "found.png") as picture:
+        assert np.asarray(picture.convert("RGB")).std() > 10
