@@ -10,7 +10,7 @@ moment and goes on where it was, in as many pieces as one likes; ``--minutes`` e
 Everything but the pre-training is equal for all cells of a model: task, labels, steps, augmentation. The learning rate
 of the fine-tuning is chosen for random and for pre-trained weights apart, on held-out training images of other labels
 (study ``rates``), never on test images. The seed of a cell decides pre-training, head, labels and order together.
-Sizes are those that two cores can train: 64 x 64 pixels, ViT-Tiny (5.4 M weights) and ResNet-10-T (5.4 M).
+Sizes are those that two cores can train: 64 x 64 pixels, ViT-Tiny (5.7 M weights) and ResNet-10-T (5.4 M).
 """
 
 import argparse
@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from typing import Any
 import gpurender as gr
 from bench.fetch_tasks import SETS
 from gpurender.tasks import Task
+from gpurender.training.presets import PRESETS
 from gpurender.util.atomic_files import replacing
 from gpurender.util.environment import environment
 
@@ -37,10 +39,19 @@ LABELS = (10, 50)  # per class
 SEEDS = (0, 1, 2)
 RATES = (1e-4, 3e-4, 1e-3)
 RATE_SEED = 100  # of the labels on which rates are chosen
-PRETRAINING = {"image_size": SIDE, "batch_size": 128, "lr": 1e-3, "preset": "deit", "augment": "deit", "fresh": True}
-FINETUNING = {"batch_size": 50, "optimizer": "adamw", "weight_decay": 0.05, "mixup": 0.0, "cutmix": 0.0}
+IMAGES = 100_000  # of a pre-training, where a study does not vary it
 STEPS = 200  # of a fine-tuning
-QUIET = {"device": "cpu", "log_every": 50, "save_every": 500}
+OPTIMISER = {"image_size": SIDE, "batch_size": 128, "lr": 1e-3, "weight_decay": 0.05}
+PRETRAINING = {**OPTIMISER, "preset": "deit"}
+FINETUNING = {
+    "image_size": SIDE,
+    "batch_size": 50,
+    "optimizer": "adamw",
+    "weight_decay": 0.05,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+}
+COMMON = {"device": "cpu", "amp": "bf16", "log_every": 50, "save_every": 500}
 
 # Classes as many as a small net learns within 100,000 images; of Noise, which has nothing to learn, the paper's.
 RECIPES: dict[str, gr.Recipe] = {
@@ -48,6 +59,16 @@ RECIPES: dict[str, gr.Recipe] = {
     "fractaldb": gr.FractalDB(classes=100, instances=1000),
     "visualatom": gr.VisualAtom(classes=100, instances=1000),
     "noise": gr.recipe("gaussian-lpce-1k"),
+    "onepfrac delta 0.001": gr.recipe("onepfrac-1k", delta=0.001),
+    "onepfrac delta 1": gr.recipe("onepfrac-1k", delta=1.0),
+    "onepfrac sigma 6": gr.recipe("onepfrac-1k", sigma=6.0),
+    "fractaldb 20 x 250": gr.FractalDB(classes=20, instances=250),
+}
+MAIN = ("onepfrac", "fractaldb", "visualatom", "noise")
+POLICIES = {
+    "deit": gr.augment.DeiT(),
+    "no crop": gr.augment.DeiT(scale=(1.0, 1.0), ratio=(1.0, 1.0)),
+    "no mixing": gr.augment.DeiT(mixup_alpha=0.0, cutmix_alpha=0.0),
 }
 
 
@@ -59,6 +80,9 @@ class Cell:
         model: timm's name.
         recipe: a name of :data:`RECIPES`, or ``"scratch"``.
         images: length of the pre-training.
+        policy: a name of :data:`POLICIES`, of the pre-training.
+        fed: ``"fresh"``: new instances in every epoch; ``"streamed"``: the same ones; ``"stored"``: the same ones,
+            exported as PNG files and read by torch's loader with timm's transforms.
         task: a name of :data:`TASKS`.
         labels: per class.
         seed: of pre-training, head, labels and order.
@@ -69,6 +93,8 @@ class Cell:
     model: str
     recipe: str
     images: int
+    policy: str = "deit"
+    fed: str = "fresh"
     task: str
     labels: int
     seed: int
@@ -78,9 +104,23 @@ class Cell:
     @property
     def key(self) -> str:
         """The name of the cell's file: a hash of all that decides its figure."""
+        return digest([dataclasses.asdict(self), self.trained, FINETUNING, COMMON["amp"], STEPS])
+
+    @property
+    def trained(self) -> str:
+        """The name of the folder of the cell's pre-training."""
         recipe = RECIPES[self.recipe].fingerprint if self.recipe in RECIPES else ""
-        values = [dataclasses.asdict(self), recipe, PRETRAINING, FINETUNING, STEPS]
-        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:20]
+        policy = repr(POLICIES[self.policy])
+        values = [self.model, recipe, self.images, policy, self.fed, self.seed, PRETRAINING, COMMON["amp"]]
+        return f"{self.recipe.replace(' ', '-')}-{self.images}-{digest(values)[:12]}"
+
+
+def digest(values: Any) -> str:
+    """Return a hash of JSON values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:20]
+
+
+# ------------------------------------------------------------------------------------------------------------- studies
 
 
 def rates(model: str) -> list[Cell]:
@@ -94,11 +134,11 @@ def rates(model: str) -> list[Cell]:
 
 
 def few_labels(model: str) -> list[Cell]:
-    """Return scratch and all recipes at equal lengths, by seed."""
+    """Return scratch and the families at equal lengths, by seed."""
     return [
-        Cell(model=model, recipe=recipe, images=100_000 * (recipe != "scratch"), task=task, labels=labels, seed=seed)
+        Cell(model=model, recipe=recipe, images=IMAGES * (recipe != "scratch"), task=task, labels=labels, seed=seed)
         for seed in SEEDS
-        for recipe in ("scratch", *RECIPES)
+        for recipe in ("scratch", *MAIN)
         for task in TASKS
         for labels in LABELS
     ]
@@ -108,13 +148,37 @@ def lengths(model: str) -> list[Cell]:
     """Return longer and shorter pre-trainings of one seed: accuracy against the number of images."""
     return [
         Cell(model=model, recipe=recipe, images=images, task=task, labels=10, seed=0)
-        for images in (12_500, 25_000, 50_000, 200_000, 400_000)
-        for recipe in ("onepfrac", "visualatom", "fractaldb")
+        for images in (25_000, 50_000, 200_000, 400_000)
+        for recipe in ("onepfrac", "visualatom")
         for task in TASKS
     ]
 
 
-STUDIES = {"rates": rates, "few-labels": few_labels, "lengths": lengths}
+def order(model: str) -> list[Cell]:
+    """Return what tables 5, 6 and 9 of the 1p-frac paper compare: delta, sigma, no crop, no mixing."""
+    recipes = ("onepfrac delta 0.001", "onepfrac delta 1", "onepfrac sigma 6")
+    ways = [("onepfrac", policy) for policy in POLICIES] + [(recipe, "deit") for recipe in recipes]
+    return [
+        Cell(model=model, recipe=recipe, policy=policy, images=IMAGES // 2, task=task, labels=10, seed=seed)
+        for seed in SEEDS
+        for recipe, policy in ways
+        for task in TASKS
+    ]
+
+
+def stored(model: str) -> list[Cell]:
+    """Return the same images streamed and read from files."""
+    return [
+        Cell(
+            model=model, recipe="fractaldb 20 x 250", fed=fed, images=IMAGES // 4, task=task, labels=10, seed=seed
+        )
+        for seed in SEEDS
+        for fed in ("streamed", "stored")
+        for task in TASKS
+    ]  # fmt: skip
+
+
+STUDIES = {"rates": rates, "few-labels": few_labels, "lengths": lengths, "order": order, "stored": stored}
 
 
 # ------------------------------------------------------------------------------------------------------------- running
@@ -122,16 +186,38 @@ STUDIES = {"rates": rates, "few-labels": few_labels, "lengths": lengths}
 
 def checkpoint(work: Path, cell: Cell) -> Path:
     """Return the checkpoint that a cell begins with, trained as far as it is not yet."""
-    images = max(cell.images, 1)
-    recipe = RECIPES.get(cell.recipe, RECIPES["onepfrac"])
-    values = [cell.model, recipe.fingerprint, images, cell.seed, PRETRAINING]
-    name = f"{cell.recipe}-{cell.images}-{hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]}"
-    folder = work / "pretrained" / name
+    folder = work / "pretrained" / cell.trained
     done = folder / "done"
     if not done.exists():
-        gr.training.pretrain(recipe, cell.model, folder, images=images, seed=cell.seed, **PRETRAINING, **QUIET)
+        recipe = RECIPES.get(cell.recipe, RECIPES["onepfrac"])
+        if cell.fed == "stored":
+            from_files(work, folder, cell)
+        else:
+            gr.training.pretrain(
+                recipe, cell.model, folder, images=max(cell.images, 1), seed=cell.seed, fresh=cell.fed == "fresh",
+                augment=POLICIES[cell.policy], **PRETRAINING, **COMMON,
+            )  # fmt: skip
         done.touch()
     return folder / "checkpoint.safetensors"
+
+
+def from_files(work: Path, folder: Path, cell: Cell) -> None:
+    """Pre-train on exported files: a fine-tuning from random weights whose task is the recipe."""
+    recipe = RECIPES[cell.recipe]
+    images = work / "stored" / recipe.fingerprint[:12]
+    images.mkdir(parents=True, exist_ok=True)
+    (images / "recipe.json").write_text(recipe.to_json())
+    words = ["-m", "gpurender", "export", str(images / "recipe.json"), str(images / "train")]
+    subprocess.run([sys.executable, *words], check=True)
+    if not (images / "val").exists():
+        (images / "val").symlink_to("train")  # the accuracy on it is not used
+    begun = checkpoint(work, dataclasses.replace(cell, recipe="scratch", fed="fresh", images=0))
+    policy = POLICIES[cell.policy]
+    gr.training.finetune(
+        begun, images, folder, from_scratch=True, epochs=cell.images // len(recipe), seed=cell.seed,
+        optimizer="adamw", mixup=policy.mixup_alpha, cutmix=policy.cutmix_alpha,
+        drop_path=PRESETS["deit"].drop_path, **OPTIMISER, **COMMON,
+    )  # fmt: skip
 
 
 def measure(tasks: Path, work: Path, cell: Cell, lr: float) -> dict[str, Any]:
@@ -145,8 +231,8 @@ def measure(tasks: Path, work: Path, cell: Cell, lr: float) -> dict[str, Any]:
     epochs = -(-STEPS * FINETUNING["batch_size"] // len(task.samples("train")))
     output = work / "finetuned" / cell.key
     found = gr.training.finetune(
-        source, task, output, from_scratch=cell.recipe == "scratch", epochs=epochs, image_size=SIDE, lr=lr,
-        seed=cell.seed, **FINETUNING, **QUIET,
+        source, task, output, from_scratch=cell.recipe == "scratch", epochs=epochs, lr=lr,
+        seed=cell.seed, **FINETUNING, **COMMON,
     )  # fmt: skip
     row = dataclasses.asdict(cell) | {"lr": lr, "steps": found["steps"], "accuracy": found["accuracy"]}
     row |= {name: found[name] for name in ("classes", "train_images", "test_images")}
@@ -189,7 +275,8 @@ def run(tasks: Path, work: Path, cells: list[Cell], minutes: float) -> None:
 
 def label(cell: Cell) -> str:
     """Return a cell in short."""
-    return f"{cell.model} {cell.recipe} {cell.images:,} {cell.task} {cell.labels} labels seed {cell.seed}"
+    begun = f"{cell.recipe} {cell.images:,} {cell.policy} {cell.fed}"
+    return f"{cell.model} {begun} {cell.task} {cell.labels} labels seed {cell.seed}"
 
 
 def main() -> int:
@@ -221,7 +308,8 @@ def write(path: Path, work: Path) -> None:
     }
     shared = {
         "recipes": {name: json.loads(recipe.to_json()) for name, recipe in RECIPES.items()},
-        "pretraining": PRETRAINING,
+        "policies": {name: repr(policy) for name, policy in POLICIES.items()},
+        "pretraining": {**PRETRAINING, "amp": COMMON["amp"]},
         "finetuning": {**FINETUNING, "steps": STEPS},
     }
     result = {

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from gpurender.augment.named import policy as named_policy
+from gpurender.augment.adapter import PolicyLike
 from gpurender.loading.data_loader import DataLoader
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
-from gpurender.training import engine, models
+from gpurender.training import engine, models, policies
 from gpurender.training.loop import CHECKPOINT, Batch, Settings, Training, per_batch
 from gpurender.training.loss import loss_of
 from gpurender.training.presets import Preset
@@ -38,7 +38,7 @@ def pretrain(
     accumulate: int = 1,
     lr: float | None = None,
     weight_decay: float | None = None,
-    augment: str | None = None,
+    augment: PolicyLike | str | None = None,
     fresh: bool = False,
     ema: float | None = None,
     clip: float | None = None,
@@ -69,7 +69,7 @@ def pretrain(
         batch_size: images per optimiser step; ``None``: the paper's. Where the paper's rule says so, the learning rate
             is scaled with it.
         accumulate: batches in which each process computes its part of a step.
-        lr, weight_decay, augment: in place of the preset's; ``augment`` is the name of a policy.
+        lr, weight_decay, augment: in place of the preset's; ``augment`` is a policy of one view, or its name.
         fresh: new instances of the classes in every epoch (``gr.DataLoader``).
         ema: decay of averaged weights, which the checkpoint then holds.
         clip: largest norm of the gradients.
@@ -95,7 +95,7 @@ def pretrain(
     )  # fmt: skip
     checks.integer("log_every", log_every, 1, 2**31 - 1)
     checks.integer("save_every", save_every, 1, 2**31 - 1)
-    policy = named_policy(paper.augment if augment is None else augment)
+    policy = policies.one_view(paper.augment if augment is None else augment)
     accelerator = engine.accelerator(target, settings.amp, accumulate)
     size = per_batch(settings, accelerator.num_processes)
     stream = DataLoader(

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpurender.augment.named import policy
+from gpurender.augment.adapter import PolicyLike
 from gpurender.loading.data_loader import DataLoader
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
+from gpurender.training import policies
 from gpurender.training.loss import loss_of
 from gpurender.util import checks, keywords
 from gpurender.util.progress import progress
@@ -27,7 +28,7 @@ def warm_up(
     recipe: RecipeLike = "onepfrac-1k",
     minutes: float = 10.0,
     *,
-    augment: str = "deit",
+    augment: PolicyLike | str = "deit",
     image_size: int = 224,
     batch_size: int = 256,
     lr: float = 5e-4,
@@ -48,7 +49,7 @@ def warm_up(
             is its head.
         recipe: any argument of ``gr.recipe``.
         minutes: length of the training; at least one step is taken.
-        augment: the name of a policy.
+        augment: a policy of one view, or its name.
         image_size: side of the images in pixels.
         batch_size: images per step, at most those of the recipe.
         lr, weight_decay: of AdamW.
@@ -70,7 +71,7 @@ def warm_up(
     name = _head(model)
     loader = DataLoader(
         chosen, batch_size=min(checks.integer("batch_size", batch_size, 1, 2**31 - 1), len(chosen)), shuffle=True,
-        drop_last=True, image_size=image_size, augment=policy(augment), device=target, seed=seed,
+        drop_last=True, image_size=image_size, augment=policies.one_view(augment), device=target, seed=seed,
     )  # fmt: skip
     with _as_before(model, target), _replaced(model, name, chosen.classes, seed):
         model.to(target).train()

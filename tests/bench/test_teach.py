@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gpurender as gr
 from bench import teach, teach_figure
 
 CELLS = teach.few_labels(teach.VIT)
@@ -18,7 +19,7 @@ def test_cells_are_distinct_and_equal_but_for_the_pre_training():
     assert len({cell.key for cell in every}) == len(set(every))
     rest = {
         recipe: [(cell.task, cell.labels, cell.seed) for cell in CELLS if cell.recipe == recipe]
-        for recipe in ("scratch", *teach.RECIPES)
+        for recipe in ("scratch", *teach.MAIN)
     }
     assert len(set(map(tuple, rest.values()))) == 1
     assert not any(cell.held_out for cell in CELLS)
@@ -76,8 +77,11 @@ def test_a_cell_is_trained_and_measured(tmp_path, monkeypatch):
     np.savez(tmp_path / "digits.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     monkeypatch.setattr(teach, "STEPS", 3)
     monkeypatch.setattr(teach, "SIDE", 32)
-    monkeypatch.setattr(teach, "PRETRAINING", {**teach.PRETRAINING, "image_size": 32, "batch_size": 8})
-    monkeypatch.setattr(teach, "FINETUNING", {**teach.FINETUNING, "batch_size": 8})
+    small = {"image_size": 32, "batch_size": 8}
+    for name in ("PRETRAINING", "OPTIMISER", "FINETUNING"):
+        monkeypatch.setattr(teach, name, {**getattr(teach, name), **small})
+    recipe = gr.VisualAtom(classes=2, instances=8, image_size=32, orbits=(2, 4), radius=(4, 8))
+    monkeypatch.setitem(teach.RECIPES, "visualatom", recipe)
     cell = teach.Cell(model="test_vit", recipe="visualatom", images=16, task="digits", labels=5, seed=0)
     row = teach.measure(tmp_path, tmp_path, cell, 1e-3)
     assert (row["classes"], row["train_images"], row["test_images"], row["steps"]) == (2, 10, 40, 4)
@@ -86,6 +90,10 @@ def test_a_cell_is_trained_and_measured(tmp_path, monkeypatch):
     again = teach.measure(tmp_path, tmp_path, dataclasses.replace(cell, labels=4), 1e-3)
     assert again["train_images"] == 8
     assert teach.checkpoint(tmp_path, cell).stat().st_mtime_ns == before  # shared
+    stored = dataclasses.replace(cell, fed="stored")
+    assert teach.measure(tmp_path, tmp_path, stored, 1e-3)["train_images"] == 10
+    about = gr.training.describe(teach.checkpoint(tmp_path, stored))
+    assert (about["kind"], about["images"], about["model"]["classes"]) == ("finetune", 16, 2)
 
 
 def test_table_and_figure_show_means_over_seeds(tmp_path, monkeypatch, capsys):

@@ -187,6 +187,15 @@ def test_a_damaged_state_is_named(run, tmp_path):
         gr.training.pretrain(RECIPE, "test_vit", tmp_path, **SHORT)
 
 
+def test_a_policy_may_be_given_itself(run, tmp_path):
+    own = gr.augment.DeiT.visualatom(mixup_alpha=0.0)
+    gr.training.pretrain(RECIPE, "test_vit", tmp_path, augment=own, **{**SHORT, "steps": 2})
+    about = gr.training.describe(tmp_path / "checkpoint.safetensors")
+    assert (
+        about["data"]["augment"] == repr(own) != gr.training.describe(run / "checkpoint.safetensors")["data"]["augment"]
+    )
+
+
 WRONG = [
     ({"model": "vit_tinny"}, r"model must be one of timm.*did you mean 'vit_tiny"),
     ({"preset": "onepfrak"}, "preset must be one of .* did you mean 'onepfrac'"),
@@ -197,6 +206,7 @@ WRONG = [
     ({"image_size": 30}, "image_size must suit the model test_vit, got 30"),
     ({"amp": "fp8"}, "amp must be one of"),
     ({"amp": "fp16"}, "amp must be 'no' or 'bf16' on a CPU"),
+    ({"augment": gr.augment.TwoViews(gr.augment.Crop())}, "augment must give one view of a sample, and"),
     ({"augment": "none"}, "augment must be one of"),
     ({"lr": -1.0}, "lr must be a finite number"),
     ({"ema": 2.0}, "ema must be a finite number"),
