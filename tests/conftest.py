@@ -10,6 +10,11 @@ import pytest
 from tests.support import ROOT
 
 CACHE = "GPURENDER_TESTS_CACHE"  # names a folder for what tests compile, on a GPU as well
+LONGEST = (  # files that take a minute or more; they begin first, so that no process is left alone with one at the end
+    "promises/test_gpu_path.py", "kernels/test_triton.py", "interop/test_stacks.py", "interop/test_timm.py",
+    "bench/test_acceptance.py", "commands/test_cli.py", "commands/checkup/test_precompile.py",
+    "promises/test_packaging.py", "test_examples.py", "bench/test_machine_code.py", "trials/test_kill_training.py",
+)  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if hasattr(config, "workerinput"):  # a process of pytest-xdist, which has the environment of the first
         return
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would begin with the files of the most tests
+        config.option.loadscopereorder = False
     try:
         shared = Path(os.environ[CACHE]).absolute() if CACHE in os.environ else config.cache.mkdir("kernels")
         shared.mkdir(parents=True, exist_ok=True)
@@ -31,6 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["NUMBA_CACHE_DIR"] = str(shared / "numba")
     os.environ["TRITON_CACHE_DIR"] = str(shared / "triton")
     os.environ["CUPY_CACHE_DIR"] = str(shared / "cupy")  # made when CuPy is imported
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    places = {str(ROOT / "tests" / name): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))  # stable: else the order stays
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
