@@ -19,7 +19,7 @@ from gpurender.kernels.point_cloud import MAX_POINTS, UNITS, SpaceSystems, momen
 from gpurender.numerics.streams import LAYOUT, Stream
 from gpurender.numerics.unit_circle import cos_sin
 from gpurender.recipes import category_files, ifs, published
-from gpurender.recipes.base import Recipe
+from gpurender.recipes.base import VARIANTS, Recipe
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.search import Search, key_of
 from gpurender.runtime import dispatch
@@ -137,6 +137,7 @@ class ExFractalDB(Recipe):
     categories: Any = None  # after validation: tuple[tuple[tuple[float, ...], ...], ...] | None
 
     def __post_init__(self) -> None:
+        self._set("variant", checks.choice("variant", self.variant, VARIANTS))
         self._set("viewpoints", checks.choice("viewpoints", self.viewpoints, VIEWPOINTS))
         self._default("views", 7 if self._by_view else 12)
         self._set("views", checks.integer("views", self.views, 1, MAX_VIEWS))

@@ -39,7 +39,7 @@ class MultiFractal(colored.ColoredRecipe):
         systems: systems per class; every object has a random one.
         maps, points, jitter, variant: as for :class:`gpurender.ColorFractal`; the default is no jitter, as released.
         objects: range of the number of objects, within 1 to 16, both included.
-        sizes: range of an object's side as a fraction of the canvas's, above 0, at most 1.
+        sizes: range of an object's side as a fraction of the canvas's, within 0.01 to 1.
 
     Raises:
         ValueError: also for ``class_prior`` and ``label_noise``, which need one class per image.

@@ -183,7 +183,8 @@ class RCDB(Recipe):
             ValueError: a file or folder is missing, empty or malformed (the message gives its name and line), or two
                 files have the same name.
         """
-        sized = parameters.get("variant") == "paper" or parameters.get("perturb") is not None
+        variant = checks.choice("variant", parameters.get("variant", "released"), VARIANTS)
+        sized = variant == "paper" or parameters.get("perturb") is not None
         columns = (*SHAPE, *SIZE) if sized else SHAPE
         return cls(categories=contours.read_classes(folder, parameters, PUBLISHED, columns, BOUNDS, {}), **parameters)
 
