@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from bench import sass
 from gpurender.kernels.chaos_game import gpu as chaos_game
-from gpurender.kernels.collage import gpu as collage
+from gpurender.kernels.device import runs
+from gpurender.kernels.diamond_square import gpu as diamond_square
 from gpurender.kernels.point_cloud import gpu as point_cloud
 from gpurender.kernels.resized_crop import gpu_bits
 from gpurender.kernels.visual_atom import gpu as visual_atom
@@ -152,8 +153,10 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
         return point_cloud.THREADS, 0
     if name == "chaos_game_density":
         return chaos_game.THREADS, chaos_game.LEAST_SHARED
-    if name.startswith(("diamond_square", "collage", "pixel_noise", "warp")):
-        return collage.THREADS, 0  # all have as many
+    if name.startswith("diamond_square"):
+        return diamond_square.THREADS, 0
+    if name.startswith(("collage", "pixel_noise", "warp")):
+        return runs.THREADS, 0
     if name == "chaos_game_color":
         return chaos_game.THREADS, 4 * (SIZE // 32) * chaos_game.MASK_ROWS
     return chaos_game.THREADS, chaos_game.bands(SIZE, limits)[2]

@@ -1,15 +1,22 @@
-"""Render the pictures of the documentation: ``python docs/make_pictures.py``."""
+"""Render the pictures of the documentation: ``python docs/make_pictures.py``.
+
+The picture of SingleImage is Chelsea the cat, a photograph of scikit-image that is in the public domain (CC0).
+"""
 
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from skimage import data
 
 import gpurender as gr
-from gpurender.sheet import contact_sheet
+from gpurender.sheet import CAPTION, GAP, contact_sheet
 
 HERE = Path(__file__).parent
 IMAGES, CELL = 7, 160
+FEW, SMALL = 4, 112  # images of a family and their side, with which the file stays below 400 kB
+COLUMNS = 2
 UNDISTORTED = [[1] * 6]  # the categories themselves, without instance weights
+UNDISTORTED_3D = [[1] * 12]
 
 
 def stacked(sheets: list[Image.Image]) -> Image.Image:
@@ -22,15 +29,46 @@ def stacked(sheets: list[Image.Image]) -> Image.Image:
     return whole
 
 
+def named(name: str, recipe: gr.Recipe) -> Image.Image:
+    """Return a row of images, each another class (or another view of one class), under the family's name."""
+    sheet = contact_sheet(gr.Renderer(recipe), 1, FEW, cell=SMALL)
+    drawing = ImageDraw.Draw(sheet)
+    drawing.rectangle((0, 0, sheet.width, GAP + CAPTION - 1), "white")  # over the names of the classes
+    drawing.text((GAP, 2), name, "black", ImageFont.load_default(13))
+    for left in range(GAP, sheet.width - GAP, SMALL + GAP):  # edges, which a white ground does not show
+        drawing.rectangle((left - 1, GAP + CAPTION - 1, left + SMALL, GAP + CAPTION + SMALL), outline="silver")
+    return sheet
+
+
 def families() -> Image.Image:
-    """Return one row per family (FractalDB also in colour); each image is another class."""
-    recipes = [
-        gr.OnePFrac(),
-        gr.FractalDB(instances=1, weights=UNDISTORTED),
-        gr.FractalDB(instances=1, weights=UNDISTORTED, draw_type="patch_color"),
-        gr.VisualAtom(instances=1),
-    ]
-    return stacked([contact_sheet(gr.Renderer(recipe), 1, IMAGES, cell=CELL) for recipe in recipes])
+    """Return a few images of every family."""
+    cat = data.chelsea()
+    recipes = {
+        "1p-frac": gr.OnePFrac(),
+        "FractalDB": gr.FractalDB(instances=1, weights=UNDISTORTED),
+        "FractalDB in colour": gr.FractalDB(instances=1, weights=UNDISTORTED, draw_type="patch_color"),
+        "OFDB (2D-OFDB)": gr.OFDB(),
+        "ExFractalDB": gr.ExFractalDB(classes=8, instances=1, weights=UNDISTORTED_3D),
+        "MV-FractalDB: views of one class": gr.ExFractalDB(classes=1, weights=UNDISTORTED_3D, viewpoints="fixed"),
+        "3D-OFDB": gr.recipe("3d-ofdb-1k", classes=8),
+        "ColorFractal": gr.ColorFractal(instances=1),
+        "MultiFractal": gr.MultiFractal(instances=1),
+        "VisualAtom": gr.VisualAtom(instances=1),
+        "VisualAtom, the paper's variant": gr.VisualAtom(instances=1, variant="paper"),
+        "VisualAtom, perturbed": gr.recipe("visualatom-lpce-1k"),
+        "RCDB": gr.RCDB(instances=1),
+        "RCDB, perturbed": gr.recipe("rcdb-lpce-1k"),
+        "SingleImage, edges": gr.SingleImage(cat),
+        "SingleImage, colours, elastic": gr.SingleImage(cat, edges=None, transform="elastic", image_size=224),
+        "Noise, Gaussian": gr.recipe("gaussian-lpce-1k"),
+        "Noise, uniform": gr.recipe("uniform-lpce-1k"),
+    }
+    rows = [named(name, recipe) for name, recipe in recipes.items()]
+    columns = [stacked(rows[first::COLUMNS]) for first in range(COLUMNS)]
+    whole = Image.new("RGB", (sum(column.width for column in columns), columns[0].height), "white")
+    for number, column in enumerate(columns):
+        whole.paste(column, (number * column.width, 0))
+    return whole
 
 
 def augmentation() -> Image.Image:
@@ -43,4 +81,4 @@ def augmentation() -> Image.Image:
 
 if __name__ == "__main__":
     augmentation().quantize(128).save(HERE / "augmentation.png", optimize=True)
-    families().quantize(128).save(HERE / "families.png", optimize=True)
+    families().quantize(200).save(HERE / "families.png", optimize=True)

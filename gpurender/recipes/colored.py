@@ -7,17 +7,19 @@ object k - 1. All arithmetic is float64 or integer, one operation of torch at a 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from gpurender.kernels.chaos_game import Systems
+from gpurender.kernels.chaos_game import MAX_POINTS, Systems
 from gpurender.kernels.diamond_square import textures
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.numerics import quantiles
 from gpurender.numerics.portable_math import exp, log
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import sigma_factor, system_jitter
+from gpurender.recipes.base import Recipe
 from gpurender.util import checks
 
 MOST_MAPS = 8  # the library's default range ends at 7
@@ -64,15 +66,32 @@ class ColoredSystems:
         return torch.where(coins >> 31 == 1, weights, 0).to(torch.int32)
 
 
-def check_systems(recipe: object) -> None:
-    """Check the fields ``systems``, ``maps`` and ``jitter`` of a recipe."""
-    values = {
-        "systems": checks.integer("systems", getattr(recipe, "systems"), 1, 10**6),  # noqa: B009
-        "maps": checks.integer_range("maps", getattr(recipe, "maps"), 1, MOST_MAPS),  # noqa: B009
-        "jitter": checks.choice("jitter", getattr(recipe, "jitter"), (NONE, *system_jitter.KINDS)),  # noqa: B009
-    }
-    for name, value in values.items():
-        object.__setattr__(recipe, name, value)
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ColoredRecipe(Recipe):
+    """The parameters and the catalog that recipes of coloured fractals share (:class:`gpurender.ColorFractal`)."""
+
+    paper: ClassVar[str] = (
+        "Anderson & Farrell, Improving Fractal Pre-training, WACV 2022, https://arxiv.org/abs/2110.03091"
+    )
+    channels: ClassVar[int] = 3
+
+    instances: int = 1000
+    image_size: int = 224
+    systems: int = 1
+    maps: tuple[int, int] = (2, 4)
+    points: int = 100_000
+    jitter: str = "basic"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("systems", checks.integer("systems", self.systems, 1, 10**6))
+        self._set("maps", checks.integer_range("maps", self.maps, 1, MOST_MAPS))
+        self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
+        self._set("jitter", checks.choice("jitter", self.jitter, (NONE, *system_jitter.KINDS)))
+
+    def catalog(self, device: torch.device, cache_bytes: int = 0) -> ColoredSystems:
+        """Return the systems of all classes. (No two images are the same, so none are kept.)"""
+        return catalog(self.seed, self.classes * self.systems, self.maps, device)
 
 
 def catalog(seed: int, count: int, maps: tuple[int, int], device: torch.device) -> ColoredSystems:

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from gpurender.kernels.chaos_game import MAX_POINTS, densities
+from gpurender.kernels.chaos_game import densities
 from gpurender.kernels.collage import Objects, collages
 from gpurender.kernels.philox import uniform
 from gpurender.recipes import colored
-from gpurender.recipes.base import Recipe
 from gpurender.util import checks, keywords
 
 SHIFT = 0.2  # of the view's centre, in extents of the points
@@ -21,7 +20,7 @@ ZOOM = (0.5, 2.0)  # of the view, in extents of the points
 
 @keywords.checked
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ColorFractal(Recipe):
+class ColorFractal(colored.ColoredRecipe):
     """Coloured images of contractive iterated function systems, ``systems`` of them per class.
 
     A system has 2 to 4 affine maps whose singular values have a sigma-factor of U((5 + n) / 2, (6 + n) / 2), n the
@@ -69,26 +68,14 @@ class ColorFractal(Recipe):
         "colorfractal-1k": {},
         "colorfractal-100k": {"classes": 100_000, "instances": 10},
     }
-    paper: ClassVar[str] = (
-        "Anderson & Farrell, Improving Fractal Pre-training, WACV 2022, https://arxiv.org/abs/2110.03091"
-    )
-    channels: ClassVar[int] = 3
 
-    instances: int = 1000
-    image_size: int = 224
-    systems: int = 1
-    maps: tuple[int, int] = (2, 4)
-    points: int = 100_000
-    jitter: str = "basic"
     color: bool = True
     background: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        colored.check_systems(self)
         if self.systems > self.instances:
             raise ValueError(f"systems must be at most instances = {self.instances}, got {self.systems}")
-        self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
         self._set("color", checks.boolean("color", self.color))
         self._set("background", checks.boolean("background", self.background))
 
@@ -101,10 +88,6 @@ class ColorFractal(Recipe):
         if not (self.color or self.background):
             del values["variant"]  # there are no hues
         return values
-
-    def catalog(self, device: torch.device, cache_bytes: int = 0) -> colored.ColoredSystems:
-        """Return the systems of all classes. (No two images are the same, so none are kept.)"""
-        return colored.catalog(self.seed, self.classes * self.systems, self.maps, device)
 
     def canvases(
         self,

@@ -1,8 +1,9 @@
 """Contours: what VisualAtom and RCDB share, whose images are nested closed lines around a centre."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -75,6 +76,7 @@ def repeated(atom: Atoms, count: int, **changes: torch.Tensor) -> Atoms:
 # ------------------------------------------------------------------------------------------------------ given classes
 
 Bounds = dict[str, tuple[float, float]]  # of the parameters of a class; one is an integer if both of its bounds are
+Rows: TypeAlias = tuple[tuple[float, ...], ...]  # one row per class
 
 
 def is_integer(bounds: Bounds, name: str) -> bool:
@@ -82,8 +84,17 @@ def is_integer(bounds: Bounds, name: str) -> bool:
     return isinstance(bounds[name][1], int)
 
 
-def given_classes(categories: Any, columns: tuple[str, ...], bounds: Bounds) -> tuple[tuple[float, ...], ...]:
-    """Return the rows of the parameter ``categories``, checked.
+def given_classes(
+    categories: Any, classes: int | None, columns: tuple[str, ...], bounds: Bounds, perturbed: bool
+) -> tuple[Rows, int | None]:
+    """Return the rows of the parameter ``categories`` that are used, and the number of classes.
+
+    Args:
+        categories: all of it is checked, also rows that are not used.
+        classes: number of classes; ``None``: as many as there are rows.
+        columns: names of a row's parameters.
+        bounds: of the parameters.
+        perturbed: whether all classes are perturbations of one row; ``classes`` is then returned unchanged.
 
     Raises:
         TypeError, ValueError: naming the row and the parameter.
@@ -95,7 +106,23 @@ def given_classes(categories: Any, columns: tuple[str, ...], bounds: Bounds) -> 
     rows = tuple(_row(f"categories[{i}]", row, columns, bounds) for i, row in enumerate(given))
     if not rows:
         raise ValueError("categories must hold at least one row, got none")
-    return rows
+    if perturbed:
+        if len(rows) > 1:
+            raise ValueError(f"categories must hold one row with perturb, the one to perturb, got {len(rows)}")
+        return rows, classes
+    count = len(rows) if classes is None else checks.integer("classes", classes, 1, len(rows))
+    return rows[:count], count
+
+
+def refuse_laws(recipe: Any, names: Iterable[str], usual: Mapping[str, Any]) -> None:
+    """Refuse ranges that have no effect because the classes are given.
+
+    ``usual``: defaults that are not those of the recipe's fields.
+    """
+    defaults = {field.name: field.default for field in fields(recipe)} | dict(usual)
+    for name in names:
+        if (value := getattr(recipe, name)) != defaults[name]:
+            raise ValueError(f"{name} must be left out when categories are given, got {checks.shown(value)}")
 
 
 def by_name(rows: Any, columns: tuple[str, ...], bounds: Bounds) -> dict[str, np.ndarray]:
@@ -120,17 +147,61 @@ def _parameter(shown: str, name: str, value: Any, bounds: Bounds) -> float:
     return checks.integer(shown, whole, int(low), int(high))
 
 
-def reader(
-    labels: dict[str, str], columns: tuple[str, ...], bounds: Bounds, usual: dict[str, float]
-) -> Callable[[Path], tuple[float, ...]]:
-    """Return a function that reads a published class, one parameter per line, ``name,value``.
+def read_classes(
+    folder: Any,
+    given: Mapping[str, Any],
+    labels: Mapping[str, str],
+    columns: tuple[str, ...],
+    bounds: Bounds,
+    usual: Mapping[str, float],
+) -> Rows:
+    """Return the classes of a folder of published files, one parameter per line, ``name,value``.
 
     Args:
+        folder: as for :func:`gpurender.recipes.published.categories`.
+        given: the other arguments of a ``from_csv``.
         labels: the parameters by their names in the files; other names are ignored.
-        columns: the order of the result.
+        columns: names of a row's parameters.
         bounds: of the parameters.
         usual: parameters that no file has.
+
+    Raises:
+        TypeError: an argument gives other categories.
+        ValueError: as for :func:`gpurender.recipes.published.categories`.
     """
+    if "categories" in given:
+        raise TypeError("categories must be left out: the files in folder are the categories")
+    return published.categories(folder, _reader(labels, columns, bounds, usual))
+
+
+def write_classes(
+    folder: Any, names: Iterable[str], labels: Mapping[str, str], values: Mapping[str, np.ndarray]
+) -> None:
+    """Write classes in this layout into a new or empty folder.
+
+    Args:
+        folder: it gets all files or none.
+        names: of the classes.
+        labels: the parameters by their names in the files.
+        values: the parameters, ``[classes]`` each.
+
+    Raises:
+        ValueError: ``folder`` is not empty, or cannot be written.
+    """
+    columns = [values[name].tolist() for name in labels.values()]
+    published.write(
+        folder,
+        (
+            (f"{name}.csv", "".join(f"{label},{value!r}\n" for label, value in zip(labels, row, strict=True)))
+            for name, row in zip(names, zip(*columns, strict=True), strict=True)
+        ),
+    )
+
+
+def _reader(
+    labels: Mapping[str, str], columns: tuple[str, ...], bounds: Bounds, usual: Mapping[str, float]
+) -> Callable[[Path], tuple[float, ...]]:
+    """Return a function that reads a published class; arguments as for :func:`read_classes`."""
     names = {_plain(label): name for label, name in labels.items()}
 
     def read(path: Path) -> tuple[float, ...]:
@@ -162,7 +233,7 @@ def _value(shown: str, name: str, cell: str, bounds: Bounds) -> float:
         raise ValueError(str(error)) from None
 
 
-def _refuse_missing(path: Path, labels: dict[str, str], found: Iterable[str]) -> None:
+def _refuse_missing(path: Path, labels: Mapping[str, str], found: Iterable[str]) -> None:
     if missing := [label for label, name in labels.items() if name not in found]:
         raise ValueError(f"{path}: a line is missing for {', '.join(missing)}; is the file cut off?")
 

@@ -9,19 +9,17 @@ the renderer that their authors released.
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from gpurender.kernels.chaos_game import MAX_MAPS
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.kernels.point_cloud import MAX_POINTS, UNITS, SpaceSystems, moments, render_clouds
 from gpurender.numerics.streams import LAYOUT, Stream
 from gpurender.numerics.unit_circle import cos_sin
-from gpurender.recipes import ifs, published
-from gpurender.recipes.base import Recipe
+from gpurender.recipes import category_files, ifs, published
+from gpurender.recipes.base import VARIANTS, Recipe
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.search import Search, key_of
 from gpurender.runtime import dispatch
@@ -41,7 +39,6 @@ SEARCH_LIMIT = 50_000  # candidates in a row without a category
 MOST_MAPS = 7
 TURN = 2**32  # units of an azimuth in a turn
 JITTER = math.pi / 360.0 * TURN  # pi degrees
-RULE = "|det| of the 3 x 3 matrix"
 
 # Sierpinski's tetrahedron, for testing kernels
 TETRAHEDRON = tuple(
@@ -140,6 +137,7 @@ class ExFractalDB(Recipe):
     categories: Any = None  # after validation: tuple[tuple[tuple[float, ...], ...], ...] | None
 
     def __post_init__(self) -> None:
+        self._set("variant", checks.choice("variant", self.variant, VARIANTS))
         self._set("viewpoints", checks.choice("viewpoints", self.viewpoints, VIEWPOINTS))
         self._default("views", 7 if self._by_view else 12)
         self._set("views", checks.integer("views", self.views, 1, MAX_VIEWS))
@@ -172,7 +170,7 @@ class ExFractalDB(Recipe):
                 "variance_threshold must be left out when categories are given, got "
                 f"{checks.shown(self.variance_threshold)}"
             )
-        systems = ifs.given_systems(self.categories, system)
+        systems = ifs.given_systems(self.categories, ifs.SPACE)
         self._default("classes", len(systems))
         self._set("classes", checks.integer("classes", self.classes, 1, len(systems)))
         self._set("categories", systems[: self.classes])
@@ -192,11 +190,25 @@ class ExFractalDB(Recipe):
             ValueError: a file or folder is missing, empty or malformed (the message gives its name and line), or two
                 files have the same name.
         """
-        for name in ("categories", "variance_threshold"):
-            if name in parameters:
-                raise TypeError(f"{name} must be left out: the files in folder are the categories")
-        weights = published.weights_argument(weights, WEIGHT_SETS, 12)
-        return cls(categories=published.categories(folder, _read_category), weights=weights, **parameters)
+        categories = category_files.read_categories(folder, parameters, "variance_threshold", ifs.SPACE)
+        weights = published.weights_argument(weights, WEIGHT_SETS, ifs.SPACE)
+        return cls(categories=categories, weights=weights, **parameters)
+
+    def to_csv(self, folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None) -> None:
+        """Write the categories as the released search writes them; :meth:`from_csv` reads the same numbers back.
+
+        Categories that are not given are searched first, on the CPU, unless a search has found them already.
+
+        Args:
+            folder: a new or empty directory for the category files, ``00000.csv`` and so on; it gets all or none.
+            weights: a file to write the instance weights to, outside ``folder``; ``None``: they are not written.
+
+        Raises:
+            ValueError: a folder or file cannot be written, or ``folder`` is not empty.
+        """
+        systems = self.categories or ifs.rows_of(*self._tables(torch.device("cpu")))
+        names = map(self.class_name, range(self.classes))
+        category_files.write_categories(folder, zip(names, systems, strict=True), weights, self.factors())
 
     @classmethod
     def smallest(cls) -> "ExFractalDB":
@@ -244,17 +256,12 @@ class ExFractalDB(Recipe):
         if self.categories is None:
             return values
         del values["variance_threshold"]
-        tables = [(np.array(rows), map_probabilities(np.array([rows]))[0]) for rows in self.categories]
-        values["categories"] = [np.c_[rows[:, :12], p][p > 0].tolist() for rows, p in tables]  # without unused maps
+        values["categories"] = [ifs.used_maps(rows) for rows in self.categories]
         return values
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> Shapes:
         """Return the categories' systems; the result of a search is cached on disk."""
-        if self.categories is None:
-            candidate_ids = np.array(self._search(device).ids(self.classes)[: self.classes])
-            maps, probabilities, counts = candidates(self.seed, candidate_ids)
-        else:
-            maps, probabilities, counts = self._given()
+        maps, probabilities, counts = self._tables(device)
         return Shapes(
             torch.from_numpy(maps).to(device),
             torch.from_numpy(ifs.thresholds(probabilities)).to(device),
@@ -262,14 +269,11 @@ class ExFractalDB(Recipe):
             torch.tensor(self.factors(), dtype=torch.float64, device=device),
         )
 
-    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return maps float64 [classes, M, 12], probabilities [classes, M], counts [classes] of given categories."""
-        width = max(len(rows) for rows in self.categories)
-        maps, probabilities = np.zeros((self.classes, width, 12)), np.zeros((self.classes, width))
-        for i, rows in enumerate(self.categories):
-            maps[i, : len(rows)] = np.array(rows)[:, :12]
-            probabilities[i, : len(rows)] = map_probabilities(np.array([rows]))[0]
-        return maps, probabilities, np.array([len(rows) for rows in self.categories])
+    def _tables(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return maps float64 [classes, M, 12], probabilities [classes, M], counts [classes], given or searched."""
+        if self.categories is not None:
+            return ifs.padded(self.categories)
+        return candidates(self.seed, np.array(self._search(device).ids(self.classes)[: self.classes]))
 
     def canvases(
         self,
@@ -350,23 +354,6 @@ def weight_set(variant: str) -> tuple[tuple[float, ...], ...]:
     return tuple(rows)
 
 
-def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
-    """Validate one system: 1 to 64 maps of a, b, ..., l and optionally a probability p."""
-    rows = checks.table(name, value, (12, 13), MAX_MAPS, -ifs.MAX_PARAMETER, ifs.MAX_PARAMETER)
-    map_probabilities(np.array([rows]), name)
-    return rows
-
-
-def map_probabilities(maps: np.ndarray, name: str = "categories") -> np.ndarray:
-    """Return the probabilities of maps, [N, M]: column 13 if present, else |det A|, normalised; maps: float64
-    [N, M, 12 or 13], rows of zeros as padding.
-    """
-    if maps.shape[-1] == 13:
-        return ifs.shares(maps[..., 12], name, RULE)
-    a, b, c, d, e, f, g, h, i = np.moveaxis(maps[..., :9], -1, 0)
-    return ifs.shares(np.abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)), name, RULE)
-
-
 def candidates(seed: int, candidate_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return random systems of the search: maps float64 [N, 7, 12], probabilities [N, 7], counts [N].
 
@@ -376,7 +363,7 @@ def candidates(seed: int, candidate_ids: np.ndarray) -> tuple[np.ndarray, np.nda
     counts = 2 + bounded(drawn[:, 0], MOST_MAPS - 1)
     maps = (2.0 * uniform(drawn[:, 4:]) - 1.0).reshape(-1, MOST_MAPS, 12)
     maps = np.where((np.arange(MOST_MAPS) < counts[:, None])[:, :, None], maps, 0.0)
-    return maps, map_probabilities(maps), counts
+    return maps, ifs.map_probabilities(maps), counts
 
 
 def systems_of(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> SpaceSystems:
@@ -396,7 +383,3 @@ def variances(found: np.ndarray) -> np.ndarray:
     count = np.maximum(found[:, :1], 1)
     means, squares = found[:, 1:4] / count, found[:, 4:7] / count
     return (squares - means * means) * (2.0 / UNITS) ** 2
-
-
-def _read_category(path: Path) -> tuple[tuple[float, ...], ...]:
-    return system(os.fspath(path), published.system(path, 12))

@@ -7,7 +7,6 @@ Search", which restates the rules; and the authors' released search and renderer
 import json
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from gpurender.recipes import category_files, ifs, published
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.search import Search, key_of
 from gpurender.runtime import dispatch
-from gpurender.util import atomic_files, checks, keywords
+from gpurender.util import checks, keywords
 
 WEIGHT_SETS = {"small": 0.2, "base": 0.4, "large": 0.6}  # the papers' 20 %, 40 % and 60 % variation
 MAX_WEIGHT = 1e3
@@ -163,7 +162,7 @@ class FractalDB(Recipe):
             raise ValueError(
                 f"fill_rate must be left out when categories are given, got {checks.shown(self.fill_rate)}"
             )
-        systems = ifs.given_systems(self.categories, ifs.system)
+        systems = ifs.given_systems(self.categories)
         self._default("classes", len(systems))
         self._set("classes", checks.integer("classes", self.classes, 1, len(systems)))
         self._set("categories", systems[: self.classes])
@@ -199,16 +198,9 @@ class FractalDB(Recipe):
         Raises:
             ValueError: a folder or file cannot be written, or ``folder`` is not empty.
         """
-        if weights is not None:
-            file = checks.path("weights", weights).resolve()
-            if checks.path("folder", folder).resolve() in file.parents:
-                shown = checks.shown_path(weights)
-                raise ValueError(f"weights must be a file outside folder, whose files are categories, got {shown}")
-            atomic_files.check_writable(weights)
-        category_files.write_categories(folder, ((self.class_name(i), rows) for i, rows in enumerate(self._rows())))
-        if weights is not None:
-            with atomic_files.replacing(weights) as temporary:
-                Path(temporary).write_text(category_files.table_text(self.factors()), encoding="utf-8")
+        systems = self.categories or ifs.rows_of(*self._tables(torch.device("cpu")))
+        names = map(self.class_name, range(self.classes))
+        category_files.write_categories(folder, zip(names, systems, strict=True), weights, self.factors())
 
     @classmethod
     def smallest(cls) -> "FractalDB":
@@ -231,8 +223,7 @@ class FractalDB(Recipe):
             del values["patches"]
             values["flips"] = min(self.flips, self.instances)
         if self.categories is not None:
-            systems = [ifs.canonical(rows) for rows in self.categories]
-            values["categories"] = [[row for row in rows if row[6] > 0] for rows in systems]  # without unused maps
+            values["categories"] = [ifs.used_maps(rows) for rows in self.categories]
         else:
             values["fill_rate"] = self._least
         if self.draw_type.startswith("point_"):
@@ -241,7 +232,7 @@ class FractalDB(Recipe):
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> "Categories":
         """Return the categories' systems; the result of a search is cached on disk."""
-        maps, probabilities, counts = self._found(device) if self.categories is None else self._given()
+        maps, probabilities, counts = self._tables(device)
         return Categories(
             torch.from_numpy(maps).to(device),
             torch.from_numpy(ifs.thresholds(probabilities)).to(device),
@@ -251,26 +242,11 @@ class FractalDB(Recipe):
             ifs.Bitmaps(cache_bytes),
         )
 
-    def _found(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return maps float64 [classes, M, 6], probabilities [classes, M], counts [classes] of the search."""
-        return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
-
-    def _rows(self) -> Iterator[tuple[tuple[float, ...], ...]]:
-        """Yield the systems of the classes, as rows of a, b, c, d, e, f and, if it is known, p."""
+    def _tables(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return maps float64 [classes, M, 6], probabilities [classes, M], counts [classes], given or searched."""
         if self.categories is not None:
-            yield from self.categories
-            return
-        for maps, probabilities, count in zip(*self._found(torch.device("cpu")), strict=True):
-            yield tuple(map(tuple, np.column_stack([maps, probabilities])[:count].tolist()))
-
-    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return maps float64 [classes, M, 6], probabilities [classes, M], counts [classes] of the given categories."""
-        width = max(len(rows) for rows in self.categories)
-        maps, probabilities = np.zeros((self.classes, width, 6)), np.zeros((self.classes, width))
-        for i, rows in enumerate(self.categories):
-            table = np.array(rows)
-            maps[i, : len(rows)], probabilities[i, : len(rows)] = table[:, :6], ifs.map_probabilities(table[None])[0]
-        return maps, probabilities, np.array([len(rows) for rows in self.categories])
+            return ifs.padded(self.categories)
+        return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
 
     def canvases(
         self,

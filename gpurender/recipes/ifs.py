@@ -1,13 +1,15 @@
-"""Iterated function systems, shared by 1p-frac and FractalDB: probabilities, thresholds, rendering.
+"""Iterated function systems in the plane and in space: probabilities, thresholds, rendering.
+
+A map of the plane has 6 parameters, a to f, and a map of space 12, a to l; a probability p may follow.
 
 Host arithmetic is float64 and uses only NumPy's + - * / and comparisons, so that the float32 values passed to a kernel
 are the same on every machine.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -28,8 +30,11 @@ from gpurender.util import checks
 
 log = logging.getLogger("gpurender")
 
+Rows: TypeAlias = tuple[tuple[float, ...], ...]  # one row per map
+
 DRAW_TYPES = ("patch_gray", "patch_color", "point_gray", "point_color")
 MASK_MODES = ("random", "fill")
+PLANE, SPACE = 6, 12  # parameters of a map
 # Sierpinski's triangle, for testing kernels
 TRIANGLE = tuple((0.5, 0.0, 0.0, 0.5, x, y) for x, y in ((0.0, 0.0), (0.5, 0.0), (0.25, 0.5)))
 MAX_PARAMETER = 1e6  # bound of a map's parameter; below it the kernel's range check keeps every orbit finite
@@ -41,37 +46,40 @@ COVER_BATCH = 4096  # bitmaps computed per call on a GPU: 128 MiB at 512 x 512, 
 HOST_BATCH = 64  # on a CPU: 2 MiB, so that little is lost when an interrupt ends the call
 
 
-def system(name: str, value: object) -> tuple[tuple[float, ...], ...]:
-    """Validate one system: 1 to 64 maps of a, b, c, d, e, f and optionally a probability p."""
-    rows = checks.table(name, value, (6, 7), MAX_MAPS, -MAX_PARAMETER, MAX_PARAMETER)
+def system(name: str, value: object, parameters: int = PLANE) -> Rows:
+    """Validate one system: 1 to 64 maps of 6 or 12 ``parameters`` and optionally a probability p."""
+    rows = checks.table(name, value, (parameters, parameters + 1), MAX_MAPS, -MAX_PARAMETER, MAX_PARAMETER)
     map_probabilities(np.array([rows]), name)
     return rows
 
 
-def given_systems(value: Any, check: Callable[[str, object], Any]) -> tuple[Any, ...]:
-    """Validate a sequence of systems, each with ``check`` of its name and value; systems that are not used, too."""
+def given_systems(value: Any, parameters: int = PLANE) -> tuple[Rows, ...]:
+    """Validate the parameter ``categories``, a sequence of systems; systems that are not used, too."""
     try:
         given = iter(value)
     except Exception:
         raise TypeError(f"categories must be a sequence of systems, got {checks.shown(value)}") from None
-    systems = tuple(check(f"categories[{i}]", rows) for i, rows in enumerate(given))
+    systems = tuple(system(f"categories[{i}]", rows, parameters) for i, rows in enumerate(given))
     if not systems:
         raise ValueError("categories must hold at least one system, got none")
     return systems
 
 
 def map_probabilities(maps: np.ndarray, name: str = "base") -> np.ndarray:
-    """Return the probabilities of the maps, [N, M]: column 7 if present, else |det| = |a d - b c|, normalised (released
-    rule).
+    """Return the probabilities of the maps, [N, M]: p if present, else |det|, normalised (released rule).
 
-    maps  # [N, M, 6 or 7] float64, rows of zeros as padding
+    maps  # [N, M, 6, 7, 12 or 13] float64, rows of zeros as padding
     """
-    if maps.shape[-1] == 7:
-        return shares(maps[..., 6], name)
-    return shares(np.abs(maps[..., 0] * maps[..., 3] - maps[..., 1] * maps[..., 2]), name)
+    rule = "|a d - b c|" if maps.shape[-1] < SPACE else "|det| of the 3 x 3 matrix"
+    if maps.shape[-1] in (PLANE + 1, SPACE + 1):
+        return _shares(maps[..., -1], name, rule)
+    if maps.shape[-1] == PLANE:
+        return _shares(np.abs(maps[..., 0] * maps[..., 3] - maps[..., 1] * maps[..., 2]), name, rule)
+    a, b, c, d, e, f, g, h, i = np.moveaxis(maps[..., :9], -1, 0)
+    return _shares(np.abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)), name, rule)
 
 
-def shares(weights: np.ndarray, name: str, rule: str = "|a d - b c|") -> np.ndarray:
+def _shares(weights: np.ndarray, name: str, rule: str) -> np.ndarray:
     """Return weights of maps, float64 [N, M], divided by the sum of their system's.
 
     Raises:
@@ -87,10 +95,35 @@ def shares(weights: np.ndarray, name: str, rule: str = "|a d - b c|") -> np.ndar
     return weights / total[:, None]
 
 
-def canonical(system: tuple[tuple[float, ...], ...]) -> list[list[float]]:
-    r"""Return a system as rows of a, b, c, d, e, f, p, the same whether p is given as \|det\| or left out."""
+def canonical(system: Rows) -> list[list[float]]:
+    r"""Return a system as rows of parameters and p, the same whether p is given as \|det\| or left out."""
     probabilities = map_probabilities(np.array([system]))[0].tolist()
-    return [[*row[:6], p] for row, p in zip(system, probabilities, strict=True)]
+    return [[*_without_p(row), p] for row, p in zip(system, probabilities, strict=True)]
+
+
+def used_maps(system: Rows) -> list[list[float]]:
+    """Return :func:`canonical` without the maps that are never chosen."""
+    return [row for row in canonical(system) if row[-1] > 0]
+
+
+def padded(systems: Sequence[Rows]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return maps float64 [K, M, 6 or 12], probabilities [K, M] and counts [K] of systems, rows of zeros as padding."""
+    tables = [np.array([canonical(rows)]) for rows in systems]  # [1, maps, 7 or 13]
+    counts = np.array([table.shape[1] for table in tables])
+    whole = np.zeros((len(tables), counts.max(), tables[0].shape[2]))
+    for row, table in zip(whole, tables, strict=True):
+        row[: table.shape[1]] = table[0]
+    return whole[..., :-1], whole[..., -1], counts
+
+
+def rows_of(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> Iterator[Rows]:
+    """Yield systems as rows of parameters and p; arguments as :func:`padded` returns them."""
+    for table, count in zip(np.concatenate([maps, probabilities[..., None]], axis=2), counts, strict=True):
+        yield tuple(map(tuple, table[:count].tolist()))
+
+
+def _without_p(row: Sequence[float]) -> Sequence[float]:
+    return row[: len(row) // PLANE * PLANE]
 
 
 def thresholds(probabilities: np.ndarray) -> np.ndarray:

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from gpurender.kernels.chaos_game import MAX_POINTS, densities
+from gpurender.kernels.chaos_game import densities
 from gpurender.kernels.collage import Objects, collages
 from gpurender.kernels.philox import bounded, uniform, words
 from gpurender.numerics.streams import Stream
 from gpurender.recipes import colored, labels
-from gpurender.recipes.base import Recipe
 from gpurender.util import checks, keywords
 
 MOST_OBJECTS = 16
@@ -22,7 +21,7 @@ NO_SETS = "an image has objects of several classes"
 
 @keywords.checked
 @dataclass(frozen=True, kw_only=True, repr=False)
-class MultiFractal(Recipe):
+class MultiFractal(colored.ColoredRecipe):
     """Images of 1 to 5 coloured fractals each, on a background; labels are multi-hot, float32 ``[N, classes]``.
 
     Index n shows an object of class n // instances and up to four others, whose classes are drawn uniformly, with
@@ -40,7 +39,7 @@ class MultiFractal(Recipe):
         systems: systems per class; every object has a random one.
         maps, points, jitter, variant: as for :class:`gpurender.ColorFractal`; the default is no jitter, as released.
         objects: range of the number of objects, within 1 to 16, both included.
-        sizes: range of an object's side as a fraction of the canvas's, above 0, at most 1.
+        sizes: range of an object's side as a fraction of the canvas's, within 0.01 to 1.
 
     Raises:
         ValueError: also for ``class_prior`` and ``label_noise``, which need one class per image.
@@ -56,17 +55,8 @@ class MultiFractal(Recipe):
 
     family: ClassVar[str] = "multifractal"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"multifractal-1k": {}}
-    paper: ClassVar[str] = (
-        "Anderson & Farrell, Improving Fractal Pre-training, WACV 2022, https://arxiv.org/abs/2110.03091"
-    )
-    channels: ClassVar[int] = 3
     multi_hot: ClassVar[bool] = True
 
-    instances: int = 1000
-    image_size: int = 224
-    systems: int = 1
-    maps: tuple[int, int] = (2, 4)
-    points: int = 100_000
     jitter: str = colored.NONE
     objects: tuple[int, int] = (1, 5)
     sizes: tuple[float, float] = (0.15, 0.6)
@@ -76,8 +66,6 @@ class MultiFractal(Recipe):
         for name in ("class_prior", "label_noise"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} must be left out, got {checks.shown(getattr(self, name))}: {NO_SETS}")
-        colored.check_systems(self)
-        self._set("points", checks.integer("points", self.points, 1, MAX_POINTS))
         self._set("objects", checks.integer_range("objects", self.objects, 1, MOST_OBJECTS))
         self._set("sizes", checks.real_range("sizes", self.sizes, 0.01, 1.0))
 
@@ -89,10 +77,6 @@ class MultiFractal(Recipe):
     def label_width(self) -> int:
         """Numbers per label: one for each class."""
         return self.classes
-
-    def catalog(self, device: torch.device, cache_bytes: int = 0) -> colored.ColoredSystems:
-        """Return the systems of all classes. (No two images are the same, so none are kept.)"""
-        return colored.catalog(self.seed, self.classes * self.systems, self.maps, device)
 
     def label_map(self, device: Any) -> "MultiHotLabelMap":
         return MultiHotLabelMap(self, device)

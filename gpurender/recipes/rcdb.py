@@ -6,7 +6,7 @@ authors' released generator.
 
 import functools
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from gpurender.kernels.philox import words
 from gpurender.kernels.visual_atom import MAX_GREY, MAX_RINGS, MAX_VERTICES, Atoms, draw_centres, render_atoms
 from gpurender.numerics.portable_math import exp
 from gpurender.numerics.streams import Stream
-from gpurender.recipes import contours, perturbation, published
+from gpurender.recipes import contours, perturbation
 from gpurender.recipes.base import VARIANTS, Recipe
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.perturbation import Perturbed
@@ -42,12 +42,12 @@ BOUNDS: contours.Bounds = {
     "oval_y": (0.0, MAX_OVAL),
 }
 SHAPE, SIZE = ("K", "V", "c", "w"), ("r0", "oval_x", "oval_y")
-PUBLISHED = {  # names in the published files
+PUBLISHED = {  # names in the published files, in their order
     "Vertex": "V",
-    "Line_num": "K",
     "Perlin_noise": "c",
     "line_width": "w",
     "Center_rad": "r0",
+    "Line_num": "K",
     "Oval_rate_x": "oval_x",
     "Oval_rate_y": "oval_y",
 }
@@ -139,7 +139,12 @@ class RCDB(Recipe):
             self._set("perturb", perturbation.checked(self.perturb))
         self._default("instances", 1000 if self.perturb is None else 1)
         if self.categories is not None:
-            self._check_categories()
+            checks.choice("variant", self.variant, VARIANTS)
+            rows, classes = contours.given_classes(
+                self.categories, self.classes, self._columns, BOUNDS, self.perturb is not None
+            )
+            self._set("categories", rows)
+            self._set("classes", classes)
         self._default("classes", 1000)
         super().__post_init__()
         integers = {"polygons": (1, MAX_RINGS), "vertices": (3, MAX_VERTICES), "radius": (0, MAX_RADIUS)}
@@ -150,7 +155,7 @@ class RCDB(Recipe):
             self._set(name, checks.real_range(name, getattr(self, name), 0.0, most))
         self._set("centre", checks.real_range("centre", self.centre, -MAX_CENTRE, MAX_CENTRE))
         if self.categories is not None:
-            self._refuse_laws()
+            contours.refuse_laws(self, (*LAWS, *(SIZE_LAWS if self._sized else ())), {})
 
     @property
     def _sized(self) -> bool:
@@ -160,27 +165,6 @@ class RCDB(Recipe):
     @property
     def _columns(self) -> tuple[str, ...]:
         return (*SHAPE, *SIZE) if self._sized else SHAPE
-
-    def _check_categories(self) -> None:
-        checks.choice("variant", self.variant, VARIANTS)
-        rows = contours.given_classes(self.categories, self._columns, BOUNDS)
-        if self.perturb is not None:
-            if len(rows) > 1:
-                raise ValueError(f"categories must hold one row with perturb, the image to perturb, got {len(rows)}")
-            self._set("categories", rows)
-            return
-        self._default("classes", len(rows))
-        self._set("classes", checks.integer("classes", self.classes, 1, len(rows)))
-        self._set("categories", rows[: self.classes])
-
-    def _refuse_laws(self) -> None:
-        """Refuse ranges that have no effect because the classes are given."""
-        usual = {field.name: field.default for field in fields(self)}
-        for name in (*LAWS, *(SIZE_LAWS if self._sized else ())):
-            if getattr(self, name) != usual[name]:
-                raise ValueError(
-                    f"{name} must be left out when categories are given, got {checks.shown(getattr(self, name))}"
-                )
 
     @classmethod
     def from_csv(cls, folder: str | os.PathLike[str], **parameters: Any) -> "RCDB":
@@ -199,11 +183,36 @@ class RCDB(Recipe):
             ValueError: a file or folder is missing, empty or malformed (the message gives its name and line), or two
                 files have the same name.
         """
-        if "categories" in parameters:
-            raise TypeError("categories must be left out: the files in folder are the categories")
-        sized = parameters.get("variant") == "paper" or parameters.get("perturb") is not None
-        read = contours.reader(PUBLISHED, (*SHAPE, *SIZE) if sized else SHAPE, BOUNDS, {})
-        return cls(categories=published.categories(folder, read), **parameters)
+        variant = checks.choice("variant", parameters.get("variant", "released"), VARIANTS)
+        sized = variant == "paper" or parameters.get("perturb") is not None
+        columns = (*SHAPE, *SIZE) if sized else SHAPE
+        return cls(categories=contours.read_classes(folder, parameters, PUBLISHED, columns, BOUNDS, {}), **parameters)
+
+    def to_csv(self, folder: str | os.PathLike[str]) -> None:
+        """Write the classes' parameters as the released program does; :meth:`from_csv` reads the same numbers back.
+
+        Center_rad, Oval_rate_x and Oval_rate_y of ``variant="released"`` are, as there, those of the first image of a
+        class, and so is in both variants the centre, start_pos_h (y) and start_pos_w (x). With ``perturb`` there is one
+        file, of the image to perturb, and :meth:`from_csv` needs the same ``perturb``.
+
+        Args:
+            folder: a new or empty directory for the class files, ``00000.csv`` and so on; it gets all or none.
+
+        Raises:
+            ValueError: ``folder`` is not empty, or cannot be written.
+        """
+        count = self.classes if self.perturb is None else 1
+        values = self._plain_parameters(np.arange(count))
+        first = np.arange(count) * self.instances  # draw ids
+        if not self._sized:
+            values |= self._sizes(words(self.seed, Stream.NUCLEUS, first.astype(np.uint64), blocks=2)[:, 2:])
+        centres = self._centres(torch.from_numpy(first)).double().numpy()  # [K, 2]
+        contours.write_classes(
+            folder,
+            map(self.class_name, range(count)),
+            PUBLISHED | {"start_pos_h": "y", "start_pos_w": "x"},
+            values | {"x": centres[:, 0], "y": centres[:, 1]},
+        )
 
     @classmethod
     def smallest(cls) -> "RCDB":
@@ -315,22 +324,25 @@ class RCDB(Recipe):
             draw_ids = indices % self.instances
         else:
             atoms = catalog
-        size = self.image_size
-        low, high = contours.half_pixels(self.centre, size)
         images = render_atoms(
             atoms,
             which,
-            centres=draw_centres(draw_ids, seed=self.seed, size=size, low=low, high=high, whole=True),
+            centres=self._centres(draw_ids),
             draw_ids=draw_ids,
             greys=self.greys,
             seed=self.seed,
-            size=size,
+            size=self.image_size,
             rule="walk",
             ground=WHITE,
             axes=None if self._sized else self._axes(draw_ids),
             windows=windows,
         )
         return images[:, None]
+
+    def _centres(self, draw_ids: torch.Tensor) -> torch.Tensor:
+        """Return the centres of images, float32 ``[N, 2]``, x and y in pixels."""
+        low, high = contours.half_pixels(self.centre, self.image_size)
+        return draw_centres(draw_ids, seed=self.seed, size=self.image_size, low=low, high=high, whole=True)
 
     def _axes(self, draw_ids: torch.Tensor) -> torch.Tensor:
         """Return the half axes of images, float32 ``[N, 2]``; the first two words are the centre's."""

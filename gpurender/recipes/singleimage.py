@@ -70,8 +70,7 @@ class SingleImage(Recipe):
         variant: without effect, as no generator was released.
 
     Raises:
-        TypeError, ValueError: also if the image cannot be read, is too small, of a single colour, or (when it is
-            rendered) without edges.
+        TypeError, ValueError: also if the image cannot be read, is too small, of a single colour or without edges.
 
     **What the paper leaves open.** It applies affine, elastic and polynomial transforms to one of five photographs, or
     to its Canny image, and gives no formula, range, threshold or size of any of them. Chosen: delta 0.1, the best value
@@ -103,6 +102,8 @@ class SingleImage(Recipe):
         self._set("transform", checks.choice("transform", self.transform, tuple(DIMENSIONS)))
         self._set("perturb", perturbation.checked(self.perturb))
         self._set("image", pictures.text_of("image", self.image, self.image_size))
+        if self.edges is not None:
+            self._pixels  # noqa: B018 (refuses an image without edges; kept for the fingerprint and the catalog)
 
     @classmethod
     def smallest(cls) -> "SingleImage":

@@ -14,7 +14,7 @@ import torch
 from gpurender.kernels.philox import words
 from gpurender.kernels.visual_atom import MAX_RINGS, MAX_VERTICES, Atoms, draw_centres, render_atoms
 from gpurender.numerics.streams import Stream
-from gpurender.recipes import contours, perturbation, published
+from gpurender.recipes import contours, perturbation
 from gpurender.recipes.base import OPTIONS, VARIANTS, Recipe
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.perturbation import Perturbed
@@ -180,10 +180,14 @@ class VisualAtom(Recipe):
         if self.perturb is not None:
             self._set("perturb", perturbation.checked(self.perturb))
         self._default("instances", 1000 if self.perturb is None else 1)
-        if self.categories is None:
-            self._default("classes", 1000)
-        else:
-            self._check_categories()
+        if self.categories is not None:
+            columns = COLUMNS[checks.choice("variant", self.variant, VARIANTS)]
+            rows, classes = contours.given_classes(
+                self.categories, self.classes, columns, BOUNDS, self.perturb is not None
+            )
+            self._set("categories", rows)
+            self._set("classes", classes)
+        self._default("classes", 1000)
         super().__post_init__()
         self._take_defaults()
         integers = {
@@ -214,29 +218,7 @@ class VisualAtom(Recipe):
             self._set("noise", checks.choice("noise", self.noise, tuple(NOISES)))
         self._set("line_thickness", checks.integer("line_thickness", self.line_thickness, 1, 1))
         if self.categories is not None:
-            self._check_laws()
-
-    def _check_categories(self) -> None:
-        columns = COLUMNS[checks.choice("variant", self.variant, VARIANTS)]
-        rows = contours.given_classes(self.categories, columns, BOUNDS)
-        if self.perturb is not None:
-            if len(rows) > 1:
-                raise ValueError(f"categories must hold one row with perturb, the atom to perturb, got {len(rows)}")
-            self._default("classes", 1000)
-            self._set("categories", rows)
-            return
-        self._default("classes", len(rows))
-        self._set("classes", checks.integer("classes", self.classes, 1, len(rows)))
-        self._set("categories", rows[: self.classes])
-
-    def _check_laws(self) -> None:
-        """Refuse ranges that have no effect because the classes are given."""
-        usual = {field.name: field.default for field in fields(self)} | DEFAULTS[self.variant]
-        for name in LAWS:
-            if getattr(self, name) != usual[name]:
-                raise ValueError(
-                    f"{name} must be left out when categories are given, got {checks.shown(getattr(self, name))}"
-                )
+            contours.refuse_laws(self, LAWS, DEFAULTS[self.variant])
 
     @classmethod
     def from_csv(cls, folder: str | os.PathLike[str], **parameters: Any) -> "VisualAtom":
@@ -254,14 +236,14 @@ class VisualAtom(Recipe):
             ValueError: a file or folder is missing, empty or malformed (the message gives its name and line), or two
                 files have the same name.
         """
-        if "categories" in parameters:
-            raise TypeError("categories must be left out: the files in folder are the categories")
         usual = {"lambda1": PUBLISHED_AMPLITUDE, "lambda2": PUBLISHED_AMPLITUDE}
-        read = contours.reader(PUBLISHED, COLUMNS["released"], BOUNDS, usual)
-        return cls(categories=published.categories(folder, read), **parameters)
+        rows = contours.read_classes(folder, parameters, PUBLISHED, COLUMNS["released"], BOUNDS, usual)
+        return cls(categories=rows, **parameters)
 
     def to_csv(self, folder: str | os.PathLike[str]) -> None:
         """Write the classes' parameters in the published layout; :meth:`from_csv` reads the same numbers back.
+
+        With ``perturb`` there is one file, of the atom to perturb, and :meth:`from_csv` needs the same ``perturb``.
 
         Args:
             folder: a new or empty directory for the class files, ``00000.csv`` and so on; it gets all or none.
@@ -272,19 +254,15 @@ class VisualAtom(Recipe):
         """
         if self.variant != "released":
             raise ValueError(f"variant must be 'released': no layout is published for others, got {self.variant!r}")
-        values = self.parameters(np.arange(self.classes))
+        count = self.classes if self.perturb is None else 1
+        values = self._plain_parameters(np.arange(count))
         for name in ("lambda1", "lambda2"):
             if (values[name] != PUBLISHED_AMPLITUDE).any():
                 raise ValueError(
                     f"{name} must be {PUBLISHED_AMPLITUDE} in every class: the published files have no amplitudes, "
                     f"got {values[name][values[name] != PUBLISHED_AMPLITUDE][0]:g}"
                 )
-        columns = [(label, values[name].tolist()) for label, name in PUBLISHED.items()]
-
-        def text(i: int) -> str:
-            return "".join(f"{label},{column[i]!r}\n" for label, column in columns)
-
-        published.write(folder, ((f"{self.class_name(i)}.csv", text(i)) for i in range(self.classes)))
+        contours.write_classes(folder, map(self.class_name, range(count)), PUBLISHED, values)
 
     def _take_defaults(self) -> None:
         """Set missing parameters of the variant to their defaults, and refuse those of the other variant."""

@@ -61,6 +61,9 @@ SIGNATURES = {
         "centre=(-0.78125, 0.78125), categories=None, perturb=None"
     ),
     "gpurender.RCDB.from_csv": "folder, **parameters",
+    "gpurender.RCDB.to_csv": "self, folder",
+    "gpurender.ExFractalDB.from_csv": "folder, weights='all', **parameters",
+    "gpurender.ExFractalDB.to_csv": "self, folder, weights=None",
     "gpurender.losses.LPCE": "*, label_smoothing=0.0, reduction='mean'",
     "gpurender.losses.LPCE.forward": "self, logits, targets",
     "gpurender.VisualAtom.from_csv": "folder, **parameters",

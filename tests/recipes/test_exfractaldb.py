@@ -339,6 +339,7 @@ def test_fingerprint_changes_if_and_only_if_an_image_could():
 BAD = [
     ({"viewpoints": "anywhere"}, ValueError, "viewpoints"),
     ({"views": 0}, ValueError, "views"),
+    ({"variant": np.zeros((2, 6))}, TypeError, "^variant must be one of"),  # found by trials.fuzz
     ({"points": 1}, ValueError, "points"),
     ({"points": 10**7}, ValueError, "points"),
     ({"instances": 1741}, ValueError, "instances must be at most weights x views = 145 x 12 = 1740, got 1741"),

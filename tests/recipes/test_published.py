@@ -426,6 +426,90 @@ def test_atoms_are_read_back_as_they_were(tmp_path):
     assert gr.VisualAtom.from_csv(tmp_path / "param2", instances=2, image_size=48, seed=4) == again
 
 
+def test_systems_in_space_are_read_back_as_they_were(tmp_path):
+    rng = np.random.default_rng(3)
+    shares = np.array([0.1, 2.0, 0.9])[:, None]  # neither of sum 1 nor |det|
+    given = [rng.uniform(-1, 1, (2, 12)), np.hstack([rng.uniform(-1, 1, (3, 12)), shares])]
+    recipe = gr.ExFractalDB(categories=given, views=2, **STYLE)
+    recipe.to_csv(tmp_path / "csv", tmp_path / "weights.csv")
+    for name, rows in zip(("00000.csv", "00001.csv"), given, strict=True):
+        table = np.genfromtxt(tmp_path / "csv" / name, delimiter=",")  # as the released renderer reads them
+        chances = rows[:, 12] if rows.shape[1] == 13 else np.abs(np.linalg.det(rows[:, :9].reshape(-1, 3, 3)))
+        assert np.array_equal(table[:, :12], rows[:, :12])
+        assert np.allclose(table[:, 12], chances / chances.sum(), rtol=1e-12)
+    assert np.genfromtxt(tmp_path / "weights.csv", delimiter=",").shape == (145, 12)
+    again = gr.ExFractalDB.from_csv(tmp_path / "csv", weights=tmp_path / "weights.csv", views=2, **STYLE)
+    one, other = (gr.Renderer(r).catalog for r in (again, recipe))
+    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+    assert torch.equal(rendered(again), rendered(recipe))
+    again.to_csv(tmp_path / "csv2", tmp_path / "weights2.csv")
+    assert gr.ExFractalDB.from_csv(tmp_path / "csv2", weights=tmp_path / "weights2.csv", views=2, **STYLE) == again
+
+
+def test_systems_in_space_that_were_searched_have_the_same_images(tmp_path):
+    recipe = gr.ExFractalDB(classes=4, seed=3, weights="one", viewpoints="drawn", **STYLE)
+    recipe.to_csv(tmp_path / "csv")
+    again = gr.ExFractalDB.from_csv(tmp_path / "csv", weights="one", seed=3, viewpoints="drawn", **STYLE)
+    assert torch.equal(rendered(again), rendered(recipe))
+
+
+POLYGONS = {"instances": 2, "image_size": 48, "seed": 4, "radius": (1, 9)}
+GIVEN = {"instances": 2, "image_size": 48, "seed": 4}
+
+
+def test_polygons_are_read_back_as_they_were(tmp_path):
+    """With the sizes of each class's first image, which the released program writes, and no other image has."""
+    recipe = gr.RCDB(classes=6, polygons=(1, 9), vertices=(3, 40), **POLYGONS)
+    recipe.to_csv(tmp_path / "param")
+    labels = [line.split(",")[0] for line in (tmp_path / "param" / "00005.csv").read_text().splitlines()]
+    assert labels == [
+        "Vertex", "Perlin_noise", "line_width", "Center_rad", "Line_num", "Oval_rate_x", "Oval_rate_y", "start_pos_h",
+        "start_pos_w",
+    ]  # fmt: skip
+    again = gr.RCDB.from_csv(tmp_path / "param", **POLYGONS)
+    assert again.classes == 6
+    assert torch.equal(rendered(again), rendered(recipe))
+    again.to_csv(tmp_path / "param2")
+    assert gr.RCDB.from_csv(tmp_path / "param2", **POLYGONS) == again
+    of_class = gr.RCDB.from_csv(tmp_path / "param", variant="paper", **GIVEN)
+    same = (rendered(of_class) == rendered(recipe)).flatten(1).all(1)
+    assert same.tolist() == [True, False] * 6
+
+
+def test_the_centre_in_a_file_is_that_of_the_first_image(tmp_path):
+    one = {"polygons": (1, 1), "vertices": (4, 4), "noise_level": (0, 0), "line_width": (1, 1), "greys": (0, 0)}
+    recipe = gr.RCDB(
+        classes=5, instances=3, image_size=128, radius=(5, 5), oval=(1, 1), centre=(-0.5, 0.5), seed=2, **one
+    )
+    recipe.to_csv(tmp_path / "param")
+    for number, image in enumerate(gr.Renderer(recipe)(range(0, 15, 3))[:, 0].numpy()):
+        text = (tmp_path / "param" / f"{number:05d}.csv").read_text()
+        written = dict(line.split(",") for line in text.splitlines())
+        y, x = np.nonzero(image == 0)  # a square on its corner, of half diagonal 6
+        assert abs((y.min() + y.max()) / 2 - float(written["start_pos_h"])) <= 0.5
+        assert abs((x.min() + x.max()) / 2 - float(written["start_pos_w"])) <= 0.5
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        gr.RCDB(variant="paper", classes=6, polygons=(1, 9), **POLYGONS),
+        gr.RCDB(classes=6, polygons=(9, 9), vertices=(9, 9), line_width=(0, 0), perturb=0.3, **POLYGONS),
+        gr.VisualAtom(classes=6, orbits=(9, 9), quantization=(9, 40), perturb=0.3, **POLYGONS),
+    ],
+    ids=lambda recipe: f"{recipe.family}-{recipe.variant}",
+)
+def test_classes_with_sizes_and_what_is_perturbed_are_read_back(tmp_path, recipe):
+    """Of perturbations the file is what is perturbed: neither all of them nor their random numbers have a layout."""
+    recipe.to_csv(tmp_path / "param")
+    assert len(list((tmp_path / "param").iterdir())) == (6 if recipe.perturb is None else 1)
+    given = GIVEN | {"classes": 6, "variant": recipe.variant, "perturb": recipe.perturb}
+    again = type(recipe).from_csv(tmp_path / "param", **given)
+    assert torch.equal(rendered(again), rendered(recipe))
+    again.to_csv(tmp_path / "param2")
+    assert type(recipe).from_csv(tmp_path / "param2", **given) == again
+
+
 @pytest.mark.parametrize(
     ("parameters", "complaint"),
     [
@@ -440,7 +524,8 @@ def test_atoms_without_a_published_layout_are_refused(tmp_path, parameters, comp
 
 
 RECIPES = [
-    gr.FractalDB(categories=THREE), gr.OFDB(categories=THREE), gr.VisualAtom(classes=3)
+    gr.FractalDB(categories=THREE), gr.OFDB(categories=THREE), gr.VisualAtom(classes=3), gr.RCDB(classes=3),
+    gr.ExFractalDB(categories=np.random.default_rng(1).uniform(-1, 1, (3, 2, 12))),
 ]  # fmt: skip
 FAMILIES = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.family)
 

@@ -197,6 +197,8 @@ def test_a_file_without_a_parameter_is_named(tmp_path):
         gr.RCDB.from_csv(tmp_path)
     with pytest.raises(TypeError, match=r"^categories must be left out"):
         gr.RCDB.from_csv(tmp_path, categories=[])
+    with pytest.raises(TypeError, match=r"^variant must be one of"):
+        gr.RCDB.from_csv(tmp_path, variant=np.zeros(2))
 
 
 # ---------------------------------------------------------------------------------------------------------- images

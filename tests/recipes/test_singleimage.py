@@ -141,7 +141,8 @@ def test_files_that_are_no_pictures_are_named(tmp_path):
             gr.SingleImage(tmp_path / name)
 
 
-def test_an_image_without_edges_is_refused_when_it_is_rendered():
+def test_an_image_without_edges_is_refused():
+    """At once: without what is warped it would have no fingerprint."""
     y = np.arange(64, dtype=np.uint8)
     with pytest.raises(ValueError, match="image has no edges at thresholds"):
-        gr.Renderer(gr.SingleImage(np.tile(y[:, None], (1, 64)), classes=2, image_size=64))(0)
+        gr.SingleImage(np.tile(y[:, None], (1, 64)), classes=2, image_size=64)

@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 
 import gpurender as gr
 from trials.fuzz import cases, targets
+from trials.fuzz.__main__ import warm_up
 from trials.fuzz.kinds import whole
 from trials.fuzz.targets import Target, check_csv, check_json, check_state, loaders, scratch, texts
 from trials.fuzz.values import HostileError, encoded, hostile, spoiled_text
 
 CASES = 3000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """Kernels are compiled before a case is timed."""
+    warm_up()
 
 
 def test_every_target_is_refused_by_name_or_sound():

@@ -8,6 +8,7 @@ import math
 import numbers
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ def ordered(kind: Kind) -> Kind:
 
 
 SYSTEM = either(items(items(real(-1e6, 1e6), 6)), items(items(real(-1e6, 1e6), 7)))
+SPACE_SYSTEM = either(items(items(real(-1e6, 1e6), 12)), items(items(real(-1e6, 1e6), 13)))
 BIT64 = whole(0, 2**64 - 1)
 
 RECIPE: dict[str, Kind] = {
@@ -166,7 +168,45 @@ RCDB: dict[str, Kind] = RECIPE | {
     "categories": items(items(real(0, 16_384), 4, 7)),
     "perturb": real(1e-4, 0.5),
 }
-FAMILIES = {"onepfrac": ONEPFRAC, "fractaldb": FRACTALDB, "visualatom": VISUALATOM, "rcdb": RCDB}
+OFDB = RECIPE | {"points": whole(1, 10_000_000), "fill_rate": real(0, 1), "categories": items(SYSTEM)}
+EXFRACTALDB: dict[str, Kind] = RECIPE | {
+    "weights": either(word("all", "one"), items(items(real(-1e3, 1e3), 12))),
+    "views": whole(1, 1_000_000),
+    "viewpoints": word("random", "fixed", "drawn"),
+    "points": whole(2, 1_000_000),
+    "variance_threshold": real(0, 1),
+    "categories": items(SPACE_SYSTEM),
+}
+COLORED: dict[str, Kind] = RECIPE | {
+    "systems": whole(1, 10**6),
+    "maps": ordered(whole(1, 8)),
+    "points": whole(1, 10_000_000),
+    "jitter": word("none", "basic", *(f"fractaldb-{k}" for k in range(1, 10)), "svd", "sval"),
+}
+COLORFRACTAL = COLORED | {"color": flag, "background": flag}
+MULTIFRACTAL = COLORED | {"objects": ordered(whole(1, 16)), "sizes": ordered(real(0.01, 1))}
+MULTIFRACTAL |= {"class_prior": nothing, "label_noise": nothing}
+NOISE = RECIPE | {"distribution": word("gaussian", "uniform"), "perturb": real(1e-4, 0.3)}
+SINGLEIMAGE = RECIPE | {
+    "image": instance(str, Path, np.ndarray),
+    "image_size": whole(16, 2048),
+    "edges": either(nothing, word("canny")),
+    "thresholds": ordered(real(0, 8)),
+    "transform": word("affine", "elastic", "polynomial"),
+    "perturb": real(1e-4, 0.5),
+}
+FAMILIES = {
+    "onepfrac": ONEPFRAC,
+    "fractaldb": FRACTALDB,
+    "visualatom": VISUALATOM,
+    "rcdb": RCDB,
+    "ofdb": OFDB,
+    "exfractaldb": EXFRACTALDB,
+    "colorfractal": COLORFRACTAL,
+    "multifractal": MULTIFRACTAL,
+    "noise": NOISE,
+    "singleimage": SINGLEIMAGE,
+}
 PLACE: dict[str, Kind] = {"mean": items(real(0, 1), 3), "std": items(real(0.001, 1000), 3)}
 CROP: dict[str, Kind] = PLACE | {
     "scale": ordered(real(0, 1, above=0)),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 import json
 import math
 import numbers
@@ -44,6 +45,8 @@ from trials.fuzz.values import HostileError
 
 TRIANGLE = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0), (0.5, 0.0, 0.0, 0.5, 0.25, 0.5))
 CATEGORIES = tuple(tuple((*row, p) for row, p in zip(TRIANGLE, (0.25, 0.25, 0.5), strict=True)) for _ in range(2))
+SPACE_CATEGORIES = tuple(tuple((*(0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.5), x, x * x, k) for x in (0, 0.5, 1)) for k in (0, 1))
+STRIPES = np.kron(np.array([[0, 90], [250, 20]], np.uint8), np.ones((8, 8), np.uint8))
 TABLE = "\n".join(",".join(map(str, row)) for row in CATEGORIES[0]) + "\n"
 WEIGHTS = "1,1,1,1,1,1\n0.5,1,1,1,1,1\n"
 
@@ -113,8 +116,12 @@ def _cheap(recipe: gr.Recipe) -> bool:
         return recipe.orbits[1] * recipe.quantization[1] <= 20_000
     if isinstance(recipe, gr.RCDB):
         return recipe.polygons[1] * recipe.vertices[1] <= 20_000
-    searched = recipe.categories is None if isinstance(recipe, gr.FractalDB) else False
-    return recipe.points <= 2_000 and not searched and (recipe.categories if searched else True) is not None
+    if isinstance(recipe, gr.Noise | gr.SingleImage):
+        return recipe.classes <= 1_000
+    if isinstance(recipe, gr.ColorFractal | gr.MultiFractal) and recipe.classes * recipe.systems > 1_000:
+        return False
+    searched = isinstance(recipe, gr.FractalDB | gr.OFDB | gr.ExFractalDB) and recipe.categories is None
+    return recipe.points <= 2_000 and not searched
 
 
 def check_recipe(recipe: gr.Recipe, arguments: Any, rng: Random) -> None:
@@ -135,14 +142,18 @@ def check_recipe(recipe: gr.Recipe, arguments: Any, rng: Random) -> None:
         samples = [0, len(recipe) - 1]
         try:
             canvases = gr.Renderer(recipe)(samples)
-        except ValueError as error:  # no class covers so much, or nothing can be perturbed: only drawing can tell
+        except ValueError as error:  # no class covers so much, or nothing can be perturbed: only rendering can tell
             must("fill_rate" in str(error) or "perturb" in str(error), f"drawing raised {error}")
             return
         must(canvases.shape == (2, recipe.channels, recipe.image_size, recipe.image_size), "canvas of another shape")
         labels = gr.Renderer(recipe).labels(samples)
         if recipe.label_noise is None and not isinstance(recipe, gr.Mixture):
             first, last = np.flatnonzero(recipe.class_counts())[[0, -1]]
-            must(labels.tolist() == [first, last], "other labels")
+            if recipe.multi_hot:
+                must(labels.shape == (2, recipe.classes), "labels of another width")
+                must(labels[[0, 1], [first, last]].tolist() == [1.0, 1.0], "other labels")
+            else:
+                must(labels.tolist() == [first, last], "other labels")
 
 
 ATOMS = ((2, 7, 3, 0, 0.5, 0.25, 1.5, 0.05, 4, 1.0, 1.5), (3, 5, 0, 9, -0.5, 0.5, 0.0, 0.0, 2, 2.0, 1.0))
@@ -177,6 +188,36 @@ def tiny_recipes() -> dict[str, list[gr.Recipe]]:
             gr.RCDB(**small, instances=2, categories=((2, 7, 1.5, 0.05), (3, 5, 0.0, 1.0))),
             gr.RCDB(**small, polygons=(2, 2), vertices=(3, 8), radius=(1, 5), greys=(0, 128), perturb=0.25),
         ],
+        "ofdb": [
+            gr.OFDB(**small, points=200, categories=CATEGORIES),
+            gr.OFDB(**small, instances=3, points=100, categories=CATEGORIES, variant="paper"),
+        ],
+        "exfractaldb": [
+            gr.ExFractalDB(**small, points=200, categories=SPACE_CATEGORIES),
+            gr.ExFractalDB(
+                **small, points=200, categories=SPACE_CATEGORIES, weights=((0.5,) * 12,), viewpoints="fixed"
+            ),
+            gr.ExFractalDB(**small, categories=SPACE_CATEGORIES, weights="one", viewpoints="drawn", variant="paper"),
+        ],
+        "colorfractal": [
+            gr.ColorFractal(**small, instances=3, points=200),
+            gr.ColorFractal(**small, instances=4, points=100, systems=2, maps=(1, 3), jitter="svd", background=False),
+            gr.ColorFractal(
+                **small, instances=5, points=9, color=False, variant="paper", class_prior=3, label_noise=0.25
+            ),
+        ],
+        "multifractal": [
+            gr.MultiFractal(**small, instances=3, points=200),
+            gr.MultiFractal(
+                **small, instances=2, points=100, objects=(2, 2), sizes=(0.5, 1.0), jitter="sval", systems=2
+            ),
+        ],
+        "noise": [gr.Noise(**small, instances=2), gr.Noise(**small, distribution="uniform", perturb=0.25)],
+        "singleimage": [
+            gr.SingleImage(STRIPES, **small, instances=2),
+            gr.SingleImage(STRIPES, **small, edges=None, transform="elastic", perturb=0.25),
+            gr.SingleImage(STRIPES, **small, edges=None, transform="polynomial", thresholds=(0.5, 0.5)),
+        ],
     }
 
 
@@ -200,8 +241,9 @@ def _family(name: str) -> Target:
     starts = tuple(
         {f.name: getattr(r, f.name) for f in dataclasses.fields(r) if getattr(r, f.name) is not None} for r in recipes
     )
-    kinds = dict(FAMILIES[name])
-    return Target(starts, kinds, lambda a: cls(**a), check_recipe, _defaults(cls), share=2.0)
+    if name == "singleimage":
+        starts += ({"image": STRIPES, "classes": 2, "image_size": 32},)  # the others have texts
+    return Target(starts, FAMILIES[name], lambda a: cls(**a), check_recipe, _defaults(cls), share=2.0)
 
 
 def check_json(text: str | bytes, rng: Random) -> str:
@@ -417,7 +459,7 @@ def _loader() -> Target:
     small = {"image_size": 16, "device": "cpu"}
     starts: list[dict[str, Any]] = [
         {"recipe": recipe, "batch_size": 2, "shuffle": True, "seed": 5, "augment": policy, **small}
-        for recipe, policy in zip([*recipes, mixture()], 2 * _policies(), strict=False)
+        for recipe, policy in zip([*recipes, mixture()], itertools.cycle(_policies()), strict=False)
     ]
     starts += [
         {"recipe": recipes[0], "batch_size": 2, "drop_last": True, "rank": 0, "world_size": 2, "fresh": True, **small},

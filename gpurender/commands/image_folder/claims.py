@@ -87,6 +87,20 @@ def holds(root: Path, manifest: Manifest) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def to_verify(root: Path, manifest: Manifest, shard: Shard, repair: bool) -> Iterator[None]:
+    """Refuse a folder without the export of a manifest; hold it, as :func:`claimed` does, for a repair.
+
+    Raises:
+        ValueError: the folder holds no export, or another one.
+        RuntimeError: another process writes what is to be repaired.
+    """
+    if not holds(root, manifest):
+        raise ValueError(f"folder {str(root)!r} must hold an export to verify; it has no {manifest.name}")
+    with claimed(root, manifest, shard) if repair else contextlib.nullcontext():
+        yield
+
+
 def _make(root: Path) -> None:
     """Make the folder, or raise ``ValueError``."""
     if root.exists() and not root.is_dir():

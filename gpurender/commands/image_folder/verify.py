@@ -3,18 +3,17 @@
 import os
 import stat
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from gpurender.commands.image_folder.claims import MANIFEST, claimed, holds, recipe_manifest
+from gpurender.commands.image_folder.claims import recipe_manifest, to_verify
 from gpurender.commands.image_folder.export import batches, write
 from gpurender.commands.image_folder.foreign import foreign_entries, foreign_images
 from gpurender.commands.image_folder.layout import class_folders, is_whole, make_folders, require_folders
-from gpurender.commands.image_folder.pictures import canvases, read_png
+from gpurender.commands.image_folder.pictures import damages, read_png
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.commands.image_folder.shards import ShardLike
 from gpurender.commands.image_folder.shards import shard as as_shard
@@ -22,7 +21,6 @@ from gpurender.commands.image_folder.tally import Tally, noting
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
-from gpurender.runtime.threads import parallel_ranges
 from gpurender.util import checks
 from gpurender.util.progress import progress
 from gpurender.util.ranges import Numbers
@@ -88,9 +86,7 @@ def verify(
     selection = Selection(renderer.recipe, limit=limit, per_class=per_class, classes=classes)
     part = as_shard(shard)
     root, repair = checks.path("folder", folder), checks.boolean("repair", repair)
-    if not holds(root, recipe_manifest(renderer.recipe)):
-        raise ValueError(f"folder {str(root)!r} must hold an export to verify; it has no {MANIFEST}")
-    with claimed(root, recipe_manifest(renderer.recipe), part) if repair else nullcontext():
+    with to_verify(root, recipe_manifest(renderer.recipe), part, repair):
         folders = class_folders(root, renderer, selection)
         absent = [path for path in folders if not path.is_dir()]
         if repair:
@@ -171,20 +167,9 @@ class _Check:
 
 
 def _wrong(renderer: Renderer, samples: list[int], paths: list[Path]) -> dict[int, Problem]:
-    """Return the problems of the files of samples; threads decode in parallel."""
-    decoded: list[Any] = [None] * len(paths)  # pixels, or what is wrong
-
-    def decode(start: int, stop: int) -> None:
-        for i in range(start, stop):
-            decoded[i] = _decoded(paths[i], renderer.recipe.image_size)
-
-    parallel_ranges(len(paths), decode)
-    readable = [i for i, found in enumerate(decoded) if not isinstance(found, str)]
-    if readable:
-        pictures = canvases(renderer, [samples[i] for i in readable])  # [n, S, S, C] uint8; C = 1 is broadcast
-        for i, picture in zip(readable, pictures, strict=True):
-            decoded[i] = "" if (decoded[i] == picture).all() else "other pixels than the recipe's"
-    return {samples[i]: Problem(paths[i], reason) for i, reason in enumerate(decoded) if reason}
+    """Return the problems of the files of samples."""
+    reasons = damages(renderer, samples, paths, _decoded)
+    return {samples[i]: Problem(paths[i], reason) for i, reason in enumerate(reasons) if reason}
 
 
 def _decoded(path: Path, size: int) -> np.ndarray | str:

@@ -4,14 +4,13 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 
-from gpurender.commands.image_folder.claims import claimed, holds
-from gpurender.commands.image_folder.pictures import canvases, read_png
+from gpurender.commands.image_folder.claims import to_verify
+from gpurender.commands.image_folder.pictures import damages, read_png
 from gpurender.commands.image_folder.selection import Selection
 from gpurender.commands.image_folder.shards import ShardLike
 from gpurender.commands.image_folder.shards import shard as as_shard
@@ -23,7 +22,6 @@ from gpurender.commands.web_dataset.write import write_tar
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
-from gpurender.runtime.threads import parallel_ranges
 from gpurender.util import checks
 from gpurender.util.atomic_files import DISK
 from gpurender.util.progress import progress
@@ -69,10 +67,7 @@ def verify(
     part, repair = as_shard(shard), checks.boolean("repair", repair)
     root = checks.path("folder", folder)
     tars = Tars(root, renderer, selection, per_tar)
-    there = tars_manifest(tars)
-    if not holds(root, there):
-        raise ValueError(f"folder {str(root)!r} must hold an export to verify; it has no {there.name}")
-    with claimed(root, there, part) if repair else nullcontext():
+    with to_verify(root, tars_manifest(tars), part, repair):
         return _checked(tars, *part.part(tars.count), repair, on_problem, _foreign(tars) if part.index == 0 else [])
 
 
@@ -149,24 +144,11 @@ def _wrong(renderer: Renderer, entries: list[Entry], found: Iterator[tuple[str, 
                 pngs.append(data)
             elif data != entry.label:
                 return f"{name}: another label than the recipe's"
-    decoded: list[Any] = [None] * len(pngs)
-
-    def decode(start: int, stop: int) -> None:
-        for i in range(start, stop):
-            decoded[i] = _decoded(pngs[i], renderer.recipe.image_size)
-
-    parallel_ranges(len(pngs), decode)
-    for entry, pixels in zip(entries, decoded, strict=True):
-        if isinstance(pixels, str):
-            return f"{entry.key}.png: {pixels}"
-    pictures = canvases(renderer, [entry.sample for entry in entries])  # [n, S, S, C] uint8; C = 1 is broadcast
-    wrong = (
-        entry.key for entry, got, picture in zip(entries, decoded, pictures, strict=True) if (got != picture).any()
-    )
-    return next((f"{key}.png: other pixels than the recipe's" for key in wrong), "")
+    reasons = damages(renderer, [entry.sample for entry in entries], pngs, _decoded)
+    return next((f"{entry.key}.png: {reason}" for entry, reason in zip(entries, reasons, strict=True) if reason), "")
 
 
-def _decoded(png: bytes, size: int) -> Any:
+def _decoded(png: bytes, size: int) -> np.ndarray | str:
     """Return the pixels of a PNG file, uint8 ``[S, S, 3]``, or what is wrong with it."""
     try:
         return read_png(io.BytesIO(png), size)

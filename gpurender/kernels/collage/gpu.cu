@@ -6,6 +6,7 @@
 
 #include "device/common.cuh"
 #include "device/hsv.cuh"
+#include "device/runs.cuh"
 
 constexpr int WEIGHT = 2048;
 
@@ -54,7 +55,7 @@ __device__ Rgb resized(const Object& object, int side, int row, int column) {
             between(y, x, a.blue, b.blue, c.blue, d.blue)};
 }
 
-// Paste objects on backgrounds. blocks = N x parts; every part has `run` pixels, the last may have fewer.
+// Paste objects on backgrounds.
 extern "C" __global__ void __launch_bounds__(256)
     collage_paste(const float* densities,     // [N K, height, height]
                   const uint8* orientations,  // [N K]
@@ -64,11 +65,11 @@ extern "C" __global__ void __launch_bounds__(256)
                   const uint8* backgrounds,  // [N, 3, size, size]
                   int size, int run, int parts,
                   uint8* images) {  // [N, 3, size, size]
-    const int64 n = blockIdx.x / parts, pixels = (int64)size * size;
-    const int first = (blockIdx.x % parts) * run, last = min(first + run, size * size);
+    const Run own(size * size, run, parts);
+    const int64 n = own.image, pixels = (int64)size * size;
     const uint8* ground = backgrounds + 3 * n * pixels;
     uint8* image = images + 3 * n * pixels;
-    for (int p = first + threadIdx.x; p < last; p += blockDim.x) {
+    for (int p = own.first + threadIdx.x; p < own.last; p += blockDim.x) {
         Rgb colour = {ground[p], ground[pixels + p], ground[2 * pixels + p]};
         for (int k = each - 1; k >= 0; --k) {
             const int64 number = n * each + k;
@@ -77,9 +78,9 @@ extern "C" __global__ void __launch_bounds__(256)
             if (row < 0 || column < 0 || row >= side || column >= side) continue;
             const Object object = {densities + number * height * height, height, orientations[number],
                                    colours[3 * number], colours[3 * number + 1], colours[3 * number + 2], unit};
-            Rgb own = resized(object, side, row, column);
-            if (own.any()) {
-                colour = own;
+            Rgb found = resized(object, side, row, column);
+            if (found.any()) {
+                colour = found;
                 break;
             }
         }
@@ -87,16 +88,16 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-// Blur canvases. blocks = N x parts, as above.
+// Blur canvases.
 extern "C" __global__ void __launch_bounds__(256)
     collage_blur(const uint8* canvases,  // [N, 3, size, size]
                  const int* weights,     // [N]
                  int size, int run, int parts,
                  uint8* images) {  // [N, 3, size, size]
-    const int64 n = blockIdx.x / parts, pixels = (int64)size * size;
-    const int first = (blockIdx.x % parts) * run, last = min(first + run, size * size);
+    const Run own(size * size, run, parts);
+    const int64 n = own.image, pixels = (int64)size * size;
     const uint32 side = weights[n], centre = 256 - 2 * side;
-    for (int p = first + threadIdx.x; p < last; p += blockDim.x) {
+    for (int p = own.first + threadIdx.x; p < own.last; p += blockDim.x) {
         const int y = p / size, x = p % size;
         const int above = (y ? y - 1 : 1) * size, here = y * size, below = (y < size - 1 ? y + 1 : size - 2) * size;
         const int left = x ? x - 1 : 1, right = x < size - 1 ? x + 1 : size - 2;

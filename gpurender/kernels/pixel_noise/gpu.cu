@@ -3,6 +3,7 @@
 // The formulas and the addresses of the randomness are in cpu.py; all bytes equal those of cpu.py.
 
 #include "device/common.cuh"
+#include "device/runs.cuh"
 #include "philox/philox.cuh"
 
 // Return the standard normal variate of a word. The cell of x = (word mod 2^31) + 1 in the table, and the offset in the
@@ -23,7 +24,7 @@ __device__ __forceinline__ uint8 level(const float* law, float z0, float z1, flo
     return (uint8)(int)fminf(fmaxf(v, 0.0f), 255.0f);
 }
 
-// Render images. A block has `run` pixels of one image; an image has `parts` blocks.
+// Render images.
 extern "C" __global__ void __launch_bounds__(256)
     pixel_noise_render(const float* coefficients,  // [N, 3, 4]
                        const int64* numbers,       // [N]
@@ -31,11 +32,11 @@ extern "C" __global__ void __launch_bounds__(256)
                        const float* table,  // quantiles of the normal distribution
                        uint32 key0, uint32 key1, int pixels, int run, int parts,
                        uint8* images) {  // [N, 3, pixels]
-    const int64 n = blockIdx.x / parts;
-    const int first = (blockIdx.x % parts) * run, last = min(first + run, pixels);
+    const Run own(pixels, run, parts);
+    const int64 n = own.image;
     const float* law = coefficients + 12 * n;
     uint8* image = images + 3 * n * pixels;
-    for (int p = first + threadIdx.x; p < last; p += blockDim.x) {
+    for (int p = own.first + threadIdx.x; p < own.last; p += blockDim.x) {
         const Four words = philox4x32(p, STREAM_PIXEL_NOISE, (uint64)numbers[n], key0, key1);
         float z0, z1, z2;
         if (normal) {

@@ -3,6 +3,7 @@
 // The formulas are in cpu.py; all bytes equal those of cpu.py.
 
 #include "device/common.cuh"
+#include "device/runs.cuh"
 
 // A polynomial of degree 2 in the plane.
 struct Polynomial {
@@ -61,19 +62,20 @@ __device__ __forceinline__ uint8 between(const uint8* channel, int size, int row
     return (uint8)(int)fminf((upper + (lower - upper) * b) + 0.5f, 255.0f);
 }
 
-// Render copies. A block has `run` pixels of one copy; a copy has `parts` blocks.
+// Render copies.
 extern "C" __global__ void __launch_bounds__(256)
     warp_render(const uint8* image,         // [C, S, S]
                 const float* coefficients,  // [N, 2, 6]
                 const float* field,         // [N, 2, points, points]
                 int points, int channels, int size, int run, int parts,
                 uint8* images) {  // [N, C, S, S]
-    const int64 n = blockIdx.x / parts;
-    const int pixels = size * size, first = (blockIdx.x % parts) * run, last = min(first + run, pixels);
+    const int pixels = size * size;
+    const Run own(pixels, run, parts);
+    const int64 n = own.image;
     const Polynomial across(coefficients + 12 * n), down(coefficients + 12 * n + 6);
     const float unit = 1.0f / (float)size, limit = (float)size;
     uint8* copy = images + n * channels * pixels;
-    for (int k = first + threadIdx.x; k < last; k += blockDim.x) {
+    for (int k = own.first + threadIdx.x; k < own.last; k += blockDim.x) {
         const float x = (float)(2 * (k % size) + 1 - size) * unit, y = (float)(2 * (k / size) + 1 - size) * unit;
         float u = across.at(x, y), v = down.at(x, y);
         if (points) {
