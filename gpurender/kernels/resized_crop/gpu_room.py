@@ -32,31 +32,31 @@ class Room(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """What all boxes of a canvas need: the taps of an axis, words of four taps per output, quads of a line of the
-    window, and pixels of a line between the sums.
+    """What all boxes of a canvas need: taps of an axis, words of four taps per output, outputs of a strip, quads of a
+    line of the window, and quads of a line between the sums.
     """
 
     table: int
     words: int
+    strip: int
     stride: int
-    longest: int
+    between: int
 
     def room(self, batch: int, column: int) -> Room:
-        """Return the room for batches of so many lines, and for words of so many lines between the sums."""
-        strip, quads = min(STRIP, self.longest), self.longest // 4
-        return Room(self.table, self.words, strip, batch // 4 * self.stride, column * quads)
+        """Return the room for batches of so many lines, and for ``column`` quads of lines between the sums."""
+        return Room(self.table, self.words, self.strip, batch // 4 * self.stride, column * self.between)
 
 
 def needs(rows: int, columns: int, height: int, width: int) -> Needs:
     """Return what crops of canvases of ``rows`` x ``columns`` pixels to ``height`` x ``width`` need.
 
-    The boxes are on the device and the host does not read them, so it is enough for every box. A line of bytes may begin
-    with three pixels more.
+    The boxes are on the device and the host does not read them, so it is enough for every box.
     """
     along_y, along_x = words_of(rows, height), words_of(columns, width)
-    stride = (max(rows, columns) + 3 + 31) // 32 * 8 + 1
-    longest = -(-max(height, width) // LINES) * LINES
-    return Needs(max(along_y * height, along_x * width), max(along_y, along_x), stride, longest)
+    stride = (max(rows, columns) + 31) // 32 * 8 + 1
+    longest = max(height, width)
+    between = -(-longest // LINES) * LINES // 4
+    return Needs(max(along_y * height, along_x * width), max(along_y, along_x), min(STRIP, longest), stride, between)
 
 
 def shared_room(rows: int, columns: int, height: int, width: int, limits: cuda.Limits) -> Room | None:
@@ -71,7 +71,7 @@ def shared_room(rows: int, columns: int, height: int, width: int, limits: cuda.L
         share = min(limits.shared_a_multiprocessor // blocks - RESERVED, limits.shared_a_block) - STATIC_SHARED
         for batch in (BATCH, LINES):
             rest = share // UNIT - all_boxes.room(batch, 0).units
-            column = rest // (all_boxes.longest // 4)
+            column = rest // all_boxes.between
             if column > (4 * words if blocks > 1 else words + 1):
                 return all_boxes.room(batch, column)
     return None
