@@ -108,7 +108,7 @@ def loops(body: list[str], labels: dict[str, int]) -> list[Loop]:
             walks[loop.name].append(loop)
         elif loop is not None and not nested:
             lines.append(loop)
-    sums = [loop for loop in lines if loop.name.startswith("sum")]  # of a kernel that sums, other byte stores are no lines
+    sums = [loop for loop in lines if loop.name.startswith("sum")]  # if any, other byte stores are no lines
     return [loop for kind in walks.values() for loop in _by_maps(kind)] + (sums or lines)
 
 
@@ -149,7 +149,7 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
     if name.startswith("resized_crop"):
         room = gpu_room.shared_room(SIZE, SIZE, SIDE, SIDE, limits)
         assert room is not None
-        return resized_crop.THREADS, gpu_room.UNIT * room.units
+        return resized_crop.THREADS, 0 if name == "resized_crop_large" else gpu_room.UNIT * room.units
     if name.startswith("point_cloud"):
         return point_cloud.THREADS, 0
     if name == "chaos_game_density":
@@ -184,11 +184,11 @@ def inspect(operation: str, architecture: str) -> list[Kernel]:
 def table(kernels: list[Kernel]) -> str:
     """For people."""
     lines = [
-        f"{'kernel':<18}{'chip':<8}{'registers':>9}{'spilled':>8}{'static':>8}{'dynamic':>9}{'threads':>8}{'blocks/SM':>10}"
+        f"{'kernel':<20}{'chip':<8}{'registers':>9}{'spilled':>8}{'static':>8}{'dynamic':>9}{'threads':>8}{'blocks/SM':>10}"
     ]
     for k in kernels:
         lines.append(
-            f"{k.name:<18}{k.architecture:<8}{k.registers:>9}{k.spilled_bytes:>8}{k.static_shared:>8}"
+            f"{k.name:<20}{k.architecture:<8}{k.registers:>9}{k.spilled_bytes:>8}{k.static_shared:>8}"
             f"{k.dynamic_shared:>9}{k.threads:>8}{k.blocks_a_multiprocessor:>10}"
         )
     costs: dict[tuple[str, str], dict[str, str]] = {}
@@ -200,9 +200,9 @@ def table(kernels: list[Kernel]) -> str:
             text = f"{loop.per_point:.1f}" + (f" + {loop.per_map:g} a map" if loop.per_map else "")
             costs.setdefault((k.name, name), {})[k.architecture] = text
     chips = list(dict.fromkeys(k.architecture for k in kernels))
-    lines += ["", f"{'instructions a point or pixel':<38}" + "".join(f"{chip:>18}" for chip in chips)]
+    lines += ["", f"{'instructions a point or pixel':<42}" + "".join(f"{chip:>18}" for chip in chips)]
     for (kernel, name), found in costs.items():
-        lines.append(f"{kernel:<18}{name:<20}" + "".join(f"{found.get(chip, '-'):>18}" for chip in chips))
+        lines.append(f"{kernel:<20}{name:<22}" + "".join(f"{found.get(chip, '-'):>18}" for chip in chips))
     return "\n".join(lines)
 
 

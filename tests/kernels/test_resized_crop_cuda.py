@@ -30,7 +30,7 @@ from tests.loading.test_bit_canvases import as_bytes, random_bits, random_crops
 from tests.support.emulation import ADA, HOPPER, TINY, emulated_gpu, library, require_compiler
 
 SIDES = {(5, 9): 60, (40, 17): 60, (100, 100): 40, (224, 224): 12, (1, 1): 60, (9, 250): 20}
-NONE = cuda.Limits(multiprocessors=2, shared_a_block=1 << 10, shared_a_multiprocessor=2 << 10)  # too little for any size
+NONE = TINY._replace(shared_a_block=256)  # too little for any size
 TABLES = r"""
 extern "C" int taps_of(int n_in, int n_out, int flipped, int filter, int origin, Taps* table) {
     Axis axis;
@@ -212,11 +212,11 @@ def test_looked_up_crops_have_every_type_and_layout(dtype, memory_format):
     crops = random_crops(rng, 70, 30)
     canvases = random_bits(rng, 70, 30), random_bytes(rng, (70, 70), 1, 30), random_bytes(rng, (70, 70), 3, 30)
     sides = (24, 32), (25, 33)  # rows of whole fours, which are stored at once, and others
-    for given, side, tables in itertools.product(canvases, sides, (1, 3)):
+    for some, side, tables in itertools.product(canvases, sides, (1, 3)):
         lut = torch.rand(tables, 256).to(dtype)
-        wanted = crop_resize_normalise(given, *crops, lut, side, memory_format)
+        wanted = crop_resize_normalise(some, *crops, lut, side, memory_format)
         with emulated_gpu() as gpu:
-            found = crop_resize_normalise(given, *crops, lut, side, memory_format)
+            found = crop_resize_normalise(some, *crops, lut, side, memory_format)
         assert torch.equal(found, wanted)
         assert found.is_contiguous(memory_format=memory_format)
         assert len(gpu.launches) == 1
@@ -358,10 +358,10 @@ def test_on_a_gpu_any_crop_of_bytes_is_the_cpu_s(shape, side, channels):
     rng = np.random.default_rng([*shape, *side])
     canvases, crops = random_bytes(rng, shape, channels, 100), random_boxes(rng, shape, 100)
     there = [tensor.cuda() for tensor in crops]
-    for given, boxes in ((canvases.cuda(), there[0]), (canvases[1:].cuda(), there[0][1:].int())):
-        kept = [tensor[-len(given) :] for tensor in (canvases, *crops)]
-        found = crop_resize(given, boxes, *(tensor[-len(given) :].contiguous() for tensor in there[1:]), side)
-        assert torch.equal(found.cpu(), crop_resize(*kept, side))
+    found = crop_resize(canvases.cuda(), *there, side)
+    assert torch.equal(found.cpu(), crop_resize(canvases, *crops, side))
+    odd = crop_resize(canvases.cuda()[1:], there[0][1:].int(), there[1][1:], there[2][1:], side)  # of any address
+    assert torch.equal(odd, found[1:])
     if channels in (1, 3):
         lut = torch.rand(3, 256).to(torch.float16)
         for memory_format in (torch.contiguous_format, torch.channels_last):

@@ -64,7 +64,7 @@ def begin_crop_resize_normalise(
 
 
 def int32_boxes(boxes: torch.Tensor) -> torch.Tensor:
-    """Return boxes as int32; too large ones become the largest, which the kernel moves into the canvas like all others."""
+    """Return boxes as int32, with numbers that are too large cut: the kernel moves any box into the canvas."""
     return boxes if boxes.dtype == torch.int32 else boxes.clamp(-INT32, INT32).to(torch.int32)
 
 
