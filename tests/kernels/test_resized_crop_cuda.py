@@ -333,6 +333,17 @@ def test_every_window_fits_the_memory(rows, columns, height, width, limits, data
     outputs = min(1 + int((4 * (column - 1) - taps - 2) / float(scale)), room.strip)
     assert outputs >= 1
     assert (outputs - 1) * scale + taps + 1 <= 4 * (column - 1)
+    pairs = -(-n_out // 8)
+    for items, divisor in ((batch // 8 * n_out, n_out), (pairs * outputs, pairs), (pairs * outputs, outputs)):
+        assert items * (divisor + 1) < 2**32  # what its division by a product is exact for
+
+
+@pytest.mark.parametrize("size", [1, 512, 200_000])
+def test_divisions_are_exact_for_the_largest_image(size):
+    room = gpu_room.device_room(size, size, 65_535, 65_535)
+    batch, pairs = room.source // ((size + 31) // 32 * 8 + 1) // 2 * 8, 8192
+    for items, divisor in ((batch // 8 * 65_535, 65_535), (pairs * room.strip, pairs), (pairs * room.strip, room.strip)):
+        assert items * (divisor + 1) < 2**32
 
 
 # -------------------------------------------------------------------------------------------------------------- a GPU

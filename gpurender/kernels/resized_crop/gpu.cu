@@ -1,4 +1,40 @@
-// HEADER
+// Crop, resize, flip and look up canvases of bits or of bytes: one block per canvas, one launch, no image in between.
+//
+// The formula is in cpu.py, and all bytes equal those of cpu.py: Pillow's weights of 22 fractional bits, its rounding,
+// its order of axes. The *first* axis is the one that is summed first, x in nine of ten random resized crops. A *line*
+// lies along it: a row of the window or, if y is first, a column. So one program does both orders.
+//
+//     window in global memory -> Lines::load (pixels.cuh) -> `source`: a batch of lines, n_in pixels each, as bytes
+//     source -> sum_along (taps.cuh) -> `between`: the lines of a strip, n_out pixels each
+//     between -> sum_across -> a strip of the image (result.cuh): rows or, if y is first, columns
+//
+// Bits and bytes differ in `load` alone. The channels of a canvas share the taps: a strip does one after the other.
+// Every sum is of integers and is made by one thread, so nothing depends on the order of threads.
+//
+// **Numbers** of the mean random crop, bicubic, in thousand warp instructions per image: static counts in machine code
+// for sm_90 times trip counts, a model, not measured on a GPU. The bytes were resized by two Triton passes before.
+//
+//     canvas -> image of 224 x 224        before                          tables  load  along  across     all
+//     512 x 512 bits -> bytes                                                 13    25     66      40     144
+//     512 x 512 bytes -> bytes            22 + 240 + 103 = 364                13    28     66      40     146
+//        -> three copies of 16 bits       22 + 240 + 111 = 372                13    28     66      72     179
+//     3 x 256 x 256 bytes -> bytes        17 + 370 + 300 = 687                 9    34     90     105     239
+//        -> 16 bits                       17 + 370 + 300 = 687                 9    34     90     151     285
+//
+// 144 thousand take four schedulers 36,000 cycles. The mean crop of 512 x 512 pixels has 343 x 343 of them, in 4.1
+// strips, which sum 370 lines, because neighbours share some; an output has 7 taps in 3 words. 35,000 instructions are
+// dp4a (17,000 cycles at 16 lanes per cycle), shared memory moves 19,000 wavefronts. 33 instructions multiply four taps
+// of eight pixels: 24 dp4a, three loads of 16 bytes. They need 40 registers, so everything that is the same in all
+// threads is in shared memory.
+//
+// **Blocks** of 256 threads, so that four of them, each in another phase, share a multiprocessor of an A100 or Hopper:
+// at most 64 registers, nothing spilled, 40 KB or 56 KB of shared memory (tables 14 and 4, source 8, between 30; 49 KB
+// and two blocks on Ada). All of `between` would take 77 KB. gpu_room.py divides the memory: where it is short, fewer
+// blocks share a multiprocessor and strips are smaller. Shared memory is enough for images of up to 1,761 x 1,761
+// pixels on Ada and 4,104 on Hopper from canvases as large, for canvases of 2,720 and 6,720 pixels shrunk to 224, and
+// of 968 and 2,230 shrunk to one. For others the same program works in device memory (resized_crop_large), slowly.
+//
+// A launch with one thread per block is correct: every loop strides by blockDim.x, all threads reach every barrier.
 
 #include "device/common.cuh"
 #include "resized_crop/pixels.cuh"
@@ -56,7 +92,7 @@ __device__ __forceinline__ void sum_along(const Plan<Lines>& plan, const Taps* t
                                           int groups, Quad* between) {
     const Divisor outputs(plan.first.n_out);
     for (uint32 item = threadIdx.x; item < groups * outputs.n; item += blockDim.x) {
-        const auto [group, i] = outputs.split(item);
+        const uint32 group = outputs.quotient(item), i = item - group * outputs.n;
         const Quad* lines = source + 2 * group * plan.stride;
         const Eight eight = sum(table + i, outputs.n, plan.first.words, lines, plan.stride);
         uint32* to = (uint32*)(between + i / 4 * plan.column + (line - plan.top) / 4 + 2 * group) + i % 4;
@@ -73,7 +109,7 @@ __device__ __forceinline__ void sum_across(const Plan<Lines>& plan, const Taps* 
     const uint32 places = plan.end - plan.begin, pairs = plan.pairs;
     const Divisor across(y_first ? places : pairs);
     for (uint32 item = threadIdx.x; item < pairs * places; item += blockDim.x) {
-        const auto [outer, inner] = across.split(item);
+        const uint32 outer = across.quotient(item), inner = item - outer * across.n;
         const uint32 quad = y_first ? outer : inner, place = y_first ? inner : outer;
         const Quad* lines = between + quad * plan.column;
         const Eight eight = sum(table + place, stride, plan.second.words, lines, pairs * plan.column);
@@ -170,7 +206,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
             column_stride});
 }
 
-// The same in device memory, for sizes for which the shared memory of a block is too small. blocks = N.
+// The same in device memory, for sizes that need more shared memory than a block can have. blocks = N.
 extern "C" __global__ void __launch_bounds__(THREADS)
     resized_crop_large(Taps* memory,           // [N, units]
                        const uint8* canvases,  // [N, channels, rows, columns]

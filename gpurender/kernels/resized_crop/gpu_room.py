@@ -78,9 +78,14 @@ def shared_room(rows: int, columns: int, height: int, width: int, limits: cuda.L
 
 
 def device_room(rows: int, columns: int, height: int, width: int) -> Room:
-    """Return the memory of a block whose shared memory is too small: a strip of twice the lines that an output has."""
+    """Return the memory of a block whose shared memory is too small: twice the lines between the sums that an output has.
+
+    The kernel divides numbers of threads' items. Eight lines and 32 outputs at a time keep these in its divisor's range,
+    for the largest images, too.
+    """
     all_boxes = needs(rows, columns, height, width)
-    return all_boxes.room(BATCH, 2 * all_boxes.words + 2)
+    few = all_boxes._replace(strip=min(all_boxes.strip, 32))
+    return few.room(LINES, 2 * few.words + 2)
 
 
 def words_of(n_in: int, n_out: int) -> int:

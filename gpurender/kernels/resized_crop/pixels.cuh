@@ -6,19 +6,19 @@
 #include "device/texture.cuh"
 #include "resized_crop/taps.cuh"
 
-// Division by n with three instructions. With r = floor((2^32 - 1) / n), the product (number + 1) r / 2^32 is less than
-// (number + 1) / n, by at most 1 + 1 / n, so the quotient is its floor or one more.
+// Division by n. With r = floor((2^32 - 1) / n), the product (number + 1) r / 2^32 is less than (number + 1) / n, but
+// by less than (number + 1) (n + 1) / (2^32 n). If that is below 1 / n, its floor is the quotient; else the quotient
+// may be one more.
 struct Divisor {
     uint32 n, reciprocal;
 
-    struct Parts {
-        uint32 quotient, rest;
-    };
-
     __device__ __forceinline__ Divisor(uint32 by) : n(by), reciprocal(0xFFFFFFFFu / by) {}
-    __device__ __forceinline__ Parts split(uint32 number) const {
-        const uint32 quotient = __umulhi(number + 1, reciprocal), rest = number - quotient * n;
-        return rest < n ? Parts{quotient, rest} : Parts{quotient + 1, rest - n};
+    // Return the quotient, in two instructions, for (number + 1) (n + 1) < 2^32: gpu_room.py sees to that in the sums.
+    __device__ __forceinline__ uint32 quotient(uint32 number) const { return __umulhi(number + 1, reciprocal); }
+    // Return the quotient for numbers below 2^32 - 1.
+    __device__ __forceinline__ uint32 any_quotient(uint32 number) const {
+        const uint32 found = quotient(number);
+        return number - found * n < n ? found : found + 1;
     }
 };
 
@@ -77,13 +77,13 @@ struct BitLines {
 
     // Unpack LINES times `groups` lines from `line` on, the last one in place of later ones, as bytes of 0 or GREY.
     //
-    // Eight neighbouring threads read eight lines, and 32 threads four neighbouring words of each. Each stores the bytes
-    // of its word in an order of its own, so that no two hit one bank (`stride` is 1 more than a multiple of 8).
+    // Eight neighbouring threads read eight lines, and 32 threads four neighbouring words of each. Each stores the
+    // bytes of its word in an order of its own, so that no two hit one bank (`stride` is 1 more than a multiple of 8).
     __device__ __forceinline__ void load(const uint32* bitmap, int, int line, int last, int groups, int stride,
                                          Quad* source) const {
         const Divisor pieces((length + 31) / 32);
         for (uint32 item = threadIdx.x; item < LINES * groups * pieces.n; item += blockDim.x) {
-            const auto [group, piece] = pieces.split(item / LINES);
+            const uint32 group = pieces.quotient(item / LINES), piece = item / LINES - group * pieces.n;
             const uint32 l = LINES * group + item % LINES;
             const uint32 found = bits(bitmap, min(line + (int)l, last), 32 * piece);
             const uint32 turn = 8 * (piece & 3), turned = (uint32)(((uint64)found << 32 | found) >> turn);
@@ -100,8 +100,8 @@ struct BitLines {
 // ---------------------------------------------------------------------------------------------------------- the bytes
 
 // The lines of a window of a canvas of bytes: line l begins at byte begin + l * step of a channel, and its pixels are
-// `way` apart. Where all rows of the canvas begin with a whole word of memory, so do the lines that are rows: their first
-// `shift` pixels are those before the window.
+// `way` apart. Where all rows of the canvas begin with a whole word of memory, so do the lines that are rows: their
+// first `shift` pixels are those before the window.
 struct ByteLines {
     typedef uint8 Element;
     int64 plane, begin;  // bytes from a channel to the next, and to the window
@@ -128,7 +128,7 @@ struct ByteLines {
         const uint8* first = canvas + channel * plane + begin;
         const Divisor inner(are_rows ? words : quads);
         for (uint32 item = threadIdx.x; item < quads * words; item += blockDim.x) {
-            const auto [outer, rest] = inner.split(item);
+            const uint32 outer = inner.any_quotient(item), rest = item - outer * inner.n;
             const uint32 quad = are_rows ? outer : rest, word = are_rows ? rest : outer;
             uint32 four[4];
 #pragma unroll

@@ -17,7 +17,7 @@ struct Result {
     const void* lut;
     int table_stride, entry_bytes, copies;
     int64 channel_stride;
-    int row_stride, column_stride;
+    uint32 row_stride, column_stride;
 
     // Return what begins with another channel.
     __device__ __forceinline__ Result from(int channel) const {
@@ -29,7 +29,7 @@ struct Result {
 
     // Put the bytes of two quads of lines, those below `lines`, at a place of each. The quads begin with lines line and
     // line + step. A line is a column or, if y is first, a row of the image.
-    __device__ __forceinline__ void put(int line, int step, int place, int lines, bool y_first,
+    __device__ __forceinline__ void put(uint32 line, uint32 step, uint32 place, uint32 lines, bool y_first,
                                         const Eight& eight) const {
         switch (entry_bytes) {
             case 1: return put_entries<uint8>(line, step, place, lines, y_first, eight);
@@ -41,27 +41,31 @@ struct Result {
 
   private:
     template <class Entry>
-    __device__ __forceinline__ void put_entries(int line, int step, int place, int lines, bool y_first,
+    __device__ __forceinline__ void put_entries(uint32 line, uint32 step, uint32 place, uint32 lines, bool y_first,
                                                 const Eight& eight) const {
-        const int along = y_first ? row_stride : column_stride, other = y_first ? column_stride : row_stride;
-        Entry* to = (Entry*)image + (int64)line * along + (int64)place * other;
+        const uint32 along = y_first ? row_stride : column_stride, other = y_first ? column_stride : row_stride;
+        Entry* to = (Entry*)image + (uint64)line * along + (uint64)place * other;
         const bool fours = along == 1 && lines % 4 == 0;  // neighbours in memory, at an address of FourEntries
 #pragma unroll
-        for (int k = 0; k < 2; ++k, line += step, to += (int64)step * along)
+        for (int k = 0; k < 2; ++k, line += step, to += (uint64)step * along)
             if (fours)
                 put_four(to, line < lines ? copies : 0, eight.words[k]);
             else
-                put_each(to, min(4, lines - line), along, eight.words[k]);
+                put_each(to, line < lines ? min(4u, lines - line) : 0, along, eight.words[k]);
     }
     template <class Entry>
     __device__ __forceinline__ void put_four(Entry* to, int count, uint32 four) const {
+        if constexpr (sizeof(Entry) == 1) {  // bytes are neither looked up nor copied
+            if (count) *(uint32*)to = four;
+            return;
+        }
 #pragma unroll 1
         for (int c = 0; c < count; ++c, to += channel_stride)
             *(FourEntries<Entry>*)to = {entry<Entry>(c, four & 255), entry<Entry>(c, four >> 8 & 255),
                                         entry<Entry>(c, four >> 16 & 255), entry<Entry>(c, four >> 24)};
     }
     template <class Entry>
-    __device__ __forceinline__ void put_each(Entry* to, int count, int along, uint32 four) const {
+    __device__ __forceinline__ void put_each(Entry* to, int count, uint32 along, uint32 four) const {
 #pragma unroll 1
         for (int k = 0; k < count; ++k, to += along, four >>= 8)
 #pragma unroll
