@@ -342,8 +342,16 @@ def test_every_window_fits_the_memory(rows, columns, height, width, limits, data
 def test_divisions_are_exact_for_the_largest_image(size):
     room = gpu_room.device_room(size, size, 65_535, 65_535)
     batch, pairs = room.source // ((size + 31) // 32 * 8 + 1) // 2 * 8, 8192
-    for items, divisor in ((batch // 8 * 65_535, 65_535), (pairs * room.strip, pairs), (pairs * room.strip, room.strip)):
-        assert items * (divisor + 1) < 2**32
+    assert batch // 8 * 65_535 * 65_536 < 2**32
+    assert pairs * room.strip * (max(pairs, room.strip) + 1) < 2**32
+
+
+@pytest.mark.parametrize(("limits", "same", "to_224", "to_one"), [(ADA, 1761, 2720, 968), (HOPPER, 4104, 6720, 2230)])
+def test_shared_memory_is_enough_for_the_sizes_that_the_header_names(limits, same, to_224, to_one):
+    for size, images in ((same, None), (to_224, 224), (to_one, 1)):
+        for more, fits in ((0, True), (1, False)):
+            side = images or size + more
+            assert (gpu_room.shared_room(size + more, size + more, side, side, limits) is not None) == fits
 
 
 # -------------------------------------------------------------------------------------------------------------- a GPU

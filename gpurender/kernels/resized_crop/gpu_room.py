@@ -78,10 +78,10 @@ def shared_room(rows: int, columns: int, height: int, width: int, limits: cuda.L
 
 
 def device_room(rows: int, columns: int, height: int, width: int) -> Room:
-    """Return the memory of a block whose shared memory is too small: twice the lines between the sums that an output has.
+    """Return the memory of a block whose shared memory is too small: a strip of twice the lines that an output has.
 
-    The kernel divides numbers of threads' items. Eight lines and 32 outputs at a time keep these in its divisor's range,
-    for the largest images, too.
+    Eight lines and 32 outputs at a time keep the numbers of the threads' items in the range of ``Divisor``, for the
+    largest images, too.
     """
     all_boxes = needs(rows, columns, height, width)
     few = all_boxes._replace(strip=min(all_boxes.strip, 32))
