@@ -100,8 +100,8 @@ __device__ __forceinline__ void sum_along(const Plan<Lines>& plan, const Taps* t
     }
 }
 
-// Sum across lines: from `between` to the strip of the image at places. Neighbouring threads
-// write neighbouring columns: of neighbouring lines or, if y is first, of neighbouring places.
+// Sum across lines: from `between` to the strip at hand of the image. Neighbouring threads write neighbouring columns:
+// of neighbouring lines or, if y is first, of neighbouring places.
 template <class Lines>
 __device__ __forceinline__ void sum_across(const Plan<Lines>& plan, const Taps* table, int stride, const Quad* between,
                                            const Result& result) {
