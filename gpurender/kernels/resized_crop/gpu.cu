@@ -65,10 +65,10 @@ struct Plan {
     int begin, end;      // of the strip at hand: its places along the second axis,
     int top, last;       // and its lines
 
-    __device__ void set(const Window& window, const uint8* flips, int filter, int height, int width, const Room& room) {
-        y_first = window.y_first;
+    __device__ void set(const Crop& crop, const uint8* flips, int filter, int height, int width, const Room& room) {
+        y_first = crop.y_first;
         Axis &y = y_first ? first : second, &x = y_first ? second : first;
-        y.set(window.height, height, flips[1], filter), x.set(window.width, width, flips[0], filter);
+        y.set(crop.height, height, flips[1], filter), x.set(crop.width, width, flips[0], filter);
 
         stride = (lines.length + 31) / 32 * 8 + 1, batch = room.source / stride / 2 * LINES;
         pairs = (first.n_out + LINES - 1) / LINES, column = (room.between / (2 * pairs) - 1) | 1;
@@ -168,9 +168,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
     const int64 n = blockIdx.x;
     const Room room = {table, words, strip, source_quads, between_quads};
     if (threadIdx.x == 0) {
-        const Window window(boxes + 4 * n, size, size, height, width);
-        plan.lines.set(size, orientations[n], window);
-        plan.set(window, flips + 2 * n, filters[n], height, width, room);
+        const Crop crop(boxes + 4 * n, size, size, height, width);
+        plan.lines.set(size, orientations[n], crop);
+        plan.set(crop, flips + 2 * n, filters[n], height, width, room);
     }
     const uint32* bitmap = bitmaps + which[n] * size * ((size + 31) / 32);
     resize(shared, plan, room, bitmap, 1,
@@ -197,9 +197,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
     const uint8* canvas = canvases + n * channels * rows * columns;
     const Room room = {table, words, strip, source_quads, between_quads};
     if (threadIdx.x == 0) {
-        const Window window(boxes + 4 * n, rows, columns, height, width);
-        plan.lines.set(canvas, rows, columns, window);
-        plan.set(window, flips + 2 * n, filters[n], height, width, room);
+        const Crop crop(boxes + 4 * n, rows, columns, height, width);
+        plan.lines.set(canvas, rows, columns, crop);
+        plan.set(crop, flips + 2 * n, filters[n], height, width, room);
     }
     resize(shared, plan, room, canvas, channels,
            {images + n * image_stride * entry_bytes, lut, table_stride, entry_bytes, copies, channel_stride, row_stride,
@@ -225,9 +225,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const uint8* canvas = canvases + n * channels * rows * columns;
     const Room room = {table, words, strip, source_quads, between_quads};
     if (threadIdx.x == 0) {
-        const Window window(boxes + 4 * n, rows, columns, height, width);
-        plan.lines.set(canvas, rows, columns, window);
-        plan.set(window, flips + 2 * n, filters[n], height, width, room);
+        const Crop crop(boxes + 4 * n, rows, columns, height, width);
+        plan.lines.set(canvas, rows, columns, crop);
+        plan.set(crop, flips + 2 * n, filters[n], height, width, room);
     }
     resize(memory + n * room.units(), plan, room, canvas, channels,
            {images + n * image_stride * entry_bytes, lut, table_stride, entry_bytes, copies, channel_stride, row_stride,

@@ -22,12 +22,13 @@ struct Divisor {
     }
 };
 
-// A part of a canvas [rows, columns], and the axis that is resized first. A box outside the canvas is moved into it.
-struct Window {
+// The window that a box means in a canvas [rows, columns], into which a box outside is moved, and which axis is resized
+// first.
+struct Crop {
     int top, left, height, width;
     bool y_first;
 
-    __device__ Window(const int* box, int rows, int columns, int out_height, int out_width) {
+    __device__ Crop(const int* box, int rows, int columns, int out_height, int out_width) {
         height = min(max(box[2], 1), rows), width = min(max(box[3], 1), columns);
         top = min(max(box[0], 0), rows - height), left = min(max(box[1], 0), columns - width);
         y_first = height > out_height && height - out_height > 2 * (width - out_width);
@@ -47,12 +48,12 @@ struct BitLines {
 
     // The canvas shows the bitmap flipped top-bottom (bit 0 of `orientation`), then left-right (bit 1), then transposed
     // (bit 2).
-    __device__ void set(int side, int orientation, const Window& window) {
+    __device__ void set(int side, int orientation, const Crop& crop) {
         const bool transposed = orientation & 4;
-        size = side, are_rows = window.y_first == transposed;
+        size = side, are_rows = crop.y_first == transposed;
         const bool back = orientation & (are_rows ? 1 : 2), mirrored = orientation & (are_rows ? 2 : 1);
-        const int first = window.y_first ? window.left : window.top, along = window.y_first ? window.top : window.left;
-        length = window.y_first ? window.height : window.width;
+        const int first = crop.y_first ? crop.left : crop.top, along = crop.y_first ? crop.top : crop.left;
+        length = crop.y_first ? crop.height : crop.width;
         start = back ? size - 1 - first : first, step = back ? -1 : 1;
         begin = mirrored ? size - 1 - along : along, way = mirrored ? -1 : 1;
     }
@@ -101,7 +102,7 @@ struct BitLines {
 
 // The lines of a window of a canvas of bytes: line l begins at byte begin + l * step of a channel, and its pixels are
 // `way` apart. Where all rows of the canvas begin with a whole word of memory, so do the lines that are rows: their
-// first `shift` pixels are those before the window.
+// first `shift` pixels are those before the crop.
 struct ByteLines {
     typedef uint8 Element;
     int64 plane, begin;  // bytes from a channel to the next, and to the window
@@ -109,11 +110,11 @@ struct ByteLines {
     int shift, length;   // pixels before a line's first, and of a line with these
     bool in_words;
 
-    __device__ void set(const uint8* canvas, int rows, int columns, const Window& window) {
-        const bool y_first = window.y_first;
+    __device__ void set(const uint8* canvas, int rows, int columns, const Crop& crop) {
+        const bool y_first = crop.y_first;
         in_words = !y_first && (columns | (uint64)canvas) % 4 == 0 && (int64)rows * columns % 4 == 0;
-        shift = in_words ? window.left % 4 : 0, length = (y_first ? window.height : window.width) + shift;
-        plane = (int64)rows * columns, begin = (int64)window.top * columns + window.left - shift;
+        shift = in_words ? crop.left % 4 : 0, length = (y_first ? crop.height : crop.width) + shift;
+        plane = (int64)rows * columns, begin = (int64)crop.top * columns + crop.left - shift;
         step = y_first ? 1 : columns, way = y_first ? columns : 1;
     }
 
