@@ -22,7 +22,8 @@ from gpurender.kernels.chaos_game import gpu as chaos_game
 from gpurender.kernels.device import runs
 from gpurender.kernels.diamond_square import gpu as diamond_square
 from gpurender.kernels.point_cloud import gpu as point_cloud
-from gpurender.kernels.resized_crop import gpu_bits
+from gpurender.kernels.resized_crop import gpu as resized_crop
+from gpurender.kernels.resized_crop import gpu_room
 from gpurender.kernels.visual_atom import gpu as visual_atom
 from gpurender.runtime import cuda, cupy_cache
 from gpurender.util.atomic_files import check_writable, replacing
@@ -108,7 +109,7 @@ def loops(body: list[str], labels: dict[str, int]) -> list[Loop]:
             walks[loop.name].append(loop)
         elif loop is not None and not nested:
             lines.append(loop)
-    sums = [loop for loop in lines if loop.name == "sum"]  # of a kernel that sums, other byte stores are no lines
+    sums = [loop for loop in lines if loop.name.startswith("sum")]  # if any, other byte stores are no lines
     return [loop for kind in walks.values() for loop in _by_maps(kind)] + (sums or lines)
 
 
@@ -134,7 +135,8 @@ def _loop(body: list[str], nested: int) -> Loop | None:
         per_point = round((len(body) - nested) / POINTS_A_LOOP, 2)
         return Loop("splat" if ops["F2I"] else "frame", len(body), per_point, round(nested / POINTS_A_LOOP, 2), counts)
     if ops["IDP"] == 3 * LINES_A_SUM:  # three digits of the weights
-        return Loop("sum", len(body), round(len(body) / LINES_A_SUM, 2), 0.0, counts)
+        name = "sum" if ops["LDS"] else "sum, device memory"
+        return Loop(name, len(body), round(len(body) / LINES_A_SUM, 2), 0.0, counts)
     stores = sum(code.startswith(("ST.E.U8", "ST.U8", "STS.U8")) for code in codes)
     if stores and len(body) <= 16 * stores:
         return Loop("line", len(body), round(len(body) / stores, 2), 0.0, counts | {"byte stores": stores})
@@ -145,10 +147,10 @@ def launch_of(name: str, limits: cuda.Limits) -> tuple[int, int]:
     """Threads and bytes of dynamic shared memory of a block, as the launchers ask for them."""
     if name.startswith("visual_atom"):
         return -(-VERTICES // 32) * 32, visual_atom.layout(SIZE, VERTICES, 0.0, limits).shared
-    if name == "resized_crop_bits":
-        room = gpu_bits.room_for(SIZE, SIDE, SIDE, limits)
+    if name.startswith("resized_crop"):
+        room = gpu_room.shared_room(SIZE, SIZE, SIDE, SIDE, limits)
         assert room is not None
-        return gpu_bits.THREADS, gpu_bits.UNIT * room.units
+        return resized_crop.THREADS, 0 if name == "resized_crop_large" else gpu_room.UNIT * room.units
     if name.startswith("point_cloud"):
         return point_cloud.THREADS, 0
     if name == "chaos_game_density":
@@ -185,11 +187,11 @@ def inspect(operation: str, architecture: str) -> list[Kernel]:
 def table(kernels: list[Kernel]) -> str:
     """For people."""
     lines = [
-        f"{'kernel':<18}{'chip':<8}{'registers':>9}{'spilled':>8}{'static':>8}{'dynamic':>9}{'threads':>8}{'blocks/SM':>10}"
+        f"{'kernel':<20}{'chip':<8}{'registers':>9}{'spilled':>8}{'static':>8}{'dynamic':>9}{'threads':>8}{'blocks/SM':>10}"
     ]
     for k in kernels:
         lines.append(
-            f"{k.name:<18}{k.architecture:<8}{k.registers:>9}{k.spilled_bytes:>8}{k.static_shared:>8}"
+            f"{k.name:<20}{k.architecture:<8}{k.registers:>9}{k.spilled_bytes:>8}{k.static_shared:>8}"
             f"{k.dynamic_shared:>9}{k.threads:>8}{k.blocks_a_multiprocessor:>10}"
         )
     costs: dict[tuple[str, str], dict[str, str]] = {}
@@ -197,13 +199,13 @@ def table(kernels: list[Kernel]) -> str:
         for number, loop in enumerate(
             loop for kind in ("frame", "splat", "line", "sum") for loop in k.loops if kind in loop.name
         ):
-            name = loop.name + (f" {number + 1}" if loop.name in ("line", "sum") else "")
+            name = loop.name + (f" {number + 1}" if loop.name.startswith(("line", "sum")) else "")
             text = f"{loop.per_point:.1f}" + (f" + {loop.per_map:g} a map" if loop.per_map else "")
             costs.setdefault((k.name, name), {})[k.architecture] = text
     chips = list(dict.fromkeys(k.architecture for k in kernels))
-    lines += ["", f"{'instructions a point or pixel':<38}" + "".join(f"{chip:>18}" for chip in chips)]
+    lines += ["", f"{'instructions a point or pixel':<42}" + "".join(f"{chip:>18}" for chip in chips)]
     for (kernel, name), found in costs.items():
-        lines.append(f"{kernel:<18}{name:<20}" + "".join(f"{found.get(chip, '-'):>18}" for chip in chips))
+        lines.append(f"{kernel:<20}{name:<22}" + "".join(f"{found.get(chip, '-'):>18}" for chip in chips))
     return "\n".join(lines)
 
 

@@ -23,7 +23,6 @@ from gpurender.kernels.chaos_game import Instances, parts_of
 from gpurender.kernels.image_ops import apply_ops
 from gpurender.kernels.mix_erase import Erasing, Mixing, mix_erase
 from gpurender.kernels.philox import words
-from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses
 from gpurender.kernels.soft_targets import soft_targets
 from gpurender.kernels.visual_atom import draw_centres
@@ -145,13 +144,13 @@ def training_step() -> list[Launch]:
         found.append((self, arguments, options))
 
     with gpu_path(CPU), mock.patch.object(triton.runtime.jit.JITFunction, "run", record):
-        _addresses_and_crops()
+        _addresses_and_draws()
         _mixing_and_erasing()
         _draws_and_operations()
     return found
 
 
-def _addresses_and_crops() -> None:
+def _addresses_and_draws() -> None:
     cursor, policy = torch.tensor([0, 0]), gr.augment.Crop(interpolation="random")
     for shuffle in (True, False):
         addresses(cursor, 256, length=1_000_000, seed=42, instances=1000, shuffle=shuffle)
@@ -161,16 +160,7 @@ def _addresses_and_crops() -> None:
     for shares in (True, False):
         parts_of(draw_ids, draw_ids, orientations, Instances(1000, 4, 10, 25, shares_masks=shares))
         draw_centres(draw_ids, seed=42, size=512, low=-512, high=512, whole=shares)
-    drawn = policy.draw(draw_ids)
-    color = torch.zeros(2, 3, 512, 512, dtype=torch.uint8)
-    policy.apply(color[:, :1], drawn, dtype=torch.float16)
-    policy.apply(color[:, :1], drawn, dtype=torch.float32, memory_format=torch.channels_last)
-    tinted = gr.augment.Crop(mean=(0.5, 0.5, 0.4))
-    tinted.apply(color[:, :1], drawn, dtype=torch.float16)
-    tinted.apply(color, drawn, dtype=torch.bfloat16)
-    crop_resize(color, drawn["boxes"].long(), drawn["flips"], drawn["interpolations"], (224, 224))
-    crop_resize(color[:, :1, :1, :1], drawn["boxes"], drawn["flips"], drawn["interpolations"], (1, 1))
-    crop_resize(color[:, :, :33, :35], drawn["boxes"], drawn["flips"], drawn["interpolations"], (9, 11))
+    policy.draw(draw_ids)
 
 
 def _mixing_and_erasing() -> None:

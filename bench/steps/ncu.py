@@ -42,7 +42,7 @@ PROGRAMS = {
     "drawing": (DRAWING, "regex:^(chaos_game_(grey|paint)|visual_atom_render)", 512),
     "augmenting": (
         AUGMENTING,
-        "regex:^(chaos_game_(cover|mask)|resample|resized_crop_bits|tabulate|change|move|mix_erase_pixels)",
+        "regex:^(chaos_game_(cover|mask)|resized_crop_(bits|bytes)|tabulate|change|move|mix_erase_pixels)",
         1024,
     ),
 }

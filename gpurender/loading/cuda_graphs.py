@@ -16,10 +16,10 @@ copied.
 
 **Memory.** The graphs of a cache share one memory pool: the results of one are no longer needed when the next one runs.
 The pool is kept as long as the graphs are, with all intermediate tensors of the launches: with 512 x 512 canvases of
-bytes and 224 x 224 images 0.4 MB per image under a crop and 0.5 MB under DeiT's policy (canvas 0.26, the rest tap
-tables, half-resized rows, images between two operations); of canvases of bits at most 33 kB in place of canvas, tables
-and rows. As much and the batches are in torch's cache from the plain launches before. Each further graph adds what its
-last launch reads, and coloured fractals the scratch of their blocks, some 0.2 MB per block. (Calculated, not measured.)
+bytes and 224 x 224 images 0.26 MB per image under a crop, the canvas, and 0.4 MB under DeiT's policy, with images
+between two operations; of canvases of bits at most 33 kB in place of the canvas. As much and the batches are in torch's
+cache from the plain launches before. Each further graph adds what its last launch reads, and coloured fractals the
+scratch of their blocks, some 0.2 MB per block. (Calculated, not measured.)
 
 **Inputs of a graph** must stay at their addresses: cursor, catalog and kept bitmaps belong to the loader, and tables
 that are made once for many loaders are held by the graph itself (:mod:`gpurender.util.device_tables`).

@@ -640,8 +640,8 @@ def test_the_profiled_kernels_exist():
     names = {name for pair in defined for name in pair if name}
     chosen = [expression.removeprefix("regex:") for _, expression, _ in ncu.PROGRAMS.values()]
     for kernel in (
-        "chaos_game_grey", "chaos_game_paint", "visual_atom_render", "resample", "resized_crop_bits", "tabulate",
-        "change", "move", "mix_erase_pixels",
+        "chaos_game_grey", "chaos_game_paint", "visual_atom_render", "resized_crop_bits", "resized_crop_bytes",
+        "tabulate", "change", "move", "mix_erase_pixels",
     ):  # fmt: skip
         assert kernel in names
         assert sum(re.search(expression, kernel) is not None for expression in chosen) == 1
@@ -660,8 +660,8 @@ def test_races_that_are_meant_are_told_from_others():
 =========
 ========= Error: Race reported between Write access at 0x10 in visual_atom_render
 =========     and Read access at 0x90 in visual_atom_render [4 hazards]
-========= Error: Race reported between Read access at 0x10 in resample
-=========     and Write access at 0x90 in resample [4 hazards]
+========= Error: Race reported between Read access at 0x10 in change
+=========     and Write access at 0x90 in change [4 hazards]
 ========= RACECHECK SUMMARY: 4 hazards displayed (4 errors, 0 warnings)
 """
     known, other = sanitizer.races(text)
@@ -670,7 +670,7 @@ def test_races_that_are_meant_are_told_from_others():
     assert len(other) == 3
     assert other[0].count("chaos_game_grey") == 2
     assert "Read access at 0x90 in visual_atom_render [4 hazards]" in other[1]
-    assert "resample" in other[2]
+    assert "change" in other[2]
     assert sanitizer.races("========= RACECHECK SUMMARY: 0 hazards displayed") == ({}, [])
 
 
@@ -728,7 +728,7 @@ def test_known_races_pass_and_others_do_not(sanitized):
     here = Seen()
     sanitizer.racecheck(here)
     assert sum(here.found["known_races"].values()) == 1
-    said["text"] += race.format("Read", "resample", "resample")
+    said["text"] += race.format("Read", "change", "change")
     with pytest.raises(AssertionError, match="1 unknown kinds"):
         sanitizer.racecheck(Seen())
 
@@ -838,7 +838,7 @@ def test_an_interrupted_pytest_writes_its_report(tmp_path):
 
 def test_the_profiler_s_own_work_is_no_kernel(monkeypatch):
     cpu = torch.autograd.DeviceType.CPU
-    names = {"move": 70.0, "Activity Buffer Request": 900.0, "resample": 30.0}
+    names = {"move": 70.0, "Activity Buffer Request": 900.0, "change": 30.0}
     events = [
         SimpleNamespace(name=name, device_type=cpu, time_range=SimpleNamespace(elapsed_us=lambda us=us: us))
         for name, us in names.items()
@@ -846,7 +846,7 @@ def test_the_profiler_s_own_work_is_no_kernel(monkeypatch):
     profile = contextlib.nullcontext(SimpleNamespace(events=lambda: events))
     monkeypatch.setattr(torch.profiler, "profile", lambda **keywords: profile)
     with rehearsal.stand_ins():
-        assert kernels.profiled(lambda: None, "cpu") == {"move": (70.0, 1), "resample": (30.0, 1)}
+        assert kernels.profiled(lambda: None, "cpu") == {"move": (70.0, 1), "change": (30.0, 1)}
 
 
 def test_clocks_are_read_while_the_chip_copies(monkeypatch):
