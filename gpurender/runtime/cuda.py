@@ -89,9 +89,7 @@ def compiled(operation: str, architecture: str) -> bytes:
         ValueError: NVRTC does not know the architecture.
         RuntimeError: the source does not compile; the message contains NVRTC's log.
     """
-    cupy_cache.make_usable()
-    from cupy.cuda import nvrtc
-
+    nvrtc = cupy_cache.imported().cuda.nvrtc
     known = supported_architectures()
     number = architecture.partition("_")[2].rstrip("af")
     if not architecture.startswith(("sm_", "compute_")) or number not in (name[3:] for name in known):
@@ -111,9 +109,7 @@ def compiled(operation: str, architecture: str) -> bytes:
 
 def supported_architectures() -> tuple[str, ...]:
     """Return the architectures that the installed NVRTC supports, oldest first: ``sm_75``, ``sm_80`` …"""
-    cupy_cache.make_usable()
-    from cupy.cuda import nvrtc
-
+    nvrtc = cupy_cache.imported().cuda.nvrtc
     return tuple(f"sm_{number}" for number in sorted(nvrtc.getSupportedArchs()))
 
 
@@ -130,9 +126,7 @@ def place(operation: str, architecture: str) -> Path | None:
 
     The name is a hash of everything that the code depends on: source, options, architecture and NVRTC's version.
     """
-    cupy_cache.make_usable()
-    from cupy.cuda import nvrtc
-
+    nvrtc = cupy_cache.imported().cuda.nvrtc
     folder = kernel_cache.folder()
     if folder is None:
         return None
@@ -154,9 +148,7 @@ def cached(operation: str, architecture: str) -> Path | None:
 @functools.cache
 def limits(device: torch.device) -> Limits:
     """Return the device's multiprocessor count and shared-memory limits (cached)."""
-    cupy_cache.make_usable()
-    import cupy
-
+    cupy = cupy_cache.imported()
     found = cupy.cuda.Device(device.index).attributes
     names = ("MultiProcessorCount", "MaxSharedMemoryPerBlockOptin", "MaxSharedMemoryPerMultiprocessor")
     return Limits(*(found[name] for name in names))
@@ -184,9 +176,7 @@ def launch(
     """
     if blocks == 0:
         return
-    cupy_cache.make_usable()
-    import cupy
-
+    cupy = cupy_cache.imported()
     with torch.cuda.device(device):
         kernel = _kernel(operation, name, device.index)
         kernel.allow(shared)
@@ -274,8 +264,6 @@ def _loaded(code: bytes) -> Any:
 
 
 def _loaded_from(path: str) -> Any:
-    import cupy
-
-    module = cupy.RawModule(path=path)
+    module = cupy_cache.imported().RawModule(path=path)
     module.compile()  # loads the module now: the file may be removed
     return module

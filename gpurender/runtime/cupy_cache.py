@@ -5,18 +5,26 @@ folder on import, and the import fails if the folder cannot be made, for example
 """
 
 import functools
+import importlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from gpurender.runtime import kernel_cache
 
 log = logging.getLogger("gpurender")
 
 
+def imported() -> Any:
+    """Return CuPy, imported when it has a folder that can be written."""
+    make_usable()
+    return importlib.import_module("cupy")
+
+
 @functools.cache
 def make_usable() -> None:
-    """Set a writable folder for CuPy if its own cannot be written; to be called before CuPy is imported."""
+    """Set a writable folder for CuPy if its own cannot be written; before CuPy is imported."""
     own = Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))
     if own.is_absolute() and kernel_cache.writable(own):
         return

@@ -14,7 +14,7 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender.kernels.image_ops import BY_NAME, Kind, Operation, apply_ops, tables
-from gpurender.kernels.image_ops.cpu_matrices import rounded, turned
+from gpurender.kernels.image_ops.cpu_matrices import _split, rounded, turned
 from tests.support.optional import optional
 
 timm = optional("timm.data.auto_augment")
@@ -260,6 +260,16 @@ def test_rotations_are_pythons_to_fifteen_decimals():
 @given(st.floats(-1, 1))
 def test_rounding_is_pythons(x):
     assert rounded(torch.tensor([x], dtype=torch.float64)).item() == round(x, 15)
+
+
+def test_halves_of_a_number_have_26_bits_each():
+    """So that their products are exact, on which the rounding depends."""
+    x = torch.rand(4096, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
+    high, low = _split(x)
+    assert torch.equal(high + low, x)
+    for half in (high, low):
+        mantissa, _ = torch.frexp(half)
+        assert torch.equal(mantissa * 2.0**26, (mantissa * 2.0**26).round())
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -179,6 +179,9 @@ def test_where_nothing_can_be_kept_nothing_is(tmp_path, monkeypatch):
 @pytest.fixture
 def driver(monkeypatch):
     """A GPU's driver that loads only what NVRTC made, which is ``good``; how often it was compiled."""
+    import cupy
+
+    cupy.cuda.nvrtc.getVersion()  # imported with CuPy itself; parts of it are later
     times = []
     monkeypatch.setattr(cuda, "compiled", lambda operation, architecture: times.append(operation) or b"good")
     monkeypatch.setattr(cuda, "architecture_of", lambda device: "sm_90")
@@ -193,7 +196,7 @@ def driver(monkeypatch):
             if self.code != b"good":
                 raise RuntimeError("CUDA_ERROR_INVALID_IMAGE")
 
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule, cuda=sys.modules["cupy"].cuda))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule, cuda=cupy.cuda))
     return times
 
 
@@ -226,6 +229,32 @@ def test_machine_code_that_cannot_be_used_is_made_anew(own, driver, damage):
     assert load_module().code == b"good"
     assert load_module().code == b"good"
     assert len(driver) == (3 if damage == "directory" else 2)  # nothing takes the place of a directory
+
+
+@needs_cupy
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: cuda.compiled("philox", "sm_90"),
+        lambda: cuda.supported_architectures(),
+        lambda: cuda.place("chaos_game", "sm_90"),
+        lambda: cuda.limits.__wrapped__(torch.device("cuda", 0)),
+        lambda: cuda._loaded(b"good"),
+        lambda: cuda.launch("a", "b", device=torch.device("cuda", 0), blocks=1, threads=1, arguments=()),
+    ],
+)
+def test_cupy_s_cache_is_made_usable_before_cupy_is_imported(monkeypatch, use):
+    """Its import fails where its own folder cannot be made."""
+
+    class NotYet(Exception):
+        pass
+
+    def not_yet():
+        raise NotYet
+
+    monkeypatch.setattr(cuda.cupy_cache, "make_usable", not_yet)
+    with pytest.raises(NotYet):
+        use()
 
 
 @needs_cupy
