@@ -246,14 +246,14 @@ def test_machine_code_that_cannot_be_used_is_made_anew(own, driver, damage):
 def test_cupy_s_cache_is_made_usable_before_cupy_is_imported(monkeypatch, use):
     """Its import fails where its own folder cannot be made."""
 
-    class NotYet(Exception):
+    class NotYetError(Exception):
         pass
 
     def not_yet():
-        raise NotYet
+        raise NotYetError
 
     monkeypatch.setattr(cuda.cupy_cache, "make_usable", not_yet)
-    with pytest.raises(NotYet):
+    with pytest.raises(NotYetError):
         use()
 
 
