@@ -61,6 +61,11 @@ class Categories:
     orientations: torch.Tensor
     bitmaps: ifs.Bitmaps
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that are kept so far."""
+        return self.bitmaps.kept_bytes
+
     def systems(self, category: torch.Tensor, weight: torch.Tensor) -> Systems:
         """Return the systems of categories times instance weights, int64 ``[N]`` both; multiplied in float64."""
         maps = self.maps[category] * self.factors[weight][:, None]  # [N, M, 6]
@@ -271,6 +276,12 @@ class FractalDB(Recipe):
             table = np.array(rows)
             maps[i, : len(rows)], probabilities[i, : len(rows)] = table[:, :6], ifs.map_probabilities(table[None])[0]
         return maps, probabilities, np.array([len(rows) for rows in self.categories])
+
+    def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
+        if self.variant == "paper":
+            return 0
+        images = self.classes * -(-self.instances // self.flips) if masked else 0
+        return ifs.kept_bytes(self, self.classes * len(self.factors()), images, cache_bytes)
 
     def canvases(
         self,
