@@ -11,6 +11,7 @@ operations on pixels by themselves, and SHARPNESS; the operations that move pixe
 columns. An operation's kind, in the table of ``ops.py``, says which launch performs the operation.
 """
 
+import functools
 import itertools
 from collections.abc import Collection
 
@@ -37,6 +38,14 @@ BLURRED = 1024
 # Registers per thread, at most: for twenty warps per multiprocessor; for fourteen that move three channels, where one
 # channel leaves room for sixteen. By default the compiler takes fewer and spills some.
 BLURRED_REGISTERS, MOVED_REGISTERS = 96, 144
+# Compute capabilities with half of float32's rate in float64; all others of Volta and later have a 32nd or a 64th.
+FAST_DOUBLE = ((7, 0), (8, 0), (9, 0), (10, 0))
+
+
+@functools.cache
+def fast_double(device: torch.device) -> bool:
+    """Return whether a device computes float64 fast; the CPU, on which Triton is interpreted, does."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) in FAST_DOUBLE
 
 
 def apply_ops(
@@ -131,7 +140,7 @@ class _Batch:
             blocks = across * triton.cdiv(self.height, MOVED_SPAN)
             move[(self.n * blocks,)](
                 *ways, plan, self.coefficients, self.interpolations, *when, blocks, across, *size, *self.fill,
-                self.channels, self.index, self.aligned, *MOVED, MOVED_SPAN,
+                self.channels, self.index, self.aligned, not fast_double(self.images.device), *MOVED, MOVED_SPAN,
                 num_warps=1, maxnreg=MOVED_REGISTERS, enable_fp_fusion=False,
             )  # fmt: skip
         if self.blurs:
