@@ -213,6 +213,6 @@ def _draws_and_operations() -> None:
     for given in (images, images[:, :1].contiguous(), images[:, :, :33, :35].contiguous()):
         apply_ops(given, operations, arguments, interpolations, (9, 9, 9))
     apply_ops(images, operations, arguments, interpolations, (9, 9, 9), parsed("rand-inc1").operations)
-    with mock.patch.object(image_ops, "fast_double", lambda _: False):  # as on other cards than those compiled for
+    with mock.patch.object(image_ops, "fast_double", return_value=False):  # as on other cards than those compiled for
         for given in (images, images[:, :1].contiguous()):
             apply_ops(given, operations, arguments, interpolations, (9, 9, 9))

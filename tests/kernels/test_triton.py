@@ -118,7 +118,8 @@ def test_every_launch_of_a_training_step_has_whole_warps_and_exact_arithmetic():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kernel_compiles_without_spills_and_rounds_as_ieee_754(architecture, tmp_path, monkeypatch):
     """``pytest -s`` shows the registers. In float64 there is no fused multiply-add and no approximation, in float32 no
-    arithmetic at all, but in estimates of moves. Nothing spills with the Triton for which the kernels are tuned, or a newer one.
+    arithmetic at all, but in estimates of moves. Nothing spills with the Triton for which the kernels are tuned, or a
+    newer one.
     """
     tuned = tuple(map(int, triton_code.triton.__version__.split(".")[:2])) >= TUNED
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))

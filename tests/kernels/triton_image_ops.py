@@ -234,11 +234,11 @@ def moves_estimated(device):
         for mode in (1, 2):
             given = [images, codes.int(), arguments.double(), torch.full_like(codes, mode).byte()]
             wanted = apply_ops(*given, (9, 9, 9))
-            with gpu_path(device, side**2), mock.patch.object(gpu, "fast_double", lambda _: False):
+            with gpu_path(device, side**2), mock.patch.object(gpu, "fast_double", return_value=False):
                 found = apply_ops(*(x.to(device) for x in given), (9, 9, 9))
             for case, a, b in zip(some, found.cpu(), wanted, strict=True):
                 assert torch.equal(a, b), (case, mode, spread)
-    with mock.patch.object(gpu, "fast_double", lambda _: False):
+    with mock.patch.object(gpu, "fast_double", return_value=False):
         pictured = pictures(rng, 16, 28)
         same_as_pillow(device, [(pictured[i % 4], code, x, 1 + i % 2) for i, (code, x) in enumerate(cases[::6])])
 

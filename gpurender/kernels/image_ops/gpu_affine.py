@@ -23,10 +23,10 @@ slope is at most 3/2 of the values' range; the cubic terms take at most d e = 1/
 
 So the estimate differs from float64, whose own error is 2^-29 of that, by less than 4565 u = 2.73e-4 < ``MARGIN``. Of
 values spread evenly, 2 MARGIN = 0.06 % are doubtful. A fraction of 0, which shears and translations have everywhere in
-rows or columns, leaves integers where neighbours are equal. Pixels that such a fraction takes out do not count, so these
-integers are found by comparing bytes, as in flat regions. Of the programs that are not flat, 2.6 % had a doubtful pixel
-(the median of 30 pairs of preset and operation with 48 crops of 224 pixels each, 0 to 5.6 %; in NumPy). So a grey pixel
-takes 30 float64 instructions of 81. This is arithmetic, not measured on a GPU.
+rows or columns, leaves integers where neighbours are equal. Pixels that such a fraction takes out do not count, so that
+these integers are found by comparing bytes, as in flat regions. Of the programs that are not flat, 2.6 % had a doubtful
+pixel (the median of 30 pairs of preset and operation with 48 crops of 224 pixels each, 0 to 5.6 %; in NumPy). So a grey
+pixel takes 30 float64 instructions of 81. This is arithmetic, not measured on a GPU.
 """
 
 import triton
