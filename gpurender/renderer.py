@@ -38,7 +38,7 @@ class Renderer:
             rendered, at most 1 GiB (:mod:`gpurender.runtime.free_memory`). The released variants of 1p-frac and
             FractalDB in grey, not ``fresh``, and OFDB have finitely many images. One bit per pixel of each image is
             kept if all of them fit (31 MiB for onepfrac-1k, 656 MiB for onepfrac-21k), else of each point set if these
-            fit (415 MiB for fractaldb-1k; always of a mixture's recipes), and only the masks are drawn per image. What
+            fit (414 MiB for fractaldb-1k; always of a mixture's recipes), and only the masks are drawn per image. What
             does not fit is drawn anew whenever it is rendered. A GPU computes all of them at once, a CPU each when it
             is first wanted. 0 keeps none. The images are the same.
 

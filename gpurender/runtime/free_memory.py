@@ -14,7 +14,7 @@ import torch
 from gpurender.runtime import devices
 
 # A quarter leaves room for a model that is already on the device to be trained. It reaches the bound with 4 GiB of free
-# memory; the bound holds the largest presets that fit a small GPU: 656 MiB (onepfrac-21k), 415 MiB (fractaldb-1k).
+# memory; the bound holds the largest presets that fit a small GPU: 656 MiB (onepfrac-21k), 414 MiB (fractaldb-1k).
 SHARE = 4
 MOST = 1 << 30  # bytes
 

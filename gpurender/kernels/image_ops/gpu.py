@@ -52,7 +52,7 @@ class Occurring(NamedTuple):
     """What may occur in a chain: one bit per code, and whether tables, moves, blurs, and blurs by a kernel."""
 
     codes: int
-    points: bool
+    tables: bool
     moves: bool
     blurs: bool
     kernels: bool
@@ -113,7 +113,7 @@ class _Batch:
         """Allocate plan, tables, weights, and an image between a blur's axes: float32 if GAUSSIAN_KERNEL may occur."""
         of = self.images.new_empty
         self.plan, self.values = of(count, dtype=torch.int32), of(count, dtype=torch.float64)
-        self.tables = of((self.n, self.channels, 256) if self.occurring.points else 0)
+        self.tables = of((self.n, self.channels, 256) if self.occurring.tables else 0)
         if self.occurring.blurs:
             kernels = self.occurring.kernels
             self.weights = of((count, WEIGHTS.value) if kernels else 0, dtype=torch.float32)
@@ -145,7 +145,7 @@ class _Batch:
         """Launch one step of all samples: from source to scratch or result."""
         when, size = (self.layers, step), (self.height, self.width, self.area)
         plan, values = self.plan, self.values
-        if self.occurring.points:
+        if self.occurring.tables:
             tabulate[(self.n * self.channels,)](
                 ways[0], plan, values, self.tables, *when, self.area, self.channels, self.index, SCANNED,
                 num_warps=8, enable_fp_fusion=False,
