@@ -166,19 +166,17 @@ def kept_bytes(recipe: PointRecipe, systems: int, images: int, cache_bytes: int)
     return next((bytes for bytes in needed if bytes <= cache_bytes), 0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class BitmapTable:
     """Bitmaps by number: on a GPU all are computed at first use, on a CPU each one when it is first wanted.
 
     Attributes:
         rows: int32 ``[count, size, words]`` on the device; memory of rows that are not computed is not touched.
         known: bool ``[count]``, on the host: which are computed.
-        complete: whether all are known to be computed; each batch asks.
     """
 
     rows: torch.Tensor
     known: np.ndarray
-    complete: bool = False
 
     @classmethod
     def empty(cls, count: int, size: int, device: torch.device) -> "BitmapTable":
@@ -187,6 +185,11 @@ class BitmapTable:
         if dispatch.on_host(device):  # NumPy's memory is not touched; torch fills its own in deterministic mode
             return cls(torch.from_numpy(np.empty(shape, np.int32)), np.zeros(count, bool))
         return cls(torch.empty(shape, dtype=torch.int32, device=device), np.zeros(count, bool))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bitmaps are computed."""
+        return bool(self.known.all())
 
     @property
     def kept_bytes(self) -> int:
@@ -198,9 +201,9 @@ class BitmapTable:
 
         ``compute``: from numbers int64 ``[n]`` on the device to bitmaps int32 ``[n, size, words]``.
         """
-        if self.complete:
-            return self.rows
         host = dispatch.on_host(self.rows.device)
+        if not host and self.complete:
+            return self.rows
         missing = np.unique(ids.numpy()) if host else np.arange(len(self.known))
         missing = missing[~self.known[missing]]
         most = HOST_BATCH if host else COVER_BATCH
@@ -213,7 +216,6 @@ class BitmapTable:
         if not host:
             cuda_streams.settle(self.rows.device)  # another CUDA stream must not read what is still being computed
             self.known[:] = True
-        self.complete = bool(self.known.all())
         return self.rows
 
 

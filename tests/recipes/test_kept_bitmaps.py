@@ -184,7 +184,7 @@ def test_a_worker_of_torch_has_its_share_of_the_budget(monkeypatch):
     monkeypatch.setattr(ifs, "get_worker_info", lambda: SimpleNamespace(num_workers=5))
     renderer([3])  # in a worker that inherited the table
     assert np.flatnonzero(renderer.catalog.bitmaps.images.known).tolist() == [1]
-    renderer.catalog.bitmaps.images.complete = True
+    renderer.catalog.bitmaps.images.known[:] = True
     renderer.catalog.bitmaps.images.rows[3] = -1
     assert (renderer([3]) == 127).all()  # a table that is complete costs a worker nothing, and is used
 
