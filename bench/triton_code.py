@@ -21,6 +21,7 @@ from bench import sass
 from gpurender.augment.rand_augment import parsed
 from gpurender.kernels.chaos_game import Instances, parts_of
 from gpurender.kernels.image_ops import apply_ops
+from gpurender.kernels.image_ops import gpu as image_ops
 from gpurender.kernels.mix_erase import Erasing, Mixing, mix_erase
 from gpurender.kernels.philox import words
 from gpurender.kernels.shuffle import addresses
@@ -202,3 +203,6 @@ def _draws_and_operations() -> None:
     for given in (images, images[:, :1].contiguous(), images[:, :, :33, :35].contiguous()):
         apply_ops(given, operations, arguments, interpolations, (9, 9, 9))
     apply_ops(images, operations, arguments, interpolations, (9, 9, 9), parsed("rand-inc1").operations)
+    with mock.patch.object(image_ops, "fast_double", return_value=False):  # as on other cards than those compiled for
+        for given in (images, images[:, :1].contiguous()):
+            apply_ops(given, operations, arguments, interpolations, (9, 9, 9))

@@ -31,17 +31,25 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
     Args:
         recipe: any argument of ``gr.recipe``: a recipe, a preset's name, JSON, the path of a JSON file.
         transform: called with the image; its result replaces the image. The attribute may be set later.
+        cache_bytes: bytes of RAM for what repeats, as for :class:`gpurender.Renderer`; each worker of torch's
+            ``DataLoader`` has its share.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
 
-    def __init__(self, recipe: RecipeLike, transform: Callable[[Image.Image], Any] | None = None) -> None:
+    def __init__(
+        self,
+        recipe: RecipeLike,
+        transform: Callable[[Image.Image], Any] | None = None,
+        *,
+        cache_bytes: int | None = None,
+    ) -> None:
         if transform is not None and not callable(transform):
             raise TypeError(f"transform must be None or a callable that takes an image, got {checks.shown(transform)}")
         self.recipe = as_recipe(recipe)
         self.transform = transform
-        self._renderer = Renderer(self.recipe)
+        self._renderer = Renderer(self.recipe, cache_bytes=cache_bytes)
 
     def __repr__(self) -> str:
         transform = "" if self.transform is None else f", transform={checks.shown(self.transform)}"

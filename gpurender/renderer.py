@@ -10,14 +10,13 @@ from gpurender import sheet
 from gpurender.kernels.shuffle import last_epoch
 from gpurender.recipes.base import Recipe, RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
-from gpurender.runtime import cuda_streams, devices, dispatch
+from gpurender.runtime import cuda_streams, devices, dispatch, free_memory
 from gpurender.runtime.tensors import ordinary
 from gpurender.util import checks, keywords
 
 __all__ = ["Renderer"]
 
 LABELS = 8192  # labels computed per call
-CACHE_BYTES = 1 << 30  # the largest presets that repeat take 656 MiB (onepfrac-21k) and 415 MiB (fractaldb-1k)
 
 
 @keywords.checked
@@ -34,13 +33,14 @@ class Renderer:
     Args:
         recipe: any argument of ``gr.recipe``: a recipe, a preset's name, JSON, the path of a JSON file.
         device: where to render: ``"cpu"``, ``"cuda"`` (torch's current GPU), ``"cuda:1"`` …
-        cache_bytes: bytes of the device's memory (on a CPU: of RAM) for what repeats, by default 1 GiB; in a worker of
-            torch's ``DataLoader`` its share of that. The released variants of 1p-frac and FractalDB in grey, not
-            ``fresh``, have finitely many images. One bit per pixel of each image is kept if all of them fit (32 MiB
-            for onepfrac-1k, 656 MiB for onepfrac-21k), else of each point set if these fit (415 MiB for fractaldb-1k;
-            always of a mixture's recipes), and only the masks are drawn per image. A GPU computes all of them at once,
-            a CPU each when it is first wanted. 0 keeps none. The images are the same. Loaders and ``gr.Dataset`` keep
-            up to the default.
+        cache_bytes: bytes of the device's memory (on a CPU: of RAM) for what repeats; in a worker of torch's
+            ``DataLoader`` its share of that. ``None``: a quarter of the memory that is free when the first image is
+            rendered, at most 1 GiB (:mod:`gpurender.runtime.free_memory`). The released variants of 1p-frac and
+            FractalDB in grey, not ``fresh``, and OFDB have finitely many images. One bit per pixel of each image is
+            kept if all of them fit (31 MiB for onepfrac-1k, 656 MiB for onepfrac-21k), else of each point set if these
+            fit (414 MiB for fractaldb-1k; always of a mixture's recipes), and only the masks are drawn per image. What
+            does not fit is drawn anew whenever it is rendered. A GPU computes all of them at once, a CPU each when it
+            is first wanted. 0 keeps none. The images are the same.
 
     Raises:
         ValueError: the recipe or the device does not exist.
@@ -48,13 +48,15 @@ class Renderer:
     """
 
     def __init__(
-        self, recipe: RecipeLike, device: str | torch.device = "cpu", *, cache_bytes: int = CACHE_BYTES
+        self, recipe: RecipeLike, device: str | torch.device = "cpu", *, cache_bytes: int | None = None
     ) -> None:
         self.recipe = as_recipe(recipe)
         if device is None:
             raise ValueError("device must be 'cpu', 'cuda' or 'cuda:0', 'cuda:1' …, got None")
         self.device = devices.resolve(device)
-        self._cache_bytes = checks.integer("cache_bytes", cache_bytes, 0, checks.UINT64_MAX)
+        if cache_bytes is not None:
+            cache_bytes = checks.integer("cache_bytes", cache_bytes, 0, checks.UINT64_MAX)
+        self._cache_bytes = cache_bytes
         self._catalog: Any = None
         self._labels: Any = None
 
@@ -159,9 +161,15 @@ class Renderer:
     def catalog(self) -> Any:
         """The parameters of all classes, made at first use."""
         if self._catalog is None:
-            self._catalog = self.recipe.catalog(self.device, self._cache_bytes)
+            budget = free_memory.share(self.device) if self._cache_bytes is None else self._cache_bytes
+            self._catalog = self.recipe.catalog(self.device, budget)
             cuda_streams.settle(self.device)
         return self._catalog
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that repeat and have been kept so far (``cache_bytes``)."""
+        return getattr(self._catalog, "kept_bytes", 0)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the objects in a GPU's memory, which a copy makes again."""

@@ -51,7 +51,8 @@ def measure(
     Returns:
         ``{"environment": …, "rows": […]}``; ``bench/README.md`` explains the fields. A recipe whose bitmaps are kept
         (``Renderer``'s ``cache_bytes``) has two rows of raster and of loader, with ``"cached"`` true and false: the
-        images of the dataset itself again and again (``fresh=False``), and new ones.
+        images of the dataset itself again and again (``fresh=False``), and new ones. The former have
+        ``"kept_bytes"``, the bytes of the bitmaps that were kept when the clock started.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -114,21 +115,22 @@ def _steps(renderer: Any, policy: Policy, stages: Sequence[str], batch_size: int
             for indices in some:
                 renderer.render(indices, indices, False)
             again = itertools.cycle(some)
-            yield "raster", lambda: raster(renderer, next(again)), recipe.image_size, "uint8", {"cached": True}
+            more = {"cached": True, "kept_bytes": renderer.kept_bytes}
+            yield "raster", lambda: raster(renderer, next(again)), recipe.image_size, "uint8", more
         yield "raster", lambda: raster(bare, next(samples)), recipe.image_size, "uint8", drawn
     if "augment" in stages:
         yield "augment", augmented, IMAGE_SIZE, type_name, {}
     if "loader" in stages:
-        for fresh, more in ((False, {"cached": True}), (True, drawn))[0 if cached else 1 :]:
-            images = endless(
-                DataLoader(
-                    recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
-                    dtype=dtype, fresh=fresh,
-                )
+        for fresh in (False, True)[0 if cached else 1 :]:
+            loader = DataLoader(
+                recipe, batch_size=batch_size, image_size=IMAGE_SIZE, augment=policy, shuffle=True, device=device,
+                dtype=dtype, fresh=fresh,
             )  # fmt: skip
-            if cached and not fresh:
+            images, more = endless(loader), drawn
+            if not fresh:
                 for _ in range(-(-min(KEPT_MOST, len(recipe)) // batch_size)):
                     next(images)
+                more = {"cached": True, "kept_bytes": loader.kept_bytes}
             yield "loader", functools.partial(_images, images), IMAGE_SIZE, type_name, more
 
 
@@ -147,7 +149,7 @@ def keeps_bitmaps(renderer: Any) -> bool:
     """Return whether a renderer uses kept bitmaps; one sample is rendered to find out."""
     indices = torch.zeros(1, dtype=torch.int64, device=renderer.device)
     renderer.render(indices, indices, False)
-    return getattr(getattr(renderer.catalog, "bitmaps", None), "nbytes", 0) > 0
+    return bool(renderer.kept_bytes)
 
 
 def index_batches(recipe: Recipe, device: torch.device, batch_size: int) -> Iterator[torch.Tensor]:

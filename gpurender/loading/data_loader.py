@@ -117,6 +117,8 @@ class DataLoader(Generic[BatchT_co]):
             repeats of ``num_aug_repeats`` and the samples that fill up a last step of fewer samples than ranks
             (``drop_last`` leaves that step out).
         rank, world_size: rank of this process and number of processes, given together or not at all.
+        cache_bytes: bytes of the device's memory for what repeats without ``fresh``, as for
+            :class:`gpurender.Renderer`; ``None``: a quarter of what is free at the first batch, at most 1 GiB.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -146,7 +148,7 @@ class DataLoader(Generic[BatchT_co]):
         augment: str | None = None, steps_per_epoch: int | None = None,
         device: str | torch.device | None = None, dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format, seed: int | None = None, fresh: bool = False,
-        rank: int | None = None, world_size: int | None = None,
+        rank: int | None = None, world_size: int | None = None, cache_bytes: int | None = None,
     ) -> None: ...  # fmt: skip
 
     @overload
@@ -161,7 +163,7 @@ class DataLoader(Generic[BatchT_co]):
         augment: PolicyLike[ImagesT_co], steps_per_epoch: int | None = None,
         device: str | torch.device | None = None, dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format, seed: int | None = None, fresh: bool = False,
-        rank: int | None = None, world_size: int | None = None,
+        rank: int | None = None, world_size: int | None = None, cache_bytes: int | None = None,
     ) -> None: ...  # fmt: skip
 
     @overload
@@ -177,7 +179,7 @@ class DataLoader(Generic[BatchT_co]):
         augment: PolicyLike[Any] | str | None = None, steps_per_epoch: int | None = None,
         device: str | torch.device | None = None, dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format, seed: int | None = None, fresh: bool = False,
-        rank: int | None = None, world_size: int | None = None,
+        rank: int | None = None, world_size: int | None = None, cache_bytes: int | None = None,
     ) -> None: ...  # fmt: skip
 
     def __init__(
@@ -210,6 +212,7 @@ class DataLoader(Generic[BatchT_co]):
         fresh: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         self._recipe = _recipe(recipe)
         self._shuffle = False if shuffle is None else checks.boolean("shuffle", shuffle)
@@ -236,8 +239,8 @@ class DataLoader(Generic[BatchT_co]):
         self._cursor = Cursor(self._plan.first)
         self._told = False  # that a pass starts again, or that there is none
         self._mixes = True  # unless the training loop switches it off
-        self._renderer = Renderer(self._recipe, devices.resolve(device))
-        self._dataset = Dataset(self._recipe)
+        self._renderer = Renderer(self._recipe, devices.resolve(device), cache_bytes=cache_bytes)
+        self._dataset = Dataset(self._recipe, cache_bytes=cache_bytes)
         self._pipeline: BatchPipeline | None = None  # pipeline and prefetcher are made at the first batch
         self._prefetcher: Prefetcher | None = None
         self._process = os.getpid()  # the process that both belong to
@@ -316,6 +319,11 @@ class DataLoader(Generic[BatchT_co]):
             self._plan, self._cursor, self._ranks, sampler=self.sampler, batch_size=self._batch_size,
             drop_last=self._drop_last, set_epoch=self.set_epoch,
         )  # fmt: skip
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that repeat and have been kept on the device so far (``cache_bytes``)."""
+        return self._renderer.kept_bytes
 
     @property
     def _follows(self) -> str | None:

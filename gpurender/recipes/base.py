@@ -153,6 +153,14 @@ class Recipe:
         """
         raise TypeError(f"{type(self).__name__} renders nothing")
 
+    def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
+        """Return the bytes of bitmaps that a catalog keeps within ``cache_bytes`` of the dataset itself, whose images
+        repeat.
+
+        ``masked``: whether bitmaps may be kept with their masks; a mixture keeps points alone.
+        """
+        return 0
+
     def needs_search(self) -> bool:
         """Return whether rendering begins with a search that may take minutes."""
         return False

@@ -60,6 +60,11 @@ class Categories:
     orientations: torch.Tensor
     bitmaps: ifs.Bitmaps
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that are kept so far."""
+        return self.bitmaps.kept_bytes
+
     def systems(self, category: torch.Tensor, weight: torch.Tensor) -> Systems:
         """Return the systems of categories times instance weights, int64 ``[N]`` both; multiplied in float64."""
         maps = self.maps[category] * self.factors[weight][:, None]  # [N, M, 6]
@@ -247,6 +252,12 @@ class FractalDB(Recipe):
         if self.categories is not None:
             return ifs.padded(self.categories)
         return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
+
+    def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
+        if self.variant == "paper":
+            return 0
+        images = self.classes * -(-self.instances // self.flips) if masked else 0
+        return ifs.kept_bytes(self, self.classes * len(self.factors()), images, cache_bytes)
 
     def canvases(
         self,

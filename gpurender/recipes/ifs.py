@@ -183,6 +183,22 @@ class Images(NamedTuple):
     mask_of: Callable[[torch.Tensor], torch.Tensor]
 
 
+def bytes_of(count: int, size: int) -> int:
+    """Return the bytes of ``count`` bitmaps: rows of ``size`` pixels in words of 32 bits."""
+    return count * size * ((size + 31) // 32) * 4
+
+
+def kept_bytes(recipe: PointRecipe, systems: int, images: int, cache_bytes: int) -> int:
+    """Return the bytes that :func:`render` keeps within ``cache_bytes`` of a dataset whose point sets repeat.
+
+    ``systems``: number of point sets; ``images``: total of :class:`Images`, 0 if these do not repeat.
+    """
+    how = style(recipe.draw_type, recipe.mask_mode)
+    counts = [] if how["color"] else [images if how["patch"] else 0, systems]
+    needed = (bytes_of(count, recipe.image_size) for count in counts if count)
+    return next((bytes for bytes in needed if bytes <= cache_bytes), 0)
+
+
 @dataclass(frozen=True)
 class BitmapTable:
     """Bitmaps by number: on a GPU all are computed at first use, on a CPU each one when it is first wanted.
@@ -207,6 +223,11 @@ class BitmapTable:
     def complete(self) -> bool:
         """Whether all bitmaps are computed."""
         return bool(self.known.all())
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that are computed."""
+        return bytes_of(int(self.known.sum()), self.rows.shape[1])
 
     def filled(self, ids: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Return the rows, of which those of ``ids`` (int64 ``[N]``) are computed.
@@ -255,7 +276,7 @@ class Bitmaps:
         found: BitmapTable | None = getattr(self, kind)
         if found is not None and found.complete:
             return found  # a worker shares its pages with the process that it was forked from
-        needed = 0 if found is not None else count * size * ((size + 31) // 32) * 4
+        needed = 0 if found is not None else bytes_of(count, size)
         if needed + self.nbytes > budget:
             return None
         if found is None:
@@ -272,6 +293,11 @@ class Bitmaps:
     def nbytes(self) -> int:
         """Bytes of all tables."""
         return sum(table.rows.nbytes for table in (self.images, self.points) if table is not None)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that are computed: a CPU has no memory for the others yet."""
+        return sum(table.kept_bytes for table in (self.images, self.points) if table is not None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the tables: a copy, in another process for instance, computes what it wants."""

@@ -179,6 +179,10 @@ class Mixture(Recipe):
         """Return the catalogs of the recipes, each made when the first of its samples is rendered."""
         return Catalogs(self.recipes, device, cache_bytes // len(self.recipes), [None] * len(self.recipes))
 
+    def kept_bytes(self, cache_bytes: int, *, masked: bool = False) -> int:
+        share = cache_bytes // len(self.recipes)
+        return sum(part.kept_bytes(share, masked=False) for part in self.recipes)
+
     def label_map(self, device: Any) -> "MixtureLabelMap":
         return MixtureLabelMap(self, device)
 
@@ -239,6 +243,11 @@ class Catalogs:
             self.made[number] = self.recipes[number].catalog(self.device, self.cache_bytes)
             cuda_streams.settle(self.device)
         return self.made[number]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that are kept so far."""
+        return sum(getattr(catalog, "kept_bytes", 0) for catalog in self.made)
 
 
 def resized(canvases: torch.Tensor, side: int) -> torch.Tensor:

@@ -117,6 +117,10 @@ class OFDB(Recipe):
         """Return the categories' systems; the result of a search is cached on disk, for FractalDB as well."""
         return self._fractals.catalog(device, cache_bytes)
 
+    def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
+        images = self.classes * self.instances if masked else 0
+        return ifs.kept_bytes(self, self.classes, images, cache_bytes)
+
     def canvases(
         self,
         catalog: Categories,

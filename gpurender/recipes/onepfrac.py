@@ -56,6 +56,11 @@ class Perturbations:
     bitmaps: ifs.Bitmaps
     orientations: torch.Tensor
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the bitmaps that are kept so far."""
+        return self.bitmaps.kept_bytes
+
 
 @keywords.checked
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -162,6 +167,12 @@ class OnePFrac(Recipe):
             self._find_attempts(found, np.arange(n), device)
             found.systems, found.complete = systems.to(device), True
         return found
+
+    def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
+        if self.variant == "paper":
+            return 0
+        images = self.classes * self.instances if masked else 0
+        return ifs.kept_bytes(self, self.classes, images, cache_bytes)
 
     def canvases(
         self,

@@ -43,17 +43,16 @@ def implementation(operation: str, device: torch.device, part: str = "") -> Modu
         ValueError: there is no backend for devices of this type.
         NotImplementedError: the backend has no such module.
     """
-    side = backend(device)
-    name = f"gpurender.kernels.{operation}.{side}" + (f"_{part}" if part else "")
-    try:
-        return _imported(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # a package that the module needs
-            raise
-        raise NotImplementedError(f"{operation} has no implementation for {device.type}: {name} is missing") from None
+    return _imported(operation, backend(device), part)
 
 
 @functools.cache  # a batch asks twenty times, and Python's own look-up takes 5 us
-def _imported(name: str) -> ModuleType:
-    with forks.IMPORTS:
-        return importlib.import_module(name)
+def _imported(operation: str, side: str, part: str) -> ModuleType:
+    name = f"gpurender.kernels.{operation}.{side}" + (f"_{part}" if part else "")
+    try:
+        with forks.IMPORTS:
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # a package that the module needs
+            raise
+        raise NotImplementedError(f"{operation} has no implementation for backend {side}: {name} is missing") from None

@@ -57,7 +57,7 @@ def checked_tensor(
     if (
         isinstance(value, torch.Tensor)
         and value.dtype in dtypes
-        and _fits(value.shape, shape)
+        and (value.shape == shape or _fits(value.shape, shape))
         and (value.device == device if device else supported(value))
     ):
         return value.contiguous()

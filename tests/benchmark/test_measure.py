@@ -355,7 +355,8 @@ def test_a_recipe_whose_bitmaps_are_kept_has_two_loader_rows(monkeypatch):
         drawn.clear()
         assert [len(step()) for _ in range(6)] == [4] * 6
         counts.append((stage, side, more, sum(drawn)))
-    assert counts == [("loader", 224, {"cached": True}, 0), ("loader", 224, {"cached": False}, 24)]
+    kept = {"cached": True, "kept_bytes": 20 * 32 * 4}
+    assert counts == [("loader", 224, kept, 0), ("loader", 224, {"cached": False}, 24)]
 
 
 def test_it_is_known_whether_bitmaps_are_kept():
@@ -379,8 +380,9 @@ def test_a_recipe_whose_bitmaps_are_kept_has_two_raster_rows(monkeypatch):
         counts.append((stage, side, dtype, more, sum(drawn)))
         kept = [torch.equal(batches[i], batches[i + bench.KEPT_BATCHES]) for i in range(bench.KEPT_BATCHES)]
         assert kept == [more["cached"]] * bench.KEPT_BATCHES
-    both = [("raster", 32, "uint8", {"cached": cached}, drawings) for cached, drawings in ((True, 0), (False, 48))]
-    assert counts == both
+    images = bench.KEPT_BATCHES * 6 + 1  # and one that was rendered to see whether anything is kept
+    kept = {"cached": True, "kept_bytes": images * 32 * 4}
+    assert counts == [("raster", 32, "uint8", kept, 0), ("raster", 32, "uint8", {"cached": False}, 48)]
 
 
 def test_rows_are_printed_as_they_come(monkeypatch, capsys):

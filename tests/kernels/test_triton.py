@@ -118,17 +118,20 @@ def test_every_launch_of_a_training_step_has_whole_warps_and_exact_arithmetic():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kernel_compiles_without_spills_and_rounds_as_ieee_754(architecture, tmp_path, monkeypatch):
     """``pytest -s`` shows the registers. In float64 there is no fused multiply-add and no approximation, in float32 no
-    arithmetic at all. Nothing spills with the Triton for which the kernels are tuned, or a newer one.
+    arithmetic at all, but in estimates of moves. Nothing spills with the Triton for which the kernels are tuned, or a
+    newer one.
     """
     tuned = tuple(map(int, triton_code.triton.__version__.split(".")[:2])) >= TUNED
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
     count = 0
-    for (kernel, _, options), asm in triton_code.compiled(architecture):
+    for (kernel, arguments, options), asm in triton_code.compiled(architecture):
         name, (registers, local_bytes) = kernel.fn.__name__, triton_code.usage(asm["cubin"])
         print(f"{architecture} {name:12} {options['num_warps']} warps {registers:3} registers")
         assert local_bytes == 0 or not tuned, f"{name} spills"
         assert registers <= 168  # three blocks of four warps a processor; what training launches needs half of that
-        single = r"(?:add|sub|mul|div|sqrt)\.(?!rn\.f32)\S*f32\b" if name in SINGLE_PRECISION else NO_SINGLE
+        estimates = dict(zip(kernel.arg_names, arguments, strict=True)).get("SINGLE", False)
+        exact = name not in SINGLE_PRECISION and not estimates
+        single = NO_SINGLE if exact else r"(?:add|sub|mul|div|sqrt)\.(?!rn\.f32)\S*f32\b"
         forbidden = re.findall(rf"\b(?:fma\.\S*|\w+\.approx\S*|{single})", asm["ptx"])
         assert not forbidden, (name, forbidden)
         count += 1

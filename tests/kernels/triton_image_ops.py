@@ -211,6 +211,66 @@ def moves(device):
         same_as_pillow(device, cases[::6] if height == 97 else cases, many=height == 97)
 
 
+def moves_estimated(device):
+    """Moves as where float64 is slow, against Pillow and the Numba implementation: of half a million bytes, many at
+    coordinates whose fractions make integers of the values, or lie beside those that do.
+    """
+    from gpurender.kernels.image_ops import gpu
+
+    rng = np.random.default_rng(31)
+    near = [np.nextafter(x, y) for x in (0.0, 0.5, 1.0) for y in (-1.0, 2.0)]
+    shifts = [0.0, 1.0, 0.5, 0.25, 1 / 3, -2 / 3, 1 / 255, 0.2, -7 / 5, 1e-9, -1e-9, *near]
+    cases = [(code, x) for x in shifts for code in (Operation.TRANSLATE_X, Operation.TRANSLATE_Y)]
+    cases += [(code, x) for x in (1 / 3, 0.25, -0.3, 1e-9) for code in (Operation.SHEAR_X, Operation.SHEAR_Y)]
+    cases += [(Operation.ROTATE, x) for x in (0, 45, 90, 30, 180, 1e-7, *rng.uniform(-180, 180, 9))]
+    kinds = ((3, 64, (0, 256, 1)), (3, 63, (0, 256, 3)), (1, 64, (0, 256, 255)))
+    for first, (channels, side, spread) in enumerate(kinds):
+        some = cases[first :: len(kinds)]
+        size = (len(some), channels, side, side)
+        images = torch.from_numpy(rng.choice(np.arange(*spread), size).astype(np.uint8))
+        images[:, :, :20, 10:40] = images[:, :, :1, 10:11]  # flat, and flat along one axis
+        images[:, :, 30:, :20] = images[:, :, 30:, :1]
+        codes, arguments = (torch.tensor(x)[:, None] for x in zip(*some, strict=True))
+        for mode in (1, 2):
+            given = [images, codes.int(), arguments.double(), torch.full_like(codes, mode).byte()]
+            wanted = apply_ops(*given, (9, 9, 9))
+            with gpu_path(device, side**2), mock.patch.object(gpu, "fast_double", return_value=False):
+                found = apply_ops(*(x.to(device) for x in given), (9, 9, 9))
+            for case, a, b in zip(some, found.cpu(), wanted, strict=True):
+                assert torch.equal(a, b), (case, mode, spread)
+    with mock.patch.object(gpu, "fast_double", return_value=False):
+        pictured = pictures(rng, 16, 28)
+        same_as_pillow(device, [(pictured[i % 4], code, x, 1 + i % 2) for i, (code, x) in enumerate(cases[::6])])
+
+
+def errors_of_estimates(device):
+    """Within the bound that gpu_affine.py derives, also at the bytes and fractions that make the largest errors."""
+    from gpurender.kernels.image_ops import cpu_affine, gpu_affine
+    from tests.kernels.triton_raw import estimate_of
+
+    rng = np.random.default_rng(32)
+    count = 1 << 16
+    pixels = rng.integers(0, 256, (4, 4, count))
+    pixels[:, :, ::2] = rng.choice([0, 1, 254, 255], (4, 4, count // 2))
+    fractions = rng.random((2, count))
+    fractions[:, ::3] = 1.0 - rng.random((2, len(fractions[0, ::3]))) * 0.5
+    words = (pixels << np.array([0, 8, 16, 24])[:, None]).sum(1).astype(np.uint32).view(np.int32)  # [4 rows, count]
+    found = torch.zeros(count, device=device)
+    given = [torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in (words, fractions)]
+    for bicubic in (False, True):
+        grid, size = (count >> 10,), 1 << 10
+        estimate_of[grid](*given, found, count, int(bicubic), size, num_warps=4, enable_fp_fusion=False)
+        rows = [p.astype(np.float64) for p in pixels]
+        if bicubic:
+            rows = [cpu_affine.cubic.py_func(*row, fractions[1]) for row in rows]
+            exact = cpu_affine.cubic.py_func(*rows, fractions[0])
+        else:
+            upper, lower = (row[1] + (row[2] - row[1]) * fractions[1] for row in rows[1:3])
+            exact = upper + (lower - upper) * fractions[0]
+        worst = np.abs(found.cpu().numpy() - exact).max()
+        assert 1e-5 < worst < 4565 * 2.0**-24 < gpu_affine.MARGIN.value, worst
+
+
 def nearest_steps(device):
     """Where Pillow's nearest neighbour, which adds steps up, shows another pixel than a product would."""
     rng = np.random.default_rng(25)
@@ -394,6 +454,8 @@ OPERATION_CHECKS = (
     box_blurs,
     kernel_blurs,
     moves,
+    moves_estimated,
+    errors_of_estimates,
     nearest_steps,
     chains,
     operations_as_in_numba,

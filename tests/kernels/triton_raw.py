@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from gpurender.kernels.device.triton_math import exp
+from gpurender.kernels.image_ops.gpu_affine import cubic_weights, estimated
 from gpurender.kernels.philox.gpu import philox4x32
 
 
@@ -28,3 +29,15 @@ def exp_of(x, out, count, SIZE: tl.constexpr):  # noqa: N803
     """out[i] = exp(x[i]), both float64 [count]."""
     i = tl.arange(0, SIZE)
     tl.store(out + i, exp(tl.load(x + i, mask=i < count, other=0.0)), mask=i < count)
+
+
+@triton.jit(do_not_specialize=["count", "bicubic"])
+def estimate_of(rows, fractions, out, count, bicubic, SIZE: tl.constexpr):  # noqa: N803
+    """out[i] = the estimate between rows[:, i] of four bytes, int32 [4, count]; fractions float64 [2, count]."""
+    i = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    used = i < count
+    w0, w1 = tl.load(rows + i, mask=used, other=0), tl.load(rows + count + i, mask=used, other=0)
+    w2, w3 = tl.load(rows + 2 * count + i, mask=used, other=0), tl.load(rows + 3 * count + i, mask=used, other=0)
+    down = cubic_weights(tl.load(fractions + i, mask=used, other=0.0), bicubic != 0)
+    across = cubic_weights(tl.load(fractions + count + i, mask=used, other=0.0), bicubic != 0)
+    tl.store(out + i, estimated(w0, w1, w2, w3, (0, 8, 16, 24), down, across), mask=used)

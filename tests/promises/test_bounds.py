@@ -78,6 +78,10 @@ def renderer(**changes):
     return gr.Renderer(TINY, device="cpu", **changes)
 
 
+def dataset(**changes):
+    return gr.Dataset(TINY, **changes)
+
+
 def drawn_by(policy):
     def draw(**changes):
         return policy.draw([0], **changes)
@@ -185,7 +189,7 @@ INTEGERS = [
     (loader, "seed", 0, 2**64 - 1),
     (rank_of_three, "rank", 0, 2),
     (world, "world_size", 1, 2**31 - 1),
-    (renderer, "cache_bytes", 0, 2**64 - 1),
+    *[(make, "cache_bytes", 0, 2**64 - 1) for make in (renderer, loader, dataset)],
     (targets, "classes", 1, 2**63 - 1),
     (order, "seed", 0, 2**64 - 1),
     (order, "length", 1, 2**62),

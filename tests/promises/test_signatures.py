@@ -22,10 +22,11 @@ SIGNATURES = {
         "pin_memory=False, drop_last=False, timeout=0, worker_init_fn=None, multiprocessing_context=None, "
         "generator=None, *, prefetch_factor=None, persistent_workers=False, pin_memory_device='', in_order=True, "
         "image_size=224, augment=None, steps_per_epoch=None, device=None, dtype=torch.float32, "
-        "memory_format=torch.contiguous_format, seed=None, fresh=False, rank=None, world_size=None"
+        "memory_format=torch.contiguous_format, seed=None, fresh=False, rank=None, world_size=None, "
+        "cache_bytes=None"
     ),
-    "gpurender.Dataset": "recipe, transform=None",
-    "gpurender.Renderer": "recipe, device='cpu', *, cache_bytes=1073741824",
+    "gpurender.Dataset": "recipe, transform=None, *, cache_bytes=None",
+    "gpurender.Renderer": "recipe, device='cpu', *, cache_bytes=None",
     "gpurender.Renderer.__call__": "self, samples, epoch=0, *, fresh=None",
     "gpurender.Renderer.labels": "self, samples, epoch=0, *, fresh=None",
     "gpurender.recipe": "x, **overrides",

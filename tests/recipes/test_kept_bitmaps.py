@@ -11,6 +11,7 @@ import torch
 import gpurender as gr
 from gpurender.kernels.chaos_game import mask_bitmaps, masked_occupancy, occupancy, render_bitmaps
 from gpurender.recipes import ifs
+from gpurender.runtime import free_memory
 from tests.golden import TRIANGLE
 
 SPIRAL = ((0.7, -0.6, 0.6, 0.7, 0.1, 0.0), (0.3, 0.0, 0.0, 0.3, 0.5, 0.2))
@@ -69,6 +70,74 @@ def test_every_image_is_right_and_each_is_computed_once(name, monkeypatch):
     assert torch.equal(renderer(range(len(recipe))), first)
     assert sum(computed) == systems, "nothing is drawn twice"
     assert torch.equal(gr.Renderer(recipe, cache_bytes=0)(range(len(recipe))), first)
+
+
+VARIANTS = {
+    **RECIPES,
+    "color": gr.FractalDB(categories=[TRIANGLE], draw_type="patch_color", **POINTS),
+    "paper": gr.FractalDB(categories=[TRIANGLE], variant="paper", **POINTS),
+    "onepfrac paper": gr.OnePFrac(classes=3, base=TRIANGLE, fill_rate=0.0, variant="paper", **POINTS),
+    "atoms": gr.VisualAtom.smallest(),
+    "mixture": gr.Mixture({RECIPES["onepfrac"]: 1, RECIPES["fractaldb"]: 1, gr.VisualAtom.smallest(): 1}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_recipe_says_what_is_kept_of_it(name):
+    """At and around every budget that matters, without rendering."""
+    recipe = VARIANTS[name]
+    parts = 3 if name == "mixture" else 1
+    budgets = {parts * (BITMAP * count + more) for count in (0, 7, *COUNTS.get(name, ())) if count for more in (-1, 0)}
+    for budget in (0, *budgets, 1 << 30):
+        renderer = gr.Renderer(recipe, cache_bytes=budget)
+        assert renderer.kept_bytes == 0
+        renderer(range(len(recipe)))
+        catalog = renderer.catalog
+        tables = [made.bitmaps for made in getattr(catalog, "made", [catalog]) if hasattr(made, "bitmaps")]
+        assert recipe.kept_bytes(budget) == sum(table.nbytes for table in tables)
+        assert renderer.kept_bytes == sum(
+            (table.rows[0].nbytes * int(table.known.sum()))
+            for bitmaps in tables
+            for table in (bitmaps.images, bitmaps.points)
+            if table is not None
+        )
+    assert (recipe.kept_bytes(1 << 30) > 0) == (name in {*RECIPES, "mixture"})
+
+
+def test_by_default_the_budget_is_the_share_of_what_is_free_at_the_first_image(monkeypatch):
+    recipe, free = RECIPES["onepfrac"], 4 * 7 * BITMAP
+    monkeypatch.setattr(free_memory, "of_host", lambda: free)
+    made = gr.Renderer(recipe), gr.Dataset(recipe), gr.DataLoader(recipe, batch_size=7, image_size=48)
+    free -= 1
+    renderer, dataset, loader = made
+    assert torch.equal(renderer([3]), gr.Renderer(recipe, cache_bytes=0)([3]))
+    next(iter(loader))
+    dataset[3]
+    free = 1 << 40  # the budget stays
+    renderer([4])
+    assert [renderer.kept_bytes, loader.kept_bytes, dataset._renderer.kept_bytes] == [0, 0, 0]
+    again = gr.Renderer(recipe)
+    free = 4 * 7 * BITMAP
+    again([3, 4])
+    assert again.kept_bytes == 2 * BITMAP
+    assert again.catalog.bitmaps.budget == 7 * BITMAP
+
+
+def test_a_budget_that_is_given_is_exact_and_no_memory_is_read(monkeypatch):
+    def read():
+        raise AssertionError("read")
+
+    monkeypatch.setattr(free_memory, "of_host", read)
+    recipe = RECIPES["onepfrac"]
+    for budget, kept in ((7 * BITMAP, 2 * BITMAP), (7 * BITMAP - 1, 0)):
+        renderer, dataset = gr.Renderer(recipe, cache_bytes=budget), gr.Dataset(recipe, cache_bytes=budget)
+        loader = gr.DataLoader(recipe, batch_size=2, image_size=48, cache_bytes=budget)
+        renderer([0, 1])
+        next(iter(loader))
+        dataset.__getitems__([0, 1])
+        loader.dataset.__getitems__([5, 6])
+        found = [renderer.kept_bytes, loader.kept_bytes, dataset._renderer.kept_bytes]
+        assert [*found, loader.dataset._renderer.kept_bytes] == [kept] * 4
 
 
 def test_a_cpu_keeps_what_is_wanted_and_no_more():

@@ -269,4 +269,5 @@ LOADER: dict[str, Kind] = {
     "fresh": flag,
     "rank": whole(0, 2**31 - 2),
     "world_size": whole(1, 2**31 - 1),
+    "cache_bytes": BIT64,
 }

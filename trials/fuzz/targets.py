@@ -545,9 +545,9 @@ def _rendering() -> Target:
 
 def _dataset() -> Target:
     recipe = tiny_recipes()["visualatom"][0]
-    kinds = {"recipe": anything, "transform": callable}
-    start = {"recipe": recipe, "transform": np.asarray}
-    return Target((start,), kinds, lambda a: gr.Dataset(**a), defaults={"transform": None}, share=0.3)
+    kinds = {"recipe": anything, "transform": callable, "cache_bytes": BIT64}
+    start = {"recipe": recipe, "transform": np.asarray, "cache_bytes": 1000}
+    return Target((start,), kinds, lambda a: gr.Dataset(**a), defaults=_defaults(gr.Dataset), share=0.3)
 
 
 def _sample() -> Target:

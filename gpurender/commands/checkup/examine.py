@@ -29,18 +29,29 @@ def examine() -> dict[str, Any]:
         {"device": str(gpu), "name": torch.cuda.get_device_name(gpu), "mib": torch.cuda.mem_get_info(gpu)[1] >> 20}
         for gpu in gpus
     ]
+    kept = {device["device"]: _kept(torch.device(device["device"])) for device in devices}
     report = {
         "gpurender": __version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "cuda": {"torch": torch.version.cuda, "driver": driver()},
         "devices": devices,
+        "kept": kept,
         "kernels": [_try(name, torch.device("cpu")) for name in _TRIALS]
         + [_try(name, gpu) for gpu in gpus for name in _TRIALS]
         + [_no_gpu(name) for name in _TRIALS if not gpus],
         "cache": _cache(),
     }
     return {"verdict": _verdict(report), "problems": _problems(report), **report}
+
+
+def _kept(device: Any) -> dict[str, Any]:
+    """Return the budget of kept bitmaps on a device now, and the bytes that presets whose images repeat would keep."""
+    from gpurender.recipes.base import presets, recipe
+    from gpurender.runtime import free_memory
+
+    budget, repeating = free_memory.share(device), [name for name in presets() if recipe(name).kept_bytes(1 << 62)]
+    return {"cache_bytes": budget, "presets": {name: recipe(name).kept_bytes(budget) for name in repeating}}
 
 
 def _verdict(report: dict[str, Any]) -> str:
@@ -304,6 +315,8 @@ def table(report: dict[str, Any]) -> str:
     ]
     lines += ["", "devices"]
     lines += [f"  {device['device']:<12} {device['name']}" for device in report["devices"]]
+    lines += ["", "bitmaps kept, in MiB, of images that repeat (gr.DataLoader's cache_bytes; 0: drawn anew)"]
+    lines += [f"  {device:<12} {_kept_line(kept)}" for device, kept in report["kept"].items()]
     lines += ["", "kernels", *_kernel_lines(report["kernels"])]
     found = report["cache"]
     lines += [
@@ -314,6 +327,12 @@ def table(report: dict[str, Any]) -> str:
     ]
     lines.append(f"  {'size':<12} {found['bytes'] / 1e6:.1f} MB (gpurender doctor --clean-cache removes it)")
     return "\n".join(lines)
+
+
+def _kept_line(kept: dict[str, Any]) -> str:
+    """Return the budget of a device and what presets would keep, in MiB."""
+    each = ", ".join(f"{name} {bytes / 2**20:.0f}" for name, bytes in kept["presets"].items())
+    return f"up to {kept['cache_bytes'] / 2**20:.4g}: {each}"
 
 
 def _kernel_lines(kernels: list[dict[str, Any]]) -> list[str]:

@@ -66,7 +66,7 @@ def as_draw_ids(numbers: Any) -> torch.Tensor:
         return torch.from_numpy(checks.integers("numbers", numbers, checks.UINT64_MAX).view(np.int64))
     if numbers.dim() > 1 or numbers.dtype.is_floating_point or numbers.dtype.is_complex or numbers.dtype == torch.bool:
         raise TypeError(f"numbers must be integers, one or a list, got {numbers.dtype} {list(numbers.shape)}")
-    return numbers.reshape(-1).to(torch.int64)
+    return numbers if numbers.dtype == torch.int64 and numbers.dim() else numbers.reshape(-1).to(torch.int64)
 
 
 def draw_crops(

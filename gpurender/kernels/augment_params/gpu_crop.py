@@ -93,14 +93,14 @@ def draw_crops(
     draw_ids: torch.Tensor, seed: int, side: int, params: CropParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw boxes int32 ``[N, 4]``, flips bool ``[N, 2]``, interpolations uint8 ``[N]`` for draw ids int64 ``[N]``."""
-    n, device = len(draw_ids), draw_ids.device
+    n, device = draw_ids.shape[0], draw_ids.device
     boxes = torch.empty((n, 4), dtype=torch.int32, device=device)
     flips = torch.empty((n, 2), dtype=torch.bool, device=device)
     interpolations = torch.empty(n, dtype=torch.uint8, device=device)
     low, high = params.scale
     if n:
         with torch.cuda.device_of(draw_ids):
-            draw[(triton.cdiv(n, BLOCK),)](
+            draw[(-(-n // BLOCK),)](
                 draw_ids, boxes, flips.view(torch.uint8), interpolations, n, seed, side, *params.central(side),
                 low, high - low, float(side * side), *params.log_ratio, *params.flips, params.interpolation,
                 ATTEMPTS, LANES, BLOCK, num_warps=4, enable_fp_fusion=False,

@@ -73,14 +73,14 @@ def draw_erasing(
     draw_ids: torch.Tensor, seed: int, size: int, params: ErasingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw boxes int32 ``[N, K, 4]``, 0 where there is no box, and keys int64 ``[N]``, for draw ids int64 ``[N]``."""
-    n, device = len(draw_ids), draw_ids.device
+    n, device = draw_ids.shape[0], draw_ids.device
     (least, most), (low, high) = params.boxes, params.area
     ratios = quantiles.table_on_device(device, "ratio", *params.aspect)
     boxes = torch.empty((n, most, 4), dtype=torch.int32, device=device)
     keys = torch.empty(n, dtype=torch.int64, device=device)
     if n:
         with torch.cuda.device_of(draw_ids):
-            draw[(triton.cdiv(n, BLOCK), most)](
+            draw[(-(-n // BLOCK), most)](
                 draw_ids, ratios, boxes, keys, n, seed, size, least, most, params.probability, low, high - low,
                 float(size * size), ATTEMPTS, LANES, BLOCK, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip

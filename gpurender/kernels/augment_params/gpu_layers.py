@@ -116,7 +116,7 @@ def draw_layers(
     draw_ids: torch.Tensor, seed: int, params: LayerParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw operations int32, arguments float64, interpolations uint8, ``[N, layers D]`` each, for ids int64 ``[N]``."""
-    n, device = len(draw_ids), draw_ids.device
+    n, device = draw_ids.shape[0], draw_ids.device
     levels, codes = tables.levels(params.alternatives, device)
     weights = None if params.weights is None else tables.weights(params.weights, device)
     normals = quantiles.table_on_device(device, "normal")
@@ -128,10 +128,10 @@ def draw_layers(
     spread = NO_SPREAD if params.std == 0.0 else UNIFORM if params.std == float("inf") else NORMAL
     if n:
         with torch.cuda.device_of(draw_ids):
-            draw[(triton.cdiv(n, BLOCK),)](
+            draw[(-(-n // BLOCK),)](
                 draw_ids, levels, codes, weights, normals, operations, arguments, interpolations, n, seed,
                 0.0 if spread is UNIFORM else params.std, params.highest, *BLUR_RADII, alternatives,
-                triton.next_power_of_2(alternatives), params.layers, depth, spread.value, params.interpolation, BLOCK,
+                1 << (alternatives - 1).bit_length(), params.layers, depth, spread.value, params.interpolation, BLOCK,
                 num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     return operations, arguments, interpolations

@@ -103,7 +103,7 @@ def draw_mixing(
     draw_ids: torch.Tensor, seed: int, size: int, params: MixParams
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw weights float64 ``[N]``, cut bool ``[N]``, patches int32 ``[N, 4]`` for a batch's draw ids int64 ``[N]``."""
-    n, device = len(draw_ids), draw_ids.device
+    n, device = draw_ids.shape[0], draw_ids.device
     weights = torch.empty(n, dtype=torch.float64, device=device)
     cut = torch.empty(n, dtype=torch.bool, device=device)
     patches = torch.empty((n, 4), dtype=torch.int32, device=device)
@@ -111,7 +111,7 @@ def draw_mixing(
     sides = params.sides(size)
     if n:
         with torch.cuda.device_of(draw_ids):
-            draw[(triton.cdiv(n, BLOCK),)](
+            draw[(-(-n // BLOCK),)](
                 draw_ids, mixup, cutmix, weights, cut.view(torch.uint8), patches, n, seed, size, *(sides or (0, 0)),
                 params.prob, params.cutmix_prob, MIXUP_MODES.index(params.mode), sides is not None, params.corrected,
                 BLOCK, num_warps=1, enable_fp_fusion=False,

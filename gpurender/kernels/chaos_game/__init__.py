@@ -33,7 +33,7 @@ def parts_of(indices: torch.Tensor, draw_ids: torch.Tensor, orientations: torch.
         orientations: uint8 ``[flips]``, the orientation of each flip.
         law: how many of what there are.
     """
-    n, device = len(indices), indices.device
+    n, device = indices.shape[0], indices.device
     indices = checked_tensor("indices", indices, (torch.int64,), (n,))
     draw_ids = checked_tensor("draw_ids", draw_ids, (torch.int64,), (n,), device)
     implementation = dispatch.implementation("chaos_game", device, "instances")

@@ -50,10 +50,10 @@ def parts_of(indices: torch.Tensor, draw_ids: torch.Tensor, orientations: torch.
     """Do ``gpurender.kernels.chaos_game.parts_of`` on a GPU; the arguments are checked."""
     systems, images, masks = (torch.empty_like(indices) for _ in range(3))
     parts = Parts(systems, images, masks, torch.empty_like(indices, dtype=torch.uint8))
-    count = len(indices)
+    count = indices.shape[0]
     if count:
         with torch.cuda.device_of(indices):
-            divide[(triton.cdiv(count, BLOCK),)](
+            divide[(-(-count // BLOCK),)](
                 indices, draw_ids, orientations, *parts, count, law.instances, law.flips, law.patches, law.weights,
                 law.groups, law.shares_masks, BLOCK, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip

@@ -11,11 +11,12 @@ operations on pixels by themselves, and SHARPNESS; the operations that move pixe
 columns. An operation's kind, in the table of ``ops.py``, says which launch performs the operation.
 """
 
+import functools
 import itertools
 from collections.abc import Collection
+from typing import NamedTuple
 
 import torch
-import triton
 import triton.language as tl
 
 from gpurender.kernels.image_ops.gpu_affine import move
@@ -37,6 +38,34 @@ BLURRED = 1024
 # Registers per thread, at most: for twenty warps per multiprocessor; for fourteen that move three channels, where one
 # channel leaves room for sixteen. By default the compiler takes fewer and spills some.
 BLURRED_REGISTERS, MOVED_REGISTERS = 96, 144
+# Compute capabilities with half of float32's rate in float64; all others of Volta and later have a 32nd or a 64th.
+FAST_DOUBLE = ((7, 0), (8, 0), (9, 0), (10, 0))
+
+
+@functools.cache
+def fast_double(device: torch.device) -> bool:
+    """Return whether a device computes float64 fast; the CPU, on which Triton is interpreted, does."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) in FAST_DOUBLE
+
+
+class Occurring(NamedTuple):
+    """What may occur in a chain: one bit per code, and whether tables, moves, blurs, and blurs by a kernel."""
+
+    codes: int
+    tables: bool
+    moves: bool
+    blurs: bool
+    kernels: bool
+
+
+@functools.cache
+def occurring(possible: frozenset[Operation]) -> Occurring:
+    """Return what occurs if only the operations ``possible`` do."""
+    kinds = {Operation(code).spec.kind for code in possible}
+    return Occurring(
+        sum(1 << code for code in possible), Kind.LUT in kinds, Kind.AFFINE in kinds, Kind.BLUR in kinds,
+        Operation.GAUSSIAN_KERNEL in possible,
+    )  # fmt: skip
 
 
 def apply_ops(
@@ -73,37 +102,37 @@ class _Batch:
         self.layers, self.area = operations.shape[1], self.height * self.width
         self.images, self.chain = images, (operations, arguments)
         self.interpolations, self.fill = interpolations, fill
-        self.codes = sum(1 << code for code in possible)
         self.index = tl.int64 if self.area > 2**29 else tl.int32
         self.aligned = self.area % 8 == 0 and self.width >= 4 and images.data_ptr() % 8 == 0  # else byte by byte
         self.result = torch.empty_like(images)
         self.scratch = [torch.empty_like(images) for _ in range(min(self.layers - 1, 2))] or [self.result]
-        kinds = {Operation(code).spec.kind for code in possible}
-        self.points, self.blurs, self.moves = (kind in kinds for kind in (Kind.LUT, Kind.BLUR, Kind.AFFINE))
-        self.kernels = Operation.GAUSSIAN_KERNEL in possible
+        self.occurring = occurring(possible)
         self.make_room(operations.numel())
 
     def make_room(self, count: int) -> None:
         """Allocate plan, tables, weights, and an image between a blur's axes: float32 if GAUSSIAN_KERNEL may occur."""
         of = self.images.new_empty
         self.plan, self.values = of(count, dtype=torch.int32), of(count, dtype=torch.float64)
-        self.tables = of((self.n, self.channels, 256) if self.points else 0)
-        self.weights = of((count, WEIGHTS.value) if self.kernels else 0, dtype=torch.float32)
-        self.pitch = self.area * (4 if self.kernels else 1)
-        self.between = of(self.n * self.channels * self.pitch if self.blurs else 0)
-        self.sums = self.between.view(torch.float32) if self.kernels else self.weights
+        self.tables = of((self.n, self.channels, 256) if self.occurring.tables else 0)
+        if self.occurring.blurs:
+            kernels = self.occurring.kernels
+            self.weights = of((count, WEIGHTS.value) if kernels else 0, dtype=torch.float32)
+            self.pitch = self.area * (4 if kernels else 1)
+            self.between = of(self.n * self.channels * self.pitch)
+            self.sums = self.between.view(torch.float32) if kernels else self.weights
 
     def run(self) -> torch.Tensor:
         """Launch all steps and return the result."""
-        plan_steps[(triton.cdiv(self.n, PLANNED),)](
-            *self.chain, specs(self.images.device), self.plan, self.values, self.n, self.layers, self.codes, PLANNED,
+        plan_steps[(-(-self.n // PLANNED),)](
+            *self.chain, specs(self.images.device), self.plan, self.values, self.n, self.layers, self.occurring.codes,
+            PLANNED,
             num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
-        if self.moves:
+        if self.occurring.moves:
             self.coefficients = coefficients(*self.chain, self.height, self.width)
-        if self.kernels:
+        if self.occurring.kernels:
             count = self.n * self.layers
-            weigh[(triton.cdiv(count, PLANNED),)](
+            weigh[(-(-count // PLANNED),)](
                 self.plan, self.values, self.weights, count, PLANNED, num_warps=4, enable_fp_fusion=False
             )
         source = self.images
@@ -116,27 +145,27 @@ class _Batch:
         """Launch one step of all samples: from source to scratch or result."""
         when, size = (self.layers, step), (self.height, self.width, self.area)
         plan, values = self.plan, self.values
-        if self.points:
+        if self.occurring.tables:
             tabulate[(self.n * self.channels,)](
                 ways[0], plan, values, self.tables, *when, self.area, self.channels, self.index, SCANNED,
                 num_warps=8, enable_fp_fusion=False,
             )  # fmt: skip
-        blocks = triton.cdiv(self.area, CHANGED_SPAN)
+        blocks = -(-self.area // CHANGED_SPAN)
         change[(self.n * blocks,)](
             *ways, plan, values, self.tables, *when, blocks, *size, self.channels, self.index, self.aligned,
             CHANGED, CHANGED_SPAN, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
-        if self.moves:
-            across = triton.cdiv(self.width, MOVED[0])
-            blocks = across * triton.cdiv(self.height, MOVED_SPAN)
+        if self.occurring.moves:
+            across = -(-self.width // MOVED[0])
+            blocks = across * -(-self.height // MOVED_SPAN)
             move[(self.n * blocks,)](
                 *ways, plan, self.coefficients, self.interpolations, *when, blocks, across, *size, *self.fill,
-                self.channels, self.index, self.aligned, *MOVED, MOVED_SPAN,
+                self.channels, self.index, self.aligned, not fast_double(self.images.device), *MOVED, MOVED_SPAN,
                 num_warps=1, maxnreg=MOVED_REGISTERS, enable_fp_fusion=False,
             )  # fmt: skip
-        if self.blurs:
+        if self.occurring.blurs:
             for lines, each, vertical in ((self.height, ROWS.value, False), (self.width, COLUMNS.value, True)):
-                blocks = triton.cdiv(lines, each)
+                blocks = -(-lines // each)
                 blur[(self.n * self.channels * blocks,)](
                     *ways, self.between, self.sums, plan, values, self.weights, *when, blocks, *size, self.channels,
                     self.pitch, vertical, self.index, BLURRED,

@@ -110,7 +110,7 @@ def coefficients(operations: torch.Tensor, arguments: torch.Tensor, height: int,
     count = operations.numel()
     if count:
         with torch.cuda.device_of(operations):
-            fill[(triton.cdiv(count, BLOCK),)](
+            fill[(-(-count // BLOCK),)](
                 operations.contiguous(), arguments.contiguous(), tables.turns(operations.device), out, count,
                 float(height), float(width), BLOCK, num_warps=2, enable_fp_fusion=False,
             )  # fmt: skip

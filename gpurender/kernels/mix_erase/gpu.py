@@ -217,7 +217,7 @@ def mix_erase(
     table = tables.normal(images.device) if mode in ("rand", "pixel") else None
     area = height * width
     run = WARPS * 32 * WIDTH // lut.element_size()
-    tiles = triton.cdiv(area, run)
+    tiles = -(-area // run)
     strides = out.stride(0), out.stride(1), out.stride(3)
     with torch.cuda.device_of(out):
         mix_erase_pixels[(n * tiles,)](

@@ -69,7 +69,7 @@ def words(draw_ids: torch.Tensor, seed: int, stream: int, blocks: int) -> torch.
     count = len(draw_ids) * blocks
     if count:
         with torch.cuda.device_of(draw_ids):
-            draw_words[(triton.cdiv(count, BLOCK),)](
+            draw_words[(-(-count // BLOCK),)](
                 draw_ids, out, count, blocks, seed, stream, BLOCK, num_warps=4, enable_fp_fusion=False
             )
     return out

@@ -78,7 +78,7 @@ def addresses(
     columns, rows = params.grid_shape(length)
     if count:
         with torch.cuda.device_of(cursor):
-            place[(triton.cdiv(count, BLOCK),)](
+            place[(-(-count // BLOCK),)](
                 cursor.contiguous(), indices, draw_ids, labels, count, length, columns, rows, seed, instances, repeats,
                 shuffle, BLOCK, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip

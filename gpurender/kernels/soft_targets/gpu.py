@@ -39,11 +39,11 @@ def soft_targets(
 
     on, off: the smoothed values at the label and elsewhere.
     """
-    n = len(labels)
+    n = labels.shape[0]
     out = torch.empty((n, classes), dtype=torch.float32, device=labels.device)
     if n:
         with torch.cuda.device_of(labels):
-            soft_targets_rows[(n, triton.cdiv(classes, BLOCK))](
+            soft_targets_rows[(n, -(-classes // BLOCK))](
                 labels, weights, out, n, classes, on, off, BLOCK, num_warps=4, enable_fp_fusion=False
             )
     return out

@@ -51,7 +51,7 @@ def draw_centres(draw_ids: torch.Tensor, seed: int, size: int, low: float, high:
     centres = torch.empty((count, 2), dtype=torch.float32, device=draw_ids.device)
     if count:
         with torch.cuda.device_of(draw_ids):
-            draw_positions[(triton.cdiv(count, BLOCK),)](
+            draw_positions[(-(-count // BLOCK),)](
                 draw_ids, centres, count, seed, float(size), float(low), float(high),
                 int(high - low) + 1 if whole else 1, whole, BLOCK, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpurender.commands.checkup import examine
-from gpurender.runtime import devices
+from gpurender.runtime import devices, free_memory
 from gpurender.util import environment
 
 ON = {"kernel": "philox", "device": "cpu", "implementation": "numba", "available": True, "reason": None}
@@ -120,6 +120,10 @@ def test_the_whole_text():
             "packages": {"torch": "2.14.1", "torchvision": None},
             "cuda": {"torch": "13.0", "driver": None},
             "devices": [{"device": "cpu", "name": "EPYC"}, {"device": "cuda:0", "name": "H100"}],
+            "kept": {
+                "cpu": {"cache_bytes": 3 << 19, "presets": {"a": 1 << 20, "b": 0}},
+                "cuda:0": {"cache_bytes": 1 << 30, "presets": {"a": 434_400_000}},
+            },
             "kernels": [ON, GPU, off(GPU, "no luck", kernel="shuffle")],
             "cache": {"folder": "/c", "kernels": None, "bytes": 3_640_000},
         }
@@ -146,6 +150,10 @@ devices
   cpu          EPYC
   cuda:0       H100
 
+bitmaps kept, in MiB, of images that repeat (gr.DataLoader's cache_bytes; 0: drawn anew)
+  cpu          up to 1.5: a 1, b 0
+  cuda:0       up to 1024: a 414
+
 kernels
   philox         cpu      on (numba)
   philox         cuda:0   on (triton)
@@ -156,6 +164,21 @@ cache
   kernels      -
   size         3.6 MB (gpurender doctor --clean-cache removes it)"""
     )
+
+
+@pytest.mark.parametrize("budget", [1 << 30, 400 << 20, 10 << 20])
+def test_the_doctor_says_what_presets_would_keep(budget, monkeypatch):
+    """By arithmetic of one bit per pixel, in rows of whole words."""
+    monkeypatch.setattr(free_memory, "share", lambda device: budget)
+    found = examine._kept(torch.device("cpu"))
+    ofdb, onepfrac = 362 * 12 * 4, 512 * 16 * 4
+    wanted = {
+        "fractaldb-1k": 25 * 1000 * ofdb, "fractaldb-21k": 25 * 21_000 * ofdb, "fractaldb-100k": 25 * 100_000 * ofdb,
+        "ofdb-1k": 1000 * ofdb, "ofdb-21k": 21_000 * ofdb, "onepfrac-1k": 1000 * onepfrac,
+        "onepfrac-21k": 21_000 * onepfrac,
+    }  # fmt: skip
+    fitting = {name: bytes if bytes <= budget else 0 for name, bytes in wanted.items()}
+    assert found == {"cache_bytes": budget, "presets": fitting}
 
 
 def test_kernels_that_are_off_together_are_one_line():
