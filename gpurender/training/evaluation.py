@@ -89,7 +89,13 @@ def depth(model: nn.Module, image_size: int) -> int:
 
 
 def check_layers(layers: Sequence[int] | None, most: int) -> list[int]:
-    """Return the numbers of blocks, ascending; ``None``: all."""
+    """Return the numbers of blocks, ascending; ``None``: all.
+
+    Raises:
+        TypeError, ValueError: there is none, or one is not an integer from 1 to ``most``.
+    """
     if layers is None:
         return list(range(1, most + 1))
+    if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
+        raise ValueError(f"layers must be numbers of blocks, from 1 to {most}, got {checks.shown(layers)}")
     return sorted({checks.integer("layers", layer, 1, most) for layer in layers})

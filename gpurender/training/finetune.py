@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gpurender.recipes.base import MAX_IMAGE_SIZE
 from gpurender.runtime import devices
 from gpurender.tasks import Task, normalised
 from gpurender.training import checkpoint, engine, models
@@ -98,7 +99,8 @@ def finetune(
     about = checkpoint.describe(path)
     task = _task(data, labels_per_class, validation, seed)
     train, test = task.samples("train"), task.samples("validation" if task.validation else "test")
-    side = checks.integer("image_size", about["model"]["image_size"] if image_size is None else image_size, 1, 8192)
+    made = about["model"]
+    side = checks.integer("image_size", made["image_size"] if image_size is None else image_size, 1, MAX_IMAGE_SIZE)
     target = devices.resolve(device)
     size = min(BATCH_SIZE, len(train)) if batch_size is None else checks.integer("batch_size", batch_size, 1, 2**31 - 1)
     mixing = _mixing(mixup, cutmix, len(train.classes))
@@ -120,7 +122,7 @@ def finetune(
         from gpurender.training.warm_up import warm_up as trained
 
         trained(network, warm_up, minutes, image_size=side, device=accelerator.device, seed=seed)
-    mean, std = (about["model"].get(name, [0.5] * 3) for name in ("mean", "std"))
+    mean, std = (made.get(name, [0.5] * 3) for name in ("mean", "std"))
     feed = Examples(
         train, train_transform(side, mean, std), mixing, each, accelerator.process_index, accelerator.num_processes,
         seed, checks.integer("workers", workers, 0, 1024), accelerator.device,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpurender.recipes.base import MAX_IMAGE_SIZE
 from gpurender.runtime import devices
 from gpurender.tasks import Task, normalised
 from gpurender.training import checkpoint, engine
@@ -74,7 +75,7 @@ def probe(
     path = checks.path("checkpoint", source)
     about = checkpoint.describe(path)
     made = about["model"]
-    side = checks.integer("image_size", made["image_size"] if image_size is None else image_size, 1, 8192)
+    side = checks.integer("image_size", made["image_size"] if image_size is None else image_size, 1, MAX_IMAGE_SIZE)
     size = checks.integer("batch_size", batch_size, 1, 2**31 - 1)
     task = data if isinstance(data, Task) else Task(data, labels_per_class=labels_per_class, seed=seed)
     train, test = task.samples("train"), task.samples("test")

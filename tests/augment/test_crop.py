@@ -371,6 +371,9 @@ def test_boxes_of_any_integers():
     for wrong in ([], [[True] * 4] * 2, [[0.0, 1, 30, 20]] * 2):
         with pytest.raises((TypeError, ValueError), match="boxes must be"):
             gr.augment.resized_crop(images, wrong, 8)
+    for rows in ([[0, 1, 30]] * 2, [[0, 1, 30, 20], 9], ["0120", "9999"], [[0, 1, 30, 20], [9, 9, 9, 9, 9]]):
+        with pytest.raises(TypeError, match=r"^boxes must be integers \[N, 4\]: top, left, height, width, got \["):
+            gr.augment.resized_crop(images, rows, 8)
 
 
 def test_pairs_and_triples_are_any_sequences():

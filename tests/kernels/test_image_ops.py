@@ -385,3 +385,13 @@ def test_a_coloured_fill_is_no_matter_where_nothing_is_filled_in(name):
         assert torch.equal(found, wanted[: len(images)])
     with pytest.raises(ValueError, match="fill"):
         gr.augment.op("Rotate", grey, 5.0, fill=(10, 20, 30))
+
+
+def test_an_index_of_bytes_has_64_bits_where_32_do_not_suffice():
+    """Four bytes per pixel between the axes of a blur: 2^29 pixels take 2^31 bytes."""
+    pytest.importorskip("triton", reason="needs Triton")
+    import triton.language as tl
+
+    from gpurender.kernels.image_ops import gpu
+
+    assert [gpu.index_type(area) for area in (1, 2**29, 2**29 + 1, 2**40)] == [tl.int32, tl.int32, tl.int64, tl.int64]

@@ -340,6 +340,55 @@ def test_workers_do_not_change_what_is_learnt(run, pictures, tmp_path):
     assert equal(weights(found[0]["checkpoint"]), weights(found[1]["checkpoint"]))
 
 
+WRONG_TUNING = [
+    ({"image_size": 0}, r"image_size must be an integer in \[1, 8192\], got 0"),
+    ({"image_size": 8193}, r"image_size must be an integer in \[1, 8192\], got 8193"),
+    ({"image_size": 33}, "image_size must suit the model test_vit, got 33"),
+    ({"epochs": 0}, "epochs must be an integer in"),
+    ({"batch_size": 0}, "batch_size must be an integer in"),
+    ({"batch_size": 9, "mixup": 0.5}, "batch_size must be even per process and batch for mixup and cutmix, got 9"),
+    ({"batch_size": 8, "accumulate": 3}, "batch_size must be a multiple of 3"),
+    ({"optimizer": "adam"}, "optimizer must be one of .*adamw"),
+    ({"lr": -1.0}, "lr must be a finite number"),
+    ({"weight_decay": -1.0}, "weight_decay must be a finite number"),
+    ({"mixup": -0.1}, "mixup must be a finite number"),
+    ({"cutmix": 1001.0}, "cutmix must be a finite number"),
+    ({"drop_path": 1.5}, "drop_path must be a finite number"),
+    ({"from_scratch": 1}, "from_scratch must be True or False"),
+    ({"workers": -1}, "workers must be an integer in"),
+    ({"log_every": 0}, "log_every must be an integer in"),
+    ({"save_every": 0}, "save_every must be an integer in"),
+    ({"labels_per_class": 0}, "labels_per_class must be an integer in"),
+    ({"labels_per_class": 1000}, "labels_per_class must be at most"),
+    ({"validation": 1.0}, "validation must be a finite number"),
+    ({"epoch": 3}, "unexpected keyword argument 'epoch'; did you mean 'epochs'"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), WRONG_TUNING, ids=[str(change) for change, _ in WRONG_TUNING])
+def test_wrong_arguments_of_a_fine_tuning_are_refused_by_name(run, pictures, tmp_path, change, said):
+    given = {"source": run / "checkpoint.safetensors", "data": pictures, "output": tmp_path / "new", "device": "cpu"}
+    with pytest.raises((TypeError, ValueError), match=said):
+        gr.training.finetune(**{**given, "epochs": 1, "mixup": 0.0, "cutmix": 0.0, "batch_size": 8, **change})
+    assert not (tmp_path / "new" / "checkpoint.safetensors").exists()
+
+
+WRONG_PROBES = [
+    ({"image_size": 8193}, r"image_size must be an integer in \[1, 8192\], got 8193"),
+    ({"batch_size": 0}, "batch_size must be an integer in"),
+    ({"layers": []}, "layers must"),
+    ({"layers": [0]}, "layers must be an integer in"),
+    ({"labels_per_class": 0}, "labels_per_class must be an integer in"),
+    ({"layer": [1]}, "unexpected keyword argument 'layer'; did you mean 'layers'"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), WRONG_PROBES, ids=[str(change) for change, _ in WRONG_PROBES])
+def test_wrong_arguments_of_a_probe_are_refused_by_name(run, pictures, change, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        gr.training.probe(run / "checkpoint.safetensors", pictures, device="cpu", **change)
+
+
 def test_orders_are_permutations():
     for epoch in range(3):
         assert sorted(order(50, 7, epoch)) == list(range(50))

@@ -86,6 +86,11 @@ def apply_ops(
         return _Batch(images, operations, arguments, interpolations, fill, frozenset(possible)).run()
 
 
+def index_type(area: int) -> tl.dtype:
+    """Return the type of an index of bytes in an image of float32 with so many pixels."""
+    return tl.int64 if area > 2**29 else tl.int32
+
+
 class _Batch:
     """The tensors of one call, and its launches."""
 
@@ -102,7 +107,7 @@ class _Batch:
         self.layers, self.area = operations.shape[1], self.height * self.width
         self.images, self.chain = images, (operations, arguments)
         self.interpolations, self.fill = interpolations, fill
-        self.index = tl.int64 if self.area > 2**29 else tl.int32
+        self.index = index_type(self.area)
         self.aligned = self.area % 8 == 0 and self.width >= 4 and images.data_ptr() % 8 == 0  # else byte by byte
         self.result = torch.empty_like(images)
         self.scratch = [torch.empty_like(images) for _ in range(min(self.layers - 1, 2))] or [self.result]

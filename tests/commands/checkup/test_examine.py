@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import torch
 
+import gpurender as gr
 from gpurender.commands.checkup import examine
 from gpurender.runtime import devices, free_memory
 from gpurender.util import environment
@@ -90,6 +91,21 @@ def test_other_problems():
     assert "gpurender doctor --json" in found[0]["remedy"]
     assert "GPURENDER_CACHE_DIR" in found[1]["remedy"]
     assert examine._problems(report([ON, GPU], [CARD])) == []
+
+
+def test_the_trial_of_mixing_erases_every_image(monkeypatch):
+    """Else a kernel that cannot erase would pass on most machines."""
+    drawn = []
+    draw = gr.augment.DeiT.draw
+
+    def noted(self, *arguments, **keywords):
+        drawn.append(draw(self, *arguments, **keywords))
+        return drawn[-1]
+
+    monkeypatch.setattr(gr.augment.DeiT, "draw", noted)
+    examine._mix_erase(torch.device("cpu"))
+    (parameters,) = drawn
+    assert parameters["erasing_boxes"][..., 2:].amax((1, 2)).min() > 0
 
 
 def test_the_text_begins_with_the_verdict_and_has_each_remedy(monkeypatch):

@@ -11,7 +11,8 @@ from PIL import Image
 
 import gpurender as gr
 from gpurender.commands import cli
-from gpurender.commands.image_folder import verify
+from gpurender.commands.image_folder import export, verify
+from gpurender.commands.image_folder.tally import Tally
 from gpurender.util import folder_lock
 from gpurender.util.atomic_files import TEMPORARY
 from tests.golden import TRIANGLE
@@ -210,6 +211,18 @@ def test_ctrl_c_says_how_far(out, recipe_file, monkeypatch, capsys):
 
 
 # ------------------------------------------------------------------------------------------- what cannot be repaired
+
+
+def test_a_repair_tries_no_file_ahead_of_the_others(tmp_path):
+    """An export ends at the first file that cannot be written; a repair goes on."""
+    paths = {0: tmp_path / "missing" / "0.png", 1: tmp_path / "1.png"}
+    tally, refused = Tally(2), {}
+    export.write(gr.Renderer(TINY), paths, tally, refused)
+    assert refused == {paths[0]: "No such file or directory"}
+    assert paths[1].is_file()
+    assert not paths[0].exists()
+    with pytest.raises(ValueError, match="missing"):
+        export.write(gr.Renderer(TINY), paths, Tally(2))
 
 
 def test_what_cannot_be_written_is_named_and_the_others_are_repaired(out, recipe_file, capsys):
