@@ -5,7 +5,7 @@
 
 Each set becomes a folder, or an NPZ file, that ``gpurender finetune --data`` and ``gr.tasks.Task`` read, and a file
 ``NAME.txt`` with its source and licence. The images stay outside the repository; a set that is there is not fetched
-again. No set is changed but for what its entry says.
+again. No set is changed but for what its entry says. ``digits`` is what the installed scikit-learn has.
 
 | name | images | classes | licence |
 |---|---|---|---|
@@ -158,8 +158,10 @@ def mnist_5k(folder: Path, keep: Path) -> None:
 
 def digits(folder: Path, keep: Path) -> None:
     """Write scikit-learn's digits, with grey levels of 0 to 255 in place of 0 to 16; four fifths are for training."""
-    from sklearn.datasets import load_digits
-
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(f"needs scikit-learn: pip install scikit-learn ({error})") from None
     found = load_digits()
     images = np.rint(found.images * (255 / 16)).astype(np.uint8)
     part = 4 * len(images) // 5

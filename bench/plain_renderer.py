@@ -4,8 +4,9 @@
 
 The plain renderer is what one writes in Numba in an afternoon: one walker, float64 points kept in an array, their
 extent, then a count per pixel. It iterates the maps of the same catalogue, with as many points on as large a canvas. It
-draws no patches and looks at no density twice, which ours does. Both run on one thread and in turn; a figure is the
-median over rounds, beside it the lowest and the highest.
+draws no patches and no masks. *drawn* computes every image, as the plain renderer does; *kept* reads the bits of images
+that were rendered before from RAM, 200 of them again and again, so its ratio is that of a later epoch. All run on one
+thread and in turn; a figure is the median over rounds, beside it the lowest and the highest.
 """
 
 import argparse

@@ -43,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest."""
     places = {str(ROOT / "tests" / name): place for place, name in enumerate(LONGEST)}
+    gone = [path for path in places if not os.path.exists(path)]
+    if gone:
+        raise pytest.UsageError(f"LONGEST in tests/conftest.py names files that are not there: {', '.join(gone)}")
     items.sort(key=lambda item: places.get(str(item.path), len(places)))  # stable: else the order stays
 
 

@@ -69,7 +69,8 @@ def pretrain(
         batch_size: images per optimiser step; ``None``: the paper's. Where the paper's rule says so, the learning rate
             is scaled with it.
         accumulate: batches in which each process computes its part of a step.
-        lr, weight_decay, augment: in place of the preset's; ``augment`` is a policy of one view, or its name.
+        lr, weight_decay, augment: in place of the preset's; ``augment`` is a policy of one view, or its name; a
+            policy of your own needs a ``repr`` that is the same in every process, as a dataclass has.
         fresh: new instances of the classes in every epoch (``gr.DataLoader``).
         ema: decay of averaged weights, which the checkpoint then holds.
         clip: largest norm of the gradients.
@@ -96,6 +97,7 @@ def pretrain(
     checks.integer("log_every", log_every, 1, 2**31 - 1)
     checks.integer("save_every", save_every, 1, 2**31 - 1)
     policy = policies.one_view(paper.augment if augment is None else augment)
+    augmentation = policies.named(policy)
     accelerator = engine.accelerator(target, settings.amp, accumulate)
     size = per_batch(settings, accelerator.num_processes)
     stream = DataLoader(
@@ -110,7 +112,7 @@ def pretrain(
         data = {
             "recipe": json.loads(chosen.to_json()),
             "fingerprint": chosen.fingerprint,
-            "augment": repr(policy),
+            "augment": augmentation,
             "fresh": fresh,
             "loader_seed": seed,
         }

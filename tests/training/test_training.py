@@ -194,6 +194,20 @@ def test_a_policy_may_be_given_itself(run, tmp_path):
     assert (
         about["data"]["augment"] == repr(own) != gr.training.describe(run / "checkpoint.safetensors")["data"]["augment"]
     )
+    again = gr.augment.DeiT.visualatom(mixup_alpha=0.0)
+    gr.training.pretrain(RECIPE, "test_vit", tmp_path, augment=again, **{**SHORT, "steps": 2})  # it is done
+    with pytest.raises(ValueError, match="holds a training with augment="):
+        gr.training.pretrain(RECIPE, "test_vit", tmp_path, augment="visualatom", **{**SHORT, "steps": 2})
+
+
+class Nameless(gr.augment.Policy):
+    """A policy that another process cannot recognise by its repr."""
+
+    def draw(self, numbers, **keywords):
+        return gr.augment.Resize().draw(numbers, **keywords)
+
+    def apply(self, canvases, parameters, **keywords):
+        return gr.augment.Resize().apply(canvases, parameters, **keywords)
 
 
 WRONG = [
@@ -208,6 +222,7 @@ WRONG = [
     ({"amp": "fp16"}, "amp must be 'no' or 'bf16' on a CPU"),
     ({"augment": gr.augment.TwoViews(gr.augment.Crop())}, "augment must give one view of a sample, and"),
     ({"augment": "none"}, "augment must be one of"),
+    ({"augment": Nameless()}, "augment must have a repr that is the same in every process"),
     ({"lr": -1.0}, "lr must be a finite number"),
     ({"ema": 2.0}, "ema must be a finite number"),
     ({"log_every": 0}, "log_every must be"),

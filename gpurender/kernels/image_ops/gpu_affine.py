@@ -25,8 +25,9 @@ So the estimate differs from float64, whose own error is 2^-29 of that, by less 
 values spread evenly, 2 MARGIN = 0.06 % are doubtful. A fraction of 0, which shears and translations have everywhere in
 rows or columns, leaves integers where neighbours are equal. Pixels that such a fraction takes out do not count, so that
 these integers are found by comparing bytes, as in flat regions. Of the programs that are not flat, 2.6 % had a doubtful
-pixel (the median of 30 pairs of preset and operation with 48 crops of 224 pixels each, 0 to 5.6 %; in NumPy). So a grey
-pixel takes 30 float64 instructions of 81. This is arithmetic, not measured on a GPU.
+pixel (the median of 30 pairs of preset and operation with 48 crops of 224 pixels each, 0 to 5.6 %; a trial in NumPy
+that is not kept). So a grey pixel takes 26 float64 instructions of 81 and some conversions. This is arithmetic, not
+measured on a GPU.
 """
 
 import triton

@@ -28,11 +28,12 @@
 // threads is in shared memory.
 //
 // **Blocks** of 256 threads, so that four of them, each in another phase, share a multiprocessor of an A100 or Hopper:
-// at most 64 registers, nothing spilled, 40 KB or 56 KB of shared memory (tables 14 and 4, source 8, between 30; 49 KB
-// and two blocks on Ada). All of `between` would take 77 KB. gpu_room.py divides the memory: where it is short, fewer
-// blocks share a multiprocessor and strips are smaller. Shared memory is enough for images of up to 1,761 x 1,761
-// pixels on Ada and 4,104 on Hopper from canvases as large, for canvases of 2,720 and 6,720 pixels shrunk to 224, and
-// of 968 and 2,230 shrunk to one. For others the same program works in device memory (resized_crop_large), slowly.
+// at most 64 registers, nothing spilled, 40 KB of shared memory on an A100 (source 4, between 18) and 56 KB on Hopper
+// (tables 14 and 4, source 8, between 30); 49 KB and two blocks on Ada. All of `between` would take 77 KB. gpu_room.py
+// divides the memory: where it is short, fewer blocks share a multiprocessor and strips are smaller. Shared memory is
+// enough for images of up to 1,761 x 1,761 pixels on Ada and 4,104 on Hopper from canvases as large, for canvases of
+// 2,720 and 6,720 pixels shrunk to 224, and of 968 and 2,230 shrunk to one. For others the same program works in device
+// memory (resized_crop_large), slowly.
 //
 // A launch with one thread per block is correct: every loop strides by blockDim.x, all threads reach every barrier.
 

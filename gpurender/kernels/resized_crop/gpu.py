@@ -107,7 +107,7 @@ def launch(
     """Write the crops into ``out``: resized, flipped and, if there is a table, looked up, ``copies`` of each channel.
 
     boxes int32 [N, 4], flips bool [N, 2], interpolations uint8 [N], contiguous; lut [1 or 3, 256] or ``None``, out
-    [N, C copies, H, W] of the table's dtype or uint8, with any strides. The entries of the table are copied unchanged.
+    [N, C copies, H, W] of the table's dtype or uint8, new, contiguous or channels last. Entries are copied unchanged.
     """
     height, width = out.shape[2:]
     table_stride = 0 if lut is None or len(lut) == 1 else 256

@@ -1,4 +1,4 @@
-// Where the pixels of a crop go: bytes, or entries of look-up tables, with any strides.
+// Where the pixels of a crop go: bytes, or entries of look-up tables, of images that are contiguous or channels last.
 
 #include "device/common.cuh"
 #include "resized_crop/taps.cuh"
@@ -9,8 +9,8 @@ struct __align__(4 * sizeof(Entry)) FourEntries {
     Entry entries[4];
 };
 
-// The image: bytes [channels, height, width] or, if there is a table lut, its entries of so many bytes; with any
-// strides, in entries. Three `copies` of a grey image are looked up in three tables. The tables of the channels are
+// The image: bytes [channels, height, width] or, if there is a table lut, its entries of so many bytes; contiguous or
+// channels last, strides in entries. Three `copies` of a grey image are looked up in three tables. The tables of the channels are
 // `table_stride` entries apart: 256, or 0 for one table.
 struct Result {
     void* image;
