@@ -63,6 +63,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "scikit-image",
+            "scikit-learn",
             "scipy",
             "safetensors>=0.4.5",
             "setuptools>=77",

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import torch
@@ -158,7 +159,14 @@ class Refusing(TorchDispatchMode):
 
 
 def nothing_waits(device):
-    """Of the whole of a batch, at its second time: tables have been made. A captured graph could not wait."""
+    """Of the whole of a batch, at its second time: tables have been made. A captured graph could not wait.
+
+    The crop is CUDA C: without a GPU it is prepared, but not launched.
+    """
+    from gpurender.kernels.resized_crop import gpu as crops
+
+    prepared = mock.patch.multiple(crops, kernel_for=lambda *_: None, launch=lambda *_, **__: None)
+    crop = prepared if device.type == "cpu" else contextlib.nullcontext()
     numbers, labels = torch.arange(4, device=device), torch.tensor([0, 1, 2, 0], device=device)
     canvases = torch.zeros((4, 1, 20, 20), dtype=torch.uint8, device=device)
     policies = (
@@ -172,7 +180,7 @@ def nothing_waits(device):
     )  # fmt: skip
     for policy in policies:
         for mode in (contextlib.nullcontext(), Refusing()):
-            with wide(device), mode:
+            with wide(device), crop, mode:
                 drawn = policy.draw(numbers, seed=1, canvas_size=20, image_size=9)
                 policy.apply(canvases, drawn, image_size=9)
                 policy.targets(labels, drawn, 3)

@@ -25,7 +25,9 @@ OPTIONAL = {  # what the library imports only when asked, or where found
     "triton",
     "typing_extensions",  # torch and type checkers bring it
 }
-DISTRIBUTIONS = {"PIL": "pillow", "cosmic_ray": "cosmic-ray"}  # import name to name on PyPI, where they differ
+DISTRIBUTIONS = {  # import name to name on PyPI, where they differ
+    "PIL": "pillow", "cosmic_ray": "cosmic-ray", "sklearn": "scikit-learn",
+}  # fmt: skip
 
 
 def files_below(folder):

@@ -230,7 +230,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), WRONG, ids=[str(change) for change, _ in WRONG])
+@pytest.mark.parametrize(("change", "said"), WRONG, ids=[" ".join(change) for change, _ in WRONG])
 def test_wrong_arguments_are_refused_by_name(tmp_path, change, said):
     given = {"recipe": RECIPE, "model": "test_vit", "output": tmp_path / "new", **SHORT, **change}
     with pytest.raises((TypeError, ValueError), match=said):
@@ -380,7 +380,7 @@ WRONG_TUNING = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), WRONG_TUNING, ids=[str(change) for change, _ in WRONG_TUNING])
+@pytest.mark.parametrize(("change", "said"), WRONG_TUNING, ids=[" ".join(change) for change, _ in WRONG_TUNING])
 def test_wrong_arguments_of_a_fine_tuning_are_refused_by_name(run, pictures, tmp_path, change, said):
     given = {"source": run / "checkpoint.safetensors", "data": pictures, "output": tmp_path / "new", "device": "cpu"}
     with pytest.raises((TypeError, ValueError), match=said):
@@ -398,7 +398,7 @@ WRONG_PROBES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), WRONG_PROBES, ids=[str(change) for change, _ in WRONG_PROBES])
+@pytest.mark.parametrize(("change", "said"), WRONG_PROBES, ids=[" ".join(change) for change, _ in WRONG_PROBES])
 def test_wrong_arguments_of_a_probe_are_refused_by_name(run, pictures, change, said):
     with pytest.raises((TypeError, ValueError), match=said):
         gr.training.probe(run / "checkpoint.safetensors", pictures, device="cpu", **change)
