@@ -4,6 +4,7 @@ import json
 
 import gpurender as gr
 from bench import preset_table
+from tests.support import ROOT
 
 
 def measured(preset, *, seconds, augment, batch_size, stages):
@@ -26,3 +27,12 @@ def test_every_preset_has_a_row_and_a_slow_one_is_named(monkeypatch, tmp_path, c
     assert json.loads(file.read_text())["environment"] == {"commit": "abc"}
     assert preset_table.main(["--from", str(file)]) == 1
     assert capsys.readouterr().out == shown
+
+
+def test_the_table_in_the_text_is_that_of_its_file():
+    text = (ROOT / "bench/README.md").read_text(encoding="utf-8")
+    result = json.loads((ROOT / "bench/results/2026-11-27-epyc-2core-presets.json").read_text(encoding="utf-8"))
+    assert preset_table.table(result) in text
+    assert list(dict.fromkeys(row["recipe"] for row in result["rows"])) == list(gr.presets())
+    assert all(row["images_per_second"]["median"] >= preset_table.GOAL for row in result["rows"])
+    assert not result["environment"]["commit"].endswith("+")  # of a committed tree
