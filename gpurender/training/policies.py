@@ -19,7 +19,7 @@ def one_view(augment: PolicyLike | str) -> Policy:
     return policy
 
 
-def named(policy: Policy) -> str:
+def identity(policy: Policy) -> str:
     """Return what tells a policy from others: its ``repr``, by which a training that goes on knows its own.
 
     Raises:

@@ -97,7 +97,7 @@ def pretrain(
     checks.integer("log_every", log_every, 1, 2**31 - 1)
     checks.integer("save_every", save_every, 1, 2**31 - 1)
     policy = policies.one_view(paper.augment if augment is None else augment)
-    augmentation = policies.named(policy)
+    augmentation = policies.identity(policy)
     accelerator = engine.accelerator(target, settings.amp, accumulate)
     size = per_batch(settings, accelerator.num_processes)
     stream = DataLoader(
