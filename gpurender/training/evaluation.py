@@ -88,8 +88,8 @@ def depth(model: nn.Module, image_size: int) -> int:
     return len(found)
 
 
-def check_layers(layers: Sequence[int] | None, most: int) -> list[int]:
-    """Return the numbers of blocks, ascending; ``None``: all.
+def check_layers(layers: Any, most: int) -> list[int]:
+    """Return the numbers of blocks that a sequence names, ascending; of ``None`` all.
 
     Raises:
         TypeError, ValueError: there is none, or one is not an integer from 1 to ``most``.
