@@ -54,7 +54,10 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
     target = temporary = None
     try:
         target = _regular(path)
-        temporary = _temporary(target)
+        temporary = _name(target)  # before the file is made: a signal that comes meanwhile leaves no file behind
+        if not _made(temporary, target):
+            temporary = _name(None)
+            _made(temporary, None)
         yield temporary
         if durable:
             _sync(temporary)
@@ -120,9 +123,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def _try(path: str) -> None:
     target = _regular(path)
     if target is not None:
-        temporary = _temporary(target)
+        temporary = _name(target)
         try:
-            if os.path.dirname(temporary) == os.path.dirname(target):
+            if _made(temporary, target):
                 with open(temporary, "wb") as file:
                     file.write(bytes(4096))
             else:
@@ -186,23 +189,22 @@ def _descriptor(path: str) -> int | None:
     return None
 
 
-def _temporary(target: str | None) -> str:
-    """Make an empty file, beside ``target`` if possible, to be renamed to it; return its path.
+def _name(target: str | None) -> str:
+    """Return a free name for a temporary file: beside ``target``, or in the system's folder for such files."""
+    folder = tempfile.gettempdir() if target is None else os.path.dirname(target)
+    return os.path.join(folder, TEMPORARY + os.urandom(8).hex())
 
-    The file is no more accessible to others than ``target``.
-    """
-    if target is not None:
-        name = os.path.join(os.path.dirname(target), TEMPORARY + os.urandom(8).hex())
-        mode = _mode(target)
-        try:
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode | 0o600))
-            return name
-        except OSError as error:
-            if error.errno not in REFUSALS or not os.path.exists(target):
-                raise OSError(error.errno, error.strerror, target) from None
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY)
-    os.close(handle)
-    return name
+
+def _made(name: str, target: str | None) -> bool:
+    """Make an empty file, no more accessible to others than ``target``; return whether the target's folder allows it."""
+    mode = 0o600 if target is None else _mode(target)
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode | 0o600))
+    except OSError as error:
+        if target is None or error.errno not in REFUSALS or not os.path.exists(target):
+            raise OSError(error.errno, error.strerror, target or name) from None
+        return False
+    return True
 
 
 def _moved(temporary: str, target: str) -> bool:

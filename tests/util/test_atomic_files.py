@@ -98,6 +98,49 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error
         assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
 
 
+def interrupted_at(step, path):
+    """Write a file, with a Ctrl-C before instruction number ``step`` of the module; return whether one came."""
+    left = step
+
+    def count(frame, event, _):
+        nonlocal left
+        if frame.f_code.co_filename not in (atomic_files.__file__, contextlib.__file__):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        write(path)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("target", ["old.bin", "new.bin", os.devnull])
+def test_a_ctrl_c_at_any_instruction_leaves_no_temporary_file(tmp_path, monkeypatch, target):
+    """A signal comes when it will, and most of all while the system makes a file."""
+    (tmp_path / "old.bin").write_bytes(b"old")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(atomic_files.tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    path, step = tmp_path / target, 0  # a device's absolute path stays what it is
+    while interrupted_at(step := step + 1, path):
+        assert not os.listdir(tmp_path / "elsewhere")
+        assert {*os.listdir(tmp_path)} <= {"elsewhere", "old.bin", target}
+        assert (tmp_path / "old.bin").read_bytes() in (b"old", b"new")
+        (tmp_path / "old.bin").write_bytes(b"old")
+        (tmp_path / "new.bin").unlink(missing_ok=True)
+    assert step > 200  # instructions
+
+
 def test_a_full_disk_at_the_rename_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
