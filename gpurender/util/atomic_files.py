@@ -196,7 +196,7 @@ def _name(target: str | None) -> str:
 
 
 def _made(name: str, target: str | None) -> bool:
-    """Make an empty file, no more accessible to others than ``target``; return whether the target's folder allows it."""
+    """Make an empty file, no more accessible to others than ``target``; return whether its folder allows it."""
     mode = 0o600 if target is None else _mode(target)
     try:
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode | 0o600))
