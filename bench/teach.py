@@ -6,6 +6,7 @@
 A study is a list of cells, most valuable first. A cell is one pre-training (or none) and one fine-tuning; what it
 found is a file in WORK, and a pre-training that several cells share is made once. So the program may be killed at any
 moment and goes on where it was, in as many pieces as one likes; ``--minutes`` ends a piece after the cell under way.
+The rows of an earlier ``--json FILE`` count as done, so that a study goes on where WORK is gone, on another machine.
 
 Everything but the pre-training is equal for all cells of a model: task, labels, steps, augmentation. The learning rate
 of the fine-tuning is chosen for random and for pre-trained weights apart, on held-out training images of other labels
@@ -261,6 +262,14 @@ def read(work: Path, cell: Cell) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def keep(work: Path, cell: Cell, row: dict[str, Any]) -> None:
+    """Write the row of a cell."""
+    path = work / "rows" / f"{cell.key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(row))
+
+
 def run(tasks: Path, work: Path, cells: list[Cell], minutes: float) -> None:
     """Measure the cells that are not done, in order, until the time is over."""
     end = time.monotonic() + 60.0 * minutes
@@ -269,10 +278,7 @@ def run(tasks: Path, work: Path, cells: list[Cell], minutes: float) -> None:
             return
         if read(work, cell) is None:
             row = measure(tasks, work, cell, chosen_rate(work, cell))
-            path = work / "rows" / f"{cell.key}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                Path(temporary).write_text(json.dumps(row))
+            keep(work, cell, row)
             print(f"{number}/{len(cells)} {label(cell)}: {row['accuracy']:.4f} at {row['lr']:g}", flush=True)
 
 
@@ -292,6 +298,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="end after so long (default: at the end)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows that are done")
     options = parser.parse_args()
+    if options.json is not None and options.json.exists():
+        restore(options.json, options.work)
     begun = time.monotonic()
     for model in options.model or (VIT, RESNET):
         for study in options.study or STUDIES:
@@ -302,6 +310,34 @@ def main() -> int:
     return 0
 
 
+def shared() -> dict[str, Any]:
+    """Return the settings that all cells share, as JSON values."""
+    return {
+        "recipes": {name: json.loads(recipe.to_json()) for name, recipe in RECIPES.items()},
+        "policies": {name: repr(policy) for name, policy in POLICIES.items()},
+        "pretraining": {**PRETRAINING, "amp": COMMON["amp"]},
+        "finetuning": {**FINETUNING, "steps": STEPS},
+    }
+
+
+def restore(path: Path, work: Path) -> None:
+    """Take over the rows of an earlier result file.
+
+    Raises:
+        ValueError: its settings are others, so its figures cannot stand beside new ones.
+    """
+    result = json.loads(path.read_text(encoding="utf-8"))
+    if result["teach"] != shared():
+        raise ValueError(f"{path} was made with other settings: give another file")
+    for name, rows in result["studies"].items():
+        study, model = name.split()
+        for cell in STUDIES[study](model):
+            own = {name: value for name, value in dataclasses.asdict(cell).items() if value is not None}  # lr: chosen
+            for row in rows:
+                if read(work, cell) is None and own.items() <= row.items():
+                    keep(work, cell, row)
+
+
 def write(path: Path, work: Path) -> None:
     """Write the rows of all cells that are done, with the settings that they share."""
     found = {
@@ -309,15 +345,9 @@ def write(path: Path, work: Path) -> None:
         for study, make in STUDIES.items()
         for model in (VIT, RESNET)
     }
-    shared = {
-        "recipes": {name: json.loads(recipe.to_json()) for name, recipe in RECIPES.items()},
-        "policies": {name: repr(policy) for name, policy in POLICIES.items()},
-        "pretraining": {**PRETRAINING, "amp": COMMON["amp"]},
-        "finetuning": {**FINETUNING, "steps": STEPS},
-    }
     result = {
         "environment": environment(),
-        "teach": shared,
+        "teach": shared(),
         "studies": {name: rows for name, rows in found.items() if rows},
     }
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:

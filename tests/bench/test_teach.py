@@ -67,6 +67,26 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
     assert set(found["teach"]["recipes"]) == set(teach.RECIPES)
 
 
+def test_a_study_goes_on_from_an_earlier_result_file(tmp_path, monkeypatch):
+    """On another machine, where the folder of checkpoints and rows is gone."""
+
+    def measure(tasks, work, cell, lr):
+        return dataclasses.asdict(cell) | {"lr": lr, "accuracy": int(cell.key, 16) % 97 / 97}
+
+    monkeypatch.setattr(teach, "SEEDS", (0,))
+    monkeypatch.setattr(teach, "measure", measure)
+    cells = [*teach.rates(teach.VIT), *teach.few_labels(teach.VIT)[:7]]
+    teach.run(tmp_path, tmp_path / "old", cells, 1.0)
+    teach.write(tmp_path / "found.json", tmp_path / "old")
+    teach.restore(tmp_path / "found.json", tmp_path / "new")
+    assert len(list((tmp_path / "new" / "rows").iterdir())) == 25
+    for cell in cells:
+        assert teach.read(tmp_path / "new", cell) == teach.read(tmp_path / "old", cell)
+    monkeypatch.setattr(teach, "STEPS", 201)
+    with pytest.raises(ValueError, match=r"found\.json was made with other settings: give another file"):
+        teach.restore(tmp_path / "found.json", tmp_path / "newer")
+
+
 def test_a_cell_is_trained_and_measured(tmp_path, monkeypatch):
     """From the formula to the figure, in seconds: a tiny model, a tiny task."""
     pytest.importorskip("timm", reason="needs timm")
