@@ -141,7 +141,7 @@ def _symmetric(words: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     bits = ((words & 0x7FFFFFFF) + 1).to(torch.float32).view(torch.int32)
     cell = (bits >> 16) - ONE
     size = _between(table, cell, (bits & 0xFFFF).to(torch.float64) * 2.0**-16)
-    return torch.where(words >> 31 != 0, -size, size)
+    return torch.where((words >> 31).bool(), -size, size)
 
 
 def _between(table: torch.Tensor, cell: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

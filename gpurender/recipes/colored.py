@@ -63,7 +63,7 @@ class ColoredSystems:
     def blurs(self, coins: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
         """Return the blurs' weights, int32 ``[N]``, of words int64 ``[N]``: 0 with probability 1/2."""
         weights = self.least_blur + torch.searchsorted(self.blur_steps, strengths.contiguous(), right=True)
-        return torch.where(coins >> 31 == 1, weights, 0).to(torch.int32)
+        return torch.where((coins >> 31).bool(), weights, 0).to(torch.int32)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import gpurender as gr
 from gpurender.recipes import Recipe, presets
+from gpurender.recipes.base import _in_short
 from gpurender.recipes.fractaldb import weight_set
 
 TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
@@ -592,3 +593,77 @@ def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
 
 def test_a_mixture_has_no_smallest_recipe():
     assert gr.Mixture.smallest() is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "name"),
+    [(1, 0, "00000"), (100_000, 7, "00007"), (100_000, 99_999, "99999"), (100_001, 7, "000007"), (10**7, 7, "0000007")],
+)
+def test_names_of_classes_have_five_digits_or_as_many_as_the_last_one(classes, label, name):
+    assert gr.OnePFrac(classes=classes).class_name(label) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a" * 400, repr("a" * 400)),
+        ("a" * 401, "<401 characters>"),
+        ((1,) * 8, "(1, 1, 1, 1, 1, 1, 1, 1)"),
+        ((1,) * 9, "<9 entries>"),
+        (("a" * 395,), repr(("a" * 395,))),  # five more for brackets, quotes and the comma
+        (("a" * 396,), "<1 entries>"),
+    ],
+)
+def test_long_parameters_are_shown_by_their_lengths(value, shown):
+    assert _in_short(value) == shown
+
+
+WHOLE = [
+    ('{"gpurender": 1, "family": "onepfrac", "seed": 1, "seed": 2}', "the parameter 'seed' is given twice"),
+    ("[]", "expected a JSON object, got list"),
+    ('{"family": "onepfrac"}', "'gpurender' (the format's version) is missing: add \"gpurender\": 1"),
+    ('{"gpurender": true, "family": "onepfrac"}', "'gpurender' must be 1 (the format's version), got True"),
+    ('{"gpurender": 1, "family": "onepfrac", "delta": NaN}', "delta must be a finite number in [0, 10], got nan"),
+    ("[" * 100_000, "the JSON is nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), WHOLE, ids=lambda text: text[:60])
+def test_texts_that_are_no_recipes_are_told_why(text, complaint):
+    for form in (text, text.encode(), "\ufeff" + text):
+        with pytest.raises(ValueError, match=r"^not a recipe: ") as caught:
+            gr.Recipe.from_json(form)
+        assert str(caught.value) == f"not a recipe: {complaint}"
+
+
+def test_json_is_text_or_bytes():
+    assert gr.Recipe.from_json(gr.OnePFrac(seed=5).to_json().encode()) == gr.OnePFrac(seed=5)
+    with pytest.raises(TypeError, match=r"^a recipe's JSON must be text, got dict$"):
+        gr.Recipe.from_json({"gpurender": 1})
+
+
+def test_numbers_that_json_does_not_have_are_never_written():
+    """No constructor lets one in; a user's own may."""
+    recipe = gr.OnePFrac()
+    object.__setattr__(recipe, "delta", math.nan)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        recipe.to_json()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        recipe.fingerprint  # noqa: B018
+
+
+def test_a_family_without_images_says_so():
+    class Nothing(gr.Recipe):
+        """A family that is not finished."""
+
+    recipe = Nothing()
+    for call in (lambda: recipe.catalog("cpu"), lambda: recipe.canvases(None, None, None, False, False, None)):
+        with pytest.raises(TypeError, match=r"^Nothing renders nothing$"):
+            call()
+    assert (recipe.kept_bytes(1 << 30), recipe.needs_search(), recipe.smallest(), recipe.label_width) == (
+        0,
+        False,
+        None,
+        1,
+    )
+    assert "Nothing" not in {family.__name__ for family in Recipe.families.values()}
