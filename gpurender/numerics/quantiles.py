@@ -103,7 +103,7 @@ def _inverse(density: np.ndarray) -> np.ndarray:
     pairs = density[0:-2:2] + 4.0 * density[1:-1:2] + density[2::2]
     mass = np.concatenate([[0.0], np.cumsum(pairs)])  # summed sequentially: the same sums on every machine
     wanted = 2.0 * tail_probabilities() * mass[-1]
-    after = np.clip(np.searchsorted(mass, wanted, side="right"), 1, len(mass) - 1)
+    after = np.searchsorted(mass, wanted)  # never the first, which is 0; the last is that of the centre itself
     within = (wanted - mass[after - 1]) / (mass[after] - mass[after - 1])
     return (after - 1 + within) * (2.0 / GRID)
 
