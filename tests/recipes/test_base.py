@@ -667,3 +667,12 @@ def test_a_family_without_images_says_so():
         1,
     )
     assert "Nothing" not in {family.__name__ for family in Recipe.families.values()}
+
+
+def test_the_paper_that_a_preset_follows():
+    other = {
+        "3d-ofdb-1k": gr.OFDB, "3d-ofdb-21k": gr.OFDB, "visualatom-lpce-1k": gr.OnePFrac, "rcdb-lpce-1k": gr.OnePFrac,
+    }  # fmt: skip
+    for name in PUBLISHED:
+        recipe = gr.recipe(name)
+        assert recipe.source == other.get(name, type(recipe)).paper

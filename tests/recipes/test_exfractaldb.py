@@ -459,9 +459,3 @@ def test_a_search_asks_for_more_candidates_at_once_on_a_gpu(monkeypatch):
     assert (recipe._search(CPU).batch, recipe._search(CPU).limit) == (1024, 50_000)
     monkeypatch.setattr(exfractaldb.dispatch, "on_host", lambda device: False)
     assert recipe._search(CPU).batch == 8192
-
-
-def test_what_a_recipe_follows():
-    assert gr.recipe("3d-ofdb-1k").source == gr.OFDB.paper
-    for name in ("exfractaldb-1k", "mv-fractaldb-1k"):
-        assert gr.recipe(name).source == gr.ExFractalDB.paper
