@@ -173,7 +173,7 @@ class LabelMap:
         """Return the class of each sample."""
         if self._begins is None:
             return indices // self._instances
-        return torch.searchsorted(self._ends, indices, right=True).clamp_(max=self._classes - 1)
+        return torch.searchsorted(self._ends, indices, right=True)
 
     def dense_indices(self, indices: torch.Tensor) -> torch.Tensor:
         """Return the index of each sample in the untrimmed dataset (classes x instances)."""

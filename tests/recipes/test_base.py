@@ -676,3 +676,8 @@ def test_the_paper_that_a_preset_follows():
     for name in PUBLISHED:
         recipe = gr.recipe(name)
         assert recipe.source == other.get(name, type(recipe)).paper
+
+
+def test_no_family_is_shown_at_length():
+    """As dataclasses would show it: with all categories."""
+    assert {family.__repr__ for family in Recipe.families.values()} == {Recipe.__repr__, gr.Mixture.__repr__}

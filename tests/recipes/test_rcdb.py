@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import gpurender as gr
+from gpurender.recipes import rcdb, visualatom
 from gpurender.recipes.rcdb import vertex_numbers
 from tests.recipes.test_visualatom import uniform_integers, uniform_reals
 from tests.support.released_lines import FEATURES, features, rcdb_category, rcdb_image
@@ -274,3 +275,19 @@ def test_a_perturbed_recipe_is_the_same_in_both_variants():
     assert torch.equal(*(gr.Renderer(recipe)(range(4)) for recipe in both))
     assert both[0].fingerprint == both[1].fingerprint
     assert both[0].source.startswith("Nakamura, Tadokoro et al., Scaling Backwards")
+
+
+@pytest.mark.parametrize("family", [rcdb, visualatom])
+def test_the_kernel_is_told_what_will_be_read(family, monkeypatch):
+    """Only these pixels cost time."""
+    told, real = [], family.render_atoms
+    monkeypatch.setattr(
+        family, "render_atoms", lambda *given, **more: told.append(more["windows"]) or real(*given, **more)
+    )
+    recipe = {rcdb: gr.RCDB, visualatom: gr.VisualAtom}[family].smallest()
+    windows, indices = torch.tensor([[3, 4, 20, 9]] * 2, dtype=torch.int32), torch.tensor([5, 6])
+    catalog = recipe.catalog(torch.device("cpu"))
+    drawn, whole = (recipe.canvases(catalog, indices, indices, False, False, read) for read in (windows, None))
+    assert torch.equal(drawn[:, :, 3:23, 4:13], whole[:, :, 3:23, 4:13])
+    assert told[0] is windows
+    assert told[1] is None
