@@ -166,6 +166,13 @@ def of_1p_frac(variant):
     return systems.maps, systems.thresholds, reach, recipe._redrawn(systems, reach, torch.arange(500)).maps
 
 
+def azimuths():
+    """Of the cameras of every kind of viewpoints, in both variants."""
+    view, numbers = torch.arange(200) % 12, torch.arange(200)
+    kinds = [(viewpoints, variant) for viewpoints in exfractaldb.VIEWPOINTS for variant in ("released", "paper")]
+    return [gr.ExFractalDB(viewpoints=kind, variant=variant)._azimuths(view, numbers) for kind, variant in kinds]
+
+
 def grid(rows, columns):
     """Perturbations in [-0.3, 0.3), all different."""
     points = torch.arange(rows * columns, dtype=torch.float64).view(rows, columns)
@@ -207,6 +214,7 @@ PARAMETERS = {
     **{f"candidates of fractaldb, {variant}": (
         lambda variant=variant: map(torch.from_numpy, fractaldb.candidates(3, variant, np.arange(200))))
        for variant in ("released", "paper")},
+    "azimuths": azimuths,
     "candidates of exfractaldb": lambda: map(torch.from_numpy, exfractaldb.candidates(3, np.arange(200))),
     "thresholds": lambda: [torch.from_numpy(ifs.thresholds(exfractaldb.candidates(3, np.arange(200))[1]))],
     **{f"onepfrac, {variant}": (lambda variant=variant: of_1p_frac(variant)) for variant in ("released", "paper")},

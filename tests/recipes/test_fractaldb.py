@@ -87,8 +87,9 @@ def test_an_interrupted_search_goes_on_where_it_was(law, error, batches, tmp_pat
     law.stop = lambda done: None
     assert searched(40) == whole == saved()
     assert len(law.calls) <= uninterrupted + 1
-    assert searched(40) == whole
-    assert len(law.calls) <= uninterrupted + 1  # found once
+    done = len(law.calls)
+    assert searched(40) == searched(len(whole)) == whole
+    assert len(law.calls) == done <= uninterrupted + 1  # found once
 
 
 def test_a_search_stopped_again_and_again_ends_all_the_same(law):
@@ -282,3 +283,9 @@ def test_as_many_pixels_as_the_search_has_points_may_be_asked_for(monkeypatch):
     assert gr.FractalDB(fill_rate=100_000 / 512**2, classes=1)._search(CPU) == [7]
     with pytest.raises(ValueError, match=r"^fill_rate must be at most 0\.3814 for a search, got 0\.38147\d*: 100000"):
         gr.FractalDB(fill_rate=100_001 / 512**2, classes=1)._search(CPU)
+
+
+@pytest.mark.parametrize("recipe", [gr.FractalDB.smallest(), gr.ExFractalDB.smallest()], ids=lambda r: r.family)
+def test_weights_are_multiplied_with_all_their_digits(recipe):
+    """0.4 is no float32: products of rounded factors would be other parameters."""
+    assert torch.equal(recipe.catalog(CPU).factors, torch.tensor(recipe.factors(), dtype=torch.float64))

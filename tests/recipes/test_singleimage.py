@@ -110,6 +110,7 @@ def test_fresh_redraws_the_perturbation_near_that_of_the_class(transform):
 
 BAD = [
     (None, {}, TypeError, r"^image must be a path, or a uint8 array \[H, W\] or \[H, W, 3\], got None"),
+    (np.zeros((40, 40), bool), {}, ValueError, r"^image must be a path.*, got bool \[40, 40\]"),
     (np.zeros((40, 40)), {}, ValueError, "^image must be a path, or a uint8 array .*, got float64"),
     (np.zeros((40, 40, 4), np.uint8), {}, ValueError, "^image must be a path"),
     (np.zeros((40, 40, 2), np.uint8), {}, ValueError, r"^image must be a path.*, got uint8 \[40, 40, 2\]"),
