@@ -49,7 +49,7 @@ def normal_quantiles() -> np.ndarray:
     return _with_end(TOP - TOP * _inverse(exp(-0.5 * z * z)))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache
 def beta_quantiles(alpha: float) -> np.ndarray:
     """Return quantiles of the upper half of Beta(alpha, alpha), from its centre: ``T[k] = d`` with P(X > 1/2 + d) = q.
 
@@ -69,7 +69,7 @@ def beta_quantiles(alpha: float) -> np.ndarray:
     return _with_end(0.5 - 0.5 * _inverse(_power(4.0 * t * (1.0 - t), alpha - 1.0)))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache
 def log_uniform_quantiles(low: float, high: float) -> np.ndarray:
     """Return log-uniform quantiles from ``low`` to ``high``: float64 ``[4098]``, evenly spaced in logarithm, the last
     entry twice.

@@ -369,7 +369,7 @@ def vertex_numbers(u: np.ndarray, low: int, high: int) -> np.ndarray:
     return low + np.searchsorted(_thresholds(low, high), u.astype(np.int64), side="right")
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache
 def _thresholds(low: int, high: int) -> np.ndarray:
     """Return 2^32 P(V < v) for v = low + 1 ... high, int64."""
     below = 1.0 - exp(-np.arange(1, high + 2 - low) / MEAN_VERTICES)

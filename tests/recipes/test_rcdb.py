@@ -117,6 +117,9 @@ def test_class_parameters_have_the_released_distribution():
 def test_vertices_have_exactly_the_truncated_distribution():
     """Word by word: V is the first v with u 2^-32 < P(V <= v); the probabilities by Python's own exp."""
     ends = np.array([0, 2**32 - 1], np.uint32)
+    limits = rcdb._thresholds(3, 200)
+    for before, first in ((1, 3), (0, 4)):  # at a probability itself the next number of vertices begins
+        assert vertex_numbers((limits - before).astype(np.uint32), 3, 200).tolist() == list(range(first, first + 197))
     for low, high in ((3, 200), (3, 3), (5, 900)):
         assert vertex_numbers(ends, low, high).tolist() == [low, high]
         below = [(1 - math.exp(-k / 100)) / (1 - math.exp(-(high - low + 1) / 100)) for k in range(1, high - low + 1)]
