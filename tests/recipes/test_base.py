@@ -7,11 +7,24 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
-from gpurender.recipes import Recipe, presets
+from gpurender.recipes import (
+    Recipe,
+    colored,
+    exfractaldb,
+    fractaldb,
+    multifractal,
+    perturbation,
+    presets,
+    rcdb,
+    sigma_factor,
+    system_jitter,
+    visualatom,
+)
 from gpurender.recipes.base import _in_short
 from gpurender.recipes.fractaldb import weight_set
 
@@ -681,3 +694,33 @@ def test_the_paper_that_a_preset_follows():
 def test_no_family_is_shown_at_length():
     """As dataclasses would show it: with all categories."""
     assert {family.__repr__ for family in Recipe.families.values()} == {Recipe.__repr__, gr.Mixture.__repr__}
+
+
+ZEROS = torch.zeros(2, dtype=torch.int64)
+DRAWS = [  # what draws, and how many blocks of four words it needs for one address
+    (multifractal, lambda: gr.MultiFractal(objects=(1, 5)).composition(ZEROS, ZEROS), 3),  # 1 + 2 * 5 words
+    (multifractal, lambda: gr.MultiFractal(objects=(1, 2)).composition(ZEROS, ZEROS), 2),
+    (sigma_factor, lambda: sigma_factor.sample(1, np.arange(2), 3, 4.0, 0.5), 4),  # 1 + 3 * 4 words
+    (sigma_factor, lambda: sigma_factor.sample(1, np.arange(2), 2, 4.0, 0.5), 3),
+    (fractaldb, lambda: fractaldb.candidates(1, "released", np.arange(2)), 1 + 11),  # the count; 7 * 6 words
+    (fractaldb, lambda: fractaldb.candidates(1, "paper", np.arange(2)), 1 + 12),
+    (exfractaldb, lambda: exfractaldb.candidates(1, np.arange(2)), 1 + 21),  # the count; 7 * 12 words
+    (system_jitter, lambda: system_jitter.varied(torch.ones(2, 3, 6).double(), ZEROS + 3, "basic", 1, ZEROS), 4 * 1),
+    (system_jitter, lambda: system_jitter.varied(torch.ones(2, 4, 6).double(), ZEROS + 4, "basic", 1, ZEROS), 4 * 2),
+    (perturbation, lambda: perturbation.Law(1, 0.1, 2, 4).points(ZEROS), 2),  # of a class and of an image
+    (perturbation, lambda: perturbation.Law(1, 0.1, 2, 9).points(ZEROS), 6),
+    (visualatom, lambda: gr.VisualAtom().parameters(np.arange(2)), 3),  # 11 words
+    (rcdb, lambda: gr.RCDB(variant="paper").parameters(np.arange(2)), 2),  # 7 words
+    (rcdb, lambda: gr.RCDB()._axes(ZEROS), 2),  # behind the centre's two
+    (colored, lambda: colored.backgrounds(1, ZEROS, 16, 1 / 30), 2),  # 7 words
+]
+
+
+@pytest.mark.parametrize(("module", "draw", "wanted"), DRAWS)
+def test_no_more_random_words_are_made_than_are_used(module, draw, wanted, monkeypatch):
+    blocks, real = [], module.words
+    monkeypatch.setattr(
+        module, "words", lambda *given, **more: blocks.append([*given, *more.values()][3]) or real(*given, **more)
+    )
+    draw()
+    assert blocks[0] == wanted
