@@ -8,10 +8,27 @@ import numpy as np
 import torch
 
 import gpurender as gr
-from gpurender.recipes import presets
+from gpurender.kernels.philox import words
+from gpurender.numerics import portable_math, unit_circle
+from gpurender.numerics.streams import Stream
+from gpurender.recipes import (
+    Recipe,
+    colored,
+    colorfractal,
+    exfractaldb,
+    fractaldb,
+    ifs,
+    labels,
+    noise,
+    presets,
+    sigma_factor,
+    singleimage,
+    system_jitter,
+)
 from gpurender.recipes.exfractaldb import TETRAHEDRON
 from gpurender.recipes.mixture import Interleaving
 
+CPU = torch.device("cpu")
 RECORD = Path(__file__).with_suffix(".json")
 
 TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
@@ -74,6 +91,138 @@ SMALL = {
     "rcdb-perturbed": lambda: gr.RCDB(
         classes=400, image_size=48, polygons=(20, 20), noise_level=(0.1, 0.3), radius=(9, 9), centre=(0, 0), perturb=0.1
     ),
+}  # fmt: skip
+
+
+ATOM = (30, 40, 3, 45, 0.5, 0.1, 1.1, 0.05, 20, 1.25, 1.7)
+PAPERS_ATOM = (30, 40, 3, 45, 0.5, 0.1, 0.3, 90.1, 120.2)
+POLYGONS = (30, 40, 1.1, 0.05, 20, 1.25, 1.7)
+OF_CLASSES = {  # recipes whose classes are given, and those with options
+    "visualatom": lambda: gr.VisualAtom(categories=[ATOM, (1, 3, *ATOM[2:])]),
+    "visualatom-paper": lambda: gr.VisualAtom(categories=[PAPERS_ATOM], variant="paper"),
+    "visualatom-perturbed": lambda: gr.VisualAtom(categories=[ATOM], perturb=0.1),
+    "rcdb": lambda: gr.RCDB(categories=[POLYGONS[:4]]),
+    "rcdb-paper": lambda: gr.RCDB(categories=[POLYGONS], variant="paper"),
+    "rcdb-perturbed": lambda: gr.RCDB(categories=[POLYGONS], perturb=0.1),
+    "exfractaldb-searched": lambda: gr.ExFractalDB(variance_threshold=0.1, instances=20),
+    "fractaldb-searched": lambda: gr.FractalDB(fill_rate=0.1, instances=50),
+    "onepfrac-redrawn": lambda: gr.OnePFrac(base=TRIANGLE, redraw=True),
+    "long-tail": lambda: gr.OnePFrac(instances=50, class_prior=20.0),
+    "weights": lambda: gr.OnePFrac(classes=3, instances=50, class_prior=[1.0, 0.3, 0.7]),
+    "wrong-labels": lambda: gr.OnePFrac(label_noise=0.3),
+    "confused-labels": lambda: gr.OnePFrac(classes=3, label_noise=[[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [0.3, 0.4, 0.3]]),
+    "mixture": lambda: mixture("separate"),
+}  # fmt: skip
+
+
+def fingerprints():
+    """Fingerprints of the presets, of the recipes above, and of the smallest of each family, which are compiled for."""
+    smallest = {name: family.smallest() for name, family in Recipe.families.items()}
+    return {
+        **{name: gr.recipe(name).fingerprint for name in presets()},
+        **{f"small {name}": make().fingerprint for name, make in SMALL.items()},
+        **{f"given {name}": make().fingerprint for name, make in OF_CLASSES.items()},
+        **{f"smallest {name}": recipe.fingerprint for name, recipe in smallest.items() if recipe is not None},
+    }
+
+
+def sampled(maps, sigma):
+    """Systems of a sigma-factor: some of their angles need the second draw of points."""
+    return torch.from_numpy(sigma_factor.sample(2**63 + 5, np.arange(600), maps, sigma - 0.25, 0.5))
+
+
+def varied(kind):
+    """Variations of systems of three maps."""
+    return system_jitter.varied(sampled(3, 4.5), torch.full((600,), 3), kind, 7, torch.arange(600))
+
+
+def of_objects():
+    """What is drawn of objects: systems, patches, orientations, colours, views, blurs."""
+    catalog = colored.catalog(3, 200, (1, 8), CPU)
+    u = colored.object_words(5, torch.arange(200), 2).flatten(0, 1)
+    own = u[:, colored.OWN :]
+    played = colored.playable(catalog.maps, catalog.counts)
+    drawn = [colored.patches(u), colored.orientations(u), colored.colours(u, True), colorfractal.views(own[:, :4])]
+    blurs = catalog.blurs(own[:, 4], own[:, 5])
+    return catalog.maps, catalog.counts, catalog.blur_steps, played.maps, played.thresholds, *drawn, blurs
+
+
+def of_classes(recipe):
+    """Parameters of 500 classes, as arrays."""
+    return map(torch.from_numpy, recipe.parameters(np.arange(500)).values())
+
+
+def perturbed(recipe):
+    """Points of classes, points of images around them, and the side in which these lie."""
+    law, classes = recipe._perturbations, torch.arange(recipe.classes)
+    return law.points(classes), law.fresh_points(classes, classes + 2**33), torch.tensor(law.cell, dtype=torch.float64)
+
+
+def of_1p_frac(variant):
+    """Perturbations of a base, and what a new image may add."""
+    recipe = gr.OnePFrac(classes=500, maps=3, sigma=4.0, seed=9, variant=variant, redraw=True)
+    systems = recipe._systems(2, np.arange(500), np.arange(500) % 7)
+    reach = torch.from_numpy(recipe._reach(2))
+    return systems.maps, systems.thresholds, reach, recipe._redrawn(systems, reach, torch.arange(500)).maps
+
+
+def azimuths():
+    """Of the cameras of every kind of viewpoints, in both variants."""
+    view, numbers = torch.arange(200) % 12, torch.arange(200)
+    kinds = [(viewpoints, variant) for viewpoints in exfractaldb.VIEWPOINTS for variant in ("released", "paper")]
+    return [gr.ExFractalDB(viewpoints=kind, variant=variant)._azimuths(view, numbers) for kind, variant in kinds]
+
+
+def grid(rows, columns):
+    """Perturbations in [-0.3, 0.3), all different."""
+    points = torch.arange(rows * columns, dtype=torch.float64).view(rows, columns)
+    return 0.6 * points / (rows * columns) - 0.3
+
+
+def coefficients(terms):
+    """Of perturbed images, as the kernel takes them."""
+    return [found for found in singleimage.transforms(grid(2, terms), 40) if found is not None]
+
+
+def exponentials():
+    """exp and log where the four operations alone decide the bits."""
+    x = np.arange(-2000, 2001) * 0.35
+    return torch.from_numpy(portable_math.exp(x)), torch.from_numpy(portable_math.log(portable_math.exp(x)))
+
+
+def angles():
+    """Cosines and sines of some parts of a turn, and of any angle."""
+    tables = [table for q in (1, 2, 3, 7, 256, 1000) for table in unit_circle.cos_sin_table(q)]
+    turns = torch.from_numpy(words(1, Stream.POINTS, np.arange(2000, dtype=np.uint64))[:, 0].astype(np.int64))
+    return *map(torch.from_numpy, tables), *unit_circle.cos_sin(turns)
+
+
+PARAMETERS = {
+    **{f"sigma-factor of {n} maps": (lambda n=n: [sampled(n, 0.7 * 3 * n)]) for n in (1, 2, 5)},
+    **{f"jitter {kind}": (lambda kind=kind: [varied(kind)]) for kind in system_jitter.KINDS},
+    "objects": of_objects,
+    "visualatom": lambda: of_classes(gr.VisualAtom(classes=500, amplitudes=(-1, 2))),
+    "visualatom-paper": lambda: of_classes(gr.VisualAtom(classes=500, variant="paper", amplitudes=(-1, 2))),
+    "visualatom-perturbed": lambda: of_classes(gr.VisualAtom(classes=500, perturb=0.3)),
+    "rcdb": lambda: of_classes(gr.RCDB(classes=500)),
+    "rcdb-paper": lambda: of_classes(gr.RCDB(classes=500, variant="paper")),
+    "rcdb-perturbed": lambda: of_classes(gr.RCDB(classes=500, perturb=0.3)),
+    "points of noise": lambda: perturbed(gr.Noise(classes=50)),
+    "points of rcdb": lambda: perturbed(gr.RCDB(classes=50, perturb=0.3)),
+    "gaussian": lambda: [noise.of_gaussian(grid(10, 9))],
+    "uniform": lambda: [noise.of_uniform(grid(10, 6))],
+    **{f"candidates of fractaldb, {variant}": (
+        lambda variant=variant: map(torch.from_numpy, fractaldb.candidates(3, variant, np.arange(200))))
+       for variant in ("released", "paper")},
+    "azimuths": azimuths,
+    "candidates of exfractaldb": lambda: map(torch.from_numpy, exfractaldb.candidates(3, np.arange(200))),
+    "thresholds": lambda: [torch.from_numpy(ifs.thresholds(exfractaldb.candidates(3, np.arange(200))[1]))],
+    **{f"onepfrac, {variant}": (lambda variant=variant: of_1p_frac(variant)) for variant in ("released", "paper")},
+    **{f"transform {name}": (lambda d=d: coefficients(d))
+       for name, d in singleimage.DIMENSIONS.items()},
+    "long tail": lambda: [torch.from_numpy(labels.class_counts(37.0, 100, 1000))],
+    "exponentials": exponentials,
+    "angles": angles,
 }  # fmt: skip
 
 
@@ -166,7 +315,9 @@ MIXTURES = {
 def current(kind):
     """The hashes of today's code."""
     if kind == "fingerprints":
-        return {name: gr.recipe(name).fingerprint for name in presets()}
+        return fingerprints()
+    if kind == "parameters":
+        return {name: digest(*make()) for name, make in PARAMETERS.items()}
     if kind == "mixtures":
         return {name: make() for name, make in MIXTURES.items()}
     if kind == "policies":
@@ -182,5 +333,7 @@ def recorded():
 
 
 if __name__ == "__main__":
-    hashes = {kind: current(kind) for kind in ("fingerprints", "pixels", "policies", "mixtures", "presets")}
+    hashes = {
+        kind: current(kind) for kind in ("fingerprints", "parameters", "pixels", "policies", "mixtures", "presets")
+    }
     RECORD.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")

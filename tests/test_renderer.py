@@ -216,7 +216,7 @@ def test_perturbations_have_the_stated_law(variant):
     assert np.abs(correlation - np.eye(12)).max() < 0.1
 
 
-@pytest.mark.parametrize("kind", ["fingerprints", "pixels", "policies", "presets"])
+@pytest.mark.parametrize("kind", ["fingerprints", "parameters", "pixels", "policies", "presets"])
 def test_golden(kind):
     """Hashes of recipes and bytes. If one changes, so must ``LAYOUT``, and the CHANGELOG says what changed."""
     assert current(kind) == recorded()[kind]

@@ -49,7 +49,7 @@ def normal_quantiles() -> np.ndarray:
     return _with_end(TOP - TOP * _inverse(exp(-0.5 * z * z)))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache
 def beta_quantiles(alpha: float) -> np.ndarray:
     """Return quantiles of the upper half of Beta(alpha, alpha), from its centre: ``T[k] = d`` with P(X > 1/2 + d) = q.
 
@@ -69,7 +69,7 @@ def beta_quantiles(alpha: float) -> np.ndarray:
     return _with_end(0.5 - 0.5 * _inverse(_power(4.0 * t * (1.0 - t), alpha - 1.0)))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache
 def log_uniform_quantiles(low: float, high: float) -> np.ndarray:
     """Return log-uniform quantiles from ``low`` to ``high``: float64 ``[4098]``, evenly spaced in logarithm, the last
     entry twice.
@@ -103,7 +103,7 @@ def _inverse(density: np.ndarray) -> np.ndarray:
     pairs = density[0:-2:2] + 4.0 * density[1:-1:2] + density[2::2]
     mass = np.concatenate([[0.0], np.cumsum(pairs)])  # summed sequentially: the same sums on every machine
     wanted = 2.0 * tail_probabilities() * mass[-1]
-    after = np.clip(np.searchsorted(mass, wanted, side="right"), 1, len(mass) - 1)
+    after = np.searchsorted(mass, wanted)  # never the first, which is 0; the last is that of the centre itself
     within = (wanted - mass[after - 1]) / (mass[after] - mass[after - 1])
     return (after - 1 + within) * (2.0 / GRID)
 
@@ -141,7 +141,7 @@ def _symmetric(words: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     bits = ((words & 0x7FFFFFFF) + 1).to(torch.float32).view(torch.int32)
     cell = (bits >> 16) - ONE
     size = _between(table, cell, (bits & 0xFFFF).to(torch.float64) * 2.0**-16)
-    return torch.where(words >> 31 != 0, -size, size)
+    return torch.where((words >> 31).bool(), -size, size)
 
 
 def _between(table: torch.Tensor, cell: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

@@ -306,7 +306,7 @@ def _read(text: str | bytes) -> tuple[Recipe, dict[str, Any]]:
     if isinstance(text, str):
         text = text.removeprefix(MARK)
     try:
-        data = json.loads(text, parse_constant=float, object_pairs_hook=_no_duplicates)
+        data = json.loads(text, object_pairs_hook=_no_duplicates)
     except RecursionError:
         raise ValueError("not a recipe: the JSON is nested too deeply") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too

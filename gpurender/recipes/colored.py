@@ -7,6 +7,7 @@ object k - 1. All arithmetic is float64 or integer, one operation of torch at a 
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import ClassVar
 
 import numpy as np
@@ -63,7 +64,7 @@ class ColoredSystems:
     def blurs(self, coins: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
         """Return the blurs' weights, int32 ``[N]``, of words int64 ``[N]``: 0 with probability 1/2."""
         weights = self.least_blur + torch.searchsorted(self.blur_steps, strengths.contiguous(), right=True)
-        return torch.where(coins >> 31 == 1, weights, 0).to(torch.int32)
+        return torch.where((coins >> 31).bool(), weights, 0).to(torch.int32)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -131,11 +132,8 @@ def playable(maps: torch.Tensor, counts: torch.Tensor) -> Systems:
     moved_e = torch.where(used, a * x + b * y + e - x, 0.0)
     moved_f = torch.where(used, c * x + d * y + f - y, 0.0)
     weights = (a * d - b * c).abs()
-    totals = torch.zeros_like(weights)
-    total = totals[:, 0]
-    for k in range(maps.shape[1]):  # in order: a sum may pair differently on another device
-        total = total + weights[:, k]
-        totals[:, k] = total
+    sums = list(accumulate(weights.unbind(1)))  # in order: a sum may pair differently on another device
+    total, totals = sums[-1], torch.stack(sums, 1)
     shares = torch.where((total > 0.0)[:, None], totals / torch.where(total > 0.0, total, 1.0)[:, None], 1.0)
     thresholds = torch.floor(shares * 65536.0 + 0.5).to(torch.int32)
     moved = torch.stack([a, b, c, d, moved_e, moved_f], -1)

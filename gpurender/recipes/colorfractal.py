@@ -95,8 +95,8 @@ class ColorFractal(colored.ColoredRecipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 3, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
         size, unit = self.image_size, colored.HUE_UNITS[self.variant]

@@ -281,8 +281,8 @@ class ExFractalDB(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor:
         """Render uint8 ``[N, 1, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         category, instance = indices // self.instances, indices % self.instances
@@ -335,7 +335,7 @@ class ExFractalDB(Recipe):
         tested = systems_of(maps, probabilities, counts).to(device)
         addresses = torch.from_numpy(candidate_ids | np.int64(-(2**63)))  # bit 63: disjoint from the images' draw ids
         found = moments(tested, addresses.to(device), seed=self.seed, points=SEARCH_POINTS).cpu().numpy()
-        wide = (variances(found) > (self.variance_threshold or 0.0)).all(axis=1)
+        wide = (variances(found) > self.variance_threshold).all(axis=1)
         return candidate_ids[wide & (found[:, 0] == SEARCH_POINTS - 1)].tolist()
 
 

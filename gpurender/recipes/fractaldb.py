@@ -265,8 +265,8 @@ class FractalDB(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         redraw = fresh or self.variant == "paper"
@@ -295,7 +295,7 @@ class FractalDB(Recipe):
     @property
     def _least(self) -> int:
         """Minimum number of pixels that a category covers in the search."""
-        return math.ceil((self.fill_rate or 0.0) * SEARCH_SIZE * SEARCH_SIZE)
+        return math.ceil(self.fill_rate * SEARCH_SIZE * SEARCH_SIZE)  # type: ignore[operator]  # of a search
 
     @property
     def _search_key(self) -> str:

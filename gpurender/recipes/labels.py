@@ -46,7 +46,7 @@ def checked_prior(value: Any, classes: int, instances: int) -> Any:
         return None
     if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, checks.TEXT):
         weights = _vector("class_prior", value, classes, MAX_WEIGHT)
-        if max(weights) <= 0:
+        if not any(weights):
             raise ValueError("class_prior must have a weight above 0, got only zeros")
         counts = class_counts(weights, classes, instances)
         rarest = np.array(weights) > 0
@@ -173,7 +173,7 @@ class LabelMap:
         """Return the class of each sample."""
         if self._begins is None:
             return indices // self._instances
-        return torch.searchsorted(self._ends, indices, right=True).clamp_(max=self._classes - 1)
+        return torch.searchsorted(self._ends, indices, right=True)
 
     def dense_indices(self, indices: torch.Tensor) -> torch.Tensor:
         """Return the index of each sample in the untrimmed dataset (classes x instances)."""

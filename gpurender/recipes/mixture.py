@@ -38,7 +38,7 @@ LABELS = ("joint", "separate")
 
 
 @keywords.checked
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True)  # __init__ and __repr__ are those below
 class Mixture(Recipe):
     """Several recipes in one dataset.
 

@@ -98,8 +98,8 @@ class Noise(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 3, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
         which = indices // self.instances
@@ -141,6 +141,6 @@ def of_uniform(points: torch.Tensor) -> torch.Tensor:
         float64 ``[N, 3, 4]``.
     """
     a, b = points[:, :3] - 1.0, points[:, 3:] + 1.0
-    own = torch.eye(3, dtype=torch.float64, device=points.device)
+    own = torch.eye(3, device=points.device)  # of any type: 0 and 1 are exact
     middle, half = MIDDLE + HALF_RANGE * (0.5 * (a + b)), HALF_RANGE * (0.5 * (b - a))
     return torch.cat([middle[:, :, None], half[:, :, None] * own], 2)

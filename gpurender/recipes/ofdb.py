@@ -127,8 +127,8 @@ class OFDB(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, 1, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``.
 

@@ -110,9 +110,10 @@ class OnePFrac(Recipe):
         super().__post_init__()
         if self.base is None:
             self._default("maps", 2)
-            self._set("maps", checks.integer("maps", self.maps, 1, MAX_MAPS))
+            maps = checks.integer("maps", self.maps, 1, MAX_MAPS)
+            self._set("maps", maps)
             self._default("sigma", 3.5)
-            self._set("sigma", checks.real("sigma", self.sigma, SIGMA_MARGIN, 3.0 * (self.maps or 0)))
+            self._set("sigma", checks.real("sigma", self.sigma, SIGMA_MARGIN, 3.0 * maps))
         else:
             for name in ("sigma", "maps"):
                 if getattr(self, name) is not None:
@@ -180,8 +181,8 @@ class OnePFrac(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor | BitCanvases:
         """Render uint8 ``[N, channels, image_size, image_size]`` canvases; indices and draw ids: int64 ``[N]``."""
         law = Instances(self.instances, flips=1, patches=self.instances, weights=1, shares_masks=False)

@@ -31,9 +31,7 @@ def text_of(name: str, value: Any, size: int) -> str:
     if side < LEAST:
         raise ValueError(f"{name} must have sides of at least {LEAST} pixels, got {image.width} x {image.height}")
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
-    if side != size:
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
     if (pixels := np.array(image)).min((0, 1)).tolist() == pixels.max((0, 1)).tolist():
         raise ValueError(f"{name} must show something, got pixels of a single colour")
     file = io.BytesIO()

@@ -186,7 +186,7 @@ def _where_categories_are(files: list[Path], wrong: Path, read: Callable[[Path],
             return False
         return True
 
-    if any(good(path) for path in files if path.parent == wrong.parent and path != wrong):
+    if any(good(path) for path in files if path.parent == wrong.parent):
         return ""
     firsts = {path.parent: path for path in reversed(files)}
     folders = sorted(parent for parent, path in firsts.items() if parent != wrong.parent and good(path))

@@ -254,7 +254,7 @@ class RCDB(Recipe):
 
     @property
     def _perturbations(self) -> perturbation.Law:
-        return perturbation.Law(self.seed, self.perturb or 0.0, self.classes, len(PERTURBED))
+        return perturbation.Law(self.seed, self.perturb, self.classes, len(PERTURBED))  # type: ignore[arg-type]
 
     def _plain_parameters(self, classes: np.ndarray) -> dict[str, np.ndarray]:
         """Return :meth:`parameters` without perturbations."""
@@ -308,8 +308,8 @@ class RCDB(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
 
@@ -369,7 +369,7 @@ def vertex_numbers(u: np.ndarray, low: int, high: int) -> np.ndarray:
     return low + np.searchsorted(_thresholds(low, high), u.astype(np.int64), side="right")
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache
 def _thresholds(low: int, high: int) -> np.ndarray:
     """Return 2^32 P(V < v) for v = low + 1 ... high, int64."""
     below = 1.0 - exp(-np.arange(1, high + 2 - low) / MEAN_VERTICES)

@@ -147,8 +147,8 @@ class SingleImage(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 1 or 3, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both."""
         which = indices // self.instances

@@ -340,7 +340,7 @@ class VisualAtom(Recipe):
 
     @property
     def _perturbations(self) -> perturbation.Law:
-        return perturbation.Law(self.seed, self.perturb or 0.0, self.classes, len(PERTURBED))
+        return perturbation.Law(self.seed, self.perturb, self.classes, len(PERTURBED))  # type: ignore[arg-type]
 
     def _plain_parameters(self, classes: np.ndarray) -> dict[str, np.ndarray]:
         """Return :meth:`parameters` without perturbations."""
@@ -409,8 +409,8 @@ class VisualAtom(Recipe):
         indices: torch.Tensor,
         draw_ids: torch.Tensor,
         fresh: bool,
-        bits: bool = False,
-        windows: torch.Tensor | None = None,
+        bits: bool,
+        windows: torch.Tensor | None,
     ) -> torch.Tensor:
         """Render uint8 canvases ``[N, 1, image_size, image_size]`` of indices and draw ids, int64 ``[N]`` both.
 

@@ -61,6 +61,25 @@ def test_beta_variates(alpha):
     assert stats.kstest(drawn.numpy(), "beta", args=(alpha, alpha)).pvalue > 1e-3
 
 
+def test_variates_are_on_the_lines_between_the_nodes_of_their_tables():
+    """To the last bit of a word, by NumPy's own interpolation."""
+    words = torch.cat(
+        [torch.arange(9), 2**31 + torch.arange(-9, 9), 2**32 - 9 + torch.arange(9), random_words(4000, 3)]
+    )
+    x = ((words & 0x7FFFFFFF) + 1).float().double().numpy() * 2.0**-32  # float32 keeps 24 bits of a tail
+    sign = np.where(words.numpy() < 2**31, 1.0, -1.0)
+    nodes = quantiles.tail_probabilities()
+    for found, table in (
+        (quantiles.normal(words), quantiles.normal_quantiles()),
+        (quantiles.beta(words, 0.8) - 0.5, quantiles.beta_quantiles(0.8)),
+    ):
+        assert np.abs(found.numpy() - sign * np.interp(x, nodes, table[:-1])).max() < 1e-13
+    table = quantiles.log_uniform_quantiles(0.3, 1 / 0.3)
+    assert np.abs(table[:-1] / 0.3 - (1 / 0.09) ** (np.arange(4097) / 4096)).max() < 1e-13
+    found = quantiles.log_uniform(words, 0.3, 1 / 0.3).numpy()
+    assert np.abs(found - np.interp(words.numpy() / 2**32, np.arange(4097) / 4096, table[:-1])).max() < 1e-14
+
+
 def test_log_uniform_variates():
     drawn = quantiles.log_uniform(random_words(200_000, 2), 0.3, 1 / 0.3)
     assert drawn.min() >= 0.3

@@ -22,10 +22,12 @@ from gpurender.kernels.augment_params.params import CropParams, ErasingParams, M
 from gpurender.kernels.image_ops import checked_fill
 from gpurender.kernels.resized_crop import crop_resize
 from gpurender.kernels.shuffle import addresses, permute
+from gpurender.recipes import labels
 from gpurender.recipes.exfractaldb import TETRAHEDRON
 from gpurender.sheet import contact_sheet
 
 ROWS = ((0.5, 0.0, 0.0, 0.5, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5, 0.5, 0.0))
+PICTURE = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
 def onepfrac(**changes):
@@ -54,6 +56,22 @@ def visualatom(**changes):
 
 def paper(**changes):
     return gr.VisualAtom(classes=2, instances=2, variant="paper", **changes)
+
+
+def rcdb(**changes):
+    return gr.RCDB(classes=2, instances=2, **changes)
+
+
+def colorfractal(**changes):
+    return gr.ColorFractal(**{"classes": 2, "instances": 10**6} | changes)
+
+
+def multifractal(**changes):
+    return gr.MultiFractal(classes=2, instances=10**6, **changes)
+
+
+def singleimage(**changes):
+    return gr.SingleImage(PICTURE, classes=2, **{"image_size": 16, "edges": None} | changes)
 
 
 TINY = gr.OnePFrac(classes=2, instances=3, image_size=16, points=100, fill_rate=0.0, base=ROWS)
@@ -177,6 +195,10 @@ REALS = [  # of what, which parameter, its lowest and highest value
     (searched, "fill_rate", 0.0, 1.0),
     (onepfrac, "sigma", 0.1, 6.0),  # sigma varies by 0.1; each of two maps adds at most 3
     (measured, "seconds", 0.0, 86_400.0),
+    (gr.ExFractalDB, "variance_threshold", 0.0, 1.0),
+    (gr.OFDB, "fill_rate", 0.0, 1.0),
+    *[(make, "perturb", 1e-4, 0.5) for make in (gr.RCDB, gr.VisualAtom, singleimage)],
+    (gr.Noise, "perturb", 1e-4, 0.3),
 ]
 DRAWERS = [drawn_by(policy) for policy in (Crop(), Resize(), DeiT())]
 INTEGERS = [
@@ -215,6 +237,9 @@ INTEGERS = [
     (exfractaldb, "views", 1, 10**6),
     (visualatom, "image_size", 16, 8192),
     (visualatom, "line_thickness", 1, 1),
+    (singleimage, "image_size", 16, 2048),
+    *[(make, "systems", 1, 10**6) for make in (colorfractal, multifractal)],
+    *[(make, "points", 1, 10**7) for make in (colorfractal, multifractal, gr.OFDB)],
     (fractaldb, "points", 1, None),
     (fractaldb, "classes", 1, 1),  # there is one category
     *[(make, "classes", 1, 10**7) for make in (gr.OnePFrac, gr.VisualAtom, gr.ExFractalDB, searched)],
@@ -247,6 +272,13 @@ PAIRS = [
     (visualatom, "oval", 0.0, 16.0),
     (visualatom, "line_color", 0.0, 1.0),
     (visualatom, "nucleus", -4.0, 4.0),
+    (paper, "axes", 0.0, 16_384.0),
+    (rcdb, "noise_level", 0.0, 8.0),
+    (rcdb, "line_width", 0.0, 16.0),
+    (rcdb, "oval", 0.0, 16.0),
+    (rcdb, "centre", -4.0, 4.0),
+    (multifractal, "sizes", 0.01, 1.0),
+    (singleimage, "thresholds", 0.0, 8.0),
 ]
 INTEGER_PAIRS = [
     (DeiT, "re_count", 1, 64),
@@ -254,6 +286,31 @@ INTEGER_PAIRS = [
     (visualatom, "quantization", 3, 4096),
     (visualatom, "frequencies", 0, 4096),
     (visualatom, "radius", 0, 16_384),
+    (rcdb, "polygons", 1, 2048),
+    (rcdb, "vertices", 3, 4096),
+    (rcdb, "radius", 0, 16_384),
+    (rcdb, "greys", 0, 4096),
+    (colorfractal, "maps", 1, 8),
+    (multifractal, "objects", 1, 16),
+]
+
+
+ATOM = {"K": (1, 2048), "q": (3, 4096), "n1": (0, 4096), "n2": (0, 4096), "lambda1": (-4.0, 4.0),
+        "lambda2": (-4.0, 4.0), "eta": (0.0, 16.0)}  # fmt: skip
+POLYGON = {"K": (1, 2048), "V": (3, 4096), "c": (0.0, 8.0), "w": (0.0, 16.0)}
+SIZES = {"r0": (0, 16_384), "oval_x": (0.0, 16.0), "oval_y": (0.0, 16.0)}
+CLASSES = [  # of a family and a variant, the columns of a class and their bounds
+    (gr.VisualAtom, "released", ATOM | {"w": (0.0, 16.0)} | SIZES),
+    (gr.VisualAtom, "paper", ATOM | {"a1": (0.0, 16_384.0), "b1": (0.0, 16_384.0)}),
+    (gr.RCDB, "released", POLYGON),
+    (gr.RCDB, "paper", POLYGON | SIZES),
+]
+TABLES = [  # of what, which parameter, around one row: the largest magnitude of its numbers, and its width
+    (fractaldb, "weights", lambda row: [row], 1e3, 6),
+    (exfractaldb, "weights", lambda row: [row], 1e3, 12),
+    (fractaldb, "categories", lambda row: [[row]], 1e6, 6),
+    (exfractaldb, "categories", lambda row: [[row]], 1e6, 12),
+    (onepfrac, "base", lambda row: [row], 1e6, 6),
 ]
 
 
@@ -300,6 +357,67 @@ def test_a_range(make, name, low, high):
 @pytest.mark.parametrize(("make", "name", "low", "high"), INTEGER_PAIRS)
 def test_a_range_of_integers(make, name, low, high):
     both_sides(make, name, low, high, step, lambda value: (value, value))
+
+
+@pytest.mark.parametrize(("family", "variant", "columns"), CLASSES)
+def test_a_parameter_of_a_given_class(family, variant, columns):
+    """Whole numbers may be floats, as NumPy reads them."""
+    lowest, highest = zip(*columns.values(), strict=True)
+    assert family(categories=[lowest, highest], variant=variant).categories == (lowest, highest)
+    assert family(categories=np.array([lowest, highest]), variant=variant).categories == (lowest, highest)
+    for row, outside in ((lowest, -math.inf), (highest, math.inf)):
+        for place, (name, bound) in enumerate(zip(columns, row, strict=True)):
+            beyond = step(bound, outside) if isinstance(bound, int) else math.nextafter(bound, outside)
+            with pytest.raises(ValueError, match=rf"^categories\[0\]: {name} must be .*got "):
+                family(categories=[(*row[:place], beyond, *row[place + 1 :])], variant=variant)
+
+
+@pytest.mark.parametrize(("make", "name", "within", "most", "width"), TABLES)
+def test_a_number_of_a_table(make, name, within, most, width):
+    ordinary = [0.5, 0.1, 0.2, 0.1, 0.6, 0.3, 0.2, 0.4, 0.7, 0.1, 0.2, 0.3][:width]
+    for bound in (-most, most):
+        make(**{name: within([bound, *ordinary[1:]])})
+        with pytest.raises(ValueError, match=rf"^{name}(\[0\])+ must be .*got "):
+            make(**{name: within([math.nextafter(bound, 2 * bound), *ordinary[1:]])})
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "within", "most", "row"),
+    [
+        (fractaldb, "weights", lambda rows: rows, 1024, [1.0] * 6),
+        (exfractaldb, "weights", lambda rows: rows, 1024, [1.0] * 12),
+        (fractaldb, "categories", lambda rows: [rows], 64, ROWS[0]),
+        (exfractaldb, "categories", lambda rows: [rows], 64, TETRAHEDRON[0]),
+        (onepfrac, "base", lambda rows: rows, 64, ROWS[0]),
+    ],
+)
+def test_the_rows_of_a_table(make, name, within, most, row):
+    make(**{name: within([row] * most)})
+    with pytest.raises(ValueError, match=rf"^{name}(\[0\])? must be a table of 1 to {most} rows"):
+        make(**{name: within([row] * (most + 1))})
+
+
+def test_labels_by_tables(monkeypatch):
+    """A weight of a class, a matrix of probabilities and the sums of its rows, the largest matrix."""
+    onepfrac(instances=3, class_prior=[1e9, 1e9])
+    with pytest.raises(ValueError, match=r"^class_prior\[1\] must be "):
+        onepfrac(instances=3, class_prior=[1e9, math.nextafter(1e9, math.inf)])
+    for sign in (-1, 1):
+        onepfrac(label_noise=[[1.0, 0.0], [0.5, 0.5 + sign * 0.99e-6]])
+        with pytest.raises(ValueError, match=r"^label_noise\[1\] must add up to 1, got "):
+            onepfrac(label_noise=[[1.0, 0.0], [0.5, 0.5 + sign * 1.01e-6]])
+    for wrong in (math.nextafter(0.0, -1.0), math.nextafter(1.0, 2.0)):
+        with pytest.raises(ValueError, match=r"^label_noise\[0\]\[1\] must be "):
+            onepfrac(label_noise=[[0.0, wrong], [0.5, 0.5]])
+    monkeypatch.setattr(labels, "_vector", lambda name, row, length, high: tuple(row))  # a million numbers take seconds
+    gr.OnePFrac(classes=1024, label_noise=np.eye(1024).tolist())
+
+
+def test_as_many_recipes_as_a_mixture_has():
+    parts = {gr.OnePFrac(seed=seed): 1 for seed in range(64)}
+    assert len(gr.Mixture(parts).recipes) == 64
+    with pytest.raises(ValueError, match=r"^recipes must be 1 to 64 recipes and their weights, got 65$"):
+        gr.Mixture(parts | {gr.OnePFrac(seed=64): 1})
 
 
 @pytest.mark.parametrize(("name", "high"), [("epoch", LAST_EPOCH), ("position", 5)])

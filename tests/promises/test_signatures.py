@@ -50,6 +50,12 @@ SIGNATURES = {
     ),
     "gpurender.OFDB.from_csv": "folder, **parameters",
     "gpurender.OFDB.to_csv": "self, folder",
+    "gpurender.ExFractalDB": (
+        f"*, classes=None, instances=None, {RECIPE.format(224)}, weights='all', views=None, viewpoints='random', "
+        "points=10000, variance_threshold=None, categories=None"
+    ),
+    "gpurender.ExFractalDB.from_csv": "folder, weights='all', **parameters",
+    "gpurender.ExFractalDB.to_csv": "self, folder, weights=None",
     "gpurender.VisualAtom": (
         f"*, classes=None, instances=None, {RECIPE.format(512)}, orbits=(1, 200), quantization=(200, 1000), "
         "frequencies=(0, 20), amplitudes=(0.5, 0.5), noise_level=None, line_width=None, radius=None, oval=None, "
@@ -63,8 +69,6 @@ SIGNATURES = {
     ),
     "gpurender.RCDB.from_csv": "folder, **parameters",
     "gpurender.RCDB.to_csv": "self, folder",
-    "gpurender.ExFractalDB.from_csv": "folder, weights='all', **parameters",
-    "gpurender.ExFractalDB.to_csv": "self, folder, weights=None",
     "gpurender.losses.LPCE": "*, label_smoothing=0.0, reduction='mean'",
     "gpurender.losses.LPCE.forward": "self, logits, targets",
     "gpurender.VisualAtom.from_csv": "folder, **parameters",

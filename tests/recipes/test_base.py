@@ -7,11 +7,25 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpurender as gr
-from gpurender.recipes import Recipe, presets
+from gpurender.recipes import (
+    Recipe,
+    colored,
+    exfractaldb,
+    fractaldb,
+    multifractal,
+    perturbation,
+    presets,
+    rcdb,
+    sigma_factor,
+    system_jitter,
+    visualatom,
+)
+from gpurender.recipes.base import _in_short
 from gpurender.recipes.fractaldb import weight_set
 
 TRIANGLE = [[0.5, 0, 0, 0.5, x, y] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))]
@@ -592,3 +606,121 @@ def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
 
 def test_a_mixture_has_no_smallest_recipe():
     assert gr.Mixture.smallest() is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "name"),
+    [(1, 0, "00000"), (100_000, 7, "00007"), (100_000, 99_999, "99999"), (100_001, 7, "000007"), (10**7, 7, "0000007")],
+)
+def test_names_of_classes_have_five_digits_or_as_many_as_the_last_one(classes, label, name):
+    assert gr.OnePFrac(classes=classes).class_name(label) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a" * 400, repr("a" * 400)),
+        ("a" * 401, "<401 characters>"),
+        ((1,) * 8, "(1, 1, 1, 1, 1, 1, 1, 1)"),
+        ((1,) * 9, "<9 entries>"),
+        (("a" * 395,), repr(("a" * 395,))),  # five more for brackets, quotes and the comma
+        (("a" * 396,), "<1 entries>"),
+    ],
+)
+def test_long_parameters_are_shown_by_their_lengths(value, shown):
+    assert _in_short(value) == shown
+
+
+WHOLE = [
+    ('{"gpurender": 1, "family": "onepfrac", "seed": 1, "seed": 2}', "the parameter 'seed' is given twice"),
+    ("[]", "expected a JSON object, got list"),
+    ('{"family": "onepfrac"}', "'gpurender' (the format's version) is missing: add \"gpurender\": 1"),
+    ('{"gpurender": true, "family": "onepfrac"}', "'gpurender' must be 1 (the format's version), got True"),
+    ('{"gpurender": 1, "family": "onepfrac", "delta": NaN}', "delta must be a finite number in [0, 10], got nan"),
+    ("[" * 100_000, "the JSON is nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), WHOLE, ids=lambda text: text[:60])
+def test_texts_that_are_no_recipes_are_told_why(text, complaint):
+    for form in (text, text.encode(), "\ufeff" + text):
+        with pytest.raises(ValueError, match=r"^not a recipe: ") as caught:
+            gr.Recipe.from_json(form)
+        assert str(caught.value) == f"not a recipe: {complaint}"
+
+
+def test_json_is_text_or_bytes():
+    assert gr.Recipe.from_json(gr.OnePFrac(seed=5).to_json().encode()) == gr.OnePFrac(seed=5)
+    with pytest.raises(TypeError, match=r"^a recipe's JSON must be text, got dict$"):
+        gr.Recipe.from_json({"gpurender": 1})
+
+
+def test_numbers_that_json_does_not_have_are_never_written():
+    """No constructor lets one in; a user's own may."""
+    recipe = gr.OnePFrac()
+    object.__setattr__(recipe, "delta", math.nan)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        recipe.to_json()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        recipe.fingerprint  # noqa: B018
+
+
+def test_a_family_without_images_says_so():
+    class Nothing(gr.Recipe):
+        """A family that is not finished."""
+
+    recipe = Nothing()
+    for call in (lambda: recipe.catalog("cpu"), lambda: recipe.canvases(None, None, None, False, False, None)):
+        with pytest.raises(TypeError, match=r"^Nothing renders nothing$"):
+            call()
+    assert (recipe.kept_bytes(1 << 30), recipe.needs_search(), recipe.smallest(), recipe.label_width) == (
+        0,
+        False,
+        None,
+        1,
+    )
+    assert "Nothing" not in {family.__name__ for family in Recipe.families.values()}
+
+
+def test_the_paper_that_a_preset_follows():
+    other = {
+        "3d-ofdb-1k": gr.OFDB, "3d-ofdb-21k": gr.OFDB, "visualatom-lpce-1k": gr.OnePFrac, "rcdb-lpce-1k": gr.OnePFrac,
+    }  # fmt: skip
+    for name in PUBLISHED:
+        recipe = gr.recipe(name)
+        assert recipe.source == other.get(name, type(recipe)).paper
+
+
+def test_no_family_is_shown_at_length():
+    """As dataclasses would show it: with all categories."""
+    assert {family.__repr__ for family in Recipe.families.values()} == {Recipe.__repr__, gr.Mixture.__repr__}
+
+
+ZEROS = torch.zeros(2, dtype=torch.int64)
+DRAWS = [  # what draws, and how many blocks of four words it needs for one address
+    (multifractal, lambda: gr.MultiFractal(objects=(1, 5)).composition(ZEROS, ZEROS), 3),  # 1 + 2 * 5 words
+    (multifractal, lambda: gr.MultiFractal(objects=(1, 2)).composition(ZEROS, ZEROS), 2),
+    (sigma_factor, lambda: sigma_factor.sample(1, np.arange(2), 3, 4.0, 0.5), 4),  # 1 + 3 * 4 words
+    (sigma_factor, lambda: sigma_factor.sample(1, np.arange(2), 2, 4.0, 0.5), 3),
+    (fractaldb, lambda: fractaldb.candidates(1, "released", np.arange(2)), 1 + 11),  # the count; 7 * 6 words
+    (fractaldb, lambda: fractaldb.candidates(1, "paper", np.arange(2)), 1 + 12),
+    (exfractaldb, lambda: exfractaldb.candidates(1, np.arange(2)), 1 + 21),  # the count; 7 * 12 words
+    (system_jitter, lambda: system_jitter.varied(torch.ones(2, 3, 6).double(), ZEROS + 3, "basic", 1, ZEROS), 4 * 1),
+    (system_jitter, lambda: system_jitter.varied(torch.ones(2, 4, 6).double(), ZEROS + 4, "basic", 1, ZEROS), 4 * 2),
+    (perturbation, lambda: perturbation.Law(1, 0.1, 2, 4).points(ZEROS), 2),  # of a class and of an image
+    (perturbation, lambda: perturbation.Law(1, 0.1, 2, 9).points(ZEROS), 6),
+    (visualatom, lambda: gr.VisualAtom().parameters(np.arange(2)), 3),  # 11 words
+    (rcdb, lambda: gr.RCDB(variant="paper").parameters(np.arange(2)), 2),  # 7 words
+    (rcdb, lambda: gr.RCDB()._axes(ZEROS), 2),  # behind the centre's two
+    (colored, lambda: colored.backgrounds(1, ZEROS, 16, 1 / 30), 2),  # 7 words
+]
+
+
+@pytest.mark.parametrize(("module", "draw", "wanted"), DRAWS)
+def test_no_more_random_words_are_made_than_are_used(module, draw, wanted, monkeypatch):
+    blocks, real = [], module.words
+    monkeypatch.setattr(
+        module, "words", lambda *given, **more: blocks.append([*given, *more.values()][3]) or real(*given, **more)
+    )
+    draw()
+    assert blocks[0] == wanted

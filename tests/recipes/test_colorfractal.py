@@ -1,6 +1,7 @@
 """Coloured fractals against a plain slow rendering of the released rules, and what their parameters do."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -173,3 +174,19 @@ def test_draws_have_the_laws_of_the_released_rules():
     assert abs((blurs > 0).mean() - 0.5) < 0.03
     e = np.exp(-1 / (2 * rng.uniform(0.5, 1, 4000) ** 2))
     same_law(blurs[blurs > 0], np.rint(256 * e / (1 + 2 * e)), "blur")
+
+
+def test_a_blur_s_weight_steps_where_opencv_rounds_it_up():
+    """256 E / (1 + 2 E), E = exp(-1 / (2 sigma^2)), rounded: 27 at sigma 1/2, 70 at 1; one more from each step on."""
+    catalog = colored.catalog(0, 1, (2, 2), torch.device("cpu"))
+    steps = catalog.blur_steps
+    assert len(steps) == 70 - 27
+    for word, weight in ((0, 27), (2**32 - 1, 70)):
+        assert catalog.blurs(torch.tensor([2**31]), torch.tensor([word])).tolist() == [weight]
+    for number, step in enumerate(steps.tolist()):
+        around = torch.tensor([step - 1, step])
+        assert catalog.blurs(torch.full((2,), 2**32 - 1), around).tolist() == [27 + number, 28 + number]
+        for word, side in ((step - 4, -1), (step + 4, 1)):
+            e = math.exp(-0.5 / (0.5 + 0.5 * word / 2**32) ** 2)
+            assert side * (256 * e / (1 + 2 * e) - (27.5 + number)) > 0
+    assert catalog.blurs(torch.tensor([0, 2**31 - 1]), steps[:2]).tolist() == [0, 0]  # half of all coins

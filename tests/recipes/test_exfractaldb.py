@@ -304,12 +304,13 @@ def test_a_search_that_cannot_succeed_ends(monkeypatch):
 def test_the_threshold_itself_is_not_enough(monkeypatch):
     """var > threshold, as released, on every axis and of a whole game."""
     half = np.array([9999, *[9999 * 2**19] * 3, *[9999 * (2**38 + 2**34)] * 3])  # 2^34 (2 / 2^20)^2 = 1/16
-    short, narrow = half.copy(), half.copy()
+    short, narrow, flat = half.copy(), half.copy(), half.copy()
     short[0], narrow[5] = 9998, 9999 * (2**38 + 2**33)
-    rows = torch.from_numpy(np.stack([half, short, narrow]))
+    flat[4] = 9999 * 2**38
+    rows = torch.from_numpy(np.stack([half, short, narrow, flat, 0 * half]))
     monkeypatch.setattr(exfractaldb, "moments", lambda *_, **__: rows)
     for threshold, wanted in ((0.0625, []), (0.0624, [10]), (0.0, [10, 12])):
-        assert gr.ExFractalDB(variance_threshold=threshold)._accepted(np.arange(10, 13), CPU) == wanted
+        assert gr.ExFractalDB(variance_threshold=threshold)._accepted(np.arange(10, 15), CPU) == wanted
 
 
 # ---------------------------------------------------------------------------------------------------- values and files
@@ -331,6 +332,15 @@ def test_fingerprint_changes_if_and_only_if_an_image_could():
     assert tetrahedron(views=5, viewpoints="drawn").fingerprint != tetrahedron(views=4, viewpoints="drawn").fingerprint
     unused = tetrahedron(weights=[ONES, [0.5] * 12], instances=12)
     assert unused.fingerprint == tetrahedron().fingerprint
+    one_view = {"viewpoints": "fixed", "instances": 1}
+    assert tetrahedron(views=5, **one_view).fingerprint == tetrahedron(views=4, **one_view).fingerprint
+    two = {"weights": [ONES, [0.5] * 12], "instances": 6}
+    for variant, same in (("released", False), ("paper", True)):  # the paper goes through the weights first
+        views = [tetrahedron(views=views, variant=variant, **two).fingerprint for views in (4, 5)]
+        assert (views[0] == views[1]) == same
+    for more in (two, {"viewpoints": "fixed"}, {"viewpoints": "drawn"}):  # another order, or a camera without jitter
+        assert tetrahedron(**more).fingerprint != tetrahedron(variant="paper", **more).fingerprint
+    assert tetrahedron(**two | {"instances": 1}, variant="paper").fingerprint == tetrahedron(instances=1).fingerprint
     shares = [[*row, 0.25] for row in TETRAHEDRON]
     assert tetrahedron(categories=[shares]).fingerprint == tetrahedron().fingerprint
     assert tetrahedron(categories=[[*shares, [*ONES, 0.0]]]).fingerprint == tetrahedron().fingerprint
@@ -442,3 +452,10 @@ def test_one_weight_is_the_same_in_both_variants():
     ]
     assert torch.equal(*(gr.Renderer(recipe)(range(5)) for recipe in both))
     assert both[0].fingerprint == both[1].fingerprint
+
+
+def test_a_search_asks_for_more_candidates_at_once_on_a_gpu(monkeypatch):
+    recipe = gr.ExFractalDB()
+    assert (recipe._search(CPU).batch, recipe._search(CPU).limit) == (1024, 50_000)
+    monkeypatch.setattr(exfractaldb.dispatch, "on_host", lambda device: False)
+    assert recipe._search(CPU).batch == 8192

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 import gpurender as gr
 from gpurender.recipes import fractaldb, search
@@ -86,8 +87,9 @@ def test_an_interrupted_search_goes_on_where_it_was(law, error, batches, tmp_pat
     law.stop = lambda done: None
     assert searched(40) == whole == saved()
     assert len(law.calls) <= uninterrupted + 1
-    assert searched(40) == whole
-    assert len(law.calls) <= uninterrupted + 1  # found once
+    done = len(law.calls)
+    assert searched(40) == searched(len(whole)) == whole
+    assert len(law.calls) == done <= uninterrupted + 1  # found once
 
 
 def test_a_search_stopped_again_and_again_ends_all_the_same(law):
@@ -241,4 +243,49 @@ def test_progress_moves_while_nothing_is_found(law, monkeypatch):
     with pytest.raises(ValueError, match="300 random systems in a row"):
         searched(5)
     assert shown == [(0, "128 systems tried"), (0, "256 systems tried"), (0, "384 systems tried")]
-    assert (options["total"], options["miniters"]) == (5, 0)
+    assert (options["total"], options["initial"], options["miniters"]) == (5, 0, 0)
+    shown.clear()
+    monkeypatch.setattr(fractaldb, "SEARCH_LIMIT", 256)  # of which 256 in a row are not yet more
+    with pytest.raises(ValueError, match="256 random systems in a row"):
+        searched(5)
+    assert shown[-1] == (0, "384 systems tried")
+
+
+def test_progress_goes_on_where_the_search_was_and_ends_at_what_was_asked_for(law, monkeypatch):
+    begun, updates = [], []
+
+    def bar(**options):
+        begun.append((options["initial"], options["total"]))
+        return tqdm(disable=True, **options)
+
+    def update(self, count):
+        self.n += count
+        updates.append(count)
+
+    monkeypatch.setattr(search, "progress", bar)
+    monkeypatch.setattr(tqdm, "update", update)
+    searched(5)  # four categories below 128, seven below 256
+    searched(9)  # the last batch is tested again
+    assert begun == [(0, 5), (4, 9)]
+    assert updates == [4, 1, 3, 2]
+
+
+def test_a_search_asks_for_more_candidates_at_once_on_a_gpu(monkeypatch):
+    recipe = gr.FractalDB()
+    assert (recipe._searching(CPU).batch, recipe._searching(CPU).limit) == (128, 50_000)
+    monkeypatch.setattr(fractaldb.dispatch, "on_host", lambda device: False)
+    assert recipe._searching(CPU).batch == 4096
+
+
+def test_as_many_pixels_as_the_search_has_points_may_be_asked_for(monkeypatch):
+    """100,000 of 512 x 512; one pixel more is covered by no system."""
+    monkeypatch.setattr(gr.FractalDB, "_searching", lambda self, device: SimpleNamespace(ids=lambda classes: [7]))
+    assert gr.FractalDB(fill_rate=100_000 / 512**2, classes=1)._search(CPU) == [7]
+    with pytest.raises(ValueError, match=r"^fill_rate must be at most 0\.3814 for a search, got 0\.38147\d*: 100000"):
+        gr.FractalDB(fill_rate=100_001 / 512**2, classes=1)._search(CPU)
+
+
+@pytest.mark.parametrize("recipe", [gr.FractalDB.smallest(), gr.ExFractalDB.smallest()], ids=lambda r: r.family)
+def test_weights_are_multiplied_with_all_their_digits(recipe):
+    """0.4 is no float32: products of rounded factors would be other parameters."""
+    assert torch.equal(recipe.catalog(CPU).factors, torch.tensor(recipe.factors(), dtype=torch.float64))

@@ -263,3 +263,26 @@ def test_masked_bitmaps_are_rendered_as_bitmaps_that_are_masked(size, mask):
     drawn = masked_occupancy(systems, torch.arange(3), masks, seed=1, points=900, size=size, mask=mask)
     assert torch.equal(drawn, lit)
     assert torch.equal(render_bitmaps(lit, which, masks * 0, orientations, seed=1, patch=False, mask=False), wanted)
+
+
+def test_bitmaps_are_computed_a_few_at_once_on_a_cpu_and_all_at_first_use_on_a_gpu(monkeypatch):
+    """An interrupt then loses little on a CPU."""
+    cpu, computed, settled = torch.device("cpu"), [], []
+
+    def compute(numbers):
+        computed.append(numbers.tolist())
+        return numbers[:, None, None].int().expand(-1, 16, 1)
+
+    table = ifs.BitmapTable.empty(200, 16, cpu)
+    rows = table.filled(torch.arange(130, 0, -1), compute)
+    assert computed == [list(range(1, 65)), list(range(65, 129)), [129, 130]]
+    table.filled(torch.tensor([5, 131]), compute)
+    assert computed[3:] == [[131]]
+    assert rows[1:132, 3, 0].tolist() == list(range(1, 132))
+    monkeypatch.setattr(ifs.dispatch, "on_host", lambda device: False)
+    monkeypatch.setattr(ifs.cuda_streams, "settle", settled.append)
+    table = ifs.BitmapTable.empty(5000, 16, cpu)
+    for _ in range(2):
+        assert table.filled(torch.tensor([7]), compute)[:, 3, 0].tolist() == list(range(5000))
+        assert [len(numbers) for numbers in computed[4:]] == [4096, 904]
+    assert settled == [cpu]

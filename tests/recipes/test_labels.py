@@ -45,6 +45,14 @@ def test_weights_are_shares_of_the_largest_class():
     assert labels(recipe).tolist() == [0] * 60 + [1] * 30 + [3] * 15
 
 
+def test_the_last_of_two_classes_has_the_ratio_and_a_single_class_all_images():
+    assert atoms(classes=2, instances=10, class_prior=2).class_counts().tolist() == [10, 5]
+    assert atoms(classes=1, instances=10, class_prior=2).class_counts().tolist() == [10]
+    assert atoms(classes=4, instances=60, class_prior=[2, 1, 0, 0.5]).first_samples().tolist() == [0, 60, 90, 90]
+    assert atoms(classes=2, instances=10, class_prior=10).class_counts().tolist() == [10, 1]  # the largest ratio
+    assert atoms(classes=2, instances=10, class_prior=[1, 0.1]).class_counts().tolist() == [10, 1]
+
+
 def test_the_images_are_the_first_instances_of_every_class():
     wild = {
         "image_size": 64,

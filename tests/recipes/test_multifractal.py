@@ -100,6 +100,8 @@ def test_places_are_those_of_the_released_rules():
     for axis in (0, 1):
         same_law(places[:, axis], rng.integers(-(sides // 2), 224 - sides // 2), "place")
     assert (recipe._places(u, torch.zeros(5000, dtype=torch.bool))[:, 2] == 0).all()
+    tiny = small(sizes=(0.01, 0.01))  # a third of a pixel
+    assert (tiny._places(u, torch.ones(5000, dtype=torch.bool))[:, 2] == 1).all()
 
 
 def test_one_object_of_full_size_is_one_class():

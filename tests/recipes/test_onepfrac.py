@@ -81,3 +81,55 @@ def test_recipes_that_do_not_redraw_are_as_before():
             gr.OnePFrac(redraw=wrong)
     with pytest.raises(ValueError, match=r"^redraw must be False with delta=0"):
         gr.OnePFrac(redraw=True, delta=0)
+
+
+def test_a_search_gives_up_after_a_hundred_bases_and_a_thousand_perturbations(monkeypatch):
+    """Each of another number; the error names what was tried."""
+    tried = []
+    dark = lambda self, systems, classes, device: np.zeros(len(classes), bool)  # noqa: E731
+    monkeypatch.setattr(gr.OnePFrac, "_filled", dark)
+    real = gr.OnePFrac._base
+    monkeypatch.setattr(gr.OnePFrac, "_base", lambda self, number: tried.append(number) or real(self, number))
+    with pytest.raises(
+        ValueError, match=r"^fill_rate: none of 100 bases with sigma 3\.5 and 2 maps lights more than 0\.9 "
+    ):
+        gr.Renderer(gr.OnePFrac(fill_rate=0.9))(0)
+    assert tried == list(range(100))
+    tried.clear()
+    given = types.SimpleNamespace(attempts=np.full(9, onepfrac.UNKNOWN), base=0)
+    monkeypatch.setattr(
+        gr.OnePFrac, "_systems", lambda self, base, classes, attempts: tried.append(attempts.tolist()) or torch.zeros(2)
+    )
+    monkeypatch.setattr(gr.OnePFrac, "_note", lambda *given: None)
+    recipe = gr.OnePFrac(**SMALL | {"fill_rate": 0.9})
+    with pytest.raises(ValueError, match=r"^fill_rate: class 5 never lights more than 0\.9 of the canvas in 1000 pert"):
+        recipe._find_attempts(given, np.array([5, 7]), torch.device("cpu"))
+    assert tried == [[attempt] * 2 for attempt in range(1000)]
+
+
+def test_a_cpu_checks_sixteen_classes_at_once_and_shows_how_far_it_is(monkeypatch):
+    sizes, bars = [], []
+
+    class Bar:
+        def __init__(self, **options):
+            bars.append([options["total"], options["unit"]])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, count):
+            bars[-1].append(count)
+
+    monkeypatch.setattr(onepfrac, "progress", Bar)
+    monkeypatch.setattr(gr.OnePFrac, "_fill", lambda self, catalog, sparse, device: sizes.append(len(sparse)))
+    known = np.full(40, onepfrac.UNKNOWN)
+    known[[3, 9]] = 0, 7
+    recipe = gr.OnePFrac(**SMALL)
+    recipe._find_attempts(types.SimpleNamespace(attempts=known), np.arange(35), torch.device("cpu"))
+    assert sizes == [11, 11, 11]
+    assert bars == [[33, "class", 11, 11, 11]]
+    recipe._find_attempts(types.SimpleNamespace(attempts=known), np.array([3, 9]), torch.device("cpu"))
+    assert (len(sizes), bars[1]) == (3, [0, "class"])

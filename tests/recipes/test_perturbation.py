@@ -8,7 +8,7 @@ import torch
 
 import gpurender as gr
 from gpurender.kernels.visual_atom import render_atoms
-from gpurender.recipes import perturbation, rcdb, visualatom
+from gpurender.recipes import contours, perturbation, rcdb, visualatom
 
 ATOM = {"image_size": 96, "orbits": (20, 20), "quantization": (60, 90), "radius": (8, 12), "noise_level": (0.2, 0.6)}
 POLYGONS = {"image_size": 96, "polygons": (20, 20), "noise_level": (0.2, 0.8), "radius": (9, 15)}
@@ -171,3 +171,63 @@ def test_an_atom_without_radius_and_waves_is_refused():
     with pytest.raises(ValueError, match=r"^perturb changes no image: .* all classes would be one image"):
         gr.Renderer(still)(0)
     gr.Renderer(dataclasses.replace(still, radius=(1, 1), image_size=32, orbits=(1, 1)))(0)
+
+
+def test_a_side_that_is_no_side_is_told_from_one_that_is_too_small():
+    for small in (0, 0.0, 0.00009):
+        with pytest.raises(
+            ValueError, match=r"^perturb must be a number from 0\.0001 to 0\.5, got .* would be one image$"
+        ):
+            perturbation.checked(small)
+    with pytest.raises(ValueError, match=r"^perturb must be a finite number in \[0\.0001, 0\.5\], got -0\.1$"):
+        perturbation.checked(-0.1)
+    with pytest.raises(TypeError, match=r"^perturb must be .*, got False$"):
+        perturbation.checked(False)
+
+
+STILL = {"VisualAtom": (2, 30, 0, 60, 1.0, 1.0, 1.0, 1.0, 0, 1.5, 1.5), "RCDB": (2, 5, 0.0, 0.0, 0, 1.5, 1.5)}
+
+
+@pytest.mark.parametrize(
+    ("family", "place", "value"),
+    [
+        ("VisualAtom", 2, 3),
+        ("VisualAtom", 3, 3),
+        ("VisualAtom", 8, 9),
+        ("RCDB", 2, 1.0),
+        ("RCDB", 3, 1.0),
+        ("RCDB", 4, 9),
+    ],
+)
+def test_one_thing_that_a_perturbation_moves_is_enough(family, place, value):
+    """A frequency that is no multiple of the vertices, a step, a radius."""
+    row, make = STILL[family], getattr(gr, family)
+    moving = (*row[:place], value, *row[place + 1 :])
+    assert len(make(categories=[moving], perturb=0.1, classes=3).catalog(torch.device("cpu")).atoms.rings) == 3
+    with pytest.raises(ValueError, match=r"^perturb changes no image"):
+        make(categories=[row], perturb=0.1, classes=3).catalog(torch.device("cpu"))
+
+
+REACHES = [  # by hand: the farthest centre, the radii, and one pixel
+    (gr.VisualAtom, (30, 300, 3, 5, 0.5, -0.25, 1.5, 0.05, 20, 1.5, 1.75), {}, 512 + 35 + 30 * 3.8 + 1),
+    (
+        gr.VisualAtom, (30, 300, 3, 5, 0.5, -0.25, 1.5, 0.05, 20, 1.5, 1.75), {"perturb": 0.2},
+        512 + 1.4 * 35 + 30 * (3.8 + 0.8) + 1,
+    ),
+    (gr.VisualAtom, (30, 300, 3, 5, 0.5, -0.25, 0.5, 90, 120), {"variant": "paper"}, 512 + 150 * 2.25 + 1),
+    (
+        gr.VisualAtom, (30, 300, 3, 5, 0.5, -0.25, 0.5, 90, 120), {"variant": "paper", "perturb": 0.2},
+        512 + 198 * 3.05 + 1,
+    ),
+    (gr.RCDB, (30, 40, 1.5, 0.05), {}, 456 + 200 + 30 * 4.55 + 1),
+    (gr.RCDB, (30, 40, 1.5, 0.05, 20, 1.25, 1.5), {"variant": "paper"}, 456 + 30 + 30 * 4.55 + 1),
+    (gr.RCDB, (30, 40, 1.5, 0.05, 20, 1.25, 1.5), {"perturb": 0.2}, 456 + 1.4 * (30 + 30 * 4.55) + 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "row", "more", "wanted"), REACHES)
+def test_how_far_lines_come(make, row, more, wanted):
+    """The kernel keeps its coordinates within this bound; it is no wider than the rule of the variant says."""
+    catalog = make(categories=[row], image_size=512, **more).catalog(torch.device("cpu"))
+    assert (catalog.base if "perturb" in more else catalog).reach == pytest.approx(wanted, rel=1e-12)
+    assert contours.reach((-4.0, 1.0), 64, np.array([5.0, 7.0])) == 32 * 3 + 7 + 1

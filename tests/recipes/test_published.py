@@ -69,7 +69,8 @@ def test_what_is_hidden_is_left_out(tmp_path):
     write(tmp_path / "csv0" / ".git", 1)
     write(tmp_path / "csv0", 0, "no category", "._{:05d}.csv")
     write(tmp_path / "csv0", 0, "no category", "notes{}.txt")
-    assert order(gr.FractalDB.from_csv(tmp_path)) == [0]
+    write(tmp_path / "csv0", 7, name="#{:05d}.csv")  # listed before the hidden ones
+    assert order(gr.FractalDB.from_csv(tmp_path)) == [7, 0]
     assert order(gr.FractalDB.from_csv(tmp_path / ".ipynb_checkpoints")) == [0]  # if it is asked for
 
 
@@ -144,6 +145,12 @@ def test_a_folder_of_other_things_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="and little else, found more than 10 other files and folders"):
         gr.FractalDB.from_csv(tmp_path)
     assert order(gr.FractalDB.from_csv(tmp_path / "csv")) == list(range(20))
+    write(tmp_path / "deep" / "a" / "b", 7)  # two other folders before the last
+    monkeypatch.setattr("gpurender.recipes.published.MOST_OTHERS", 2)
+    assert order(gr.FractalDB.from_csv(tmp_path / "deep")) == [7]
+    write(tmp_path / "deep" / "c", 7, name="{}.png")  # c is looked at before a
+    with pytest.raises(ValueError, match="found more than 2 other files and folders"):
+        gr.FractalDB.from_csv(tmp_path / "deep")
 
 
 # ----------------------------------------------------------------------------------------------------- VisualAtom

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import gpurender as gr
+from gpurender.recipes import rcdb, visualatom
 from gpurender.recipes.rcdb import vertex_numbers
 from tests.recipes.test_visualatom import uniform_integers, uniform_reals
 from tests.support.released_lines import FEATURES, features, rcdb_category, rcdb_image
@@ -116,6 +117,9 @@ def test_class_parameters_have_the_released_distribution():
 def test_vertices_have_exactly_the_truncated_distribution():
     """Word by word: V is the first v with u 2^-32 < P(V <= v); the probabilities by Python's own exp."""
     ends = np.array([0, 2**32 - 1], np.uint32)
+    limits = rcdb._thresholds(3, 200)
+    for before, first in ((1, 3), (0, 4)):  # at a probability itself the next number of vertices begins
+        assert vertex_numbers((limits - before).astype(np.uint32), 3, 200).tolist() == list(range(first, first + 197))
     for low, high in ((3, 200), (3, 3), (5, 900)):
         assert vertex_numbers(ends, low, high).tolist() == [low, high]
         below = [(1 - math.exp(-k / 100)) / (1 - math.exp(-(high - low + 1) / 100)) for k in range(1, high - low + 1)]
@@ -274,3 +278,19 @@ def test_a_perturbed_recipe_is_the_same_in_both_variants():
     assert torch.equal(*(gr.Renderer(recipe)(range(4)) for recipe in both))
     assert both[0].fingerprint == both[1].fingerprint
     assert both[0].source.startswith("Nakamura, Tadokoro et al., Scaling Backwards")
+
+
+@pytest.mark.parametrize("family", [rcdb, visualatom])
+def test_the_kernel_is_told_what_will_be_read(family, monkeypatch):
+    """Only these pixels cost time."""
+    told, real = [], family.render_atoms
+    monkeypatch.setattr(
+        family, "render_atoms", lambda *given, **more: told.append(more["windows"]) or real(*given, **more)
+    )
+    recipe = {rcdb: gr.RCDB, visualatom: gr.VisualAtom}[family].smallest()
+    windows, indices = torch.tensor([[3, 4, 20, 9]] * 2, dtype=torch.int32), torch.tensor([5, 6])
+    catalog = recipe.catalog(torch.device("cpu"))
+    drawn, whole = (recipe.canvases(catalog, indices, indices, False, False, read) for read in (windows, None))
+    assert torch.equal(drawn[:, :, 3:23, 4:13], whole[:, :, 3:23, 4:13])
+    assert told[0] is windows
+    assert told[1] is None

@@ -45,6 +45,8 @@ def test_a_path_an_array_and_json_are_the_same_recipe(tmp_path):
 def test_the_picture_is_its_middle_square_resized_by_pillow():
     wanted = Image.fromarray(photograph()).crop((0, 10, 70, 80)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     assert np.array_equal(pictures.pixels_of(recipe().image), np.array(wanted))
+    wide = Image.fromarray(photograph(70, 95)).crop((12, 0, 82, 70)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    assert np.array_equal(pictures.pixels_of(pictures.text_of("x", photograph(70, 95), SIZE)), np.array(wide))
     grey = photograph()[:, :, 2]
     assert np.array_equal(pictures.pixels_of(pictures.text_of("x", grey[:70], 70)), np.repeat(grey[:70, :, None], 3, 2))
 
@@ -108,10 +110,15 @@ def test_fresh_redraws_the_perturbation_near_that_of_the_class(transform):
 
 BAD = [
     (None, {}, TypeError, r"^image must be a path, or a uint8 array \[H, W\] or \[H, W, 3\], got None"),
+    (np.zeros((40, 40), bool), {}, ValueError, r"^image must be a path.*, got bool \[40, 40\]"),
     (np.zeros((40, 40)), {}, ValueError, "^image must be a path, or a uint8 array .*, got float64"),
     (np.zeros((40, 40, 4), np.uint8), {}, ValueError, "^image must be a path"),
+    (np.zeros((40, 40, 2), np.uint8), {}, ValueError, r"^image must be a path.*, got uint8 \[40, 40, 2\]"),
+    (np.zeros((40, 40, 3, 1), np.uint8), {}, ValueError, r"^image must be a path.*, got uint8 \[40, 40, 3, 1\]"),
+    (np.zeros(40, np.uint8), {}, ValueError, r"^image must be a path.*, got uint8 \[40\]"),
     (np.zeros((0, 40), np.uint8), {}, ValueError, "^image must have sides of at least 16 pixels"),
     (photograph(15, 40), {}, ValueError, "^image must have sides of at least 16 pixels, got 40 x 15"),
+    (np.tile(np.array([9, 8, 7], np.uint8), (40, 40, 1)), {}, ValueError, "^image must show something"),
     (np.full((40, 40), 9, np.uint8), {}, ValueError, "^image must show something, got pixels of a single colour"),
     ("missing.png", {}, ValueError, "^image 'missing.png' cannot be read: No such file or directory"),
     ("data:image/png;base64,#", {}, ValueError, "^image must be a path.*a text must begin with"),
@@ -146,3 +153,21 @@ def test_an_image_without_edges_is_refused():
     y = np.arange(64, dtype=np.uint8)
     with pytest.raises(ValueError, match="image has no edges at thresholds"):
         gr.SingleImage(np.tile(y[:, None], (1, 64)), classes=2, image_size=64)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_image_of_two_colours_shows_something(axis):
+    """Whose rows are alike, or whose columns are, or two of whose channels are empty."""
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[[np.s_[8:], np.s_[:, 8:], np.s_[3, 4, 2]][axis]] = 255
+    assert pictures.text_of("x", image, 16).startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize("error", [OSError("damaged"), ValueError(), SyntaxError(), Image.DecompressionBombError()])
+def test_whatever_pillow_raises_is_one_error(monkeypatch, error):
+    def refused(source):
+        raise error
+
+    monkeypatch.setattr(pictures.Image, "open", refused)
+    with pytest.raises(ValueError, match=r"^image 'x\.png' cannot be read: it is no picture that Pillow reads$"):
+        gr.SingleImage("x.png")

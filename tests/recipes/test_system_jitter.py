@@ -34,6 +34,10 @@ def test_contraction_is_that_of_the_singular_values():
     some = torch.from_numpy(rng.uniform(-0.8, 0.8, (20_000, 1, 6)))
     assert np.array_equal(system_jitter.contracts(some).numpy(), largest(some) <= 1)
     assert 0.2 < system_jitter.contracts(some).double().mean() < 0.8
+    exact = {(1.0, 0.5): True, (1.0, -1.0): True, (0.0, 1.0): True, (1.0 + 2.0**-40, 0.5): False, (2.0, 2.0): False}
+    diagonal = torch.tensor([[[s1, 0.0, 0.0, s2, 9.0, 9.0]] for s1, s2 in exact], dtype=torch.float64)
+    assert system_jitter.contracts(diagonal).tolist() == list(exact.values())  # 1 is not too large
+    assert system_jitter.contracts(diagonal[[0, 3]].view(1, 2, 6)).tolist() == [False]  # one map is enough
 
 
 @pytest.mark.parametrize("kind", system_jitter.KINDS)
@@ -130,11 +134,13 @@ def test_sine_and_cosine():
     assert (sine - torch.sin(x)).abs().max() < 1e-15
 
 
-def test_systems_are_sampled_alike_one_by_one_and_together():
+def test_systems_are_sampled_alike_one_by_one_and_together(monkeypatch):
     together = sigma_factor.sample(9, np.arange(300), 4, 4.5, 0.5)
     one = [sigma_factor.sample(9, np.array([n]), 4, 4.5, 0.5)[0] for n in (0, 7, 299)]
     assert np.array_equal(together[[0, 7, 299]], one)
     assert sigma_factor.sample(9, np.arange(0), 4, 4.5, 0.5).shape == (0, 4, 6)
+    monkeypatch.setattr(sigma_factor, "BATCH", 7)
+    assert np.array_equal(sigma_factor.sample(9, np.arange(300), 4, 4.5, 0.5), together)
 
 
 def test_a_catalog_has_the_law_of_the_released_file():

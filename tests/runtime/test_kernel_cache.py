@@ -7,6 +7,7 @@ import fcntl
 import os
 import pickle
 import pty
+import runpy
 import shutil
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import gpurender
+from gpurender.numerics import streams
 from gpurender.runtime import cuda, kernel_cache, numba_cache
 from gpurender.runtime.numba_jit import kernel
 from gpurender.util import disk_cache, kernel_sources
@@ -481,3 +483,11 @@ sys.stderr.write("batch")
 def test_files_of_the_cuda_kernels_lie_in_the_same_folder(place):
     pytest.importorskip("cupy", reason="needs CuPy, whose NVRTC compiles")
     assert cuda.place("visual_atom", "sm_90").parent == place
+
+
+def test_the_sources_are_read_when_the_first_that_kernels_import_is(monkeypatch):
+    """They may be changed on the disk afterwards, before a kernel is compiled."""
+    read = []
+    monkeypatch.setattr(kernel_sources, "fingerprint", lambda: read.append(1))
+    runpy.run_path(streams.__file__)
+    assert read == [1]

@@ -10,7 +10,7 @@ import torch
 from gpurender.augment import normalise, rand_augment
 from gpurender.kernels.augment_params import JitterParams, tables
 from gpurender.loading import cuda_graphs
-from gpurender.numerics import quantiles
+from gpurender.numerics import quantiles, unit_circle
 from gpurender.util import device_tables
 from tests.support import ROOT
 from tests.support.replayed_graphs import counting, run
@@ -47,6 +47,7 @@ def few(monkeypatch):
 def test_a_table_is_made_once():
     assert table() is table()
     assert quantiles.table_on_device(CPU, "beta", 0.8) is quantiles.table_on_device(CPU, "beta", 0.8)
+    assert unit_circle._table_on_device(CPU) is unit_circle._table_on_device(CPU)
 
 
 def test_tables_are_not_kept_without_end(few):
