@@ -1,6 +1,7 @@
-"""Grids, shared memory and scratch memory of the launches, worked out by hand for an H100 and for smaller GPUs.
+"""Grids, shared memory and arguments of the launches of CUDA C, worked out by hand for an H100 and for smaller GPUs.
 
-The kernels compute the same with any of them: too few blocks or too much memory would cost time alone, on a GPU.
+The kernels compute the same with other grids: too few blocks or too much memory would cost time alone, on a GPU. The
+tensors are on the meta device, so a tensor that a launcher makes on another device than its arguments shows.
 """
 
 import numpy as np
@@ -12,6 +13,7 @@ from gpurender.kernels.chaos_game import gpu as chaos_game
 from gpurender.kernels.collage import Objects
 from gpurender.kernels.collage import gpu as collage
 from gpurender.kernels.device import runs
+from gpurender.kernels.device.bit_canvases import BitCanvases
 from gpurender.kernels.diamond_square import gpu as diamond_square
 from gpurender.kernels.pixel_noise import gpu as pixel_noise
 from gpurender.kernels.point_cloud import SpaceSystems
@@ -24,16 +26,37 @@ from gpurender.kernels.warp import gpu as warp
 from gpurender.runtime import cuda
 from tests.support.emulation import ADA, HOPPER, TINY
 
+META = torch.device("meta")
+
+
+def zeros(*shape, dtype=torch.float32):
+    return torch.zeros(shape, dtype=dtype, device=META)
+
+
+def ids(n):
+    return zeros(n, dtype=torch.int64)
+
+
+def int32s(*shape):
+    return zeros(*shape, dtype=torch.int32)
+
+
+def uint8s(*shape):
+    return zeros(*shape, dtype=torch.uint8)
+
 
 @pytest.fixture
 def launched(monkeypatch):
-    """Launches on an H100 that is none: (kernel, blocks, threads, shared, shapes of tensors, scalars) each."""
+    """Launches on an H100 that is none: (kernel, blocks, threads, shared, tensors, scalars) each, by dtype."""
     log = []
 
     def launch(operation, name, *, device, blocks, threads, shared=0, arguments):
-        shapes = [None if x is None else tuple(x.shape) for x in arguments if not isinstance(x, np.generic)]
+        tensors = [x for x in arguments if not isinstance(x, np.generic)]
+        assert {x.device for x in tensors if x is not None} == {device} == {META}
+        assert all(x is None or x.is_contiguous() for x in tensors)
+        found = [None if x is None else (str(x.dtype).removeprefix("torch."), *x.shape) for x in tensors]
         scalars = [(x.dtype.name, x.item()) for x in arguments if isinstance(x, np.generic)]
-        log.append((f"{operation}/{name}", blocks, threads, shared, shapes, scalars))
+        log.append((f"{operation}/{name}", blocks, threads, shared, found, scalars))
 
     monkeypatch.setattr(cuda, "launch", launch)
     monkeypatch.setattr(cuda, "limits", lambda device: HOPPER)
@@ -42,12 +65,12 @@ def launched(monkeypatch):
 
 def systems(n, columns=6):
     kind = Systems if columns == 6 else SpaceSystems
-    counts = torch.ones(n, dtype=torch.int32)
-    return kind(torch.zeros(n, 2, columns), torch.zeros(n, 2, dtype=torch.int32), counts)
+    return kind(zeros(n, 2, columns), int32s(n, 2), int32s(n))
 
 
-def ids(n):
-    return torch.zeros(n, dtype=torch.int64)
+def game(n, columns=6):
+    """The tensors of so many systems of two maps."""
+    return [("float32", n, 2, columns), ("int32", n, 2), ("int32", n)]
 
 
 SEED = (7 << 32) + 5
@@ -57,6 +80,8 @@ KEY = [("uint32", 5), ("uint32", 7)]
 def int32(*values):
     return [("int32", value) for value in values]
 
+
+I64_3 = ("int64", 3)
 
 # --------------------------------------------------------------------------------------------------------- chaos game
 
@@ -81,19 +106,20 @@ def test_bands_are_as_few_as_fit(limits, size, rows, parts, shared):
 
 
 def test_a_grey_image_takes_a_block_a_band(launched):
-    codes, flags = torch.zeros(3, dtype=torch.uint8), {"color": False, "patch": True, "mask": False}
+    codes, flags = uint8s(3), {"color": False, "patch": True, "mask": False}
     chaos_game.render_systems(systems(3), ids(3), ids(3), codes, SEED, 9, 1345, **flags)
-    tensors = [(3, 2, 6), (3, 2), (3,), (3,), (3,), (3,), (1346,), (3, 1, 1345, 1345)]
+    tensors = [*game(3), I64_3, I64_3, ("uint8", 3), ("int32", 1346), ("uint8", 3, 1, 1345, 1345)]
     scalars = [*int32(2), *KEY, *int32(9, 1345, 1, 0, 673, 2)]
     assert launched == [("chaos_game/chaos_game_grey", 6, 128, 116_272, tensors, scalars)]
 
 
 @pytest.mark.parametrize(("n", "size", "blocks", "rows", "shared"), [(265, 9, 264, 9, 2048), (3, 800, 3, 64, 6400)])
 def test_coloured_images_share_two_canvases_a_multiprocessor(launched, n, size, blocks, rows, shared):
-    codes, flags = torch.zeros(n, dtype=torch.uint8), {"color": True, "patch": False, "mask": True}
+    codes, flags = uint8s(n), {"color": True, "patch": False, "mask": True}
     chaos_game.render_systems(systems(n), ids(n), ids(n), codes, SEED, 9, size, **flags)
-    scratch = (blocks, size + 3, size + 3)
-    tensors = [(n, 2, 6), (n, 2), (n,), (n,), (n,), (n,), (size + 1,), (128, 3), scratch, (n, 3, size, size)]
+    numbers, scratch = ("int64", n), ("int32", blocks, size + 3, size + 3)
+    given, tables = [*game(n), numbers, numbers, ("uint8", n)], [("int32", size + 1), ("uint8", 128, 3)]
+    tensors = [*given, *tables, scratch, ("uint8", n, 3, size, size)]
     scalars = [*int32(2), *KEY, *int32(9, size, 0, 1, 128, rows), ("int64", n)]
     assert launched == [("chaos_game/chaos_game_color", blocks, 128, shared, tensors, scalars)]
 
@@ -101,7 +127,7 @@ def test_coloured_images_share_two_canvases_a_multiprocessor(launched, n, size, 
 def test_mask_rows_of_a_coloured_image_are_as_many_as_fit(launched, monkeypatch):
     """Of 2,048 columns 16, in 4 KiB."""
     monkeypatch.setattr(cuda, "limits", lambda device: TINY)
-    codes = torch.zeros(1, dtype=torch.uint8)
+    codes = uint8s(1)
     chaos_game.render_systems(systems(1), ids(1), ids(1), codes, 0, 9, 2048, color=True, patch=True, mask=True)
     ((_, blocks, _, shared, _, scalars),) = launched
     assert (blocks, shared) == (1, 4096)
@@ -112,21 +138,21 @@ def test_bitmaps_and_counts_take_a_block_a_band(launched):
     chaos_game.occupancy(systems(3), ids(3), SEED, 9, 1345)
     chaos_game.masked_occupancy(systems(3), ids(3), ids(3), SEED, 9, 1345, True)
     chaos_game.covered_pixels(systems(3), ids(3), SEED, 9, 1345)
-    game, bits = [(3, 2, 6), (3, 2), (3,), (3,)], (3, 1345, 43)
-    outputs = [([None], bits, None, 0), ([(3,)], bits, None, 1), ([None], None, (3,), 0)]
+    bits, counts = ("int32", 3, 1345, 43), ("int32", 3)
+    outputs = [(None, bits, None, 0), (I64_3, bits, None, 1), (None, None, counts, 0)]
     for found, (masks, bitmaps, covered, mask) in zip(launched, outputs, strict=True):
-        tensors = [*game, *masks, (1346,), bitmaps, covered]
+        tensors = [*game(3), I64_3, masks, ("int32", 1346), bitmaps, covered]
         scalars = [*int32(2), *KEY, *int32(9, 1345, mask, 673, 2)]
         assert found == ("chaos_game/chaos_game_cover", 6, 128, 116_272, tensors, scalars)
 
 
 def test_masks_and_paint_take_a_block_a_band(launched):
-    bits, which, codes = torch.zeros((2, 1345, 43), dtype=torch.int32), ids(3), torch.zeros(3, dtype=torch.uint8)
+    bits, which, codes = int32s(2, 1345, 43), ids(3), uint8s(3)
     assert chaos_game.mask_bitmaps(bits, which, ids(3), SEED, True).shape == (3, 1345, 43)
     assert chaos_game.render_bitmaps(bits, which, ids(3), codes, SEED, True, False).shape == (3, 1, 1345, 1345)
-    given = [(2, 1345, 43), (3,), (3,)]
-    masked = [*given, (1346,), (3, 1345, 43)], [*KEY, *int32(1345, 1, 673, 2)]
-    painted = [*given, (3,), (1346,), (3, 1, 1345, 1345)], [*KEY, *int32(1345, 1, 0, 673, 2)]
+    given, table = [("int32", 2, 1345, 43), I64_3, I64_3], ("int32", 1346)
+    masked = [*given, table, ("int32", 3, 1345, 43)], [*KEY, *int32(1345, 1, 673, 2)]
+    painted = [*given, ("uint8", 3), table, ("uint8", 3, 1, 1345, 1345)], [*KEY, *int32(1345, 1, 0, 673, 2)]
     assert launched == [
         ("chaos_game/chaos_game_mask", 6, 128, 116_272, *masked),
         ("chaos_game/chaos_game_paint", 6, 128, 116_272, *painted),
@@ -135,9 +161,9 @@ def test_masks_and_paint_take_a_block_a_band(launched):
 
 @pytest.mark.parametrize(("n", "blocks"), [(5, 5), (793, 792)])
 def test_densities_share_six_counts_a_multiprocessor(launched, n, blocks):
-    views, patches = torch.zeros(n, 4), torch.zeros(n, dtype=torch.int32)
-    chaos_game.densities(systems(n), ids(n), views, patches, SEED, 9, 8)
-    tensors = [(n, 2, 6), (n, 2), (n,), (n,), (n, 4), (n,), (blocks, 10, 10), (n, 8, 8)]
+    chaos_game.densities(systems(n), ids(n), zeros(n, 4), int32s(n), SEED, 9, 8)
+    views = [("float32", n, 4), ("int32", n)]
+    tensors = [*game(n), ("int64", n), *views, ("int32", blocks, 10, 10), ("float32", n, 8, 8)]
     scalars = [*int32(2), *KEY, *int32(9, 8), ("int64", n)]
     assert launched == [("chaos_game/chaos_game_density", blocks, 128, 2048, tensors, scalars)]
 
@@ -147,27 +173,27 @@ def test_densities_share_six_counts_a_multiprocessor(launched, n, blocks):
 
 @pytest.mark.parametrize(("side", "parts"), [(32, 1), (33, 2), (512, 256)])
 def test_a_block_renders_1024_pixels(launched, side, parts):
-    runs.launch("warp", "any", (np.int32(3),), torch.zeros((2, 3, side, side), dtype=torch.uint8))
-    assert launched == [("warp/any", 2 * parts, 256, 0, [(2, 3, side, side)], int32(3, 1024, parts))]
+    runs.launch("warp", "any", (np.int32(3),), uint8s(2, 3, side, side))
+    assert launched == [("warp/any", 2 * parts, 256, 0, [("uint8", 2, 3, side, side)], int32(3, 1024, parts))]
 
 
 def test_what_the_kernels_of_runs_are_given(launched):
     collage.collages(
-        Objects(torch.zeros(4, 5, 5), torch.zeros(4, dtype=torch.uint8), torch.zeros(4, 3), ids(12).int().view(4, 3)),
-        torch.zeros((2, 3, 40, 40), dtype=torch.uint8), torch.zeros(2, dtype=torch.int32), 0.25,
-    )  # fmt: skip
-    pixel_noise.pixels(torch.zeros(2, 3, 4), ids(2), True, SEED, 40)
-    warp.warped(torch.zeros((3, 40, 40), dtype=torch.uint8), torch.zeros(2, 2, 6), torch.zeros(2, 2, 5, 5))
-    images, run = (2, 3, 40, 40), int32(1024, 2)
-    objects, hue = [(4, 5, 5), (4,), (4, 3), (4, 3)], ("float32", 0.25)
+        Objects(zeros(4, 5, 5), uint8s(4), zeros(4, 3), int32s(4, 3)), uint8s(2, 3, 40, 40), int32s(2), 0.25
+    )
+    pixel_noise.pixels(zeros(2, 3, 4), ids(2), True, SEED, 40)
+    warp.warped(uint8s(3, 40, 40), zeros(2, 2, 6), zeros(2, 2, 5, 5))
+    images, run = ("uint8", 2, 3, 40, 40), int32(1024, 2)
+    objects, hue = [("float32", 4, 5, 5), ("uint8", 4), ("float32", 4, 3), ("int32", 4, 3)], ("float32", 0.25)
+    laws, field = [("float32", 2, 3, 4), ("int64", 2)], [("float32", 2, 2, 6), ("float32", 2, 2, 5, 5)]
     assert launched == [
         ("collage/collage_paste", 4, 256, 0, [*objects, images, images], [*int32(2, 5), hue, *int32(40), *run]),
-        ("collage/collage_blur", 4, 256, 0, [images, (2,), images], [*int32(40), *run]),
+        ("collage/collage_blur", 4, 256, 0, [images, ("int32", 2), images], [*int32(40), *run]),
         (
-            "pixel_noise/pixel_noise_render", 4, 256, 0, [(2, 3, 4), (2,), (3970,), images],
+            "pixel_noise/pixel_noise_render", 4, 256, 0, [*laws, ("float32", 3970), images],
             [*int32(1), *KEY, *int32(1600), *run],
         ),
-        ("warp/warp_render", 4, 256, 0, [(3, 40, 40), (2, 2, 6), (2, 2, 5, 5), images], [*int32(5, 3, 40), *run]),
+        ("warp/warp_render", 4, 256, 0, [("uint8", 3, 40, 40), *field, images], [*int32(5, 3, 40), *run]),
     ]  # fmt: skip
 
 
@@ -176,23 +202,23 @@ def test_what_the_kernels_of_runs_are_given(launched):
 
 @pytest.mark.parametrize(("n", "size", "blocks", "levels", "side"), [(3, 33, 3, 6, 65), (529, 2, 528, 1, 3)])
 def test_textures_share_four_fields_of_heights_a_multiprocessor(launched, n, size, blocks, levels, side):
-    diamond_square.textures(torch.zeros(n, 7), ids(n), SEED, size, 0.25)
-    tensors = [(n, 7), (n,), (blocks, side, side), (n, 3, size, size)]
+    diamond_square.textures(zeros(n, 7), ids(n), SEED, size, 0.25)
+    tensors = [("float32", n, 7), ("int64", n), ("float32", blocks, side, side), ("uint8", n, 3, size, size)]
     scalars = [*KEY, *int32(size, levels), ("float32", 0.25), ("int64", n)]
     assert launched == [("diamond_square/diamond_square_render", blocks, 256, 0, tensors, scalars)]
 
 
 def test_a_cloud_takes_a_block(launched):
     """The camera's scale is half of the canvas by the cotangent of 22.5 degrees, 1 + sqrt 2."""
-    point_cloud.render_clouds(systems(3, 12), ids(3), torch.zeros(3, 2), SEED, 9, 64)
+    point_cloud.render_clouds(systems(3, 12), ids(3), zeros(3, 2), SEED, 9, 64)
     point_cloud.moments(systems(3, 12), ids(3), SEED, 9)
-    game, scale = [(3, 2, 12), (3, 2), (3,), (3,)], float(np.float32(77.25483399593904))
+    clouds, scale = [*game(3, 12), I64_3], float(np.float32(77.25483399593904))
     assert launched == [
         (
-            "point_cloud/point_cloud_render", 3, 128, 0, [*game, (3, 2), (3, 64, 64)],
+            "point_cloud/point_cloud_render", 3, 128, 0, [*clouds, ("float32", 3, 2), ("uint8", 3, 64, 64)],
             [*int32(2), *KEY, *int32(9, 64), ("float32", scale)],
         ),
-        ("point_cloud/point_cloud_moments", 3, 128, 0, [*game, (3, 7)], [*int32(2), *KEY, *int32(9)]),
+        ("point_cloud/point_cloud_moments", 3, 128, 0, [*clouds, ("int64", 3, 7)], [*int32(2), *KEY, *int32(9)]),
     ]  # fmt: skip
 
 
@@ -245,28 +271,46 @@ def test_taps_lie_in_so_many_words(n_in, n_out, words):
 
 
 def test_a_crop_takes_a_block(launched):
-    boxes, flips, codes = ids(12).view(3, 4), torch.zeros(3, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.uint8)
-    given, crops = torch.zeros((3, 1, 512, 512), dtype=torch.uint8), [(3, 4), (3, 2), (3,)]
+    boxes, flips, codes = zeros(3, 4, dtype=torch.int64), zeros(3, 2, dtype=torch.bool), uint8s(3)
+    given, crops = uint8s(3, 1, 512, 512), [("int32", 3, 4), ("bool", 3, 2), ("uint8", 3)]
     resized_crop.crop_resize(given, boxes, flips, codes, (224, 223))
     for table, form in ((3, torch.channels_last), (1, torch.contiguous_format)):
-        lut = torch.zeros(table, 256, dtype=torch.float16)
+        lut = zeros(table, 256, dtype=torch.float16)
         resized_crop.begin_crop_resize_normalise(given, boxes, flips, codes, lut, (224, 224), form)()
-    room = int32(896, 4, 64, 516, 1848)
+    room, images = int32(896, 4, 64, 516, 1848), ("float16", 3 * 3 * 224 * 224)
     for (name, blocks, threads, shared, tensors, scalars), more in zip(
         launched,
         [
-            ([None, (3 * 224 * 223,)], int32(0, 1, 1), [("int64", 223 * 224)] * 2, int32(223, 1)),
-            ([(3, 256), (3 * 3 * 224 * 224,)], int32(256, 2, 3), [("int64", 3 * 224 * 224), ("int64", 1)],
+            ([None, ("uint8", 3 * 224 * 223)], int32(0, 1, 1), [("int64", 223 * 224)] * 2, int32(223, 1)),
+            ([("float16", 3, 256), images], int32(256, 2, 3), [("int64", 3 * 224 * 224), ("int64", 1)],
              int32(3 * 224, 3)),
-            ([(1, 256), (3 * 3 * 224 * 224,)], int32(0, 2, 3), [("int64", 3 * 224 * 224), ("int64", 224 * 224)],
+            ([("float16", 1, 256), images], int32(0, 2, 3), [("int64", 3 * 224 * 224), ("int64", 224 * 224)],
              int32(224, 1)),
         ],
         strict=True,
     ):  # fmt: skip
         width = 223 if more[0][0] is None else 224
         assert (name, blocks, threads, shared) == ("resized_crop/resized_crop_bytes", 3, 256, 16 * 3524)
-        assert tensors == [(3, 1, 512, 512), *crops, *more[0]]
+        assert tensors == [("uint8", 3, 1, 512, 512), *crops, *more[0]]
         assert scalars == [*int32(1, 512, 512, 224, width), *room, *more[1], *more[2], *more[3]]
+
+
+def test_bits_take_a_block_in_shared_memory_and_become_bytes_in_device_memory(launched, monkeypatch):
+    """Which has for each of the three blocks 16 bytes for 16 + 2 * 8 + 18 + 6 * 2 + 2 * 2 units."""
+    given = BitCanvases(int32s(2, 8, 1), ids(3), uint8s(3)), int32s(3, 4), zeros(3, 2, dtype=torch.bool), uint8s(3)
+    resized_crop.crop_resize(*given, (8, 8))
+    monkeypatch.setattr(cuda, "limits", lambda device: TINY._replace(shared_a_multiprocessor=0))
+    monkeypatch.setattr(resized_crop, "render_bitmaps", lambda rows, *_, **__: uint8s(3, 1, 8, 8))
+    resized_crop.crop_resize(*given, (8, 8))
+    crops, image = [("int32", 3, 4), ("bool", 3, 2), ("uint8", 3), None, ("uint8", 192)], ("uint8", 3, 1, 8, 8)
+    strides = [*int32(0, 1, 1), ("int64", 64), ("int64", 64), *int32(8, 1)]
+    within, beside = launched
+    assert within[:4] == ("resized_crop/resized_crop_bits", 3, 256, 16 * 3568)
+    assert within[5] == [*int32(8, 8, 8, 16, 2, 8, 36, 3568 - 72), *strides]
+    assert within[4] == [("int32", 2, 8, 1), ("int64", 3), ("uint8", 3), *crops]
+    assert beside[:4] == ("resized_crop/resized_crop_large", 3, 256, 0)
+    assert beside[4] == [("uint8", 3 * 16 * 66), image, *crops]
+    assert beside[5] == [*int32(1, 8, 8, 8, 8, 16, 2, 8, 18, 12), *strides]
 
 
 # -------------------------------------------------------------------------------------------------------------- atoms
@@ -290,15 +334,20 @@ def test_atoms_are_in_shared_memory_where_it_suffices(limits, size, vertices, re
     assert visual_atom.layout(size, vertices, reach, limits) == layout
 
 
-@pytest.mark.parametrize(("most", "threads", "scratch"), [(32, 32, None), (33, 64, None), (1025, 1024, (2, 65_600))])
+@pytest.mark.parametrize(
+    ("most", "threads", "scratch"), [(32, 32, None), (33, 64, None), (1025, 1024, ("uint8", 2, 65_600))]
+)
 def test_an_atom_takes_a_thread_a_vertex_in_whole_warps(launched, most, threads, scratch):
     table = {
-        "rings": ids(1).int() + 1, "vertices": ids(1).int() + most, "frequencies": ids(2).int().view(1, 2),
-        "axes": torch.ones(1, 2), "growth": torch.ones(1), "amplitudes": torch.ones(1, 2), "noise_levels": torch.ones(1),
-        "offsets": ids(1), "cosines": torch.ones(most), "sines": torch.ones(most),
+        "rings": int32s(1), "vertices": int32s(1), "frequencies": int32s(1, 2), "axes": zeros(1, 2), "growth": zeros(1),
+        "amplitudes": zeros(1, 2), "noise_levels": zeros(1), "offsets": ids(1), "cosines": zeros(9), "sines": zeros(9),
     }  # fmt: skip
     atoms = Atoms(**table, most_vertices=most, reach=100.0)
-    visual_atom.render_atoms(atoms, ids(2), torch.zeros(2, 2), ids(2), (3, 5), SEED, 40, True)
-    ((name, blocks, found, _, tensors, _),) = launched
+    visual_atom.render_atoms(atoms, ids(2), zeros(2, 2), ids(2), (3, 5), SEED, 40, True, int32s(2, 4), axes=zeros(2, 2))
+    ((name, blocks, found, _, tensors, scalars),) = launched
     assert (name, blocks, found) == ("visual_atom/visual_atom_render", 2, threads)
-    assert tensors[-2:] == [scratch, (2, 40, 40)]
+    assert tensors[10:] == [
+        ("float32", 256), ("int64", 2), ("float32", 2, 2), ("float32", 2, 2), ("int64", 2), ("int32", 2, 4), scratch,
+        ("uint8", 2, 40, 40),
+    ]  # fmt: skip
+    assert scalars == [("int64", 1), *KEY, *int32(1, 0, 0, 3, 3, 40, 1, 1600, most)]
