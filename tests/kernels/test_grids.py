@@ -171,10 +171,10 @@ def test_densities_share_six_counts_a_multiprocessor(launched, n, blocks):
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
-@pytest.mark.parametrize(("side", "parts"), [(32, 1), (33, 2), (512, 256)])
-def test_a_block_renders_1024_pixels(launched, side, parts):
-    runs.launch("warp", "any", (np.int32(3),), uint8s(2, 3, side, side))
-    assert launched == [("warp/any", 2 * parts, 256, 0, [("uint8", 2, 3, side, side)], int32(3, 1024, parts))]
+@pytest.mark.parametrize(("sides", "parts"), [((31, 33), 1), ((32, 32), 1), ((25, 41), 2), ((512, 512), 256)])
+def test_a_block_renders_1024_pixels(launched, sides, parts):
+    runs.launch("warp", "any", (np.int32(3),), uint8s(2, 3, *sides))
+    assert launched == [("warp/any", 2 * parts, 256, 0, [("uint8", 2, 3, *sides)], int32(3, 1024, parts))]
 
 
 def test_what_the_kernels_of_runs_are_given(launched):
