@@ -134,16 +134,18 @@ def test_mask_rows_of_a_coloured_image_are_as_many_as_fit(launched, monkeypatch)
     assert scalars[-2:] == [("int32", 16), ("int64", 1)]
 
 
-def test_bitmaps_and_counts_take_a_block_a_band(launched):
-    chaos_game.occupancy(systems(3), ids(3), SEED, 9, 1345)
-    chaos_game.masked_occupancy(systems(3), ids(3), ids(3), SEED, 9, 1345, True)
-    chaos_game.covered_pixels(systems(3), ids(3), SEED, 9, 1345)
-    bits, counts = ("int32", 3, 1345, 43), ("int32", 3)
+@pytest.mark.parametrize(("size", "rows", "shared"), [(1345, 673, 116_272), (1376, 688, 118_852)])
+def test_bitmaps_and_counts_take_a_block_a_band(launched, size, rows, shared):
+    """Both of 43 words a row."""
+    chaos_game.occupancy(systems(3), ids(3), SEED, 9, size)
+    chaos_game.masked_occupancy(systems(3), ids(3), ids(3), SEED, 9, size, True)
+    chaos_game.covered_pixels(systems(3), ids(3), SEED, 9, size)
+    bits, counts = ("int32", 3, size, 43), ("int32", 3)
     outputs = [(None, bits, None, 0), (I64_3, bits, None, 1), (None, None, counts, 0)]
     for found, (masks, bitmaps, covered, mask) in zip(launched, outputs, strict=True):
-        tensors = [*game(3), I64_3, masks, ("int32", 1346), bitmaps, covered]
-        scalars = [*int32(2), *KEY, *int32(9, 1345, mask, 673, 2)]
-        assert found == ("chaos_game/chaos_game_cover", 6, 128, 116_272, tensors, scalars)
+        tensors = [*game(3), I64_3, masks, ("int32", size + 1), bitmaps, covered]
+        scalars = [*int32(2), *KEY, *int32(9, size, mask, rows, 2)]
+        assert found == ("chaos_game/chaos_game_cover", 6, 128, shared, tensors, scalars)
 
 
 def test_masks_and_paint_take_a_block_a_band(launched):
@@ -238,22 +240,24 @@ def test_blocks_share_a_multiprocessor_at_the_size_of_training(limits, room):
 
 
 @pytest.mark.parametrize(
-    ("blocks", "units", "source", "column"),
+    ("blocks", "units", "less", "source", "column"),
     [
         # 72 units beside the columns, of 2 units each; a strip has more than four times the 2 words of an output's taps
-        (4, 90, 36, 9),
-        (4, 89, 18, 17),  # 8 columns beside 16 lines are too few; beside 8 lines, which take 54 units, there are 17
-        (4, 72, 18, 9),
-        (3, 72, 18, 9),
-        (2, 72, 18, 9),
-        (1, 80, 36, 4),  # alone it needs one column more than words
-        (1, 79, 18, 12),
-        (1, 62, 18, 4),
+        (4, 90, 0, 36, 9),
+        (4, 90, 1, 18, 17),  # 8 columns beside 16 lines are too few; beside 8 lines, which take 54 units, there are 17
+        (4, 72, 0, 18, 9),
+        (3, 72, 0, 18, 9),
+        (2, 72, 0, 18, 9),
+        (1, 80, 0, 36, 4),  # alone it needs one column more than words
+        (1, 79, 0, 18, 12),
+        (1, 62, 0, 18, 4),
     ],
 )
-def test_memory_goes_to_blocks_then_to_lines_then_to_columns(blocks, units, source, column):
-    """Of a canvas of 8 x 8 pixels. A block takes 1,024 bytes of its multiprocessor and 256 for its plan."""
-    a_block = 16 * units + 256
+def test_memory_goes_to_blocks_then_to_lines_then_to_columns(blocks, units, less, source, column):
+    """Of a canvas of 8 x 8 pixels. A block takes 1,024 bytes of its multiprocessor and 256 for its plan; ``less``
+    bytes are missing.
+    """
+    a_block = 16 * units + 256 - less
     limits = cuda.Limits(132, a_block if blocks == 1 else 1 << 20, blocks * (a_block + 1024))
     assert gpu_room.shared_room(8, 8, 8, 8, limits) == (16, 2, 8, source, 2 * column)
 
@@ -295,15 +299,25 @@ def test_a_crop_takes_a_block(launched):
         assert scalars == [*int32(1, 512, 512, 224, width), *room, *more[1], *more[2], *more[3]]
 
 
+def test_numbers_of_boxes_that_are_too_large_are_cut():
+    """The kernel moves any box into the canvas, so they need not be right, but on the same side."""
+    boxes = torch.tensor([[2**31 - 1, 2**31, -(2**31) + 1, -(2**31)], [2**62, -(2**63), 7, -7]])
+    most = 2**31 - 1
+    assert resized_crop.int32_boxes(boxes).tolist() == [[most, most, -most, -most], [most, -most, 7, -7]]
+    assert resized_crop.int32_boxes(boxes).dtype == torch.int32
+
+
 def test_bits_take_a_block_in_shared_memory_and_become_bytes_in_device_memory(launched, monkeypatch):
     """Which has for each of the three blocks 16 bytes for 16 + 2 * 8 + 18 + 6 * 2 + 2 * 2 units."""
     given = BitCanvases(int32s(2, 8, 1), ids(3), uint8s(3)), int32s(3, 4), zeros(3, 2, dtype=torch.bool), uint8s(3)
     resized_crop.crop_resize(*given, (8, 8))
     monkeypatch.setattr(cuda, "limits", lambda device: TINY._replace(shared_a_multiprocessor=0))
-    monkeypatch.setattr(resized_crop, "render_bitmaps", lambda rows, *_, **__: uint8s(3, 1, 8, 8))
+    painted = []
+    monkeypatch.setattr(resized_crop, "render_bitmaps", lambda *_, **how: painted.append(how) or uint8s(3, 1, 8, 8))
     resized_crop.crop_resize(*given, (8, 8))
     crops, image = [("int32", 3, 4), ("bool", 3, 2), ("uint8", 3), None, ("uint8", 192)], ("uint8", 3, 1, 8, 8)
     strides = [*int32(0, 1, 1), ("int64", 64), ("int64", 64), *int32(8, 1)]
+    assert painted == [{"seed": 0, "patch": False, "mask": False}]  # as the bits are
     within, beside = launched
     assert within[:4] == ("resized_crop/resized_crop_bits", 3, 256, 16 * 3568)
     assert within[5] == [*int32(8, 8, 8, 16, 2, 8, 36, 3568 - 72), *strides]
