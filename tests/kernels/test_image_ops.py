@@ -234,6 +234,10 @@ def test_layouts_and_empty_batches():
     assert same.data_ptr() != images.data_ptr()
 
 
+def test_grey_is_filled_in_by_default():
+    assert (gr.augment.op("TranslateX", IMAGES, 500) == 128).all()
+
+
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda x: torch.tensor(x, dtype=torch.float32)])
 def test_an_argument_for_each_image(kind):
     images = batch_of(photographs()["face"]).repeat(3, 1, 1, 1)
@@ -290,6 +294,8 @@ IMAGES = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
         (("Invert", IMAGES, 3), {}, ValueError, "argument must be None"),
         (("Rotate", IMAGES, float("nan")), {}, ValueError, "argument must be numbers .* got nan"),
         (("Rotate", IMAGES, [1, 2, 3]), {}, ValueError, r"one for each of the 2 images.*got shape \[3\]"),
+        (("Rotate", IMAGES, torch.ones(2, 1)), {}, ValueError, r"one for each of the 2 images.*got shape \[2, 1\]"),
+        (("Rotate", IMAGES, 1j), {}, TypeError, "argument must be numbers .* got 1j"),
         (("Rotate", IMAGES, "far"), {}, TypeError, "argument must be numbers"),
         (("Rotate", IMAGES, True), {}, TypeError, "argument must be numbers"),
         (("Rotate", IMAGES, [True, 2.0]), {}, TypeError, "argument must be numbers"),
