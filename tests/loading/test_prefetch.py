@@ -206,6 +206,35 @@ def test_kept_batches_stay_and_streams_agree_on_the_gpu():
         assert torch.equal(total, images.sum())
 
 
+@pytest.mark.parametrize(
+    ("gpu", "keywords", "kind", "depth"),
+    [
+        (False, {}, None, 0),
+        (False, {"timeout": 5}, "thread", 1),  # the consumer could not leave a batch that it renders itself
+        (False, {"prefetch_factor": 3}, "thread", 3),
+        (False, {"prefetch_factor": 0}, None, 0),
+        (False, {"prefetch_factor": 0, "timeout": 5}, "thread", 0),
+        (True, {}, "stream", 1),
+        (True, {"timeout": 5}, "stream", 1),
+        (True, {"prefetch_factor": 0}, "stream", 0),
+        (True, {"prefetch_factor": 3}, "stream", 3),
+    ],
+)
+def test_who_prefetches_and_how_many(monkeypatch, gpu, keywords, kind, depth):
+    made = []
+    monkeypatch.setattr(data_loader, "ThreadPrefetcher", lambda: made.append("thread") or object())
+    monkeypatch.setattr(data_loader, "StreamPrefetcher", lambda device: made.append("stream") or object())
+    feed = gr.DataLoader("onepfrac-1k", device="cpu", **keywords)
+    monkeypatch.setattr(devices, "on_gpu", lambda device: gpu)
+    found, again = feed._prefetching(), feed._prefetching()
+    assert found == again
+    assert (found.prefetcher is None, found.depth, found.timeout) == (kind is None, depth, keywords.get("timeout", 0))
+    assert made == ([] if kind is None else [kind])  # once
+    monkeypatch.setattr(data_loader.os, "getpid", lambda: -1)  # as a forked child
+    assert (feed._prefetching() == found) == (kind is None)
+    assert made == ([] if kind is None else [kind] * 2)
+
+
 # ------------------------------------------------------------------------------------------------------------ threads
 
 
