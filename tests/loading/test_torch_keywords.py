@@ -273,6 +273,25 @@ def test_more_places_than_an_epoch_has_are_refused(monkeypatch):
         next(batches)
 
 
+def test_the_last_place_of_a_sampler_s_epoch_is_taken():
+    feed = loader(sampler=[1])
+    state = feed.state_dict() | {"epoch": 2**23 - 1, "position": 2**40 - 1}
+    feed.load_state_dict(state)
+    assert feed.state_dict() == state
+    for changes in ({"epoch": 2**23}, {"position": 2**40}):
+        with pytest.raises(ValueError, match=rf"^state\['{next(iter(changes))}'\] must be "):
+            feed.load_state_dict(state | changes)
+
+
+def test_addresses_of_a_sampler_s_samples_are_apart_in_every_epoch():
+    """By 2^40, the most indices that an epoch may have."""
+    plan = sampler_plan.SamplerPlan([3, 3, 4], None, 2, False, 5)
+    found = [batch.host for batch in plan.batches(Place(2), Ranks(1, 3))]
+    assert [host.indices.tolist() for host in found] == [[3, 3], [4]]
+    assert [host.draw_ids.tolist() for host in found] == [[2**41 + 1, 2**41 + 4], [2**41 + 7]]
+    assert all(host.augment_ids is host.draw_ids for host in found)
+
+
 def test_states_of_samplers_and_of_the_own_order_are_told_apart():
     ours, theirs = loader(), shuffled()
     with pytest.raises(ValueError, match="sampler"):
@@ -465,6 +484,8 @@ def test_a_dataset_stands_for_its_recipe_unless_it_transforms():
         ({"batch_sampler": [[1]], "sampler": [1]}, ValueError, "sampler"),
         ({"batch_sampler": [[1]], "drop_last": True}, ValueError, "drop_last"),
         ({"sampler": 5}, TypeError, "sampler"),
+        ({"sampler": np.array(5)}, TypeError, "sampler must be an iterable of indices, got "),
+        ({"batch_sampler": torch.tensor(5)}, TypeError, "batch_sampler must be an iterable of lists of indices, got "),
         ({"batch_sampler": 5}, TypeError, "batch_sampler"),
         ({"sampler": [1], "augment": gr.augment.DeiT(num_aug_repeats=3)}, ValueError, "sampler"),
         ({"generator": 5}, TypeError, "generator"),
