@@ -25,6 +25,7 @@ from gpurender.kernels.device.boxes import checked_windows
 from gpurender.kernels.mix_erase import Mixing
 from gpurender.kernels.philox import words
 from gpurender.kernels.point_cloud import SpaceSystems
+from gpurender.kernels.shuffle import addresses
 from gpurender.kernels.soft_targets import soft_targets
 from gpurender.kernels.visual_atom import Atoms, draw_centres, render_atoms
 from gpurender.numerics.streams import Stream
@@ -127,6 +128,10 @@ def density(shift=0.0, side=1.0, patch=1):
     return densities(systems(), ids(), views, patches, seed=7, points=9, size=9)
 
 
+def placed(count):
+    return addresses(torch.tensor([0, 0]), count, length=9, seed=0, instances=1, shuffle=True)
+
+
 def table(**changes):
     return atoms(**{name: torch.tensor(value, dtype=torch.int32) for name, value in changes.items()})
 
@@ -154,6 +159,7 @@ BOUNDS = [  # what is called, the message without the value, right numbers, wron
     (lambda n: table(vertices=[n]), "and vertices in [3, 4096]", (3, 9), (2,)),
     (lambda n: table(frequencies=[[0, n]]), "frequencies must lie in [0, 65536]", (0, 65_536), (-1, 65_537)),
     (lambda n: atoms(offsets=torch.tensor([n])), "offsets leave room for a table of q entries", (0, 6), (-1, 7)),
+    (placed, "count must be an integer in [0, 2147483647], got {0}", (0, 2**31 - 1), (-1, 2**31)),
     (lambda n: density(shift=n), "views must have shifts in [-16, 16] and", (-16.0, 16.0), (-16.01, 16.01)),
     (lambda n: density(side=n), "half sides in [0.05, 16]", (0.0501, 16.0), (0.0499, 16.01)),
     (lambda n: density(patch=n), "patches must lie in [0, 511], got {0} to {0}", (0, 511), (-1, 512)),

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import multiprocessing
 import pickle
 import threading
 from itertools import chain, islice
@@ -465,6 +466,9 @@ def test_keywords_without_meaning_are_named_in_one_line(caplog):
         assert name in record.getMessage()
     assert (feed.num_workers, feed.pin_memory, feed.persistent_workers) == (0, False, False)  # what is true
     caplog.clear()
+    loader(num_workers=2**31 - 1, multiprocessing_context=multiprocessing.get_context("spawn"))
+    assert caplog.records.pop().getMessage().startswith("num_workers=2147483647, multiprocessing_context=<")
+    caplog.clear()
     loader(num_workers=0, pin_memory=False, sampler=[1], timeout=1, prefetch_factor=2)
     assert not caplog.records
 
@@ -498,6 +502,11 @@ def test_a_dataset_stands_for_its_recipe_unless_it_transforms():
         ({"timeout": "1"}, TypeError, "timeout"),
         ({"collate_fn": 5}, TypeError, "collate_fn"),
         ({"num_workers": -1}, ValueError, "num_workers"),
+        ({"num_workers": 2**31}, ValueError, r"^num_workers must be an integer in \[0, 2147483647\], got 2147483648$"),
+        ({"multiprocessing_context": "threads"}, ValueError, "^multiprocessing_context must be one of .*'spawn'"),
+        ({"multiprocessing_context": 5}, TypeError, "^multiprocessing_context must be None, one of .* got 5$"),
+        ({"persistent_workers": 1}, TypeError, "^persistent_workers must be True or False, got 1$"),
+        ({"in_order": 1}, TypeError, "^in_order must be True or False, got 1$"),
         ({"num_workers": 1.5}, TypeError, "num_workers"),
         ({"pin_memory": 1}, TypeError, "pin_memory"),
         ({"worker_init_fn": 5}, TypeError, "worker_init_fn"),
