@@ -181,10 +181,13 @@ def test_estimates_in_float32_are_for_gpus_that_are_slow_in_float64(launched, mo
 
 
 def test_the_table_of_operations_is_on_the_device():
-    """Kind, lowest and highest argument; those of IDENTITY, which takes none, are 0."""
+    """Kind, lowest and highest argument; 0 where an operation takes none."""
+    lut, any_size, from_zero = 1, (-1e6, 1e6), (0, 1e6)
     found = tables.specs(torch.device("cpu"))
     assert found.dtype == torch.float64
-    assert found[[0, 3, 4, 10, 12, 14]].tolist() == [
-        [0, 0, 0], [1, 0, 0], [1, 0, 8], [2, -0.5, 0.5], [4, 0, 64], [5, -1e6, 1e6]
+    assert [tuple(row) for row in found.tolist()] == [
+        (0, 0, 0), (lut, 0, 0), (lut, 0, 0), (lut, 0, 0), (lut, 0, 8), (lut, *any_size), (lut, *from_zero),
+        (lut, *from_zero), (lut, *from_zero), (2, *from_zero), (2, -0.5, 0.5), (3, *from_zero), (4, 0, 64),
+        (4, 0.1, 2), *[(5, *any_size)] * 7,
     ]  # fmt: skip
     assert tables.specs(META).device == tables.turns(META).device == META

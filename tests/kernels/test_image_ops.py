@@ -266,6 +266,12 @@ def test_rounding_is_pythons(x):
     assert rounded(torch.tensor([x], dtype=torch.float64)).item() == round(x, 15)
 
 
+def test_halves_of_the_last_decimal_are_rounded_to_even():
+    """Odd multiples of 2^-16, of which 10^15 makes exact halves."""
+    x = np.arange(-65_535, 65_536, 2) / 65_536
+    assert rounded(torch.from_numpy(x)).tolist() == [round(value, 15) for value in x.tolist()]
+
+
 def test_halves_of_a_number_have_26_bits_each():
     """So that their products are exact, on which the rounding depends."""
     x = torch.rand(4096, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
