@@ -137,6 +137,14 @@ def test_defaults_and_positions_are_timms():
     same(list(create_loader(*(everything[name] for name in NAMES))), plain)
 
 
+def test_the_crop_by_default_is_timms():
+    """As in timm/data/transforms_factory.py, where None stands for these numbers."""
+    policy = create_loader(TINY, SIZE, BATCH, is_training=True, **CPU)._policy
+    assert (policy.scale, policy.ratio) == ((0.08, 1.0), (0.75, 4 / 3))
+    transform = timm.data.create_transform(SIZE, is_training=True).transforms[0]
+    assert (policy.scale, policy.ratio) == (tuple(transform.scale), tuple(transform.ratio))
+
+
 def test_workers_and_memory_are_accepted():
     keywords = {"num_workers": 7, "pin_memory": True, "persistent_workers": False, "worker_seeding": "part"}
     loader = create_loader(TINY, SIZE, BATCH, device="cpu", use_multi_epochs_loader=True, **keywords)

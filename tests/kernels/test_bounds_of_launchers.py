@@ -156,7 +156,10 @@ BOUNDS = [  # what is called, the message without the value, right numbers, wron
     ),
     (lambda n: rings(greys=(n, 9)), "greys must be (darkest, lightest) within 0 to 4096, got ({0}, 9)", (0, 9), (-1,)),
     (lambda n: table(rings=[n]), "rings must lie in [1, 2048]", (1, 2048), (0, 2049)),
-    (lambda n: table(vertices=[n]), "and vertices in [3, 4096]", (3, 9), (2,)),
+    (
+        lambda n: atoms(vertices=int32s(1) + n, cosines=torch.ones(n), sines=torch.ones(n), most_vertices=5000),
+        "and vertices in [3, 4096]", (3, 4096), (2, 4097),
+    ),
     (lambda n: table(frequencies=[[0, n]]), "frequencies must lie in [0, 65536]", (0, 65_536), (-1, 65_537)),
     (lambda n: atoms(offsets=torch.tensor([n])), "offsets leave room for a table of q entries", (0, 6), (-1, 7)),
     (placed, "count must be an integer in [0, 2147483647], got {0}", (0, 2**31 - 1), (-1, 2**31)),

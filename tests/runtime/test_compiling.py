@@ -60,6 +60,18 @@ def test_a_bar_waits_for_two_seconds_of_compiling_in_all(monkeypatch):
     assert shown == [{"delay": delay, "initial": i, **common} for i, delay in enumerate((2.0, 0.5, 0.0))]
 
 
+def test_a_bar_is_that_of_one_compilation(monkeypatch):
+    """The next one may have no terminal any more."""
+    bars = []
+    monkeypatch.setattr(compiling, "progress", lambda **_: bars.append(Bar()) or bars[-1])
+    compilation = compiling._Compilation()
+    for stderr in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        compilation.start()
+        compilation.end()
+    assert [(bar.updates, bar.closed) for bar in bars] == [(1, True)]
+
+
 @pytest.mark.parametrize("worker", [False, True])
 @pytest.mark.parametrize(
     ("place", "writable", "said"),

@@ -1,6 +1,9 @@
 """How a parallel loop is divided: ranges, threads, and what stops it."""
 
+import collections
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -48,3 +51,47 @@ def test_an_event_stops_the_loops_of_its_thread_while_it_says_so(monkeypatch):
         assert len(done) == 8
     threads.parallel_ranges(8, lambda a, b: done.append(a))
     assert len(done) == 16
+
+
+def test_an_error_holds_nothing_when_it_is_gone():
+    """It keeps the frames that it went through; no cycle must keep it, and the images that were computed."""
+
+    class Images:
+        pass
+
+    images = Images()
+    kept = weakref.ref(images)
+
+    def work(start, stop, images=images):
+        raise ValueError("one image")
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="one image") as caught:
+            threads.parallel_ranges(1, work)
+        del images, work, caught
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_ctrl_c_between_two_ranges_leaves_no_work(monkeypatch):
+    """The other threads take none of the ranges that are left, and the caller waits for them."""
+    cleared, done, main = threading.Event(), [], threading.get_ident()
+
+    class Ranges(collections.deque):
+        def popleft(self):
+            if threading.get_ident() == main:
+                raise KeyboardInterrupt
+            cleared.wait(5)
+            return super().popleft()
+
+        def clear(self):
+            super().clear()
+            cleared.set()
+
+    monkeypatch.setattr(threads, "deque", Ranges)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        threads.parallel_ranges(100, lambda start, stop: done.append(start))
+    assert done == []
