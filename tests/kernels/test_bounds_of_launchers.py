@@ -270,6 +270,18 @@ def test_windows_are_int32_on_the_device_of_the_canvases():
         checked_windows(right.clamp(max=8), 2, 8, CPU)
 
 
+def test_atoms_keep_their_bounds_on_another_device():
+    there = atoms(most_vertices=7, reach=9.5).to(torch.device("meta"))
+    assert (there.most_vertices, there.reach, there.rings.device.type) == (7, 9.5, "meta")
+
+
+def test_no_field_is_an_empty_one_on_the_device_of_the_image(given, monkeypatch):
+    monkeypatch.setitem(dispatch.BACKENDS, "meta", "gpu")
+    warp.warped(uint8s(1, 9, 9).to("meta"), torch.zeros(2, 2, 6, device="meta"))
+    field = given[0][4][2]
+    assert (field.device.type, field.dtype, tuple(field.shape)) == ("meta", torch.float32, (2, 2, 0, 0))
+
+
 def test_arguments_are_handed_over_in_order(given):
     """To the implementation of the tensors' device."""
     codes = uint8s(2)

@@ -274,6 +274,13 @@ def test_taps_lie_in_so_many_words(n_in, n_out, words):
     assert gpu_room.words_of(n_in, n_out) == words
 
 
+@pytest.mark.parametrize(
+    ("sides", "stride"), [((1, 1), 9), ((32, 1), 9), ((33, 1), 17), ((5, 512), 129), ((528, 9), 137)]
+)
+def test_a_line_of_the_window_has_whole_warps_of_pixels_and_a_quad(sides, stride):
+    assert gpu_room.needs(*sides, 8, 8).stride == stride
+
+
 def test_a_crop_takes_a_block(launched):
     boxes, flips, codes = zeros(3, 4, dtype=torch.int64), zeros(3, 2, dtype=torch.bool), uint8s(3)
     given, crops = uint8s(3, 1, 512, 512), [("int32", 3, 4), ("bool", 3, 2), ("uint8", 3)]
