@@ -122,8 +122,4 @@ def checked_ahead(prefetch_factor: Any, timeout: Any) -> tuple[int | None, float
     """Return the number of batches to prefetch (``None``: the device's default) and the timeout in seconds, checked."""
     if prefetch_factor is not None:
         prefetch_factor = checks.integer("prefetch_factor", prefetch_factor, 0, MAX_AHEAD)
-    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout < 0:
-        raise ValueError(
-            f"timeout must be a finite number in [0, {MAX_TIMEOUT:g}] (seconds), got {checks.shown(timeout)}"
-        )
     return prefetch_factor, checks.real("timeout", timeout, 0.0, MAX_TIMEOUT)

@@ -31,8 +31,6 @@ from gpurender.runtime.image_formats import ImageFormat
 Images = torch.Tensor | list[torch.Tensor]  # with several views: one tensor per view
 Batch = tuple[Images, torch.Tensor]
 
-UNKNOWN = (-1, -1)
-
 
 class BatchPipeline:
     """Renders and augments batches of a recipe on the renderer's device.
@@ -65,7 +63,7 @@ class BatchPipeline:
         self._seed, self._shuffle, self._fresh, self._repeats = seed, shuffle, fresh, repeats
         self._image = ImageFormat(image_size, dtype, memory_format)
         self._cursor: torch.Tensor | None = None  # int64 [2] on the device: epoch, position
-        self._place = UNKNOWN  # epoch and position in that cursor
+        self._place: tuple[int, int] | None = None  # epoch and position in that cursor, if known
         self._chosen_ids: torch.Tensor | None = None  # int64 [3 n] on the device: HostIndices of a batch
         self._graph_cache = cuda_graphs.GraphCache(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
@@ -92,7 +90,7 @@ class BatchPipeline:
         """Return views and targets of a batch whose indices the device computes."""
         with self._exclusive():
             self._move(step.epoch, step.first)
-            self._place = UNKNOWN  # until all kernels have been launched
+            self._place = None  # until all kernels have been launched
             tensors = self._graph_cache.run(
                 self._key(policy, step.size, step.step),
                 lambda: self._launch(policy, step.size, step.step),

@@ -341,6 +341,18 @@ def test_targets_without_mixing():
     assert policy(label_smoothing=0.1).soft
 
 
+def test_several_labels_of_fewer_classes_than_targets():
+    """As of a model with more classes; the others are smoothed as well."""
+    labels = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    found = policy(label_smoothing=0.5).targets(labels, {}, 4)
+    assert found.tolist() == [[0.625, 0.125, 0.125, 0.125], [0.625, 0.625, 0.125, 0.125]]
+    assert policy(label_smoothing=0.5).targets(labels, {}, 2).tolist() == [[0.75, 0.25], [0.75, 0.75]]
+    with pytest.raises(ValueError, match=r"^labels must have at most 1 columns, one a class, got 2$"):
+        policy(label_smoothing=0.5).targets(labels, {}, 1)
+    with pytest.raises(ValueError, match=r"^labels must be 0 and 1 where they are multi-hot"):
+        policy(label_smoothing=0.5).targets(labels * 0.5, {}, 4)
+
+
 # ------------------------------------------------------------------------------------------------------------- jitter
 
 

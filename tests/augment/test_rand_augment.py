@@ -136,6 +136,26 @@ def test_old_weights_without_replacement():
     assert ((found - wanted).abs() <= 4 * (wanted * (1 - wanted) / COUNT).sqrt()).all()
 
 
+@pytest.mark.parametrize(("config", "std"), [("100", 100.0), ("100.1", math.inf), ("inf", math.inf), ("0", 0.0)])
+def test_a_level_is_uniform_above_a_standard_deviation_of_100(config, std):
+    """In RandAugment alone."""
+    assert parsed(f"rand-mstd{config}").std == std
+    assert parsed(f"v0-mstd{config}").std == float(config)
+
+
+def test_defaults_of_the_sections_are_timms():
+    """And weights are integers, which sum to a million but for their rounding."""
+    plain = parsed("rand")
+    assert {(each.probability, each.level) for ((each,),) in zip(plain.alternatives, strict=True)} == {(0.5, 10)}
+    assert (plain.weights, plain.layers, plain.std, plain.highest, plain.interpolation) == (None, 2, 0.0, 10.0, None)
+    auto = parsed("original")
+    assert (auto.weights, auto.layers, auto.std, auto.highest) == (None, 1, 0.0, 10.0)
+    for config in ("rand-tweights", "rand-t3aw", "rand-w0"):
+        assert abs(sum(parsed(config).weights) - 2**20) <= 8
+    assert parsed("rand-tweights-n15").layers == 15  # each of them
+    assert parsed("rand-n16-p1-mmax1000-m0").layers == 16
+
+
 def test_interpolations():
     fixed = gr.augment.DeiT(interpolation="bilinear").draw(range(100))["operation_interpolations"]
     assert (fixed == BILINEAR).all()

@@ -340,6 +340,14 @@ def test_an_example_runs(example, root, monkeypatch, capsys):
     assert printed.startswith("epoch 0  12 batches  torch.float32 [32, 3, 32, 32]  loss ")
 
 
+def test_a_source_and_its_loader_are_on_one_device(monkeypatch):
+    """That which was asked for, where a GPU is the default."""
+    asked = []
+    monkeypatch.setattr(interop.devices, "resolve", lambda device=None: asked.append(device) or torch.device("cpu"))
+    source(device="cuda:1")
+    assert asked[:2] == ["cuda:1", torch.device("cpu")]
+
+
 @pytest.mark.parametrize(("depth", "kept"), [(1, 4), (2, 4), (5, 7), ({"cpu_size": 3, "gpu_size": 2}, 8)])
 def test_a_gpus_batches_are_kept_for_as_many_further_ones_as_dali_may_need(depth, kept):
     drawn = source()

@@ -137,6 +137,14 @@ def test_defaults_and_positions_are_timms():
     same(list(create_loader(*(everything[name] for name in NAMES))), plain)
 
 
+def test_the_crop_by_default_is_timms():
+    """As in timm/data/transforms_factory.py, where None stands for these numbers."""
+    policy = create_loader(TINY, SIZE, BATCH, is_training=True, **CPU)._policy
+    assert (policy.scale, policy.ratio) == ((0.08, 1.0), (0.75, 4 / 3))
+    transform = timm.data.create_transform(SIZE, is_training=True).transforms[0]
+    assert (policy.scale, policy.ratio) == (tuple(transform.scale), tuple(transform.ratio))
+
+
 def test_workers_and_memory_are_accepted():
     keywords = {"num_workers": 7, "pin_memory": True, "persistent_workers": False, "worker_seeding": "part"}
     loader = create_loader(TINY, SIZE, BATCH, device="cpu", use_multi_epochs_loader=True, **keywords)
@@ -249,6 +257,63 @@ def test_without_the_prefetcher_the_script_mixes():
         assert targets.shape == (BATCH, 4)
         seen.append(not torch.equal(before, mixed))
     assert all(seen)
+
+
+@pytest.mark.parametrize("distributed", [False, True])
+def test_repeated_steps_are_those_of_the_ranks(monkeypatch, distributed):
+    """Of one where the process is not distributed, whatever its environment says."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    keywords = {"is_training": True, "no_aug": True, "distributed": distributed, **CPU}
+    assert create_loader(TINY, SIZE, 3, **keywords)._ranks() == ((1, 2) if distributed else (0, 1))
+    dataset = create_dataset("gpurender/onepfrac-1k", is_training=True, repeats=2.0)
+    dataset.recipe = TINY
+    assert len(create_loader(dataset, SIZE, 3, **keywords)) == 48 // (6 if distributed else 3)
+
+
+def test_the_last_values_that_are_taken():
+    """And how they arrive: a border that leaves one pixel, the least share of the canvas, the most repeats."""
+    for keywords, border, share in (({"crop_border_pixels": 30}, 30, 0.875), ({"crop_pct": SIZE / 65_535}, 0, None)):
+        policy = create_loader(TINY, SIZE, BATCH, **CPU, **keywords)._policy
+        assert (policy.border, policy.crop_pct) == (border, share or keywords["crop_pct"])
+        assert hash(policy) == hash(interop.CenterCrop(interpolation="bilinear", mean=policy.mean, std=policy.std,
+                                                       border=border, crop_pct=policy.crop_pct))  # fmt: skip
+    with pytest.raises(ValueError, match=r"^crop_pct must be "):
+        create_loader(TINY, SIZE, BATCH, **CPU, crop_pct=SIZE / 65_536)
+    assert create_dataset("gpurender/onepfrac-1k", repeats=1e9).repeats == 1e9
+    with pytest.raises(ValueError, match=r"^repeats must be a finite number in \[0, 1e\+09\], got 1100000000\.0$"):
+        create_dataset("gpurender/onepfrac-1k", repeats=1.1e9)
+    assert create_dataset("gpurender/onepfrac-1k", seed=2**64 - 1).seed == 2**64 - 1
+    assert hash(Training(num_classes=3)) == hash(Training(num_classes=3)) != hash(Training())
+    for kind in (Training, interop.CenterCrop):
+        with pytest.raises(TypeError, match="positional"):
+            kind(True)
+
+
+@pytest.mark.parametrize("available", [False, True])
+@pytest.mark.parametrize("given", ["cuda", "cuda:1", "cpu"])
+def test_timms_default_device_is_the_cpu_without_a_gpu_or_prefetcher(monkeypatch, given, available):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert interop._device(given, True) == given
+    assert interop._device(given, False) == (given if available else "cpu")
+
+
+@pytest.mark.parametrize("size", [SIZE, (SIZE, SIZE), [3, SIZE, SIZE]])
+def test_a_side_of_images(size):
+    assert interop._side(size) == SIZE
+    for wrong in ((SIZE,), (3, 3, SIZE, SIZE), (SIZE, SIZE - 1), (4, SIZE, SIZE)):
+        with pytest.raises(ValueError, match=r"^input_size must be a side, "):
+            interop._side(wrong)
+
+
+def test_what_evaluation_is_on_is_logged(caplog):
+    with caplog.at_level("INFO", logger="gpurender"):
+        create_dataset("gpurender/onepfrac-1k", is_training=True)
+        assert not caplog.records
+        create_dataset("gpurender/onepfrac-1k", is_training=False)
+    assert caplog.messages == [
+        "gpurender/onepfrac-1k: evaluation is on the samples of the recipe, those that training uses"
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -234,6 +234,10 @@ def test_layouts_and_empty_batches():
     assert same.data_ptr() != images.data_ptr()
 
 
+def test_grey_is_filled_in_by_default():
+    assert (gr.augment.op("TranslateX", IMAGES, 500) == 128).all()
+
+
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda x: torch.tensor(x, dtype=torch.float32)])
 def test_an_argument_for_each_image(kind):
     images = batch_of(photographs()["face"]).repeat(3, 1, 1, 1)
@@ -260,6 +264,12 @@ def test_rotations_are_pythons_to_fifteen_decimals():
 @given(st.floats(-1, 1))
 def test_rounding_is_pythons(x):
     assert rounded(torch.tensor([x], dtype=torch.float64)).item() == round(x, 15)
+
+
+def test_halves_of_the_last_decimal_are_rounded_to_even():
+    """Odd multiples of 2^-16, of which 10^15 makes exact halves."""
+    x = np.arange(-65_535, 65_536, 2) / 65_536
+    assert rounded(torch.from_numpy(x)).tolist() == [round(value, 15) for value in x.tolist()]
 
 
 def test_halves_of_a_number_have_26_bits_each():
@@ -290,6 +300,8 @@ IMAGES = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
         (("Invert", IMAGES, 3), {}, ValueError, "argument must be None"),
         (("Rotate", IMAGES, float("nan")), {}, ValueError, "argument must be numbers .* got nan"),
         (("Rotate", IMAGES, [1, 2, 3]), {}, ValueError, r"one for each of the 2 images.*got shape \[3\]"),
+        (("Rotate", IMAGES, torch.ones(2, 1)), {}, ValueError, r"one for each of the 2 images.*got shape \[2, 1\]"),
+        (("Rotate", IMAGES, 1j), {}, TypeError, "argument must be numbers .* got 1j"),
         (("Rotate", IMAGES, "far"), {}, TypeError, "argument must be numbers"),
         (("Rotate", IMAGES, True), {}, TypeError, "argument must be numbers"),
         (("Rotate", IMAGES, [True, 2.0]), {}, TypeError, "argument must be numbers"),

@@ -27,6 +27,18 @@ def test_runs_follow_each_other_before_and_after_the_capture(counter):
     assert (kept.item(), again.item()) == (before + 1, before + 2)  # what was handed out is not written again
 
 
+def test_the_third_run_of_a_key_is_captured_of_up_to_eight_keys(counter):
+    """Each is captured from where it began, and compared with plain launches."""
+    cell, launches = counter
+    cache, counts = cuda_graphs.GraphCache(CPU), []
+    for key in range(10):
+        for _ in range(4):
+            run(cache, cell, launches, 1, key=key)
+            counts.append(len(cache._graphs))
+    assert counts == [n for key in range(8) for n in (key, key, key + 1, key + 1)] + [8] * 8
+    assert [found.graph.replays for found in cache._graphs.values()] == [2] * 8
+
+
 def test_each_key_has_its_own_graph(counter):
     cell, launches = counter
     cache = cuda_graphs.GraphCache(CPU)

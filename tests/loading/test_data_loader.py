@@ -527,3 +527,30 @@ def test_the_length_of_a_user_s_sampler_needs_no_ranks(monkeypatch):
     assert len(feed) == len(feed.batch_sampler) == 2
     with pytest.raises(ValueError, match="RANK"):
         len(loader())
+
+
+class Full(gr.augment.Policy):
+    """A policy for which the device has no memory."""
+
+    def draw(self, numbers, **where):
+        return {}
+
+    def apply(self, canvases, parameters, **finish):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 8.00 GiB.\nmore")
+
+
+class FullAtLast(Full):
+    """A policy whose last launch finds no memory."""
+
+    def _begin(self, canvases, parameters, image):
+        return lambda: self.apply(canvases, parameters)
+
+
+@pytest.mark.parametrize("policy", [Full(), FullAtLast()], ids=["apply", "last launch"])
+def test_memory_that_is_missing_is_said_of_the_batch(policy):
+    said = (
+        r"^cpu has no memory for a batch of 3 images of 3 x 24 x 24 torch\.float32 and what makes them; "
+        r"take a smaller batch_size \(CUDA out of memory\. Tried to allocate 8\.00 GiB\.\)$"
+    )
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=said):
+        next(iter(loader(augment=policy)))

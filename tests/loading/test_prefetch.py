@@ -1,6 +1,8 @@
 """Prefetching: which stream waits for which, and which batches a thread drops. Streams are recorded."""
 
+import concurrent.futures
 import threading
+import time
 
 import pytest
 import torch
@@ -157,14 +159,16 @@ def test_a_batch_that_cannot_be_drawn_ahead_raises_in_its_turn(streams, monkeypa
     assert len(first[0]) == 2
 
 
-def test_a_gpu_that_takes_too_long_is_a_timeout(streams):
-    feed = tiny(timeout=60)
+def test_a_gpu_that_takes_too_long_is_a_timeout(streams, monkeypatch):
+    feed, sleep, slept = tiny(timeout=60), time.sleep, []
     batches, wanted = iter(feed), list(tiny())
     taken = [next(batches)]
     feed.timeout, Event.over = 0.05, False
+    monkeypatch.setattr(prefetch.time, "sleep", lambda seconds: slept.append(seconds) or sleep(seconds))
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"timed out: no batch after 0\.05 seconds"):
             next(batches)
+    assert set(slept) == {0.0005}  # between two looks
     assert feed.state_dict()["position"] == 2
     LOG.clear()
     Event.over = True
@@ -206,6 +210,35 @@ def test_kept_batches_stay_and_streams_agree_on_the_gpu():
         assert torch.equal(total, images.sum())
 
 
+@pytest.mark.parametrize(
+    ("gpu", "keywords", "kind", "depth"),
+    [
+        (False, {}, None, 0),
+        (False, {"timeout": 5}, "thread", 1),  # the consumer could not leave a batch that it renders itself
+        (False, {"prefetch_factor": 3}, "thread", 3),
+        (False, {"prefetch_factor": 0}, None, 0),
+        (False, {"prefetch_factor": 0, "timeout": 5}, "thread", 0),
+        (True, {}, "stream", 1),
+        (True, {"timeout": 5}, "stream", 1),
+        (True, {"prefetch_factor": 0}, "stream", 0),
+        (True, {"prefetch_factor": 3}, "stream", 3),
+    ],
+)
+def test_who_prefetches_and_how_many(monkeypatch, gpu, keywords, kind, depth):
+    made = []
+    monkeypatch.setattr(data_loader, "ThreadPrefetcher", lambda: made.append("thread") or object())
+    monkeypatch.setattr(data_loader, "StreamPrefetcher", lambda device: made.append("stream") or object())
+    feed = gr.DataLoader("onepfrac-1k", device="cpu", **keywords)
+    monkeypatch.setattr(devices, "on_gpu", lambda device: gpu)
+    found, again = feed._prefetching(), feed._prefetching()
+    assert found == again
+    assert (found.prefetcher is None, found.depth, found.timeout) == (kind is None, depth, keywords.get("timeout", 0))
+    assert made == ([] if kind is None else [kind])  # once
+    monkeypatch.setattr(data_loader.os, "getpid", lambda: -1)  # as a forked child
+    assert (feed._prefetching() == found) == (kind is None)
+    assert made == ([] if kind is None else [kind] * 2)
+
+
 # ------------------------------------------------------------------------------------------------------------ threads
 
 
@@ -225,3 +258,31 @@ def test_a_thread_drops_what_has_not_begun_unless_the_process_has_forked(monkeyp
         assert (kept.future.cancelled(), first.future.done()) == (True, False)
     finally:
         goes_on.set()
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [(0, [0.5, 0.5, 0.5]), (1.2, [0.5, 0.5, 0.2]), (0.3, [0.3])])
+def test_a_wait_for_a_thread_looks_up_for_ctrl_c_twice_a_second(monkeypatch, timeout, waits):
+    """Of a batch that takes 1.25 seconds of a clock that only waits move."""
+    clock, future, asked = [100.0], concurrent.futures.Future(), []
+
+    class Event:
+        def set(self):
+            pass
+
+        def wait(self, seconds):
+            asked.append(round(seconds, 6))
+            clock[0] += seconds
+            return clock[0] >= 101.25 and (future.done() or future.set_result("batch") or True)
+
+    prefetcher = prefetch.ThreadPrefetcher()
+    monkeypatch.setattr(prefetch.threading, "Event", Event)
+    monkeypatch.setattr(prefetch.time, "monotonic", lambda: clock[0])
+    handle = prefetch.ThreadHandle(lambda: "rendered here", future)
+    if timeout:
+        with pytest.raises(
+            prefetch.BatchTimeoutError, match=rf"no batch after {timeout} seconds \(timeout={timeout}\)$"
+        ):
+            prefetcher.hand_over(handle, timeout)
+    else:
+        assert prefetcher.hand_over(handle) == "batch"
+    assert asked == waits

@@ -124,6 +124,13 @@ def test_torchruns_environment_counts_before_a_process_group_exists(monkeypatch)
     assert equal(next(iter(loader(rank=0, world_size=3))), next(iter(team(3)[0])))  # arguments come first
 
 
+@pytest.mark.parametrize(("rank", "size"), [(0, 2), (1, 2), (2**31 - 2, 2**31 - 1)])
+def test_the_first_and_the_last_rank_of_an_environment_are_taken(monkeypatch, rank, size):
+    monkeypatch.setenv("RANK", f" {rank} ")
+    monkeypatch.setenv("WORLD_SIZE", f"{size}\n")
+    assert ranks.current() == (rank, size)
+
+
 def test_the_process_group_comes_before_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -145,6 +152,7 @@ def test_the_process_group_comes_before_the_environment(monkeypatch, tmp_path):
         ("one", "2", "RANK"),
         ("0", "0", "WORLD_SIZE"),
         ("0", "two", "WORLD_SIZE.*'two'"),
+        ("0", "2147483648", r"WORLD_SIZE must be an integer in \[1, 2147483647\], it is '2147483648'"),
     ],
 )
 def test_an_environment_that_says_nothing_sensible_is_refused(monkeypatch, rank, size, says):

@@ -190,6 +190,26 @@ def test_views_of_the_next_pass():
     assert isinstance(feed.sampler, torch.utils.data.RandomSampler)
 
 
+@pytest.mark.parametrize(
+    ("keywords", "world_size", "ragged"),
+    [
+        ({}, 1, 2),  # 10 samples: 4, 4, 2
+        ({"batch_size": 5}, 1, 0),
+        ({"batch_size": 2}, 2, 2),
+        ({"drop_last": True}, 1, 0),
+        ({"steps_per_epoch": 2}, 1, 0),
+        ({"steps_per_epoch": 3}, 1, 2),
+        ({"steps_per_epoch": 4}, 1, 0),
+        ({"steps_per_epoch": 6}, 1, 2),
+        ({"steps_per_epoch": 6, "batch_size": 5}, 1, 0),
+        ({"steps_per_epoch": 3, "drop_last": True}, 1, 0),
+    ],
+)
+def test_the_samples_of_an_incomplete_last_step(keywords, world_size, ragged):
+    plan = loader(**keywords)._plan
+    assert plan.ragged(plan.first, Ranks(0, world_size)) == ragged
+
+
 def test_that_an_epoch_starts_again_is_said_once(caplog):
     caplog.set_level(logging.WARNING, "gpurender")
     remedy = "steps_per_epoch=N gives passes of N batches, "

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import multiprocessing
 import pickle
 import threading
 from itertools import chain, islice
@@ -273,6 +274,25 @@ def test_more_places_than_an_epoch_has_are_refused(monkeypatch):
         next(batches)
 
 
+def test_the_last_place_of_a_sampler_s_epoch_is_taken():
+    feed = loader(sampler=[1])
+    state = feed.state_dict() | {"epoch": 2**23 - 1, "position": 2**40 - 1}
+    feed.load_state_dict(state)
+    assert feed.state_dict() == state
+    for changes in ({"epoch": 2**23}, {"position": 2**40}):
+        with pytest.raises(ValueError, match=rf"^state\['{next(iter(changes))}'\] must be "):
+            feed.load_state_dict(state | changes)
+
+
+def test_addresses_of_a_sampler_s_samples_are_apart_in_every_epoch():
+    """By 2^40, the most indices that an epoch may have."""
+    plan = sampler_plan.SamplerPlan([3, 3, 4], None, 2, False, 5)
+    found = [batch.host for batch in plan.batches(Place(2), Ranks(1, 3))]
+    assert [host.indices.tolist() for host in found] == [[3, 3], [4]]
+    assert [host.draw_ids.tolist() for host in found] == [[2**41 + 1, 2**41 + 4], [2**41 + 7]]
+    assert all(host.augment_ids is host.draw_ids for host in found)
+
+
 def test_states_of_samplers_and_of_the_own_order_are_told_apart():
     ours, theirs = loader(), shuffled()
     with pytest.raises(ValueError, match="sampler"):
@@ -446,6 +466,9 @@ def test_keywords_without_meaning_are_named_in_one_line(caplog):
         assert name in record.getMessage()
     assert (feed.num_workers, feed.pin_memory, feed.persistent_workers) == (0, False, False)  # what is true
     caplog.clear()
+    loader(num_workers=2**31 - 1, multiprocessing_context=multiprocessing.get_context("spawn"))
+    assert caplog.records.pop().getMessage().startswith("num_workers=2147483647, multiprocessing_context=<")
+    caplog.clear()
     loader(num_workers=0, pin_memory=False, sampler=[1], timeout=1, prefetch_factor=2)
     assert not caplog.records
 
@@ -465,6 +488,8 @@ def test_a_dataset_stands_for_its_recipe_unless_it_transforms():
         ({"batch_sampler": [[1]], "sampler": [1]}, ValueError, "sampler"),
         ({"batch_sampler": [[1]], "drop_last": True}, ValueError, "drop_last"),
         ({"sampler": 5}, TypeError, "sampler"),
+        ({"sampler": np.array(5)}, TypeError, "sampler must be an iterable of indices, got "),
+        ({"batch_sampler": torch.tensor(5)}, TypeError, "batch_sampler must be an iterable of lists of indices, got "),
         ({"batch_sampler": 5}, TypeError, "batch_sampler"),
         ({"sampler": [1], "augment": gr.augment.DeiT(num_aug_repeats=3)}, ValueError, "sampler"),
         ({"generator": 5}, TypeError, "generator"),
@@ -477,6 +502,11 @@ def test_a_dataset_stands_for_its_recipe_unless_it_transforms():
         ({"timeout": "1"}, TypeError, "timeout"),
         ({"collate_fn": 5}, TypeError, "collate_fn"),
         ({"num_workers": -1}, ValueError, "num_workers"),
+        ({"num_workers": 2**31}, ValueError, r"^num_workers must be an integer in \[0, 2147483647\], got 2147483648$"),
+        ({"multiprocessing_context": "threads"}, ValueError, "^multiprocessing_context must be one of .*'spawn'"),
+        ({"multiprocessing_context": 5}, TypeError, "^multiprocessing_context must be None, one of .* got 5$"),
+        ({"persistent_workers": 1}, TypeError, "^persistent_workers must be True or False, got 1$"),
+        ({"in_order": 1}, TypeError, "^in_order must be True or False, got 1$"),
         ({"num_workers": 1.5}, TypeError, "num_workers"),
         ({"pin_memory": 1}, TypeError, "pin_memory"),
         ({"worker_init_fn": 5}, TypeError, "worker_init_fn"),

@@ -302,6 +302,39 @@ def test_a_kernel_is_launched_on_torch_s_current_stream(monkeypatch, version):
     assert log == [f"on stream {place}", ((3,), (64,), (0, 5), 100), "off"]
 
 
+def test_shared_memory_is_asked_for_once_where_a_launch_needs_more_than_is_free():
+    """32 KiB beside 16 KiB of the kernel's own; a smaller launch after a larger one changes nothing."""
+
+    class Raw:
+        def __setattr__(self, name, value):
+            asked.append((name, value))
+
+    asked = []
+    kernel = cuda._Kernel(Raw())
+    for shared in (0, 32 << 10):
+        kernel.allow(shared)
+    assert asked == []
+    for shared in ((32 << 10) + 1, 40_000, 40_000, 39_999, 200_000):
+        kernel.allow(shared)
+    sizes = [(32 << 10) + 1, 40_000, 200_000]
+    names = "max_dynamic_shared_size_bytes", "preferred_shared_memory_carveout"
+    assert asked == [pair for size in sizes for pair in zip(names, (size, 100), strict=True)]
+
+
+def test_limits_are_those_of_the_device_and_a_kernel_is_that_of_its_module(monkeypatch):
+    found = {
+        "MultiProcessorCount": 132, "MaxSharedMemoryPerBlock": 49_152, "MaxSharedMemoryPerBlockOptin": 232_448,
+        "MaxSharedMemoryPerMultiprocessor": 233_472,
+    }  # fmt: skip
+    devices_of = {3: SimpleNamespace(attributes=found)}
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=devices_of.__getitem__))
+    monkeypatch.setattr(cuda.cupy_cache, "imported", lambda: cupy)
+    assert cuda.limits.__wrapped__(torch.device("cuda", 3)) == cuda.Limits(132, 232_448, 233_472)
+    module = SimpleNamespace(get_function=lambda name: f"function {name}")
+    monkeypatch.setattr(cuda, "_module", lambda *which: module if which == ("chaos_game", 3) else None)
+    assert cuda._kernel.__wrapped__("chaos_game", "walk", 3).raw == "function walk"
+
+
 @needs_cupy
 @pytest.mark.parametrize("wrong", ["sm_9", "90", "sm_12345", "", "gfx90a"])
 def test_an_unknown_architecture_is_refused(wrong):

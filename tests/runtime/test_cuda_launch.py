@@ -17,10 +17,11 @@ class Kernel:
     """A kernel that writes its launch down, with the stream that is CuPy's at that moment."""
 
     def __init__(self, log):
-        self.log, self.current = log, None
+        self.log, self.current, self.allowed = log, None, []
 
     def allow(self, shared):
-        """Nothing to do."""
+        """Written down before the launch that needs it."""
+        self.allowed.append((len(self.log), shared))
 
     def raw(self, grid, block, arguments, shared_mem):
         self.log.append((self.current, grid, block, arguments, shared_mem))
@@ -59,5 +60,6 @@ def test_kernels_are_launched_on_torch_s_current_stream(monkeypatch, newer):
     assert log == [((*place, handle), (5,), (64,), (np.int32(3), np.uintp(0)), 128) for handle in (77, 88)]
     assert entered == [GPU, GPU]
     assert usable == [0, 1]  # before each launch, which imports CuPy
+    assert kernel.allowed == [(0, 128), (1, 128)]
     cuda.launch("operation", "kernel", device=GPU, blocks=0, threads=64, arguments=())
     assert len(log) == 2

@@ -90,6 +90,10 @@ def test_small_arrays_are_ordinary():
     del array
     assert not host_memory._free
     assert host_memory.empty((0, 3, 5000, 5000), np.float32).shape == (0, 3, 5000, 5000)
+    for shape, kept in (((2**20 - 1,), 0), ((1024, 1024), 1)):  # the least is a megabyte
+        array = host_memory.empty(shape, np.uint8)
+        del array
+        assert len(host_memory._free) == kept
 
 
 def test_very_large_arrays_are_given_back_to_the_system():

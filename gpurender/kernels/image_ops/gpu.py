@@ -108,7 +108,7 @@ class _Batch:
         self.images, self.chain = images, (operations, arguments)
         self.interpolations, self.fill = interpolations, fill
         self.index = index_type(self.area)
-        self.aligned = self.area % 8 == 0 and self.width >= 4 and images.data_ptr() % 8 == 0  # else byte by byte
+        self.aligned = self.width >= 4 and not (self.area % 8 or images.data_ptr() % 8)  # else byte by byte
         self.result = torch.empty_like(images)
         self.scratch = [torch.empty_like(images) for _ in range(min(self.layers - 1, 2))] or [self.result]
         self.occurring = occurring(possible)
