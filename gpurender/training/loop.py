@@ -265,7 +265,8 @@ class Training:
             kept = torch.load(path, map_location="cpu", weights_only=True)
             identity = kept["identity"]
         except Exception as error:  # whatever a damaged archive raises
-            raise ValueError(f"output: {path} cannot be read ({error}); remove it to begin again") from None
+            reason = type(error).__name__  # torch's text has many lines, and says how to run what the file holds
+            raise ValueError(f"output: {path} cannot be read ({reason}); remove it to begin again") from None
         for name, value in self.identity().items():
             if identity.get(name) != value:
                 raise ValueError(
