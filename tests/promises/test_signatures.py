@@ -110,18 +110,18 @@ SIGNATURES = {
     "gpurender.sheet.contact_sheet": "renderer, rows=None, cols=6, *, classes=None, augment=None, cell=224",
     "gpurender.tasks.Task": "data, kind=None, labels_per_class=None, validation=0.0, seed=0",
     "gpurender.training.load": "path, *, classes=None, image_size=None",
-    "gpurender.training.pretrain": (
-        "recipe, model, output, *, preset=None, steps=None, images=None, image_size=224, batch_size=None, accumulate=1, "
-        "lr=None, weight_decay=None, augment=None, fresh=False, ema=None, clip=None, amp=None, compile=False, "
+    "gpurender.training.pretrain.pretrain": (
+        "recipe, model, output, *, preset=None, steps=None, images=None, image_size=224, batch_size=None, "
+        "accumulate=1, lr=None, weight_decay=None, augment=None, fresh=False, ema=None, clip=None, amp=None, compile=False, "
         "device=None, seed=0, log_every=10, save_every=500, tensorboard=False"
     ),
-    "gpurender.training.finetune": (
+    "gpurender.training.finetune.finetune": (
         "source, data, output, *, labels_per_class=None, validation=0.0, from_scratch=False, epochs=100, "
         "image_size=None, batch_size=None, accumulate=1, optimizer='sgd', lr=None, weight_decay=None, mixup=0.8, "
         "cutmix=1.0, drop_path=0.0, ema=None, clip=None, warm_up=None, minutes=10.0, amp=None, compile=False, "
         "device=None, seed=0, workers=0, log_every=10, save_every=500, tensorboard=False"
     ),
-    "gpurender.training.probe": (
+    "gpurender.training.probe.probe": (
         "source, data, *, layers=None, labels_per_class=None, from_scratch=False, image_size=None, batch_size=64, "
         "device=None, seed=0, workers=0"
     ),
