@@ -430,19 +430,13 @@ def test_a_model_that_is_none_is_named(capsys):
     assert "no_such_model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_results_become_a_picture(tmp_path, suffix):
+def test_results_become_a_picture(tmp_path):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
-    out = tmp_path / f"rates{suffix}"
-    results = [str(ROOT / "bench/results")]
-    assert cli.main(["bench", "--plot", *results, "-o", str(out)]) == 0
-    if suffix == ".png":
-        with Image.open(out) as picture:
-            assert picture.width > 800
-            assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 20
-    else:
-        text = out.read_text()
-        assert "<svg" in text
+    out = tmp_path / "rates.png"
+    assert cli.main(["bench", "--plot", str(ROOT / "bench/results"), "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert picture.width > 800
+        assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 20
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
