@@ -114,16 +114,16 @@ class _Addressed(Dataset):
 
     def __init__(self, samples: Samples, transform: Any, seed: int) -> None:
         self._samples, self._transform, self._seed = samples, transform, seed
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._orders: dict[int, np.ndarray] = {}  # that of the present epoch
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
         epoch, place = divmod(position, len(self._samples))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, order(len(self._samples), self._seed, epoch)
-        image, label = self._samples[int(self._order[place])]
+        if epoch not in self._orders:
+            self._orders = {epoch: order(len(self._samples), self._seed, epoch)}
+        image, label = self._samples[int(self._orders[epoch][place])]
         with _seeded(self._seed, position):
             return self._transform(image), label
 

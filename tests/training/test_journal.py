@@ -123,6 +123,6 @@ def test_without_tensorboard_its_installation_is_named(tmp_path, monkeypatch):
 def test_lines_of_later_steps_and_torn_ones_are_removed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = ['{"step": 1}', "[]", "{}", '{"ste', '{"step": 3}', '{"step": 4}', '{"step": 2}']
-    path.write_text("\n".join(lines))
+    path.write_bytes("\n".join(lines).encode() + b'\n{"step": \xff\0')  # as a power cut leaves it
     journal.Journal(tmp_path, 3, 9, True, False).close()
     assert path.read_text() == '{"step": 1}\n{"step": 3}\n{"step": 2}\n'

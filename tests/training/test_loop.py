@@ -143,6 +143,18 @@ def test_a_step_is_sgd_by_hand(tmp_path):
         assert one.network.w.item() == pytest.approx(weight)
 
 
+def test_torch_s_defaults_do_not_change_a_step(tmp_path):
+    one = training(tmp_path)
+    batch = next(one.feed.batches())
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            loss = one._take_step(iter([batch]))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (loss.dtype, loss.item()) == (torch.float32, 0.5)
+
+
 def test_parts_of_a_step_are_one_step_of_their_mean(tmp_path, monkeypatch):
     """Batches 1 and 2: the gradient is that of their mean, 0.75; it is clipped once, when it is whole."""
     one = training(tmp_path, 100, accumulate=2, clip=0.25, batch_size=4)

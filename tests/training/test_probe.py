@@ -53,6 +53,17 @@ def test_a_classifier_is_fitted_in_at_most_so_many_iterations(monkeypatch):
     assert not biases.requires_grad
 
 
+def test_features_decide_the_precision_and_the_place():
+    """Whatever torch's defaults are."""
+    x = torch.tensor([[1.0, 0.5], [-1.0, 0.5], [0.5, -1.0]], dtype=torch.float64)
+    labels = torch.tensor([1, 0, 1])
+    with torch.device("meta"):
+        weights, biases = probe.linear(x, labels, 0.5)
+        found = probe.neighbours(x, labels, x)
+    assert {(part.dtype, part.device.type) for part in (weights, biases)} == {(torch.float64, "cpu")}
+    assert found.tolist() == [1, 0, 1]
+
+
 def test_the_penalty_is_the_best_on_a_fifth_and_the_fit_is_to_all(monkeypatch):
     """Features are standardised; the accuracy counts biases."""
     fitted, mean, spread = [], 3.0, 2.0
