@@ -54,8 +54,13 @@ def test_another_version_is_refused(tmp_path, version):
         gr.training.describe(path)
 
 
-def test_a_model_is_loaded_to_be_asked_with_its_own_head_or_a_new_one(tmp_path):
-    path = untrained(tmp_path)
+def test_a_model_is_loaded_to_be_asked_with_its_own_head_or_a_new_one(tmp_path, monkeypatch):
+    path, asked, create = untrained(tmp_path), [], models.create
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "create", lambda *given: asked.append(given) or create(*given))
+        gr.training.load(path)
+        gr.training.load(path, classes=5, image_size=64)
+    assert asked == [("test_vit", 4, 32, 0.0, 0), ("test_vit", 5, 64, 0.0, 0)]
     weights = load_file(path)
     own = gr.training.load(path)
     assert not own.training

@@ -33,6 +33,22 @@ def test_the_seed_alone_decides_the_weights():
     assert torch.equal(default.fc.weight, models.create("test_resnet", 3, 32, 0.0, 0).fc.weight)
 
 
+def test_one_black_image_is_tried_in_the_model_s_own_precision(monkeypatch):
+    seen = []
+
+    class Noted(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+        def forward(self, x):
+            seen.append((tuple(x.shape), x.dtype, x.any().item(), self.training, torch.is_inference_mode_enabled()))
+
+    monkeypatch.setattr(models, "_made", lambda *_: Noted())
+    assert models.create("test_resnet", 3, 24).training
+    assert seen == [((1, 3, 24, 24), torch.float64, False, False, True)]
+
+
 def test_a_model_of_a_fixed_size_is_made_for_it():
     assert models.create("test_vit", 3, 64).pos_embed.shape[1] == 1 + 4 * 4
     assert models.create("test_vit", 3, 32).pos_embed.shape[1] == 1 + 2 * 2
