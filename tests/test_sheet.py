@@ -42,7 +42,8 @@ def test_classes_and_instances_lie_far_apart_and_then_in_further_epochs():
 
 def test_a_picture_is_the_canvas_as_pillow_resizes_it(monkeypatch):
     monkeypatch.setattr(sheet, "BRIGHTEST", 1.0)
-    pictures, _ = cells(contact_sheet(SMALL, 2, 3, cell=24))
+    with torch.device("meta"):  # whatever torch's default is
+        pictures, _ = cells(contact_sheet(SMALL, 2, 3, cell=24))
     canvases = gr.Renderer(SMALL)([0, 3, 7, 32, 35, 39])[:, 0].numpy()
     for picture, canvas in zip(pictures.reshape(6, 24, 24, 3), canvases, strict=True):
         resized = np.asarray(Image.fromarray(canvas).resize((24, 24), Image.Resampling.BICUBIC))
@@ -234,6 +235,19 @@ def test_ipython_takes_the_picture():
     shown, _ = formatters.DisplayFormatter().format(SMALL)
     assert opened(shown["image/png"]).shape[2] == 3
     assert shown["text/plain"].startswith("FractalDB(")
+
+
+@pytest.mark.parametrize(
+    ("classes", "instances", "down", "across"), [(4, 6, 3, 3), (5, 3, 3, 1), (3, 8, 2, 4), (2, 6, 1, 3), (1, 5, 0, 2)]
+)
+def test_instances_are_mixed_with_those_half_the_rows_and_half_the_columns_away(classes, instances, down, across):
+    """One row more where pictures would pair up."""
+    wanted = [
+        (row + down) % classes * instances + (col + across) % instances
+        for row in range(classes)
+        for col in range(instances)
+    ]
+    assert sheet._partners(classes, instances, 6).tolist() == wanted
 
 
 @pytest.mark.parametrize(("total", "cols", "shift"), [(10, 4, 6), (12, 4, 7), (9, 3, 4), (20, 5, 12), (2, 2, 1)])

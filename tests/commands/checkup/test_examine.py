@@ -258,8 +258,15 @@ NORMALISED = {"resized_crop": ((2, 3, 16, 16), -509.69410), "mix_erase": ((4, 3,
 
 @pytest.mark.parametrize("name", examine._TRIALS)
 def test_what_a_trial_draws_is_known(name):
-    """Else a trial could come to try nothing, and every kernel would pass it."""
-    found = examine._TRIALS[name](torch.device("cpu"))
+    """Else a trial could come to try nothing, and every kernel would pass it. It draws where it is told to, and in the
+    precision that it names, whatever torch's defaults are.
+    """
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = examine._TRIALS[name](torch.device("cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
     if name in NORMALISED:
         shape, total = NORMALISED[name]
         assert (tuple(found.shape), found.double().sum().item()) == (shape, pytest.approx(total))
