@@ -216,6 +216,14 @@ def test_a_warm_up_is_left_out_where_the_training_goes_on(made, begun, pictures,
     assert made["warmed"] == []
 
 
+def test_numpy_s_numbers_are_taken(made, begun, pictures, tmp_path):
+    gr.training.finetune(
+        begun, pictures, tmp_path / "out", image_size=np.int64(32), mixup=np.float32(0.5), cutmix=np.float32(0.0),
+        seed=np.int64(3), validation=np.float32(0.3), labels_per_class=np.int64(4), device="cpu",
+    )  # fmt: skip
+    json.dumps(made["training"][6]({}))
+
+
 def test_a_task_has_its_own_budget(pictures):
     task = Task(pictures)
     assert finetune._task(task, None, 0.0, 5) is task

@@ -401,6 +401,18 @@ def test_a_setting_has_bounds(name, low, high, step):
             Settings(**{**given, name: wrong})
 
 
+def test_numpy_s_numbers_become_python_s():
+    """Which are JSON; the first checkpoint of hours of training would fail."""
+    whole = dict.fromkeys(("steps", "batch_size", "accumulate", "warmup", "seed"), np.int64(1))
+    parts = dict.fromkeys(("lr", "min_lr", "weight_decay", "clip", "ema"), np.float32(0.5))
+    found = dataclasses.asdict(Settings(**whole, **parts))
+    assert {name: type(found[name]) for name in whole} == dict.fromkeys(whole, int)
+    assert {name: type(found[name]) for name in parts} == dict.fromkeys(parts, float)
+    for name in ("lr", "min_lr", "weight_decay"):
+        with pytest.raises(TypeError, match=rf"^{name} must be a finite number in \[0, 1e\+06\], got None$"):
+            Settings(steps=1, batch_size=1, **{name: None})
+
+
 def test_settings_are_words_and_values_by_name():
     given = {"steps": 5, "batch_size": 1}
     assert dataclasses.asdict(Settings(**given)) == {

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -127,6 +128,14 @@ def test_what_a_training_is_made_of(made, tmp_path):
     assert (state["epoch"], state["position"]) == (1, 8)
     stream.load_state_dict({**state, "position": 0})
     assert stream.state_dict()["position"] == 0
+
+
+def test_numpy_s_numbers_are_taken(made, tmp_path):
+    gr.training.pretrain(
+        RECIPE, "test_vit", tmp_path, steps=np.int64(1), image_size=np.int64(32), batch_size=np.int64(8), device="cpu",
+        seed=np.uint64(2**64 - 1), augment="crop",
+    )  # fmt: skip
+    json.dumps(made["training"][6]({}))
 
 
 @pytest.mark.parametrize(("batch_size", "whole"), [(32, True), (33, False)])
