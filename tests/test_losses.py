@@ -29,6 +29,15 @@ def test_it_is_torchs_cross_entropy(reduction, smoothing, soft):
     torch.testing.assert_close(logits.grad, other.grad)
 
 
+def test_targets_need_not_sum_to_one():
+    """As torch has it, whose smoothing is of what is there."""
+    ours = gr.losses.LPCE(label_smoothing=0.25)(LOGITS, SHARES[:, None] * soft_targets(LABELS, None, 7, 0.1).double())
+    targets = SHARES[:, None] * soft_targets(LABELS, None, 7, 0.1).double()
+    log_p = torch.log_softmax(LOGITS, 1)
+    smoothed = 0.75 * targets + 0.25 * targets.sum(1, keepdim=True) / 7
+    torch.testing.assert_close(ours, -(smoothed * log_p).sum(1).mean())
+
+
 def test_smoothing_the_loss_is_smoothing_the_targets():
     for weights in (None, SHARES):
         smoothed = soft_targets(LABELS, weights, 7, 0.1)
@@ -81,7 +90,15 @@ def test_soft_targets_of_a_loader_are_taken():
 
 
 WRONG = [
-    (lambda: gr.losses.LPCE(label_smoothing=1.5), ValueError, "label_smoothing must"),
+    (lambda: gr.losses.LPCE(label_smoothing=1.01), ValueError, "label_smoothing must"),
+    (lambda: gr.losses.LPCE(label_smoothing=-0.01), ValueError, "label_smoothing must"),
+    (
+        lambda: gr.losses.LPCE(smoothing=0.1),
+        TypeError,
+        "unexpected keyword argument 'smoothing'; did you mean",
+    ),
+    (lambda: gr.losses.LPCE()(LOGITS[:, :0], LABELS), ValueError, r"logits must be \[N, L\]"),
+    (lambda: gr.losses.LPCE()(LOGITS[None], LABELS), ValueError, r"logits must be \[N, L\]"),
     (lambda: gr.losses.LPCE(label_smoothing="0"), TypeError, "label_smoothing must"),
     (lambda: gr.losses.LPCE(reduction="max"), ValueError, "reduction must"),
     (lambda: gr.losses.LPCE()([1.0], LABELS), TypeError, "logits must be a tensor"),

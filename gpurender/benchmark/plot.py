@@ -80,7 +80,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             }
             for number, row in enumerate(result["rows"], 1)
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise ValueError(f"{file} is not a bench result: {reason}") from None
 

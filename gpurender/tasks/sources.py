@@ -6,6 +6,8 @@ costs no memory.
 
 import gzip
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ from gpurender.util import checks
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 IDX_NAMES = {"train": "train", "test": "t10k"}  # LeCun's names of the files of MNIST, which Fashion-MNIST kept
 IDX_TYPES: dict[int, Any] = {8: np.uint8, 9: np.int8, 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+DAMAGED = (  # what unpacking a file raises that is cut off, spoiled or of another kind
+    OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 MAX_PIXELS = 100_000_000  # of one image: a file of a few bytes may unpack to gigabytes
 
 
@@ -139,7 +144,7 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX_TYPES:
         raise ValueError(f"{path} is no IDX file")
@@ -153,16 +158,16 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _npz(source: str, part: str) -> Set:
+    names = (f"x_{part}", f"y_{part}")
     try:
         with np.load(source, allow_pickle=False) as file:
-            names = {f"x_{part}": "images", f"y_{part}": "labels"}
-            missing = [name for name in names if name not in file]
-            if missing:
-                raise ValueError(f"data: {source} must hold x_train, y_train, x_test and y_test; no {missing[0]}")
-            images, labels = (file[name] for name in names)
-    except (OSError, EOFError) as error:
+            found = {name: file[name] for name in names if name in file}
+    except DAMAGED as error:
         raise ValueError(f"data: {source} cannot be read: {error}") from None
-    return _arrays(source, images, labels)
+    for name in names:
+        if name not in found:
+            raise ValueError(f"data: {source} must hold x_train, y_train, x_test and y_test; no {name}")
+    return _arrays(source, *(found[name] for name in names))
 
 
 def _torchvision(source: str, part: str) -> Set:

@@ -148,4 +148,4 @@ def _keys(seed: int, names: list[str]) -> np.ndarray:
     encoded = (name.encode("utf-8", "surrogateescape") for name in names)
     digests = [int.from_bytes(hashlib.sha256(text).digest()[:8], "little") for text in encoded]
     drawn = words(seed, Stream.TASK, np.array(digests, np.uint64))  # uint32 [N, 4]
-    return drawn[:, 0].astype(np.uint64) << np.uint64(32) | drawn[:, 1].astype(np.uint64)
+    return (drawn[:, 0].astype(np.uint64) << np.uint64(32)) + drawn[:, 1].astype(np.uint64)

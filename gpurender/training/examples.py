@@ -83,7 +83,7 @@ class Examples:
             images = images.to(self._device, non_blocking=pinned)
             targets = labels.to(self._device, non_blocking=pinned)
             if self._mixing is not None:
-                with _seeded(self._seed, MIXING | begin):
+                with _seeded(self._seed, MIXING + begin):
                     images, targets = self._mixing(images, targets)
             yield images, targets
 
@@ -114,25 +114,25 @@ class _Addressed(Dataset):
 
     def __init__(self, samples: Samples, transform: Any, seed: int) -> None:
         self._samples, self._transform, self._seed = samples, transform, seed
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._orders: dict[int, np.ndarray] = {}  # that of the present epoch
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
         epoch, place = divmod(position, len(self._samples))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, order(len(self._samples), self._seed, epoch)
-        image, label = self._samples[int(self._order[place])]
+        if epoch not in self._orders:
+            self._orders = {epoch: order(len(self._samples), self._seed, epoch)}
+        image, label = self._samples[int(self._orders[epoch][place])]
         with _seeded(self._seed, position):
             return self._transform(image), label
 
 
 def order(length: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order of an epoch: a permutation of ``length`` numbers, int64, keyed by seed and epoch."""
-    ids = np.arange(length, dtype=np.uint64) | np.uint64(epoch << 32) | np.uint64(1 << 63)
+    ids = np.arange(length, dtype=np.uint64) + np.uint64((epoch << 32) + (1 << 63))
     drawn = words(seed, Stream.EXAMPLE, ids)
-    keys = drawn[:, 0].astype(np.uint64) << np.uint64(32) | drawn[:, 1].astype(np.uint64)
+    keys = (drawn[:, 0].astype(np.uint64) << np.uint64(32)) + drawn[:, 1].astype(np.uint64)
     return np.argsort(keys, kind="stable")
 
 
@@ -143,7 +143,7 @@ def _seeded(seed: int, address: int) -> Iterator[None]:
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(drawn[0])
     np.random.seed(drawn[1])
-    torch.manual_seed(drawn[2] << 32 | drawn[3])
+    torch.manual_seed((drawn[2] << 32) + drawn[3])
     try:
         yield
     finally:

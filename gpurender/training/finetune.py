@@ -127,7 +127,9 @@ def finetune(
         train, train_transform(side, mean, std), mixing, each, accelerator.process_index, accelerator.num_processes,
         seed, checks.integer("workers", workers, 0, 1024), accelerator.device,
     )  # fmt: skip
-    described = _description(about, task, side, train.classes, from_scratch, (mixup, cutmix), warm_up, mean, std)
+    described = _description(
+        about, task, side, train.classes, from_scratch, (float(mixup), float(cutmix)), warm_up, mean, std
+    )
     training = Training(accelerator, network, feed, nn.CrossEntropyLoss(label_smoothing=0.0 if mixing else SMOOTHING),
                         settings, folder, described, compile)  # fmt: skip
     go(training, log_every, save_every, tensorboard)
@@ -158,9 +160,8 @@ def _settings(
     images: int, epochs: int, size: int, optimizer: str, lr: float | None, weight_decay: float | None, **others: Any
 ) -> Settings:
     steps = max(1, -(-checks.integer("epochs", epochs, 1, 2**31 - 1) * images // size))
-    rate = LR * size / LR_BATCH if lr is None else checks.real("lr", lr, 0.0, 1e6)
     return Settings(
-        steps=steps, batch_size=size, optimizer=optimizer, lr=rate,
+        steps=steps, batch_size=size, optimizer=optimizer, lr=LR * size / LR_BATCH if lr is None else lr,
         weight_decay=WEIGHT_DECAY if weight_decay is None else weight_decay,
         warmup=min(WARMUP_EPOCHS * images // size, steps // 10), **others,
     )  # fmt: skip

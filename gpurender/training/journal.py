@@ -43,8 +43,8 @@ class Journal:
         """Write one line: ``step``, ``images``, ``loss`` and others."""
         if not self._writes:
             return
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        with open(self._path, "ab") as file:
+            file.write(json.dumps(values).encode() + b"\n")
         shown = {name: values[name] for name in ("loss", "images_per_second")}
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
         if self._board is not None:
@@ -111,14 +111,14 @@ def _cut(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
     with replacing(path) as temporary:
-        Path(temporary).write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        Path(temporary).write_bytes(b"".join(line + b"\n" for line in kept))
 
 
 def _board(folder: Path, step: int) -> Any:

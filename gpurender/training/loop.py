@@ -74,21 +74,21 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.integer("steps", self.steps, 1, 2**40)
-        checks.integer("batch_size", self.batch_size, 1, 2**31 - 1)
-        checks.integer("accumulate", self.accumulate, 1, 2**20)
+        whole: dict[str, int] = {"steps": 2**40, "batch_size": 2**31 - 1, "accumulate": 2**20}
+        for name, high in whole.items():
+            self._set(name, checks.integer(name, getattr(self, name), 1, high))
+        self._set("warmup", checks.integer("warmup", self.warmup, 0, self.steps))
+        self._set("seed", checks.integer("seed", self.seed, 0, checks.UINT64_MAX))
+        for name, most in {"lr": 1e6, "min_lr": 1e6, "weight_decay": 1e6, "clip": 1e6, "ema": 1.0}.items():
+            value = getattr(self, name)
+            if value is not None or name not in ("clip", "ema"):
+                self._set(name, checks.real(name, value, 0.0, most))
         checks.choice("optimizer", self.optimizer, optimisation.OPTIMIZERS)
         checks.choice("schedule", self.schedule, optimisation.SCHEDULES)
-        checks.real("lr", self.lr, 0.0, 1e6)
-        checks.real("min_lr", self.min_lr, 0.0, 1e6)
-        checks.real("weight_decay", self.weight_decay, 0.0, 1e6)
-        checks.integer("warmup", self.warmup, 0, self.steps)
-        checks.integer("seed", self.seed, 0, checks.UINT64_MAX)
         checks.choice("amp", self.amp, engine.PRECISIONS)
-        if self.clip is not None:
-            checks.real("clip", self.clip, 0.0, 1e6)
-        if self.ema is not None:
-            checks.real("ema", self.ema, 0.0, 1.0)
+
+    def _set(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, value)  # Python's own number: NumPy's would be no JSON in the checkpoint
 
 
 def per_batch(settings: Settings, processes: int) -> int:
@@ -265,7 +265,8 @@ class Training:
             kept = torch.load(path, map_location="cpu", weights_only=True)
             identity = kept["identity"]
         except Exception as error:  # whatever a damaged archive raises
-            raise ValueError(f"output: {path} cannot be read ({error}); remove it to begin again") from None
+            reason = type(error).__name__  # torch's text has many lines, and says how to run what the file holds
+            raise ValueError(f"output: {path} cannot be read ({reason}); remove it to begin again") from None
         for name, value in self.identity().items():
             if identity.get(name) != value:
                 raise ValueError(
@@ -294,8 +295,8 @@ class Training:
 
 def _seed(seed: int, step: int, rank: int) -> None:
     """Seed torch's generators for a step of a process, at its address."""
-    drawn = words(seed, Stream.STEP, np.array([rank << 40 | step], np.uint64))[0]
-    torch.manual_seed(int(drawn[0]) << 32 | int(drawn[1]))
+    drawn = words(seed, Stream.STEP, np.array([(rank << 40) + step], np.uint64))[0]
+    torch.manual_seed((int(drawn[0]) << 32) + int(drawn[1]))
 
 
 def _averaged(model: nn.Module, decay: float | None) -> Any:

@@ -63,7 +63,7 @@ def create(name: str, classes: int, image_size: int, drop_path: float = 0.0, see
         try:
             model = _made(name, given, drop_path)
             with torch.inference_mode():  # an image too small, or of a side that no patches fill
-                model.eval()(torch.zeros(1, 3, image_size, image_size, dtype=torch.float32, device="cpu"))
+                model.eval()(next(model.parameters()).new_zeros(1, 3, image_size, image_size))
         except (AssertionError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())
             raise ValueError(f"image_size must suit the model {name}, got {image_size}: {text}") from None

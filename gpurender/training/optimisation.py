@@ -46,7 +46,6 @@ def scheduler(over: optim.Optimizer, schedule: Schedule) -> Any:
     begin = min(WARMUP_LR, schedule.lr)
     common: dict[str, Any] = {"warmup_t": schedule.warmup, "warmup_lr_init": begin, "t_in_epochs": False}
     if schedule.kind == "cosine":
-        steps = max(1, schedule.steps)
-        return CosineLRScheduler(over, t_initial=steps, lr_min=min(schedule.min_lr, schedule.lr), **common)
-    thirds = [max(1, schedule.steps // 3), max(2, 2 * schedule.steps // 3)]
+        return CosineLRScheduler(over, t_initial=schedule.steps, lr_min=min(schedule.min_lr, schedule.lr), **common)
+    thirds = [-(-third * schedule.steps // 3) + 1 for third in (1, 2)]  # timm lowers the rate one step before
     return MultiStepLRScheduler(over, decay_t=thirds, decay_rate=0.1, **common)

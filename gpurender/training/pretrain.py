@@ -105,7 +105,8 @@ def pretrain(
         image_size=image_size, augment=policy, device=accelerator.device, seed=seed, fresh=fresh,
         rank=accelerator.process_index, world_size=accelerator.num_processes,
     )  # fmt: skip
-    network = models.create(model, chosen.classes, image_size, paper.drop_path, seed)
+    side = int(image_size)
+    network = models.create(model, chosen.classes, side, paper.drop_path, settings.seed)
     folder = folder_of(output)
 
     def about(state: dict[str, Any]) -> dict[str, Any]:
@@ -114,10 +115,10 @@ def pretrain(
             "fingerprint": chosen.fingerprint,
             "augment": augmentation,
             "fresh": fresh,
-            "loader_seed": seed,
+            "loader_seed": settings.seed,
         }
         made = {
-            "name": model, "classes": chosen.classes, "image_size": image_size, "mean": list(policy.mean),
+            "name": model, "classes": chosen.classes, "image_size": side, "mean": list(policy.mean),
             "std": list(policy.std),
         }  # fmt: skip
         return {"kind": "pretrain", "preset": name, "model": made, "data": data, "stream": state}
@@ -138,8 +139,6 @@ def _settings(paper: Preset, steps: int | None, images: int | None, batch_size: 
     count = max(1, length // size) if steps is None else checks.integer("steps", steps, 1, 2**40)
     scale = size / paper.batch_size if paper.lr_scales else 1.0
     given = {name: value for name, value in others.items() if value is not None}
-    if "lr" in given:
-        given["lr"] = checks.real("lr", given["lr"], 0.0, 1e6)
     return Settings(**{
         "steps": count, "batch_size": size, "optimizer": paper.optimizer, "lr": paper.lr * scale,
         "weight_decay": paper.weight_decay, "schedule": paper.schedule,

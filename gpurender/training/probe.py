@@ -112,8 +112,9 @@ def _scores(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: np.
     mean, spread = known.mean(0), known.std(0) + 1e-6
     x, y = (torch.from_numpy((part - mean) / spread) for part in (known, asked))
     t, u = torch.from_numpy(labels), torch.from_numpy(truth)
-    shuffled = torch.from_numpy(order(len(t), seed, 0))
-    held, rest = shuffled[::HELD_OUT], shuffled[torch.arange(len(t), dtype=torch.int64, device="cpu") % HELD_OUT != 0]
+    shuffled = order(len(t), seed, 0)
+    parts = shuffled[::HELD_OUT], np.delete(shuffled, np.s_[::HELD_OUT])
+    held, rest = (torch.from_numpy(part) for part in parts)
     penalty = PENALTIES[0]
     if len(rest):
         trials = {w: _right(linear(x[rest], t[rest], w), x[held], t[held]) for w in PENALTIES}

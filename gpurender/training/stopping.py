@@ -15,7 +15,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, where: str) -> None:
         super().__init__()
         self.number = number
-        self.add_note(where) if hasattr(self, "add_note") else setattr(self, "__notes__", [where])
+        self.__notes__ = [where]  # add_note came with Python 3.11
 
 
 class Request:

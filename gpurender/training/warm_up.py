@@ -66,9 +66,9 @@ def warm_up(
     checks.real("lr", lr, 0.0, 1e6)
     checks.real("weight_decay", weight_decay, 0.0, 1e6)
     checks.integer("seed", seed, 0, checks.UINT64_MAX)
-    home = next(model.parameters(), torch.empty(0, dtype=torch.float32, device="cpu")).device
-    target = home if device is None else torch.device(device)
     name = _head(model)
+    home = next(model.parameters()).device
+    target = home if device is None else torch.device(device)
     loader = DataLoader(
         chosen, batch_size=min(checks.integer("batch_size", batch_size, 1, 2**31 - 1), len(chosen)), shuffle=True,
         drop_last=True, image_size=image_size, augment=policies.one_view(augment), device=target, seed=seed,

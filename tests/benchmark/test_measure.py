@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ import gpurender as gr
 from gpurender.benchmark import measure as bench
 from gpurender.benchmark import plot, timing, training
 from gpurender.commands import cli
+from gpurender.kernels import shuffle
 from gpurender.recipes import ifs
 from gpurender.runtime import devices
 from tests.support import ROOT
+from tests.support.bars import Bars
 
 TINY = gr.VisualAtom(classes=3, instances=4, image_size=32, orbits=(1, 3), quantization=(5, 9))
 
@@ -24,7 +27,7 @@ class Clock:
     """A GPU's time line that is none: every event is two milliseconds behind the one before."""
 
     def __init__(self):
-        self.now, self.log = 0.0, []
+        self.now, self.log, self.devices = 0.0, [], []
 
     def event(self, enable_timing):
         assert enable_timing
@@ -48,9 +51,9 @@ def clock(monkeypatch):
     made = Clock()
     for name, stand_in in {
         "Event": made.event,
-        "device": lambda device: contextlib.nullcontext(),
+        "device": lambda device: made.devices.append(device) or contextlib.nullcontext(),
         "synchronize": lambda: made.log.append("wait"),
-        "reset_peak_memory_stats": lambda: None,
+        "reset_peak_memory_stats": lambda: made.log.append("reset"),
         "max_memory_allocated": lambda device: 5 << 20,
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
@@ -61,12 +64,13 @@ def clock(monkeypatch):
 def test_a_gpu_is_timed_by_events_and_waited_for_between_windows(clock):
     """The first batch of a window is not counted, neither its images nor its time."""
     found = timing.time_batches(lambda: np.zeros(6), 0.0, torch.device("cpu"), "raster")
-    assert found.rates == [pytest.approx(6 / 2e-3)] * timing.LEAST
+    assert found.rates == [pytest.approx(6 / 2e-3)] * 5
     assert found.device_ms == 2.0
     assert 0 < found.host_ms < 1e3
-    assert found.batches == timing.LEAST * (timing.WINDOW - 1)
+    assert found.batches == 5 * (32 - 1)
     assert found.peak_mib == 5
-    assert clock.log == ["wait", *(["event"] * timing.WINDOW + ["wait"]) * timing.LEAST]
+    assert clock.devices == [torch.device("cpu")]
+    assert clock.log == ["wait", "reset", *(["event"] * 32 + ["wait"]) * 5]
 
 
 def test_steps_on_a_gpu_are_timed_window_by_window_in_turn(clock):
@@ -78,9 +82,10 @@ def test_steps_on_a_gpu_are_timed_window_by_window_in_turn(clock):
 
     feeds = {name: iter(lambda name=name: (name, 0), None) for name in ("cached", "loader")}
     found = training.step_times(Trainer(), feeds, torch.device("cpu"), 0.0)
-    assert found == {name: [2.0 / training.WINDOW] * timing.LEAST for name in feeds}
-    windows = taken[2 * timing.GPU_WARM_UP :]
-    assert windows == (["cached"] * (training.WINDOW + 1) + ["loader"] * (training.WINDOW + 1)) * timing.LEAST
+    assert found == {name: [2.0 / 10] * 5 for name in feeds}
+    assert clock.devices == [torch.device("cpu")] * 10
+    windows = taken[2 * 8 :]
+    assert windows == (["cached"] * (10 + 1) + ["loader"] * (10 + 1)) * 5
 
 
 def test_batches_to_measure_are_all_of_an_epoch_then_of_the_next():
@@ -162,7 +167,7 @@ def test_a_slow_training_step_runs_a_dozen_times_and_says_so(monkeypatch, caplog
 
     feeds = {name: iter(lambda name=name: (name, 0), None) for name in ("cached", "loader")}
     training.step_times(Trainer(), feeds, torch.device("cpu"), 1.0)
-    assert taken == ["cached", "loader", *["cached", "loader"] * timing.LEAST]
+    assert taken == ["cached", "loader", *["cached", "loader"] * 5]
     said = "a training step takes 5 s, and 11 more follow; smaller batches take less"
     assert [record.getMessage() for record in caplog.records] == ([said] if took > 2.0 else [])
 
@@ -361,7 +366,8 @@ def test_a_recipe_whose_bitmaps_are_kept_has_two_loader_rows(monkeypatch):
 
 def test_it_is_known_whether_bitmaps_are_kept():
     released = gr.OnePFrac(classes=2, points=300, image_size=32, fill_rate=0.0)
-    assert bench.keeps_bitmaps(gr.Renderer(released))
+    with torch.device("meta"):  # whatever torch's default is
+        assert bench.keeps_bitmaps(gr.Renderer(released))
     assert not bench.keeps_bitmaps(gr.Renderer(released, cache_bytes=0))
     assert not bench.keeps_bitmaps(gr.Renderer(gr.VisualAtom.smallest()))
 
@@ -376,11 +382,11 @@ def test_a_recipe_whose_bitmaps_are_kept_has_two_raster_rows(monkeypatch):
     counts = []
     for stage, step, side, dtype, more in bench._steps(renderer, gr.augment.Crop(), ["raster"], 6):
         drawn.clear()
-        batches = [step() for _ in range(2 * bench.KEPT_BATCHES)]
+        batches = [step() for _ in range(2 * 4)]
         counts.append((stage, side, dtype, more, sum(drawn)))
-        kept = [torch.equal(batches[i], batches[i + bench.KEPT_BATCHES]) for i in range(bench.KEPT_BATCHES)]
-        assert kept == [more["cached"]] * bench.KEPT_BATCHES
-    images = bench.KEPT_BATCHES * 6 + 1  # and one that was rendered to see whether anything is kept
+        kept = [torch.equal(batches[i], batches[i + 4]) for i in range(4)]
+        assert kept == [more["cached"]] * 4
+    images = 4 * 6 + 1  # and one that was rendered to see whether anything is kept
     kept = {"cached": True, "kept_bytes": images * 32 * 4}
     assert counts == [("raster", 32, "uint8", kept, 0), ("raster", 32, "uint8", {"cached": False}, 48)]
 
@@ -425,19 +431,13 @@ def test_a_model_that_is_none_is_named(capsys):
     assert "no_such_model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_results_become_a_picture(tmp_path, suffix):
+def test_results_become_a_picture(tmp_path):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
-    out = tmp_path / f"rates{suffix}"
-    results = [str(ROOT / "bench/results")]
-    assert cli.main(["bench", "--plot", *results, "-o", str(out)]) == 0
-    if suffix == ".png":
-        with Image.open(out) as picture:
-            assert picture.width > 800
-            assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 20
-    else:
-        text = out.read_text()
-        assert "<svg" in text
+    out = tmp_path / "rates.png"
+    assert cli.main(["bench", "--plot", str(ROOT / "bench/results"), "-o", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert picture.width > 800
+        assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 20
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
@@ -537,3 +537,235 @@ def test_a_model_of_fixed_input_size_is_made_for_the_images():
     assert trainer.step(torch.zeros(2, 3, 32, 32), torch.tensor([0, 2])).isfinite()
     trainer = training.Trainer("test_resnet", classes=3, image_size=32, device=torch.device("cpu"))
     assert trainer.step(torch.zeros(2, 3, 32, 32), torch.tensor([0, 2])).isfinite()
+
+
+# ----------------------------------------------------------------------------------------------- by a clock that is set
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Seconds, which tests add to."""
+    seconds = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: seconds[0])
+    return seconds
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    made = Bars()
+    made.n, made.shown, made.total = 0, [], 2.1
+    made.refresh = lambda: made.shown.append(round(made.n, 6))
+    monkeypatch.setattr(timing, "progress", made)
+    return made
+
+
+def test_a_cpu_is_timed_batch_by_batch(now, bars, monkeypatch):
+    steps = iter([0.5, 0.25, 1.0, 0.25, 0.5, 0.5])  # the first warms up
+    monkeypatch.setattr(timing, "peak_mib", lambda device: 7)
+
+    def step():
+        now[0] += next(steps)
+        return np.zeros(6)
+
+    found = timing.time_batches(step, 0.0, torch.device("cpu"), "raster")
+    assert found == timing.Timing([24.0, 6.0, 24.0, 12.0, 12.0], 500.0, None, 5, 7)
+
+
+def test_the_host_s_time_on_a_gpu_is_that_of_a_batch(clock, now):
+    def step():
+        now[0] += 0.25
+        return np.zeros(6)
+
+    assert timing.time_batches(step, 0.0, torch.device("cpu"), "raster").host_ms == 250.0
+
+
+@pytest.mark.parametrize(("took", "times"), [(0.5, 5), (0.75, 5), (0.375, 6), (0.25, 9)])
+def test_measuring_ends_by_time_and_not_before_five(now, bars, times, took):
+    for _ in timing.until(2.06, "raster"):
+        now[0] += took
+    assert len(bars.shown) == times
+    assert bars.shown == pytest.approx([min(2.1, took * (i + 1)) for i in range(times)])
+    [made] = bars.made
+    assert (made["total"], made["desc"], made["unit"]) == (2.1, "raster", "s")
+    assert made["bar_format"] == "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
+
+
+def test_memory_is_told_in_mib(monkeypatch):
+    monkeypatch.setattr(timing.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=(who == 0) * 3000))
+    assert timing.peak_mib(torch.device("cpu")) == 2
+    monkeypatch.setattr(devices, "on_gpu", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: (device.index + 1) * 3_000_000)
+    assert timing.peak_mib(torch.device("cuda", 1)) == 5
+
+
+def test_feeds_are_warmed_up_and_measured_together(monkeypatch):
+    heard = []
+    monkeypatch.setattr(training, "warm_up", lambda step, seconds, device, label: heard.append((label, seconds)) or 1)
+    monkeypatch.setattr(training, "until", lambda seconds, label: heard.append((label, seconds)) or iter(()))
+    training.step_times(None, {"cached": iter(()), "loader": iter(())}, torch.device("cpu"), 1.5)
+    assert heard == [("train, cached", 1.5), ("train, loader", 1.5), ("train", 3.0)]
+
+
+def test_a_step_on_a_cpu_is_told_in_milliseconds(now):
+    class Trainer:
+        def step(self, images, targets):
+            now[0] += 0.125
+
+    assert training._window(Trainer(), iter([(0, 0)]), torch.device("cpu")) == 125.0
+
+
+# ------------------------------------------------------------------------------------------------------------- trainers
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_trainer_is_timms_model_of_seed_0_under_adamw(monkeypatch, gpu):
+    timm = pytest.importorskip("timm")
+    made, adamw = [], torch.optim.AdamW
+    monkeypatch.setattr(devices, "on_gpu", lambda device: gpu)
+    monkeypatch.setattr(
+        torch.optim, "AdamW", lambda given, **more: made.append(more) or adamw(given, **{**more, "fused": False})
+    )
+    torch.manual_seed(5)
+    trainer = training.Trainer("test_resnet", classes=3, image_size=32, device=torch.device("cpu"))
+    torch.manual_seed(0)
+    theirs = timm.create_model("test_resnet", num_classes=3)
+    assert torch.equal(trainer._network.fc.weight, theirs.fc.weight)
+    assert trainer._network.training
+    assert made == [{"lr": 1e-4, "fused": gpu}]
+
+
+def test_a_trainer_takes_steps_by_its_loss_in_bfloat16(monkeypatch):
+    pytest.importorskip("timm")
+    seen, losses = [], []
+
+    class Network(torch.nn.Linear):
+        def forward(self, x):
+            seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+            return torch.nn.functional.linear(x, self.weight.float(), self.bias)
+
+    class Loss(torch.nn.Module):
+        def forward(self, outputs, targets):
+            losses.append(targets)
+            return outputs.float().sum()
+
+    trainer = training.Trainer("test_resnet", classes=3, image_size=32, device=torch.device("cpu"), loss=Loss())
+    trainer._network = Network(2, 1, bias=False)
+    trainer._optimizer = torch.optim.SGD(trainer._network.parameters(), lr=1.0)
+    begun = trainer._network.weight.detach().clone()
+    for _ in range(2):  # each by its own gradient, which is 1
+        loss = trainer.step(torch.ones(1, 2), torch.tensor([1]))
+    torch.testing.assert_close(trainer._network.weight.detach(), begun - 2.0)
+    assert loss.item() == pytest.approx((begun - 1.0).sum().item(), abs=0.05)
+    assert seen == [torch.bfloat16] * 2
+    assert len(losses) == 2
+
+
+def test_a_model_that_timm_does_not_describe_is_made_as_it_is(monkeypatch):
+    timm = pytest.importorskip("timm")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: None)
+    assert training.Trainer("test_resnet", classes=3, image_size=32, device=torch.device("cpu"))._loss
+
+
+def test_without_timm_its_installation_is_named(monkeypatch):
+    monkeypatch.setattr(training, "find_spec", lambda name: None if name == "timm" else name)
+    with pytest.raises(RuntimeError, match=r"^training needs timm: pip install 'gpurender\[train\]'$"):
+        training.require_timm("test_resnet")
+
+
+# ------------------------------------------------------------------------------------------------------------ measuring
+
+
+def test_a_wrong_model_is_refused_before_anything_is_measured(monkeypatch):
+    pytest.importorskip("timm")
+    monkeypatch.setattr(bench, "_steps", None)
+    with pytest.raises(ValueError, match=r"^model must be one of timm\.list_models\(\), got 'none'"):
+        bench.measure(TINY, device="cpu", model="none")
+
+
+def test_a_recipe_s_name_is_what_was_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "_steps", lambda *_: iter([("raster", None, 32, "uint8", {})]))
+    monkeypatch.setattr(bench, "time_batches", lambda *_: timing.Timing([1.0], 1.0, None, 1, 1))
+    path = tmp_path / "tiny.json"
+    path.write_text(TINY.to_json())
+    for given, name in (
+        (TINY, "visualatom"), (TINY.to_json(), "visualatom"), (str(path), str(path)), (path, str(path)),
+        ("onepfrac-1k", "onepfrac-1k"), (json.loads(TINY.to_json()), "visualatom"),
+    ):  # fmt: skip
+        assert bench.measure(given, device="cpu")["rows"][0]["recipe"] == name
+
+
+def test_what_is_timed_on_a_gpu_is_drawn_in_half_precision(monkeypatch):
+    made, renderer = [], gr.Renderer(TINY)
+    monkeypatch.setattr(devices, "on_gpu", lambda device: True)
+    monkeypatch.setattr(bench, "keeps_bitmaps", lambda renderer: False)
+    loader = "gpurender.loading.data_loader.DataLoader"
+    monkeypatch.setattr(loader, lambda recipe, **more: made.append(more) or iter(()))
+    steps = bench._steps(renderer, None, bench.STAGES, 3)
+    found = [(stage, side, dtype, more) for stage, _, side, dtype, more in steps]
+    anew = {"cached": False}
+    assert found == [("raster", 32, "uint8", anew), ("augment", 224, "float16", {}), ("loader", 224, "float16", anew)]
+    assert made[0]["dtype"] == torch.float16
+
+
+def test_a_stage_is_one_of_three():
+    with pytest.raises(ValueError, match=r"^stages must be one of 'raster', 'augment', 'loader', got 'train'$"):
+        bench.measure(TINY, device="cpu", stages=["raster", "train"])
+
+
+def test_indices_to_measure_are_those_of_seed_0(monkeypatch):
+    asked, real = [], shuffle.addresses
+
+    def addresses(cursor, *given, **more):
+        asked.append((cursor.tolist(), given, more))
+        return real(cursor, *given, **more)
+
+    monkeypatch.setattr(shuffle, "addresses", addresses)
+    indices = bench.index_batches(TINY, torch.device("cpu"), 5)
+    with torch.device("meta"):  # whatever torch's default is
+        found = [next(indices) for _ in range(4)]
+    assert {(part.dtype, part.device.type) for part in found} == {(torch.int64, "cpu")}
+    assert [cursor for cursor, *_ in asked] == [[0, 0], [0, 5], [0, 10], [1, 0]]
+    assert {(given, tuple(more.items())) for _, given, more in asked} == {
+        ((5,), (("length", 12), ("seed", 0), ("instances", 4), ("shuffle", True)))
+    }
+
+
+@pytest.mark.parametrize(("most", "batches"), [(4096, 5), (20, 5), (19, 5), (16, 4), (13, 4)])
+def test_what_a_loader_keeps_is_kept_before_it_is_timed(monkeypatch, most, batches):
+    """All of 20 images, or as many as are kept at most, in batches of four."""
+    recipe, taken = gr.OnePFrac(classes=20, points=300, image_size=32, fill_rate=0.0), []
+    assert bench.KEPT_MOST == 4096
+    monkeypatch.setattr(bench, "KEPT_MOST", most)
+    monkeypatch.setattr(bench, "endless", lambda loader: iter(lambda: taken.append(4) or (torch.zeros(4), 0), None))
+    steps = bench._steps(gr.Renderer(recipe), gr.augment.Crop(), ["loader"], 4)
+    next(steps)
+    assert len(taken) == batches
+    next(steps)
+    assert len(taken) == batches
+
+
+@pytest.mark.parametrize(("batch_size", "whole"), [(12, True), (13, False)])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_training_step_s_batches_are_whole_where_there_are_enough(monkeypatch, batch_size, whole, gpu):
+    """TINY has twelve images."""
+    reset, made = [], []
+    monkeypatch.setattr(devices, "on_gpu", lambda device: gpu)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    monkeypatch.setattr(bench, "peak_mib", lambda device: 3)
+    monkeypatch.setattr(training, "Trainer", lambda *given, **more: made.append((given, more)))
+    monkeypatch.setattr(training, "step_times", lambda *given: {"cached": [10.0] * 7, "loader": [20.0] * 7})
+    batch, loaders = (torch.zeros(4), torch.zeros(4)), []
+    monkeypatch.setattr(
+        "gpurender.loading.data_loader.DataLoader", lambda recipe, **more: loaders.append(more) or [batch]
+    )
+    where = torch.device("cpu")
+    row = bench.train(
+        TINY, "m", gr.augment.Crop(), device=where, batch_size=batch_size, seconds=0.0, name="n", prefetch_factor=3
+    )
+    assert (row["images_per_second"]["median"], row["overhead_percent"]) == (200.0, 100.0)
+    assert (loaders[0]["drop_last"], loaders[0]["prefetch_factor"]) == (whole, 3)
+    assert reset == [where] * gpu
+    [(given, more)] = made
+    assert given == ("m",)
+    assert isinstance(more.pop("loss"), torch.nn.CrossEntropyLoss)
+    assert more == {"classes": 3, "image_size": 224, "device": where}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 
 import pytest
 
@@ -110,3 +111,61 @@ def test_files_and_folders_may_be_named(results, tmp_path):
     assert plot.plot([str(results / "one.json"), str(results / "two.json")], str(tmp_path / "rates.PNG")) == 6
     with pytest.raises(ValueError, match=r"^no bench results \(with rows\) in .*fuzz\.json$"):
         plot.plot([str(results / "fuzz.json")], str(tmp_path / "rates.png"))
+
+
+@pytest.mark.parametrize(("name", "form"), [("r.png", "png"), ("r.SVG", "svg"), ("r.pdf", "pdf")])
+def test_a_picture_is_as_high_as_it_has_bars(results, monkeypatch, tmp_path, name, form):
+    """Two panels of one and six bars, and two lines each."""
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: saved.append((figure, options)))
+    plot.plot([str(results)], str(tmp_path / name))
+    [(figure, options)] = saved
+    assert options == {"format": form, "dpi": 150}
+    assert figure.get_size_inches().tolist() == pytest.approx([9, 0.4 + 0.32 * (2 + 1 + 2 + 6)])
+    assert figure.axes[0].get_gridspec().get_height_ratios() == [3, 8]
+    assert type(figure.get_layout_engine()).__name__ == "ConstrainedLayoutEngine"
+
+
+def test_bars_have_whiskers_numbers_and_room(results, drawn, tmp_path):
+    plot.plot([str(results)], str(tmp_path / "rates.svg"))
+    chip = drawn[0].axes[1]
+    assert chip.margins() == (0.12, 0.02)
+    assert chip.xaxis.get_major_formatter()(1_234_567) == "1,234,567"
+    assert not chip.spines["top"].get_visible()
+    assert not chip.spines["right"].get_visible()
+    assert chip.spines["left"].get_visible()
+    assert {text.get_va() for text in chip.texts} == {"center"}
+    assert {text.get_text()[:2] for text in chip.texts} == {"  "}
+    assert [text.get_position()[1] for text in chip.texts] == pytest.approx(list(chip.get_yticks()))
+    assert list(chip.get_yticks()) == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.6, 6.6])
+    assert {round(bar.get_height(), 9) for bar in chip.patches} == {0.85}
+    [errors] = [each for each in chip.containers if type(each).__name__ == "ErrorbarContainer"]
+    _, caps, [whiskers] = errors.lines
+    assert {cap.get_markersize() for cap in caps} == {4}
+    assert whiskers.get_linewidth().tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "JSONDecodeError: "), ("3", "TypeError: "), ('{"rows": [{}]}', "KeyError: 'environment'"),
+        ('{"rows": 3, "environment": {"cpu": 1, "threads": 2}}', "TypeError: "), (None, "No such file or directory"),
+    ],
+)  # fmt: skip
+def test_what_is_no_result_says_why(tmp_path, text, said):
+    path = tmp_path / "r.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=rf"^{path} is not a bench result: {said}"):
+        plot.plot([str(path)], str(tmp_path / "rates.png"))
+
+
+def test_a_folder_that_is_not_there_is_refused_before_results_are_read(tmp_path):
+    with pytest.raises(ValueError, match=r"^cannot write '.*none/rates\.png': there is no folder"):
+        plot.plot([str(tmp_path / "nothing.json")], str(tmp_path / "none" / "rates.png"))
+
+
+def test_without_matplotlib_its_installation_is_named(results, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(RuntimeError, match=r"^plotting needs matplotlib: pip install 'gpurender\[plot\]'$"):
+        plot.plot([str(results)], str(tmp_path / "rates.png"))

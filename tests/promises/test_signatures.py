@@ -112,6 +112,27 @@ SIGNATURES = {
     "gpurender.augment.op": "name, images, argument=None, *, fill=(128, 128, 128), interpolation='bilinear'",
     "gpurender.augment.resized_crop": "images, boxes, size, interpolation='bicubic'",
     "gpurender.sheet.contact_sheet": "renderer, rows=None, cols=6, *, classes=None, augment=None, cell=224",
+    "gpurender.tasks.Task": "data, kind=None, labels_per_class=None, validation=0.0, seed=0",
+    "gpurender.training.load": "path, *, classes=None, image_size=None",
+    "gpurender.training.pretrain.pretrain": (
+        "recipe, model, output, *, preset=None, steps=None, images=None, image_size=224, batch_size=None, "
+        "accumulate=1, lr=None, weight_decay=None, augment=None, fresh=False, ema=None, clip=None, amp=None, "
+        "compile=False, device=None, seed=0, log_every=10, save_every=500, tensorboard=False"
+    ),
+    "gpurender.training.finetune.finetune": (
+        "source, data, output, *, labels_per_class=None, validation=0.0, from_scratch=False, epochs=100, "
+        "image_size=None, batch_size=None, accumulate=1, optimizer='sgd', lr=None, weight_decay=None, mixup=0.8, "
+        "cutmix=1.0, drop_path=0.0, ema=None, clip=None, warm_up=None, minutes=10.0, amp=None, compile=False, "
+        "device=None, seed=0, workers=0, log_every=10, save_every=500, tensorboard=False"
+    ),
+    "gpurender.training.probe.probe": (
+        "source, data, *, layers=None, labels_per_class=None, from_scratch=False, image_size=None, batch_size=64, "
+        "device=None, seed=0, workers=0"
+    ),
+    "gpurender.warm_up": (
+        "model, recipe='onepfrac-1k', minutes=10.0, *, augment='deit', image_size=224, batch_size=256, lr=0.0005, "
+        "weight_decay=0.05, device=None, seed=0"
+    ),
     "gpurender.benchmark.measure.measure": (
         "recipe, *, device=None, batch_size=256, seconds=5.0, augment='crop', "
         "stages=('raster', 'augment', 'loader'), model=None, on_row=None"

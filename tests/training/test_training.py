@@ -74,20 +74,6 @@ def test_reports_are_json_lines(run):
         assert 0 <= line["data_wait"] <= 1
 
 
-def test_the_rate_is_the_papers(tmp_path):
-    """Linear to the rate in a tenth of the steps, then half a cosine; scaled with the batch where the paper does."""
-    gr.training.pretrain(
-        RECIPE, "test_vit", tmp_path, **{**SHORT, "preset": "onepfrac", "steps": 40, "batch_size": 8, "log_every": 1}
-    )
-    rates = [line["lr"] for line in lines(tmp_path)]
-    peak = 5e-4 * 8 / 256
-    assert rates[0] == 1e-6
-    assert max(rates) == pytest.approx(peak, rel=0.05)
-    middle = 1e-5 + (peak - 1e-5) * 0.5 * (1 + math.cos(math.pi * 20 / 40))
-    assert rates[20] == pytest.approx(middle, rel=1e-6)
-    assert rates[-1] < rates[20] < rates[10]
-
-
 def noted_steps(monkeypatch):
     """The numbers of the steps that are taken from now on."""
     take, taken = Training._take_step, []

@@ -139,6 +139,15 @@ def test_what_tests_cannot_notice_is_left_out():
     assert any("        pass\n    return max" in text for text in texts)
 
 
+def test_an_exception_with_a_dotted_name_is_passed_over():
+    """cosmic-ray cannot replace it."""
+    source = "try:\n    f()\nexcept (a.B, KeyError):\n    pass\n"
+    found = [mutant.applied(source) for mutant in mutants.mutants(source, "toy.py") if "Exception" in mutant.operator]
+    assert len(found) == 2
+    assert None in found
+    assert any(text and "a.B" in text and "KeyError" not in text for text in found)
+
+
 def test_half_of_the_budget_goes_to_the_likeliest_and_half_to_the_shortest():
     """What sets up a file is paid for once."""
     times = {"x::a": 3.0, "y::b": 9.0, "x::c": 2.0, "z::d": 1.0}

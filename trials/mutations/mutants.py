@@ -101,10 +101,10 @@ class Mutant:
 
     def applied(self, source: str) -> str | None:
         """Return the mutated source, or ``None`` where nothing changes or the result is no Python."""
-        changed = mutate_code(source, _operator(self.operator), self.occurrence)
         try:
+            changed = mutate_code(source, _operator(self.operator), self.occurrence)
             same = changed is None or ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source))
-        except SyntaxError:
+        except (SyntaxError, AttributeError):  # AttributeError: of an exception with a dotted name, by cosmic-ray
             return None
         return None if same else changed
 

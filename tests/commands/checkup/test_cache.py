@@ -132,3 +132,50 @@ def test_doctor_tells_the_size(own, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["cache"]["bytes"] == 1_200_000
     assert cli.main(["doctor"]) == 0
     assert "1.2 MB" in capsys.readouterr().out
+
+
+class Gone:
+    """An entry of a folder whose file another process has removed."""
+
+    name = f"{TEMPORARY}1"
+
+    def stat(self, follow_symlinks):
+        assert not follow_symlinks
+        raise FileNotFoundError(2, "gone")
+
+    def is_file(self, follow_symlinks):
+        return True
+
+
+def test_a_file_that_is_gone_has_neither_bytes_nor_age(monkeypatch, tmp_path):
+    monkeypatch.setattr(cache, "_entries", lambda folder: [Gone()])
+    assert (cache._bytes(Gone()), cache._age(Gone())) == (0, 0.0)
+    assert list(cache._files(tmp_path)) == []
+
+
+@pytest.mark.parametrize(("age", "own"), [(86_400.0, False), (86_401.0, True)])
+def test_an_unfinished_file_is_abandoned_after_a_day(own, tmp_path, monkeypatch, age):
+    path = put(tmp_path / f"{TEMPORARY}1")
+    os.utime(path, (1000.0, 2000.0))
+    monkeypatch.setattr(time, "time", lambda: 2000.0 + age)
+    assert [entry.name for entry in cache._files(tmp_path)] == [path.name] * own
+
+
+def test_a_folder_is_named_once_and_none_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(cache.disk_cache, "directory", lambda: tmp_path)
+    monkeypatch.setattr(cache.kernel_cache, "numba_folder", lambda: tmp_path / "kernels-x")
+    assert cache.folders() == [tmp_path]
+    monkeypatch.setattr(cache.kernel_cache, "numba_folder", lambda: None)
+    assert cache.folders() == [tmp_path]
+    monkeypatch.setattr(cache.disk_cache, "directory", lambda: None)
+    assert cache.folders() == []
+    assert cache.size() == 0
+
+
+def test_neither_folders_nor_links_with_an_own_name_are_files(own):
+    (own / f"fractaldb-{KEY}.json").mkdir(parents=True)
+    put(own / "other")
+    (own / f"rcdb-{KEY}.json").symlink_to(own / "other")
+    assert cache.size() == 0
+    assert next((done.folder, done.files) for done in cache.clean()) == (own, 0)
+    assert (own / "other").exists()

@@ -1,15 +1,17 @@
 """What the doctor says first, and what it says to do."""
 
+import hashlib
 import importlib.util
+import platform
 import subprocess
 
 import pytest
 import torch
 
 import gpurender as gr
-from gpurender.commands.checkup import examine
-from gpurender.runtime import devices, free_memory
-from gpurender.util import environment
+from gpurender.commands.checkup import cache, examine
+from gpurender.runtime import devices, free_memory, kernel_cache
+from gpurender.util import disk_cache, environment
 
 ON = {"kernel": "philox", "device": "cpu", "implementation": "numba", "available": True, "reason": None}
 GPU = {**ON, "device": "cuda:0", "implementation": "triton"}
@@ -239,3 +241,132 @@ def test_the_trial_of_augment_params_sees_each_draw(monkeypatch):
 
         monkeypatch.setattr(DeiT, "draw", other)
         assert not torch.equal(examine._augment_params(torch.device("cpu")), whole), name
+
+
+# ---------------------------------------------------------------------------------------------------------- the trials
+
+DRAWN = {  # shapes and hashes, which are equal on every machine
+    "philox": ((40, 8), "3d9ee0c57f9b"), "chaos_game": ((1, 1, 32, 32), "bb42d8e28746"),
+    "visual_atom": ((1, 1, 32, 32), "8b605b64e322"), "point_cloud": ((1, 1, 32, 32), "c0b28717da9f"),
+    "diamond_square": ((1, 3, 33, 33), "6a3930f2e4b8"), "collage": ((2, 3, 32, 32), "a89ea1a5940b"),
+    "pixel_noise": ((1, 3, 16, 16), "301bc55484fb"), "warp": ((2, 1, 16, 16), "b2f4c729c495"),
+    "shuffle": ((3, 20), "66a9559482ba"), "augment_params": ((1184,), "579809592041"),
+    "image_ops": ((21, 3, 32, 32), "4efd4a6541da"),
+}  # fmt: skip
+NORMALISED = {"resized_crop": ((2, 3, 16, 16), -509.69410), "mix_erase": ((4, 3, 16, 16), 71.759517)}
+
+
+@pytest.mark.parametrize("name", examine._TRIALS)
+def test_what_a_trial_draws_is_known(name):
+    """Else a trial could come to try nothing, and every kernel would pass it. It draws where it is told to, and in the
+    precision that it names, whatever torch's defaults are.
+    """
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = examine._TRIALS[name](torch.device("cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    if name in NORMALISED:
+        shape, total = NORMALISED[name]
+        assert (tuple(found.shape), found.double().sum().item()) == (shape, pytest.approx(total))
+    else:
+        digest = hashlib.sha256(found.contiguous().numpy().tobytes()).hexdigest()
+        assert (tuple(found.shape), digest[:12]) == DRAWN[name]
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Two GPUs, whose kernels draw what ``drawn`` says; what compilers are asked for."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: f"Card {gpu.index}")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (7, (80 + gpu.index) << 20))
+    monkeypatch.setattr(devices, "on_gpu", lambda device: device.type == "cuda")
+    monkeypatch.setattr(devices, "require_compilers", lambda: asked.append(1))
+    monkeypatch.setattr(examine, "_kept", lambda device: {"cache_bytes": 1, "presets": {str(device): 2}})
+    return asked
+
+
+def test_every_kernel_is_tried_on_every_device(gpus, monkeypatch):
+    tried = []
+
+    def right(device):
+        tried.append(str(device))
+        return torch.ones(1)
+
+    def wrong(device):
+        return torch.tensor([device.index or 0])  # the second GPU's differs from the CPU's
+
+    monkeypatch.setattr(examine, "_TRIALS", {"chaos_game": right, "shuffle": wrong})
+    monkeypatch.setattr(examine, "driver", lambda: "580.1")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = examine.examine()
+    assert found["devices"][1:] == [
+        {"device": "cuda:0", "name": "Card 0", "mib": 80}, {"device": "cuda:1", "name": "Card 1", "mib": 81},
+    ]  # fmt: skip
+    here = environment.environment()
+    assert found["devices"][0] == {
+        "device": "cpu", "name": here["cpu"], "cores": here["cores"], "threads": here["threads"],
+    }  # fmt: skip
+    assert list(found["kept"]) == ["cpu", "cuda:0", "cuda:1"]
+    assert found["kept"]["cuda:1"] == {"cache_bytes": 1, "presets": {"cuda:1": 2}}
+    on = {"available": True, "reason": None}
+    differs = "RuntimeError: it renders something else than the CPU does; please report this"
+    assert found["kernels"] == [
+        {"kernel": "chaos_game", "device": "cpu", "implementation": "numba", **on},
+        {"kernel": "shuffle", "device": "cpu", "implementation": "numba", **on},
+        {"kernel": "chaos_game", "device": "cuda:0", "implementation": "cuda", **on},
+        {"kernel": "shuffle", "device": "cuda:0", "implementation": "triton", **on},
+        {"kernel": "chaos_game", "device": "cuda:1", "implementation": "cuda", **on},
+        {"kernel": "shuffle", "device": "cuda:1", "implementation": "triton", "available": False, "reason": differs},
+    ]
+    assert tried == ["cpu", "cuda:0", "cpu", "cuda:1", "cpu"]
+    assert len(gpus) == 4
+    assert found["verdict"].startswith("renders on: cuda:0 Card 0, cuda:1 Card 1 without shuffle, CPU (")
+    assert [one["problem"] for one in found["problems"]] == [f"cuda:1: {differs}"]
+    assert found["cuda"] == {"torch": "13.0", "driver": "580.1"}
+    assert found["python"] == platform.python_version()
+    assert found["packages"] == {name: environment.version(name) for name in environment.PACKAGES}
+    assert list(found)[:2] == ["verdict", "problems"]
+
+
+def test_without_a_gpu_each_kernel_is_off_for_one_reason(monkeypatch):
+    monkeypatch.setattr(examine, "_TRIALS", {"chaos_game": lambda device: torch.ones(1)})
+    monkeypatch.setattr(examine, "_kept", lambda device: {"cache_bytes": 1, "presets": {}})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    _, off_ = examine.examine()["kernels"]
+    assert off_ == {
+        "kernel": "chaos_game", "device": "cuda", "implementation": None, "available": False,
+        "reason": "torch sees no CUDA device",
+    }  # fmt: skip
+
+
+def test_an_error_of_many_lines_is_told_in_one(gpus, monkeypatch):
+    def broken(device):
+        raise KeyError("no\n  luck")
+
+    monkeypatch.setattr(examine, "_TRIALS", {"warp": broken})
+    assert examine._try("warp", torch.device("cpu"))["reason"] == "KeyError: 'no\\n luck'"
+
+    def missing():
+        raise RuntimeError("rendering needs\n CuPy")
+
+    monkeypatch.setattr(devices, "require_compilers", missing)
+    monkeypatch.setattr(examine, "_TRIALS", {"warp": None})  # it is not even tried
+    assert examine._try("warp", torch.device("cuda", 0))["reason"] == "RuntimeError: rendering needs CuPy"
+
+
+@pytest.mark.parametrize(
+    ("searches", "kernels", "whole"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_the_cache_is_whole_where_both_folders_can_be_written(monkeypatch, tmp_path, searches, kernels, whole):
+    monkeypatch.setattr(disk_cache, "directory", lambda: tmp_path)
+    monkeypatch.setattr(kernel_cache, "numba_folder", lambda: None)
+    monkeypatch.setattr(kernel_cache, "writable", lambda place: searches if place == tmp_path else kernels)
+    monkeypatch.setattr(cache, "size", lambda: 77)
+    assert examine._cache() == {"folder": str(tmp_path), "kernels": None, "writable": whole, "bytes": 77}
+    monkeypatch.setattr(disk_cache, "directory", lambda: None)
+    monkeypatch.setattr(kernel_cache, "numba_folder", lambda: tmp_path / "k")
+    found = examine._cache()
+    assert (found["folder"], found["kernels"]) == (None, str(tmp_path / "k"))

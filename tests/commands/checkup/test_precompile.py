@@ -9,6 +9,7 @@ import gpurender as gr
 from gpurender.commands import cli
 from gpurender.commands.checkup import precompile
 from gpurender.runtime import cuda
+from tests.support.bars import Bars
 
 
 def test_warming_names_the_architectures_it_knows(monkeypatch, capsys):
@@ -89,3 +90,62 @@ def test_warming_keeps_the_machine_code(monkeypatch, tmp_path, capsys):
     assert len(lines) == 2 * len(cuda.OPERATIONS) + 1
     assert all(any(name in line for line in lines) for name in kept)
     assert "first use" in lines[-1]
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Two GPUs of sm_90 and one that only PTX serves; what is compiled, drawn and waited for."""
+    done = []
+    monkeypatch.setattr(precompile, "require_compilers", lambda: done.append("compilers"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda index: done.append(("wait", index)))
+    monkeypatch.setattr(cuda, "architecture_of", lambda gpu: ("sm_90", "sm_90", "compute_120")[gpu.index])
+    monkeypatch.setattr(cuda, "supported_architectures", lambda: ("sm_80", "sm_90", "sm_120"))
+    monkeypatch.setattr(cuda, "OPERATIONS", ("a", "b"))
+    monkeypatch.setattr(cuda, "cached", lambda operation, name: done.append((operation, name)) or f"{operation}.{name}")
+    monkeypatch.setattr(precompile, "draw_everything", lambda device: done.append(str(device)))
+    return done
+
+
+def test_architectures_are_those_of_the_gpus_or_the_given_ones(machine, monkeypatch):
+    assert precompile.architectures([]) == ["sm_90", "compute_120"]
+    assert machine == ["compilers"]
+    assert precompile.architectures(["sm_80", "sm_120", "sm_80"]) == ["sm_80", "sm_120"]
+    for wrong in ("compute_120", "sm_75"):
+        with pytest.raises(ValueError, match=rf"^--warm must name .* sm_80, sm_90, sm_120, got '{wrong}'$"):
+            precompile.architectures(["sm_80", wrong])
+    monkeypatch.setattr(cuda, "architecture_of", lambda gpu: "sm_35")
+    with pytest.raises(ValueError, match="got 'sm_35'"):
+        precompile.architectures([])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match=r"where torch sees no GPU, some of sm_80, sm_90, sm_120$"):
+        precompile.architectures([])
+
+
+def test_all_is_compiled_and_then_drawn_on_each_gpu(machine, monkeypatch):
+    bars = Bars()
+    monkeypatch.setattr(precompile, "progress", bars)
+    assert list(precompile.warm(["sm_80", "sm_90"])) == [
+        (operation, name, f"{operation}.{name}") for name in ("sm_80", "sm_90") for operation in ("a", "b")
+    ]
+    drawn = [step for index in range(3) for step in (f"cuda:{index}", ("wait", index))]
+    assert machine == ["compilers", ("a", "sm_80"), ("b", "sm_80"), ("a", "sm_90"), ("b", "sm_90"), *drawn]
+    assert bars.made == [{"total": 4, "desc": "compile", "unit": "kernel"}]
+    assert bars.steps == [1] * 4
+
+
+def test_each_policy_that_is_drawn_is_one_of_these(made):
+    """In the order in which they are drawn; on a GPU each makes machine code of its own."""
+    deit, everything = gr.augment.DeiT, {
+        "force_color_jitter": True, "grayscale_prob": 0.5, "gaussian_blur_prob": 0.5, "re_count": (1, 2),
+    }  # fmt: skip
+    wanted = [
+        None, gr.augment.Crop(), gr.augment.Crop(interpolation="bilinear"), gr.augment.Crop(interpolation="random"),
+        deit(), deit.onepfrac(), deit.visualatom(), deit.resnet(),
+        deit(auto_augment="3a", re_mode="rand", interpolation="random"),
+        deit(re_mode="const", mixup_mode="elem", **everything),
+    ]  # fmt: skip
+    first = [each["augment"] for each in made if not each["shuffle"]][:10]
+    assert first == wanted
+    assert {each["device"] for each in made} == {torch.device("cpu")}
+    assert {each["batch_size"] for each in made} == {32}
