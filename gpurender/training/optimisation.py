@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn, optim
 
 OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("cosine", "steps")
+SCHEDULES = ("cosine", "steps", "constant")
 MOMENTUM = 0.9  # of SGD, in every paper here
 WARMUP_LR = 1e-6  # of the first step of a warm-up, as in DeiT
 
@@ -16,7 +16,8 @@ class Schedule:
     """The learning rate by step.
 
     Attributes:
-        kind: ``"cosine"`` (half a cosine from ``lr`` to ``min_lr``) or ``"steps"`` (times 0.1 at each third).
+        kind: ``"cosine"`` (half a cosine from ``lr`` to ``min_lr``), ``"steps"`` (times 0.1 at each third) or
+            ``"constant"``, under which a longer training goes on from a shorter one.
         steps: optimiser steps of the training.
         warmup: steps in which the rate rises linearly from 1e-6 to ``lr``.
         lr, min_lr: the rate after the warm-up, and at the end of the cosine.
@@ -48,5 +49,5 @@ def scheduler(over: optim.Optimizer, schedule: Schedule) -> Any:
     if schedule.kind == "cosine":
         steps = max(1, schedule.steps)
         return CosineLRScheduler(over, t_initial=steps, lr_min=min(schedule.min_lr, schedule.lr), **common)
-    thirds = [max(1, schedule.steps // 3), max(2, 2 * schedule.steps // 3)]
+    thirds = [max(1, schedule.steps // 3), max(2, 2 * schedule.steps // 3)] if schedule.kind == "steps" else []
     return MultiStepLRScheduler(over, decay_t=thirds, decay_rate=0.1, **common)
