@@ -83,7 +83,9 @@ def frozen(path: Path, task: Task, device: torch.device) -> dict[str, Any]:
         ridge, near = _accuracies(known[layer], train, asked[layer], test)
         found |= {f"ridge{suffix}": ridge, f"knn{suffix}": near}
     probabilities = torch.softmax(logits.double(), 1).numpy()
-    return found | transferability.scores(known[layers[-1]].astype(np.float64), probabilities, train.labels)
+    last = known[layers[-1]].astype(np.float64)
+    last /= np.sqrt(np.mean(last**2)) + 1e-12  # TransRate depends on the scale, which says nothing
+    return found | transferability.scores(last, probabilities, train.labels)
 
 
 def _finetuned(path: Path, task: Task, steps: int, output: Path, device: torch.device) -> float:

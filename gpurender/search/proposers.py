@@ -6,6 +6,7 @@ look at the results that there are; they only propose, and Optuna keeps no state
 
 import functools
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,10 +74,12 @@ def require_optuna() -> Any:
 def _by_optuna(name: str, space: Space, seed: int, number: int, tried: Sequence[Tried]) -> Config:
     optuna = require_optuna()
     own = (seed + number) % 2**32  # NumPy's generators take 32 bits
-    if name == "tpe":
-        sampler = optuna.samplers.TPESampler(seed=own, multivariate=True, group=True, constant_liar=True)
-    else:
-        sampler = optuna.samplers.GPSampler(seed=own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the groups of conditional parameters
+        if name == "tpe":
+            sampler = optuna.samplers.TPESampler(seed=own, multivariate=True, group=True, constant_liar=True)
+        else:
+            sampler = optuna.samplers.GPSampler(seed=own)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     rung = judged(tried)
     for one in tried:

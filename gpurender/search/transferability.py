@@ -15,7 +15,7 @@ TOLERANCE = 1e-6  # relative, of alpha / beta; the evidence is flat at its maxim
 
 
 def scores(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return all scores of a model on a task: ``logme``, ``h_score``, ``leep`` and ``transrate``.
+    """Return all scores of a model on a task: ``logme``, ``h_score``, ``h_score_regularised``, ``leep``, ``transrate``.
 
     Args:
         features: of the model's last layer before the head, float ``[N, D]``, finite.
@@ -28,6 +28,7 @@ def scores(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) 
     return {
         "logme": log_me(features, labels),
         "h_score": h_score(features, labels),
+        "h_score_regularised": regularised_h_score(features, labels),
         "leep": leep(probabilities, labels),
         "transrate": trans_rate(features, labels),
     }
