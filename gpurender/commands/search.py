@@ -71,8 +71,8 @@ def _add_init(parts: argparse._SubParsersAction) -> None:
 def _init(options: argparse.Namespace) -> int:
     from gpurender.search import Ladder, Space, create
 
-    images = {} if options.images is None else {"images": [_integer("--images", x) for x in options.images.split(",")]}
-    ladder = Ladder(eta=options.eta, finetune_steps=options.finetune_steps, seeds=options.seeds, **images)
+    given = {} if options.images is None else {"images": _integers("--images", options.images)}
+    ladder = Ladder(eta=options.eta, finetune_steps=options.finetune_steps, seeds=options.seeds, **given)
     space = Space(_json(options.space, "--space"))
     study = create(
         options.study, space, read_tasks(Path(options.tasks)), ladder=ladder, proposer=options.proposer,
@@ -142,9 +142,9 @@ def _study(options: argparse.Namespace) -> "Study":
     return Study(options.study)
 
 
-def _integer(name: str, text: str) -> int:
+def _integers(name: str, text: str) -> list[int]:
     try:
-        return int(text)
+        return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"{name} must be integers with commas between them, got {text!r}") from None
 

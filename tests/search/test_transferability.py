@@ -287,6 +287,7 @@ def test_scores_are_the_single_scores():
     assert scores(x, p, LABELS) == {
         "logme": log_me(x, LABELS),
         "h_score": h_score(x, LABELS),
+        "h_score_regularised": regularised_h_score(x, LABELS),
         "leep": leep(p, LABELS),
         "transrate": trans_rate(x, LABELS),
     }
