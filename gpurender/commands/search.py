@@ -32,6 +32,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     best = _part(parts, "best", _best, "print the recipe of the best config")
     best.add_argument("--task", metavar="T", help="best on this task (default: on average)")
     best.add_argument("-o", "--output", metavar="FILE", help="write the recipe's JSON to this file instead")
+    report = _part(parts, "report", _report, "write a page about a study: best configs, curves, what matters")
+    report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: report.html")
+    export = _part(parts, "export", _export, "write a study's results into a storage of Optuna")
+    export.add_argument("--optuna", required=True, metavar="URL", help="such as sqlite:///study.db")
     space = parts.add_parser("space", help="print a space of every parameter of a family", description="Print a space "
                              "of every parameter of a family around its defaults, as JSON to edit.")  # fmt: skip
     space.add_argument("family", metavar="FAMILY", help="a family or a preset, such as fractaldb or onepfrac-1k")
@@ -126,6 +130,28 @@ def _best(options: argparse.Namespace) -> int:
     with replacing(options.output) as temporary:
         Path(temporary).write_text(as_text(recipe) + "\n", encoding="utf-8")
     print(summary(recipe))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from gpurender.search.report import report
+    from gpurender.util.atomic_files import check_writable, replacing
+
+    check_writable(options.output)
+    page = report(_study(options))
+    with replacing(options.output) as temporary:
+        Path(temporary).write_text(page, encoding="utf-8")
+    print(options.output)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from gpurender.search.proposers import export
+    from gpurender.util.plural import counted
+
+    study = _study(options)
+    count = export(study.space, study.table(), options.optuna, study.root.name)
+    print(f"{counted(count, 'trial')} written to {options.optuna}")
     return 0
 
 

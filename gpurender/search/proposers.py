@@ -93,6 +93,43 @@ def _by_optuna(name: str, space: Space, seed: int, number: int, tried: Sequence[
     raise ValueError(f"the proposer {name!r} found no config that is allowed in 100 attempts")
 
 
+def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str) -> int:
+    """Write results as complete trials into a storage of Optuna, for its dashboard; return how many.
+
+    A trial has the score of a config's highest rung, and the score of every rung as an intermediate value. A study of
+    the name that is there is replaced, so the command may be repeated.
+
+    Args:
+        space: of the study.
+        rows: of :meth:`gpurender.search.Study.table`, the highest rungs first.
+        url: of the storage, such as ``sqlite:///study.db``.
+        name: of the study in the storage.
+
+    Raises:
+        RuntimeError: Optuna is not installed.
+        ValueError: the storage cannot be opened.
+    """
+    optuna = require_optuna()
+    scores: dict[str, dict[int, float]] = {}
+    choices: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["score"] is not None:
+            scores.setdefault(row["key"], {})[row["rung"]] = row["score"]
+            choices[row["key"]] = row["choices"]
+    try:
+        storage = optuna.storages.get_storage(url)
+        if name in optuna.study.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    except Exception as error:  # whatever a database raises
+        raise ValueError(f"--optuna: {url!r} cannot be opened: {error}") from None
+    for key, own in scores.items():
+        trial = _trial(optuna, space, Tried(choices[key], own), max(own))
+        trial.intermediate_values = own
+        study.add_trial(trial)
+    return len(scores)
+
+
 def judged(tried: Sequence[Tried]) -> int:
     """Return the rung by whose scores configs are compared: the highest one that ten configs have reached, else 0."""
     rungs = sorted({rung for one in tried for rung in one.scores}, reverse=True)
