@@ -20,6 +20,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--images", type=int, metavar="N", help="length in images, instead of --steps")
     command.add_argument("--image-size", type=int, default=224, metavar="S", help="side of the images (default 224)")
     command.add_argument("--fresh", action="store_true", help="new instances of the classes in every epoch")
+    command.add_argument("--schedule", metavar="S", help="cosine, steps or constant, in place of the paper's")
+    command.add_argument("--warmup", type=int, metavar="N", help="images of the warm-up, in place of the paper's")
     command.add_argument("--augment", metavar="POLICY", help="name of a policy, in place of the paper's")
     add_training(command)
     command.set_defaults(run=run)
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         written = pretrain(
             options.recipe, options.model, options.output, preset=options.preset, steps=options.steps,
             images=options.images, image_size=options.image_size, augment=options.augment, fresh=options.fresh,
-            **training_of(options),  # type: ignore[arg-type]
+            schedule=options.schedule, warmup=options.warmup, **training_of(options),  # type: ignore[arg-type]
         )  # fmt: skip
     print(written)
     return 0

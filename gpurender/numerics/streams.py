@@ -56,6 +56,7 @@ class Stream(IntEnum):
     STEP = 29  # training: the randomness of the model at a step
     EXAMPLE = 30  # fine-tuning: order and augmentation of real images
     PIXEL_NOISE = 31  # noise images: the variates of pixels
+    CONFIG = 32  # searches: the parameters of random configs
 
 
 def halves(value: int) -> tuple[int, int]:

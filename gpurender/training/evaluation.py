@@ -40,14 +40,18 @@ def accuracy(
     model: nn.Module, samples: Samples, transform: Any, batch_size: int, workers: int, device: torch.device
 ) -> float:
     """Return the share of images whose largest output is their label's, 0 to 1; the model is left in eval mode."""
+    found = outputs(model, samples, transform, batch_size, workers, device).argmax(1)
+    return float((found == samples.labels).mean())
+
+
+@torch.inference_mode()
+def outputs(
+    model: nn.Module, samples: Samples, transform: Any, batch_size: int, workers: int, device: torch.device
+) -> np.ndarray:
+    """Return what the model's own head makes of the images, float32 ``[N, classes]``; it is left in eval mode."""
     model.eval()
-    labels = torch.from_numpy(samples.labels)
-    right, seen = 0, 0
-    for images in _batches(samples, transform, batch_size, workers, device):
-        found = model(images).argmax(1).cpu()
-        right += int((found == labels[seen : seen + len(found)]).sum())
-        seen += len(found)
-    return right / seen
+    found = [model(images).float().cpu() for images in _batches(samples, transform, batch_size, workers, device)]
+    return torch.cat(found).numpy()
 
 
 @torch.inference_mode()

@@ -30,6 +30,10 @@ CHECKPOINT = "checkpoint.safetensors"
 STOP_EVERY = 10  # steps between two agreements of several processes to stop
 
 
+class StateError(ValueError):
+    """The state in a folder is damaged, or that of another training."""
+
+
 class Feed(Protocol):
     """Batches without end, from a place that can be saved."""
 
@@ -250,13 +254,15 @@ class Training:
         about = self.about({})
         settings = dataclasses.asdict(self.settings)
         del settings["accumulate"]  # a machine with less memory may go on
+        if self.settings.schedule == "constant":  # no step depends on how many there are
+            del settings["steps"]
         return {"kind": about["kind"], **about["model"], **about["data"], **settings}
 
     def resume(self) -> bool:
         """Go on from the state in the folder, if there is one; return whether there is.
 
         Raises:
-            ValueError: it is the state of another training, or damaged.
+            StateError: it is the state of another training, or damaged.
         """
         path = self.folder / STATE
         if not path.exists():
@@ -266,10 +272,10 @@ class Training:
             identity = kept["identity"]
         except Exception as error:  # whatever a damaged archive raises
             reason = type(error).__name__  # torch's text has many lines, and says how to run what the file holds
-            raise ValueError(f"output: {path} cannot be read ({reason}); remove it to begin again") from None
+            raise StateError(f"output: {path} cannot be read ({reason}); remove it to begin again") from None
         for name, value in self.identity().items():
             if identity.get(name) != value:
-                raise ValueError(
+                raise StateError(
                     f"output: {str(self.folder)!r} holds a training with {name}={checks.shown(identity.get(name))}, "
                     f"and this one has {checks.shown(value)}: give the same arguments, or another folder"
                 )

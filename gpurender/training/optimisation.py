@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn, optim
 
 OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("cosine", "steps")
+SCHEDULES = ("cosine", "steps", "constant")
 MOMENTUM = 0.9  # of SGD, in every paper here
 WARMUP_LR = 1e-6  # of the first step of a warm-up, as in DeiT
 
@@ -16,7 +16,8 @@ class Schedule:
     """The learning rate by step.
 
     Attributes:
-        kind: ``"cosine"`` (half a cosine from ``lr`` to ``min_lr``) or ``"steps"`` (times 0.1 at each third).
+        kind: ``"cosine"`` (half a cosine from ``lr`` to ``min_lr``), ``"steps"`` (times 0.1 at each third) or
+            ``"constant"``, under which a longer training goes on from a shorter one.
         steps: optimiser steps of the training.
         warmup: steps in which the rate rises linearly from 1e-6 to ``lr``.
         lr, min_lr: the rate after the warm-up, and at the end of the cosine.
@@ -47,5 +48,6 @@ def scheduler(over: optim.Optimizer, schedule: Schedule) -> Any:
     common: dict[str, Any] = {"warmup_t": schedule.warmup, "warmup_lr_init": begin, "t_in_epochs": False}
     if schedule.kind == "cosine":
         return CosineLRScheduler(over, t_initial=schedule.steps, lr_min=min(schedule.min_lr, schedule.lr), **common)
-    thirds = [-(-third * schedule.steps // 3) + 1 for third in (1, 2)]  # timm lowers the rate one step before
+    falls = (1, 2) if schedule.kind == "steps" else ()  # of a constant rate none
+    thirds = [-(-third * schedule.steps // 3) + 1 for third in falls]  # timm lowers the rate one step before
     return MultiStepLRScheduler(over, decay_t=thirds, decay_rate=0.1, **common)

@@ -38,6 +38,8 @@ def pretrain(
     accumulate: int = 1,
     lr: float | None = None,
     weight_decay: float | None = None,
+    schedule: str | None = None,
+    warmup: int | None = None,
     augment: PolicyLike | str | None = None,
     fresh: bool = False,
     ema: float | None = None,
@@ -72,6 +74,9 @@ def pretrain(
         lr, weight_decay, augment: in place of the preset's; ``augment`` is a policy of one view, or its name; a
             policy of your own needs a ``repr`` that is the same in every process, as a dataclass has.
         fresh: new instances of the classes in every epoch (``gr.DataLoader``).
+        schedule: ``"cosine"``, ``"steps"`` or ``"constant"``, in place of the preset's; a training of constant rate can
+            be made longer later, by the same call with another length (and the same ``warmup``).
+        warmup: images in which the rate rises linearly, in place of the preset's; at most all of them.
         ema: decay of averaged weights, which the checkpoint then holds.
         clip: largest norm of the gradients.
         amp: ``"no"``, ``"bf16"`` or ``"fp16"``; ``None``: bfloat16 on a GPU, none on a CPU.
@@ -91,8 +96,8 @@ def pretrain(
     name, paper = find_preset(preset, chosen)
     target = devices.resolve(device)
     settings = _settings(
-        paper, steps, images, batch_size, lr=lr, weight_decay=weight_decay, accumulate=accumulate, ema=ema, clip=clip,
-        amp=engine.precision(amp, target), seed=seed,
+        paper, steps, images, batch_size, warmup, schedule=schedule, lr=lr, weight_decay=weight_decay,
+        accumulate=accumulate, ema=ema, clip=clip, amp=engine.precision(amp, target), seed=seed,
     )  # fmt: skip
     checks.integer("log_every", log_every, 1, 2**31 - 1)
     checks.integer("save_every", save_every, 1, 2**31 - 1)
@@ -130,7 +135,9 @@ def pretrain(
     return folder / CHECKPOINT
 
 
-def _settings(paper: Preset, steps: int | None, images: int | None, batch_size: int | None, **others: Any) -> Settings:
+def _settings(
+    paper: Preset, steps: int | None, images: int | None, batch_size: int | None, warmup: int | None, **others: Any
+) -> Settings:
     """Return the settings of a preset with the given values in place of its own."""
     if steps is not None and images is not None:
         raise ValueError(f"steps must be left out when images is given, got {steps!r} and {images!r}")
@@ -138,11 +145,15 @@ def _settings(paper: Preset, steps: int | None, images: int | None, batch_size: 
     length = paper.images if images is None else checks.integer("images", images, 1, 2**50)
     count = max(1, length // size) if steps is None else checks.integer("steps", steps, 1, 2**40)
     scale = size / paper.batch_size if paper.lr_scales else 1.0
+    if warmup is None:
+        rising = min(paper.warmup // size, count // 10)
+    else:
+        rising = min(checks.integer("warmup", warmup, 0, 2**50) // size, count)
     given = {name: value for name, value in others.items() if value is not None}
     return Settings(**{
         "steps": count, "batch_size": size, "optimizer": paper.optimizer, "lr": paper.lr * scale,
         "weight_decay": paper.weight_decay, "schedule": paper.schedule,
-        "warmup": min(paper.warmup // size, count // 10), "min_lr": paper.min_lr, **given,
+        "warmup": rising, "min_lr": paper.min_lr, **given,
     })  # fmt: skip
 
 

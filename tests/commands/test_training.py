@@ -110,6 +110,7 @@ OF_TASK = {"labels_per_class": 6, "from_scratch": True, "image_size": 64, "worke
 OPTIONS = {
     "pretrain": {
         **COMMON, "preset": "deit", "steps": 11, "images": 12, "image_size": 64, "augment": "crop", "fresh": True,
+        "schedule": "constant", "warmup": 13,
     },
     "finetune": {
         **COMMON, **OF_TASK, "validation": 0.125, "epochs": 9, "optimizer": "adamw", "mixup": 0.5, "cutmix": 0.25,

@@ -60,6 +60,7 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     "python examples/quickstart.py": "tests/test_examples.py",
     "gpurender preview --gallery": "tests/commands/gallery/test_page.py",
     "gpurender doctor --warm": "tests/commands/checkup/test_precompile.py",
+    "gpurender search": "tests/commands/test_search.py",
 }
 
 
@@ -96,6 +97,8 @@ def test_snippets_of_a_page_run_one_after_the_other(page, tmp_path):
         code = code.replace(old, new)
     if "run/checkpoint.safetensors" in code:
         code = TRAINED + code
+    if '"pictures"' in code:
+        image_folder(tmp_path / "pictures", train=10)
     if "first_light/checkpoint.pt" in code:
         code = CHECKPOINT + code
     if page == "docs/augmentation.md":

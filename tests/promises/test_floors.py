@@ -21,6 +21,7 @@ FLOORS = [
     {"loading"},
     {"interop", "tasks"},
     {"training"},
+    {"search"},
     {"benchmark"},
     {"commands"},
     {"__init__", "__main__"},

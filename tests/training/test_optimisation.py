@@ -57,6 +57,12 @@ def test_steps_are_times_a_tenth_at_each_third(steps):
     assert rates("steps", steps, lr=2.0) == pytest.approx([2.0 * 0.1 ** (3 * n // steps) for n in range(steps)])
 
 
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_a_constant_rate_does_not_depend_on_the_number_of_steps(steps):
+    assert rates("constant", steps, lr=2.0) == [2.0] * steps
+    assert rates("constant", steps, 2, lr=1.0, min_lr=0.5) == pytest.approx([1e-6, (1 + 1e-6) / 2, *[1.0] * 8][:steps])
+
+
 def test_a_schedule_is_a_value():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Schedule("cosine", 1, 0, 1.0, 0.0).steps = 2

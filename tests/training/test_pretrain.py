@@ -20,8 +20,8 @@ RECIPE = gr.VisualAtom(classes=4, instances=8, image_size=32, orbits=(2, 4), rad
 RESNET, ONEPFRAC = PRESETS["fractaldb-resnet"], PRESETS["onepfrac"]
 
 
-def settings(paper, steps=None, images=None, batch_size=None, **others):
-    found = pretrain._settings(paper, steps, images, batch_size, **others)
+def settings(paper, steps=None, images=None, batch_size=None, warmup=None, **others):
+    found = pretrain._settings(paper, steps, images, batch_size, warmup, **others)
     return found.steps, found.batch_size, found.warmup, found.lr
 
 
@@ -36,6 +36,13 @@ def settings(paper, steps=None, images=None, batch_size=None, **others):
         (ONEPFRAC, {"images": 1}, (1, 256, 0, 5e-4)),
         (ONEPFRAC, {"lr": 0.25, "batch_size": 512}, (120_000, 512, 7, 0.25)),
         (ONEPFRAC, {"lr": 0.0}, (240_000, 256, 15, 0.0)),
+        (ONEPFRAC, {"steps": 100, "warmup": 0}, (100, 256, 0, 5e-4)),
+        (
+            ONEPFRAC,
+            {"steps": 100, "warmup": 50 * 256 + 255},
+            (100, 256, 50, 5e-4),
+        ),  # more than a tenth, if it is asked for
+        (ONEPFRAC, {"steps": 100, "warmup": 2**50}, (100, 256, 100, 5e-4)),
         (RESNET, {"batch_size": 128}, (703_125, 128, 0, 0.01)),  # whose rule does not scale the rate
     ],
 )
@@ -44,14 +51,15 @@ def test_settings_are_the_papers_but_for_what_is_given(paper, given, found):
 
 
 def test_what_a_paper_says_of_its_optimiser_is_taken():
-    paper = pretrain._settings(RESNET, 9, None, None, weight_decay=None, ema=None)
+    paper = pretrain._settings(RESNET, 9, None, None, None, weight_decay=None, ema=None, schedule=None)
     assert (paper.optimizer, paper.schedule, paper.weight_decay, paper.min_lr) == ("sgd", "steps", 0.0004, 1e-5)
-    own = pretrain._settings(RESNET, 9, None, None, weight_decay=0.25, ema=0.5, seed=3, amp="bf16", clip=2.0)
-    assert (own.weight_decay, own.ema, own.seed, own.amp, own.clip) == (0.25, 0.5, 3, "bf16", 2.0)
+    given = {"weight_decay": 0.25, "ema": 0.5, "seed": 3, "amp": "bf16", "clip": 2.0, "schedule": "constant"}
+    own = pretrain._settings(RESNET, 9, None, None, None, **given)
+    assert {name: getattr(own, name) for name in given} == given
 
 
 @pytest.mark.parametrize(
-    ("name", "high"), [("batch_size", 2**31 - 1), ("images", 2**50), ("steps", 2**40), ("lr", 1e6)]
+    ("name", "high"), [("batch_size", 2**31 - 1), ("images", 2**50), ("steps", 2**40), ("lr", 1e6), ("warmup", 2**50)]
 )
 def test_lengths_and_rates_have_bounds(name, high):
     given = {"batch_size": 1024} if name == "images" else {}

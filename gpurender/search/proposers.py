@@ -1,0 +1,163 @@
+"""Proposers: which config a study tries next.
+
+``random`` and ``grid`` are functions of the config's number, so every worker proposes the same ones. Optuna's samplers
+look at the results that there are; they only propose, and Optuna keeps no state of the study.
+"""
+
+import functools
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpurender.search.config import Config
+from gpurender.search.space import Parameter, Space
+
+PROPOSERS = ("random", "grid", "tpe", "gp")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A config that was proposed before.
+
+    Attributes:
+        choices: its parameters.
+        scores: by rung, as far as it was measured; of a config that failed 0 as chance has.
+    """
+
+    choices: Mapping[str, Any]
+    scores: Mapping[int, float]
+
+
+def proposed(name: str, space: Space, seed: int, number: int, tried: Sequence[Tried]) -> Config | None:
+    """Return config ``number`` of a proposer; ``None`` if there are no more.
+
+    Args:
+        name: of :data:`PROPOSERS`.
+        space: what may be chosen.
+        seed: of all randomness.
+        number: of the config, from 0.
+        tried: the configs so far.
+
+    Raises:
+        RuntimeError: Optuna is needed and not installed.
+    """
+    if name == "random":
+        return space.random(seed, number)
+    if name == "grid":
+        return next(itertools.islice(_grid(space), number, None), None)
+    return _by_optuna(name, space, seed, number, tried)
+
+
+@functools.lru_cache(maxsize=8)
+def _grid(space: Space) -> list[Config]:
+    return list(space.grid())
+
+
+def require_optuna() -> Any:
+    """Return the package ``optuna``, silent but for warnings.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise RuntimeError(
+            "the proposers 'tpe' and 'gp' need the extra 'search': pip install 'gpurender[search]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _by_optuna(name: str, space: Space, seed: int, number: int, tried: Sequence[Tried]) -> Config:
+    optuna = require_optuna()
+    own = (seed + number) % 2**32  # NumPy's generators take 32 bits
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the groups of conditional parameters
+        if name == "tpe":
+            sampler = optuna.samplers.TPESampler(seed=own, multivariate=True, group=True, constant_liar=True)
+        else:
+            sampler = optuna.samplers.GPSampler(seed=own)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    rung = judged(tried)
+    for one in tried:
+        study.add_trial(_trial(optuna, space, one, rung))
+    for _ in range(100):
+        trial = study.ask()
+        try:
+            return space.config(functools.partial(_suggested, trial))
+        except (TypeError, ValueError):  # values that are not allowed together: the sampler learns of it
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    raise ValueError(f"the proposer {name!r} found no config that is allowed in 100 attempts")
+
+
+def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str) -> int:
+    """Write results as complete trials into a storage of Optuna, for its dashboard; return how many.
+
+    A trial has the score of a config's highest rung, and the score of every rung as an intermediate value. A study of
+    the name that is there is replaced, so the command may be repeated.
+
+    Args:
+        space: of the study.
+        rows: of :meth:`gpurender.search.Study.table`, the highest rungs first.
+        url: of the storage, such as ``sqlite:///study.db``.
+        name: of the study in the storage.
+
+    Raises:
+        RuntimeError: Optuna is not installed.
+        ValueError: the storage cannot be opened.
+    """
+    optuna = require_optuna()
+    scores: dict[str, dict[int, float]] = {}
+    choices: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["score"] is not None:
+            scores.setdefault(row["key"], {})[row["rung"]] = row["score"]
+            choices[row["key"]] = row["choices"]
+    try:
+        storage = optuna.storages.get_storage(url)
+        if name in optuna.study.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    except Exception as error:  # whatever a database raises
+        raise ValueError(f"--optuna: {url!r} cannot be opened: {error}") from None
+    for key, own in scores.items():
+        trial = _trial(optuna, space, Tried(choices[key], own), max(own))
+        trial.intermediate_values = own
+        study.add_trial(trial)
+    return len(scores)
+
+
+def judged(tried: Sequence[Tried]) -> int:
+    """Return the rung by whose scores configs are compared: the highest one that ten configs have reached, else 0."""
+    rungs = sorted({rung for one in tried for rung in one.scores}, reverse=True)
+    return next((rung for rung in rungs if sum(rung in one.scores for one in tried) >= 10), 0)
+
+
+def _trial(optuna: Any, space: Space, one: Tried, rung: int) -> Any:
+    """Return Optuna's record of a config: complete with the score of a rung, else under way."""
+    known = {parameter.name: parameter for parameter in space.parameters}
+    params = {name: value for name, value in one.choices.items() if name in known}
+    complete = rung in one.scores
+    return optuna.trial.create_trial(
+        params=params,
+        distributions={name: _distribution(optuna, known[name]) for name in params},
+        value=one.scores[rung] if complete else None,
+        state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.RUNNING,
+    )
+
+
+def _distribution(optuna: Any, parameter: Parameter) -> Any:
+    if parameter.kind == "choice":
+        return optuna.distributions.CategoricalDistribution(range(len(parameter.values)))
+    kind = optuna.distributions.IntDistribution if parameter.integral else optuna.distributions.FloatDistribution
+    return kind(*parameter.values, log=parameter.kind == "log")
+
+
+def _suggested(trial: Any, parameter: Parameter) -> Any:
+    if parameter.kind == "choice":
+        return trial.suggest_categorical(parameter.name, range(len(parameter.values)))
+    suggest = trial.suggest_int if parameter.integral else trial.suggest_float
+    return suggest(parameter.name, *parameter.values, log=parameter.kind == "log")

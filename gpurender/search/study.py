@@ -1,0 +1,405 @@
+"""Study: a search as a folder, on which any number of processes work; each may be killed at any moment.
+
+What a study knows is what its folder holds (:mod:`gpurender.search.folder`). Which job is next is a function of it: the
+promotions of the highest rung first, then a new config. A worker leases a job, trains from where the checkpoint of the
+config ends, measures, and publishes the result. So a kill costs at most the steps since the last checkpoint, and
+nothing needs to be cleaned up. Two halves of a study, made from the same ``study.json``, merge by copying ``configs``
+and ``results``.
+"""
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpurender.recipes.base import Recipe
+from gpurender.runtime import devices
+from gpurender.search.config import Config
+from gpurender.search.folder import Folder, publish, read
+from gpurender.search.ladder import Ladder, promoted
+from gpurender.search.leases import Lease, is_stale, leased
+from gpurender.search.proposers import PROPOSERS, Tried, proposed, require_optuna
+from gpurender.search.space import Space
+from gpurender.search.trial import trained
+from gpurender.tasks import Task
+from gpurender.training import models
+from gpurender.util import checks, keywords
+from gpurender.util.folder_lock import turn
+
+__all__ = ["Study", "create"]
+
+log = logging.getLogger("gpurender")
+
+LAYOUT = 1
+STUDY = "study.json"
+ENTRIES = ("layout", "space", "tasks", "digests", "ladder", "proposer", "seed", "configs", "patience")
+MAX_CONFIGS = 1_000_000
+EXHAUSTED = "exhausted.json"  # of a space that has fewer configs than are wanted: how many
+REPEATED = 10_000  # proposals of configs that are there, before a space counts as exhausted
+
+
+@keywords.checked
+def create(
+    folder: str | os.PathLike[str],
+    space: Space,
+    tasks: Mapping[str, Task],
+    *,
+    ladder: Ladder | None = None,
+    proposer: str = "random",
+    configs: int = 64,
+    seed: int = 0,
+    patience: float = 120.0,
+) -> "Study":
+    """Make a study and return it; a study of the same arguments that is there already is returned.
+
+    Args:
+        folder: new, empty, or that of the same study.
+        space: what may be chosen.
+        tasks: what configs are measured on, by name.
+        ladder: lengths and measures; ``None``: ``Ladder()``.
+        proposer: ``"random"``, ``"grid"``, or Optuna's ``"tpe"`` and ``"gp"`` (extra ``search``).
+        configs: how many configs are tried; a grid may have fewer.
+        seed: of the proposer.
+        patience: seconds after which the lease of a worker that does not touch it is taken over, on another machine; on
+            the worker's own machine its end is seen at once.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and what is allowed; a task cannot be read; or the folder
+            holds another study, or other files.
+    """
+    if not isinstance(space, Space):
+        raise TypeError(f"space must be a gr.search.Space, got {checks.shown(space)}")
+    if not isinstance(tasks, Mapping) or not tasks:
+        raise ValueError(f"tasks must be a mapping of names to gr.tasks.Task, got {checks.shown(tasks)}")
+    for name, task in tasks.items():
+        if not isinstance(name, str) or not name or not name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"tasks: a name must be letters, digits, - and _, got {checks.shown(name)}")
+        if not isinstance(task, Task):
+            raise TypeError(f"tasks: {name!r} must be a gr.tasks.Task, got {checks.shown(task)}")
+    chosen = Ladder() if ladder is None else ladder
+    if not isinstance(chosen, Ladder):
+        raise TypeError(f"ladder must be a gr.search.Ladder, got {checks.shown(ladder)}")
+    checks.choice("proposer", proposer, PROPOSERS)
+    if proposer in ("tpe", "gp"):
+        require_optuna()
+    if proposer == "grid":
+        next(space.grid(), None)  # a continuum is refused now
+    root = checks.path("folder", folder)
+    values = {
+        "layout": LAYOUT,
+        "space": json.loads(space.to_json()),
+        "tasks": {name: json.loads(task.to_json()) for name, task in tasks.items()},
+        "digests": {name: digest(name, task) for name, task in tasks.items()},
+        "ladder": {"images": list(chosen.images), "eta": chosen.eta, "finetune_steps": chosen.finetune_steps,
+                   "seeds": chosen.seeds},
+        "proposer": proposer,
+        "seed": checks.integer("seed", seed, 0, checks.UINT64_MAX),
+        "configs": checks.integer("configs", configs, 1, MAX_CONFIGS),
+        "patience": checks.real("patience", patience, 1.0, 86_400.0),
+    }  # fmt: skip
+    _claim(root, values)
+    return Study(root)
+
+
+def digest(name: str, task: Task) -> str:
+    """Return 64 hex digits: SHA-256 of a task's arguments, classes and labels.
+
+    Raises:
+        ValueError: the task cannot be read; the message has its name.
+    """
+    try:
+        parts = [task.samples(part) for part in ("train", "test")]
+    except ValueError as error:
+        raise ValueError(f"task {name!r}: {error}") from None
+    hashed = hashlib.sha256(task.to_json().encode())
+    for samples in parts:
+        hashed.update(json.dumps([list(samples.classes), samples.labels.tolist()]).encode())
+    return hashed.hexdigest()
+
+
+def _claim(root: Path, values: dict[str, Any]) -> None:
+    """Write ``study.json``, or see that the one that is there has the same values."""
+    path = root / STUDY
+    if not path.exists():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise ValueError(f"study: folder {str(root)!r} must be new, empty or a study; it has files but no {STUDY}")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"study: folder {str(root)!r} cannot be made: {error.strerror}") from None
+        publish(path, values)
+    there = read(path, ENTRIES)
+    for name, value in values.items():
+        if there[name] != value:
+            raise ValueError(
+                f"study: {str(root)!r} is a study with another {name}: {checks.shown(there[name])}; "
+                "choose another folder, or give the same arguments"
+            )
+
+
+class Study:
+    """A study that is there.
+
+    >>> study = gr.search.Study("study")
+    >>> study.work(minutes=60)
+    >>> study.best().to_json()
+
+    Args:
+        folder: of :func:`create`.
+
+    Attributes:
+        space, tasks, ladder, proposer, seed, configs: the arguments of :func:`create`.
+
+    Raises:
+        ValueError: the folder holds no study, one of a newer layout, or a damaged one.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.root = checks.path("study", folder)
+        path = self.root / STUDY
+        if not path.exists():
+            raise ValueError(f"study: folder {str(self.root)!r} holds no study: it has no {STUDY}")
+        values = read(path, ("layout",))
+        if values["layout"] != LAYOUT:
+            raise ValueError(
+                f"study: {str(path)!r} has layout {checks.shown(values['layout'])}, and this version of gpurender "
+                f"reads layout {LAYOUT}"
+            )
+        values = read(path, ENTRIES)
+        self.space = Space(values["space"])
+        self.tasks = {name: Task.from_json(json.dumps(task)) for name, task in values["tasks"].items()}
+        self.ladder = Ladder(**values["ladder"])
+        self.proposer, self.seed = values["proposer"], values["seed"]
+        self.configs, self.patience = values["configs"], values["patience"]
+        self._digests: dict[str, str] = values["digests"]
+        self._folder = Folder(self.root)
+        self._repeated: set[int] = set()  # numbers of proposals whose config was there
+
+    # ------------------------------------------------------------------------------------------------------- working
+
+    def work(self, minutes: float | None = None, *, device: str | torch.device | None = None) -> int:
+        """Do jobs until none is left; return how many results this process has made.
+
+        While other processes do the last jobs, this one waits for what their results promote.
+
+        Args:
+            minutes: begin no job after so long; ``None``: no limit.
+            device: that renders and trains; ``None``: the GPU if there is one.
+
+        Raises:
+            ValueError: a task has changed or vanished, or a file of the study is damaged.
+            RuntimeError: a package is missing.
+            OSError: the disk is full or broken.
+        """
+        end = None if minutes is None else time.monotonic() + 60.0 * checks.real("minutes", minutes, 0.0, 1e9)
+        target = devices.resolve(device)
+        models.require_timm()
+        self.check_tasks()
+        self._folder.make()
+        done = 0
+        while end is None or time.monotonic() < end:
+            state = self._state()
+            if self._do_one(state, target):
+                done += 1
+            elif not self._propose(state):
+                if not any(True for _ in state.jobs()):
+                    break
+                time.sleep(min(1.0, self.patience / 10.0))  # others do the last ones, whose results may promote
+        return done
+
+    def check_tasks(self) -> None:
+        """Check that the tasks are those that the study was made with.
+
+        Raises:
+            ValueError: a task has changed or vanished.
+        """
+        for name, task in self.tasks.items():
+            if digest(name, task) != self._digests[name]:
+                raise ValueError(
+                    f"task {name!r}: {task.data} has other images, classes or labels than when the study was made"
+                )
+
+    def _do_one(self, state: "_State", device: torch.device) -> bool:
+        """Do the first job that nobody does; return whether there was one."""
+        for key, rung in state.jobs():
+            with leased(self._folder.lease(key, rung), self.patience) as lease:
+                if lease is None or (key, rung) in self._folder.results():
+                    continue
+                self._do(state.configs[key], key, rung, device, lease)
+                return True
+        return False
+
+    def _do(self, config: Config, key: str, rung: int, device: torch.device, lease: Lease) -> None:
+        values = trained(
+            config, self.tasks, self.ladder, rung, self._folder.checkpoints(key), self._folder.work(key, rung), device
+        )
+        if not lease.held():  # this process stood still for longer than the patience
+            log.warning("config %s, rung %d: another worker has taken it over; this result is discarded", key[:8], rung)
+            return
+        self._folder.add_result(key, rung, values)
+        said = values["error"] if values["score"] is None else f"score {values['score']:.4f}"
+        log.warning("config %s, rung %d: %s", key[:8], rung, said)
+
+    def _propose(self, state: "_State") -> bool:
+        """Add the next config, if the study wants more; return whether there may be new jobs."""
+        if state.complete:
+            return False
+        with turn(self.root):  # Optuna's proposals depend on those before
+            state = self._state()
+            if state.complete:  # another worker added the last one
+                return True
+            for number in itertools.count():  # the first that is not there: a file may have been lost
+                if number in state.numbers or number in self._repeated:
+                    continue
+                config = proposed(self.proposer, self.space, self.seed, number, state.tried())
+                if config is None or len(self._repeated) == REPEATED:
+                    break
+                if config.key not in state.configs:
+                    self._folder.add_config(config.key, {"number": number, **json.loads(config.to_json())})
+                    return True
+                self._repeated.add(number)
+        publish(self.root / EXHAUSTED, {"configs": len(state.configs)})
+        return True
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def _state(self) -> "_State":
+        return _State(self)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return a row for every result, the best first: those of higher rungs before those of lower ones.
+
+        A row has ``number``, ``key``, ``rung``, ``images``, ``score`` (``None`` for a config that failed), ``error``,
+        ``tasks`` (the figures by task and name), ``seconds``, ``model``, ``recipe`` (as JSON values) and ``choices``.
+        """
+        numbers = {key: (number, values) for number, key, values in self._folder.configs()}
+        rows = []
+        for (key, rung), values in self._folder.results().items():
+            if key not in numbers:
+                continue  # its config has not been copied yet
+            number, config = numbers[key]
+            rows.append({
+                "number": number, "key": key, "rung": rung, "images": self.ladder.images[rung],
+                "score": values["score"], "error": values.get("error"), "tasks": values.get("tasks", {}),
+                "seconds": values.get("seconds", {}), "model": config["model"], "recipe": config["recipe"],
+                "choices": config["choices"],
+            })  # fmt: skip
+        return sorted(rows, key=lambda row: (-row["rung"], -_comparable(row["score"]), row["number"]))
+
+    def best(self, task: str | None = None) -> Recipe:
+        """Return the recipe of the best config of the highest rung that has results.
+
+        Args:
+            task: the one to be best on; ``None``: the mean over all.
+
+        Raises:
+            ValueError: there is no such task, or no result yet.
+        """
+        return Config.from_data(self.best_config(task)).recipe
+
+    def best_config(self, task: str | None = None) -> dict[str, Any]:
+        """Return the JSON values of the best config; see :meth:`best`."""
+        if task is not None:
+            checks.choice("task", task, tuple(self.tasks))
+        rows = [row for row in self.table() if row["score"] is not None]
+        if not rows:
+            raise ValueError(f"study: {str(self.root)!r} has no results yet: run gpurender search work")
+        top = [row for row in rows if row["rung"] == rows[0]["rung"]]
+        found = top[0] if task is None else max(top, key=lambda row: (row["tasks"][task]["score"], -row["number"]))
+        values = next(values for _, key, values in self._folder.configs() if key == found["key"])
+        return {name: value for name, value in values.items() if name != "number"}
+
+    def status(self) -> dict[str, Any]:
+        """Return how far the study is.
+
+        ``configs``: proposed so far; ``finished``: those for which nothing is left to do as far as is known;
+        ``running``: those that a living worker holds; ``stuck``: those whose worker has ended without a result, which
+        the next worker takes over; ``best``: the first row of :meth:`table`, or ``None``; ``results``: per rung;
+        ``wanted``: how many configs the study tries; ``done``: whether all jobs are done.
+        """
+        state = self._state()
+        open_jobs = set(state.jobs())
+        leases = {job: self._folder.lease(*job) for job in open_jobs}
+        held = {job for job, path in leases.items() if path.exists()}
+        stuck = {job for job in held if is_stale(leases[job], self.patience)}
+        rows = self.table()
+        return {
+            "configs": len(state.configs),
+            "finished": len(state.configs) - len({key for key, _ in open_jobs}),
+            "running": len(held - stuck),
+            "stuck": len(stuck),
+            "best": rows[0] if rows else None,
+            "results": [sum(row["rung"] == rung for row in rows) for rung in range(self.ladder.rungs)],
+            "wanted": self.configs,
+            "done": state.complete and not open_jobs,
+        }
+
+
+class _State:
+    """What the files of a study say at one moment.
+
+    Attributes:
+        configs: by key, in the order of their numbers.
+        numbers: theirs.
+        complete: whether no config will be added.
+    """
+
+    def __init__(self, study: Study) -> None:
+        folder, self._ladder = study._folder, study.ladder
+        rows = folder.configs()
+        self._results = folder.results()
+        self.configs = {key: Config.from_data(_without_number(values)) for _, key, values in rows}
+        self.numbers = {number for number, _, _ in rows}
+        self.complete = len(rows) >= min(study.configs, _most(study.root))
+        self._queues = list(self._queue_of_each_rung())
+
+    def jobs(self) -> Iterator[tuple[str, int]]:
+        """Yield the jobs that are left, key and rung: the highest rung first."""
+        for rung in reversed(range(self._ladder.rungs)):
+            for key in self._queues[rung]:
+                if (key, rung) not in self._results:
+                    yield key, rung
+
+    def tried(self) -> Sequence[Tried]:
+        """Return the configs so far, with their scores."""
+        rungs = range(self._ladder.rungs)
+        return [
+            Tried(
+                config.choices,
+                {r: self._results[key, r]["score"] or 0.0 for r in rungs if (key, r) in self._results},
+            )
+            for key, config in self.configs.items()
+        ]  # fmt: skip
+
+    def _queue_of_each_rung(self) -> Iterator[list[str]]:
+        """Yield the keys that come to each rung, in order."""
+        queue, complete = list(self.configs), self.complete
+        for rung in range(self._ladder.rungs):
+            yield queue
+            results = [self._results.get((key, rung)) for key in queue]
+            scores = [None if result is None else _comparable(result["score"]) for result in results]
+            queue = [queue[place] for place in promoted(scores, self._ladder.eta, complete)]
+            queue = [key for key in queue if self._results[key, rung]["score"] is not None]  # it failed
+            complete = complete and None not in scores
+
+
+def _most(root: Path) -> int:
+    """Return how many configs the space has, as far as is known."""
+    path = root / EXHAUSTED
+    return read(path, ("configs",))["configs"] if path.exists() else MAX_CONFIGS
+
+
+def _without_number(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "number"}
+
+
+def _comparable(score: float | None) -> float:
+    """Return a score as a number: a config that failed is worse than all others."""
+    return float("-inf") if score is None else score

@@ -1,0 +1,415 @@
+"""Studies: whatever happens to workers, nothing is lost, done twice or different."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import time
+
+import pytest
+
+import gpurender as gr
+from gpurender.search import folder, proposers, study
+from gpurender.search.leases import leased
+from tests.search.support import TEMPLATE, task
+
+pytest.importorskip("timm", reason="needs timm")
+LADDER = gr.search.Ladder((32, 64, 128), eta=2, finetune_steps=2, seeds=2)
+
+
+def make(path, tmp_path, **options):
+    tasks = {"a": task(tmp_path, "a"), "b": task(tmp_path, "b", shift=1)}
+    given = {"ladder": LADDER, "configs": 8, "patience": 5.0, **options}
+    return gr.search.create(path, gr.search.Space(TEMPLATE), tasks, **given)
+
+
+def score_of(key, rung):
+    """A made-up score that only config and rung decide."""
+    return int(key[:6], 16) / 2**24 / 2 + rung / 10
+
+
+def fake(monkeypatch, seconds=0.0, failing=()):
+    """Let jobs take no time, or some; return the list of those done in this process."""
+    done = []
+
+    def trained(config, tasks, ladder, rung, checkpoints, work, device):
+        _ = seconds and time.sleep(seconds)
+        done.append((config.key, rung))
+        if len(done) - 1 in failing:
+            return {"rung": rung, "score": None, "error": "the loss is nan"}
+        figures = {name: {"score": score_of(config.key, rung) * (1 + (name == "b")), "accuracy": 0.5} for name in tasks}
+        return {
+            "rung": rung,
+            "score": score_of(config.key, rung),
+            "tasks": figures,
+            "seconds": {"training": time.time()},
+        }
+
+    monkeypatch.setattr(study, "trained", trained)
+    return done
+
+
+def results(root):
+    """What a study has measured, without the times."""
+    found = {}
+    for path in sorted((root / "results").iterdir()):
+        values = json.loads(path.read_text())
+        values.pop("seconds", None)
+        found[path.name] = values
+    return found
+
+
+def test_a_study_tries_its_configs_and_promotes_the_best(tmp_path, monkeypatch):
+    done = fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path)
+    assert made.work(device="cpu") == len(done) == len(set(done))
+    keys = [made.space.random(0, number).key for number in range(8)]
+    assert [key for key, rung in done if rung == 0] == keys
+    best = set()
+    for n in range(2, 9):  # asynchronous halving, worked out again: after n results the best n // 2 go on
+        best |= set(sorted(keys[:n], key=lambda key: -score_of(key, 0))[: n // 2])
+    assert {key for key, rung in done if rung == 1} == best
+    assert 1 <= sum(rung == 2 for _, rung in done) < len(best)
+    assert made.work(device="cpu") == 0
+    status = made.status()
+    assert (status["configs"], status["finished"], status["running"], status["stuck"]) == (8, 8, 0, 0)
+    assert status["done"]
+    assert status["results"] == [8, len(best), sum(rung == 2 for _, rung in done)]
+    top = max((key for key, rung in done if rung == 2), key=lambda key: score_of(key, 2))
+    assert status["best"]["key"] == made.table()[0]["key"] == top
+    assert made.best().fingerprint == made.space.random(0, keys.index(top)).recipe.fingerprint
+    assert made.best("b") == made.best()
+    assert made.best_config()["model"] == made.space.random(0, keys.index(top)).model
+    assert not list((made.root / "leases").iterdir())
+
+
+def test_promotions_come_before_new_configs(tmp_path, monkeypatch):
+    done = fake(monkeypatch)
+    make(tmp_path / "s", tmp_path).work(device="cpu")
+    rungs = [rung for _, rung in done]
+    assert rungs[:3] == [0, 0, 1]
+
+
+def test_the_table_has_a_row_per_result(tmp_path, monkeypatch):
+    fake(monkeypatch, failing=(0,))
+    made = make(tmp_path / "s", tmp_path, configs=2)
+    made.work(device="cpu")
+    rows = made.table()
+    assert [row["rung"] for row in rows] == [2, 1, 0, 0]  # the other one goes up alone
+    failed = rows[-1]
+    assert (failed["number"], failed["score"], failed["error"], failed["tasks"]) == (0, None, "the loss is nan", {})
+    assert rows[0]["number"] == 1
+    assert rows[0]["images"] == 128
+    assert rows[0]["error"] is None
+    assert set(rows[0]["tasks"]) == {"a", "b"}
+    config = made.space.random(0, 1)
+    assert rows[0]["recipe"] == json.loads(config.recipe.to_json())
+    assert (rows[0]["model"], rows[0]["choices"]) == (config.model, config.choices)
+    assert made.status()["done"]
+
+
+def test_a_failed_config_never_goes_on(tmp_path, monkeypatch):
+    fake(monkeypatch, failing=range(100))
+    made = make(tmp_path / "s", tmp_path, configs=3)
+    assert made.work(device="cpu") == 3
+    assert made.status()["finished"] == 3
+    with pytest.raises(ValueError, match="has no results yet: run gpurender search work"):
+        made.best()
+
+
+def test_best_on_a_task_may_be_another(tmp_path, monkeypatch):
+    fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path, configs=3, ladder=gr.search.Ladder((32,), eta=2))
+    made.work(device="cpu")
+    last = made.table()[-1]
+    path = made.root / "results" / f"{last['key']}.0.json"
+    values = json.loads(path.read_text())
+    values["tasks"]["a"]["score"] = 0.999
+    path.write_text(json.dumps(values))
+    again = gr.search.Study(made.root)
+    assert again.best("a").fingerprint == made.space.random(0, last["number"]).recipe.fingerprint
+    assert again.best("b") == again.best() != again.best("a")
+    with pytest.raises(ValueError, match="task must be one of 'a', 'b', got 'c'"):
+        again.best("c")
+
+
+def test_two_halves_merge_by_copying(tmp_path, monkeypatch):
+    done = fake(monkeypatch)
+    whole = make(tmp_path / "whole", tmp_path)
+    whole.work(device="cpu")
+    count = len(done)
+    one, two = make(tmp_path / "one", tmp_path), make(tmp_path / "two", tmp_path)
+    monkeypatch.setattr(study.time, "monotonic", lambda: float(len(done)))  # a result takes a second
+    assert 2 <= one.work(minutes=0.1, device="cpu") < count
+    two.work(device="cpu")
+    for name in ("configs", "results"):
+        for path in (one.root / name).iterdir():
+            os.remove(two.root / name / path.name)
+            shutil.copy(path, two.root / name)
+    merged = gr.search.Study(two.root)
+    assert merged.work(device="cpu") == 0
+    assert results(two.root) == results(whole.root)
+    for path in (two.root / "results").iterdir():  # the other way round: what is missing is done
+        shutil.copy(path, one.root / "results")
+    rest = gr.search.Study(one.root)
+    rest.work(device="cpu")
+    assert results(one.root) == results(whole.root)
+
+
+def work(root, seconds, device="cpu"):
+    patch = pytest.MonkeyPatch()
+    fake(patch, seconds)
+    gr.search.Study(root).work(device=device)
+
+
+def test_workers_under_kills_do_what_one_does(tmp_path, monkeypatch):
+    """Processes are killed while they work, and others begin: no job is lost, every result is that of a calm run."""
+    fake(monkeypatch)
+    calm = make(tmp_path / "calm", tmp_path, configs=16)
+    calm.work(device="cpu")
+    stormy = make(tmp_path / "stormy", tmp_path, configs=16)
+    context = multiprocessing.get_context("fork")
+    running, kills = [], 0
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        running = [process for process in running if process.is_alive()]
+        if kills < 12 and running:
+            os.kill(running[0].pid, signal.SIGKILL)
+            running[0].join()
+            kills += 1
+        running += [context.Process(target=work, args=(stormy.root, 0.02)) for _ in range(3 - len(running))]
+        for process in running:
+            if process.pid is None:
+                process.start()
+        time.sleep(0.1)
+        if kills == 12 and stormy.status()["done"]:
+            break
+    for process in running:
+        process.join(60)
+    status = gr.search.Study(stormy.root).status()
+    assert (status["done"], status["running"], status["stuck"]) == (True, 0, 0)
+    assert results(stormy.root) == results(calm.root)
+    assert sorted(os.listdir(stormy.root / "configs")) == sorted(os.listdir(calm.root / "configs"))
+
+
+def test_a_worker_waits_for_results_that_may_promote(tmp_path, monkeypatch):
+    done = fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path, configs=2, ladder=gr.search.Ladder((32, 64), eta=2))
+    made._folder.make()
+    key = made.space.random(0, 0).key
+    slept = []
+    with leased(made.root / "leases" / f"{key}.0", 60.0) as other:
+        assert other.held()
+
+        def sleep(seconds):
+            slept.append(seconds)
+            assert made.status()["running"] == 1
+            made._folder.add_result(key, 0, {"rung": 0, "score": 0.9, "tasks": {}})
+            other.release() if len(slept) == 1 else None
+
+        monkeypatch.setattr(study.time, "sleep", sleep)
+        made.work(device="cpu")
+        monkeypatch.undo()
+        other.release = lambda: None
+    assert slept == [0.5]  # a tenth of the patience
+    assert done == [(made.space.random(0, 1).key, 0), (key, 1)]
+
+
+def test_a_job_that_was_lost_is_not_published(tmp_path, monkeypatch, caplog):
+    made = make(tmp_path / "s", tmp_path, configs=1)
+    done = fake(monkeypatch)
+    real = study.trained
+
+    def lost(*arguments):
+        values = real(*arguments)
+        if len(done) == 1:
+            (path,) = (made.root / "leases").iterdir()
+            os.unlink(path)
+        return values
+
+    monkeypatch.setattr(study, "trained", lost)
+    made.work(device="cpu")
+    assert "another worker has taken it over; this result is discarded" in caplog.text
+    assert done[0] == done[1]  # done again, because nobody had
+
+
+def test_a_second_result_that_differs_is_a_warning(tmp_path, caplog):
+    made = folder.Folder(tmp_path)
+    made.make()
+    made.add_result("k", 0, {"rung": 0, "score": 0.5, "seconds": 1})
+    made.add_result("k", 0, {"rung": 0, "score": 0.5, "seconds": 2})
+    assert not caplog.text
+    made.add_result("k", 0, {"rung": 0, "score": 0.25, "seconds": 1})
+    assert "holds other values than this worker measured, and stays" in caplog.text
+    assert made.results()["k", 0]["score"] == 0.5
+
+
+def test_the_same_study_is_opened_and_another_is_refused(tmp_path, monkeypatch):
+    made = make(tmp_path / "s", tmp_path)
+    before = (made.root / "study.json").read_bytes()
+    assert make(tmp_path / "s", tmp_path).root == made.root
+    assert (made.root / "study.json").read_bytes() == before
+    for name, value in {"seed": 1, "configs": 9, "proposer": "tpe", "patience": 6.0}.items():
+        with pytest.raises(ValueError, match=f"is a study with another {name}: "):
+            make(tmp_path / "s", tmp_path, **{name: value})
+    with pytest.raises(ValueError, match="is a study with another ladder"):
+        make(tmp_path / "s", tmp_path, ladder=gr.search.Ladder((32,)))
+    other = gr.search.Space({**TEMPLATE, "seed": 3})
+    with pytest.raises(ValueError, match="is a study with another space"):
+        gr.search.create(tmp_path / "s", other, {"a": task(tmp_path)}, ladder=LADDER, configs=8, patience=5.0)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(ValueError, match=r"must be new, empty or a study; it has files but no study\.json"):
+        make(tmp_path / "full", tmp_path)
+    with pytest.raises(ValueError, match="cannot be made: Not a directory"):
+        make(tmp_path / "full" / "x" / "y", tmp_path)
+
+
+WRONG = {
+    "space must be a gr.search.Space, got {}": {"space": {}},
+    "tasks must be a mapping of names to gr.tasks.Task, got {}": {"tasks": {}},
+    "tasks: a name must be letters, digits, - and _, got 'a/b'": {"tasks": {"a/b": 1}},
+    "tasks: 'a' must be a gr.tasks.Task, got 1": {"tasks": {"a": 1}},
+    "ladder must be a gr.search.Ladder, got 3": {"ladder": 3},
+    "proposer must be one of 'random', 'grid', 'tpe', 'gp', got 'best'": {"proposer": "best"},
+    "for a grid, got 'log'": {"proposer": "grid"},
+    "configs must be an integer in [1, 1000000], got 0": {"configs": 0},
+    "seed must be an integer": {"seed": -1},
+    "patience must be a finite number in [1, 86400], got 0.5": {"patience": 0.5},
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_bad_arguments_leave_no_study(tmp_path, text):
+    given = {"space": gr.search.Space(TEMPLATE), "tasks": {"a": task(tmp_path)}, **WRONG[text]}
+    with pytest.raises((TypeError, ValueError), match=re.escape(text)):
+        gr.search.create(tmp_path / "s", **given)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_task_that_vanished_or_changed_is_named(tmp_path, monkeypatch):
+    fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path)
+    task(tmp_path, "b", shift=2)
+    with pytest.raises(ValueError, match=r"task 'b': .*b\.npz has other images, classes or labels than when the study"):
+        made.work(device="cpu")
+    os.remove(tmp_path / "b.npz")
+    with pytest.raises(ValueError, match=r"task 'b': .*b\.npz"):
+        made.work(device="cpu")
+    with pytest.raises(ValueError, match="task 'b'"):
+        gr.search.create(tmp_path / "new", made.space, made.tasks)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"number": 0}'])
+@pytest.mark.parametrize("kind", ["configs", "results"])
+def test_a_damaged_file_is_named_and_nothing_else_is_touched(tmp_path, monkeypatch, kind, text):
+    fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path, configs=3)
+    made.work(device="cpu")
+    before = {path: path.read_bytes() for path in made.root.rglob("*") if path.is_file()}
+    victim = sorted((made.root / kind).iterdir())[0]
+    victim.write_text(text)
+    with pytest.raises(ValueError, match=f"{victim.name} is damaged .*: remove it, and it is made again"):
+        gr.search.Study(made.root).work(device="cpu")
+    victim.unlink()
+    gr.search.Study(made.root).work(device="cpu")
+    after = {path: path.read_bytes() for path in made.root.rglob("*") if path.is_file()}
+    assert before.keys() == after.keys()
+    assert results(made.root)
+    assert {path for path in before if before[path] != after[path]} <= {victim}
+
+
+def test_a_folder_that_is_no_study_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no study: it has no study\.json"):
+        gr.search.Study(tmp_path)
+    (tmp_path / "study.json").write_text('{"layout": 2}')
+    with pytest.raises(ValueError, match="has layout 2, and this version of gpurender reads layout 1"):
+        gr.search.Study(tmp_path)
+    (tmp_path / "study.json").write_text('{"layout": 1}')
+    with pytest.raises(ValueError, match="the entry 'space' is missing"):
+        gr.search.Study(tmp_path)
+
+
+def test_a_small_space_ends_before_the_number_of_configs(tmp_path, monkeypatch):
+    done = fake(monkeypatch)
+    space = gr.search.Space({"recipe": "ofdb-1k", "model": "test_vit", "seed": {"range": [0, 2]}})
+    for proposer in ("random", "grid"):
+        done.clear()
+        made = gr.search.create(tmp_path / proposer, space, {"a": task(tmp_path)}, proposer=proposer, configs=10)
+        made.work(device="cpu")
+        assert len({key for key, rung in done if rung == 0}) == 3
+        assert made.status()["done"]
+        assert (made.status()["configs"], made.status()["finished"]) == (3, 3)
+
+
+def test_no_job_begins_when_the_time_is_over(tmp_path, monkeypatch):
+    done = fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path)
+    assert made.work(minutes=0.0, device="cpu") == 0
+    assert done == []
+    with pytest.raises(ValueError, match="minutes must be a finite number"):
+        made.work(minutes=-1.0)
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp"])
+def test_optuna_proposes_from_what_is_known(tmp_path, monkeypatch, name):
+    """Where the scores say that one model is better, it is proposed more often; the same history, the same config."""
+    pytest.importorskip("optuna", reason="needs optuna")
+    if name == "gp":
+        pytest.importorskip("scipy", reason="needs scipy")
+    space = gr.search.Space({
+        "recipe": {"family": "onepfrac", "classes": 4, "points": {"log": [500, 4000]}, "image_size": 32},
+        "model": {"choice": ["test_vit", "test_resnet"]},
+    })  # fmt: skip
+    tried = []
+    for number in range(14):
+        config = space.random(0, number)
+        score = 0.9 if config.model == "test_resnet" else 0.1
+        tried.append(proposers.Tried(config.choices, {0: score} if number < 12 else {}))
+    first = proposers.proposed(name, space, 0, 14, tried)
+    assert proposers.proposed(name, space, 0, 14, tried) == first
+    found = [proposers.proposed(name, space, seed, 14, tried).model for seed in range(6)]
+    assert found.count("test_resnet") >= 5
+
+
+def test_configs_are_compared_on_the_highest_rung_that_ten_have_reached():
+    tried = [
+        proposers.Tried({}, {0: 0.1, **({1: 0.2} if n < 10 else {}), **({2: 0.3} if n < 9 else {})}) for n in range(20)
+    ]
+    assert proposers.judged(tried) == 1
+    assert proposers.judged(tried[10:]) == 0
+    assert proposers.judged([]) == 0
+
+
+def test_without_optuna_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    with pytest.raises(
+        RuntimeError, match=r"'tpe' and 'gp' need the extra 'search': pip install 'gpurender\[search\]'"
+    ):
+        make(tmp_path / "s", tmp_path, proposer="tpe")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_file_system_without_links_takes_results(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert folder.publish(tmp_path / "x.json", {"a": 1})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+    assert not folder.publish(tmp_path / "x.json", {"a": 2})
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        folder.publish(tmp_path / "x.json", {"a": 1})
+    assert caught.value.filename == str(tmp_path / "x.json")
+    assert os.listdir(tmp_path) == []
