@@ -48,6 +48,12 @@ def test_from_a_space_to_a_recipe(tmp_path, files, capsys):
     capsys.readouterr()
     assert run("best", folder) == 0
     assert gr.recipe(capsys.readouterr().out) == found
+    assert run("report", folder, "-o", tmp_path / "report.html") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'report.html'}\n"
+    assert "<title>Study study</title>" in (tmp_path / "report.html").read_text()
+    pytest.importorskip("optuna", reason="needs optuna, of the extra 'search'")
+    assert run("export", folder, "--optuna", f"sqlite:///{tmp_path}/o.db") == 0
+    assert capsys.readouterr().out == f"2 trials written to sqlite:///{tmp_path}/o.db\n"
     study = gr.search.Study(folder)
     assert study.ladder == gr.search.Ladder((16, 32), 2, 1, 1)
     assert (study.configs, study.patience, study.seed, study.proposer) == (2, 30.0, 0, "random")
