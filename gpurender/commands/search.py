@@ -36,9 +36,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: report.html")
     export = _part(parts, "export", _export, "write a study's results into a storage of Optuna")
     export.add_argument("--optuna", required=True, metavar="URL", help="such as sqlite:///study.db")
-    space = parts.add_parser("space", help="print a space of every parameter of a family", description="Print a space "
-                             "of every parameter of a family around its defaults, as JSON to edit.")  # fmt: skip
-    space.add_argument("family", metavar="FAMILY", help="a family or a preset, such as fractaldb or onepfrac-1k")
+    space = parts.add_parser(
+        "space", help="print a space of every parameter of a family, or of a paper's study", description="Print a "
+        "space of every parameter of a family around its defaults, as JSON to edit; or a study of the paper on Neural "
+        "Dataset Search.",
+    )  # fmt: skip
+    space.add_argument(
+        "family", metavar="FAMILY", help="a family or a preset, such as fractaldb or onepfrac-1k; or "
+        "nds-representation, nds-categories, nds-instances",
+    )  # fmt: skip
     space.add_argument("--model", default="resnet18", metavar="M", help="name of a timm model (default resnet18)")
     space.set_defaults(run=_space)
 
@@ -156,9 +162,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _space(options: argparse.Namespace) -> int:
+    from gpurender.search.ready import READY
     from gpurender.search.space import whole_family
 
-    print(json.dumps(whole_family(options.family, options.model).template, indent=2))
+    found = READY.get(options.family) or whole_family(options.family, options.model).template
+    print(json.dumps(found, indent=2))
     return 0
 
 

@@ -64,6 +64,9 @@ def test_a_space_of_a_family_is_printed(capsys):
     space = gr.search.Space.from_json(capsys.readouterr().out)
     assert space.template["model"] == "test_vit"
     assert space.template["recipe"]["points"] == {"log": [100_000, 400_000]}
+    assert run("space", "nds-categories") == 0
+    printed = gr.search.Space.from_json(capsys.readouterr().out)
+    assert printed.template["model"] == {"choice": ["resnet18", "resnet50", "resnet152"]}
 
 
 FORMS = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gpurender as gr
+from gpurender.search.ready import READY
 from gpurender.search.space import Parameter, whole_family
 from tests.search.support import RECIPES, TEMPLATE
 
@@ -184,6 +185,21 @@ def test_a_family_lists_its_parameters():
         assert whole_family(family, "test_vit").random(0, 1).recipe.family == family
     with pytest.raises(ValueError, match=r"family must be one of .*, got 'fractal'"):
         whole_family("fractal", "test_vit")
+
+
+def test_the_paper_s_studies_are_grids():
+    """Tables 2 and 3, figures 2 and 3 of Exploring the Potential of Neural Dataset Search."""
+    grids = {name: list(Space(template).grid()) for name, template in READY.items()}
+    assert {name: len(configs) for name, configs in grids.items()} == {
+        "nds-representation": 9, "nds-categories": 12, "nds-instances": 12}  # fmt: skip
+    assert {(c.recipe.weights, c.recipe.image_size) for c in grids["nds-representation"]} == {
+        (weights, side) for weights in ("small", "base", "large") for side in (256, 362, 512)}  # fmt: skip
+    for name, field in (("nds-categories", "classes"), ("nds-instances", "instances")):
+        found = {(getattr(config.recipe, field), config.model) for config in grids[name]}
+        models = ("resnet18", "resnet50", "resnet152")
+        assert found == {(count, model) for count in (512, 1024, 2048, 4096) for model in models}
+    assert {config.recipe.classes for config in grids["nds-instances"]} == {1000}
+    assert {config.preset for configs in grids.values() for config in configs} == {"fractaldb-resnet"}
 
 
 def test_the_key_is_of_all_that_is_trained():
