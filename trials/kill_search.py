@@ -5,9 +5,10 @@
 Two studies of the same configs: one is left alone, the workers of the other are killed by SIGKILL at random moments,
 one every ``--every`` seconds on average, and replaced. A study begins again with other configs until the kills are
 reached. Then nothing may be stuck; every config, promotion and result must be that of the undisturbed study, bit for
-bit; and a job may be published once. The row says the throughput beside that of the undisturbed workers. Workers are
-forked from a process that has imported everything, so a kill costs what is under way and not an import. Needs the extra
-``train``. Exit status 1 if anything differs.
+bit; and no worker may have ended in another way than by a kill or at its end. The row says how many jobs were published
+by two workers (0: none), and the throughput beside that of the undisturbed workers. Workers are forked from a process
+that has imported everything, so a kill costs what is under way and not an import. Needs the extra ``train``. Exit
+status 1 if anything differs.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from gpurender.util.environment import environment
 
 LADDER = gr.search.Ladder((256, 512, 1024), eta=2, finetune_steps=4, seeds=2)
 PATIENCE = 10.0  # seconds
+LONGEST = 1800.0  # seconds of a study
 SPACE = {
     "recipe": {"choice": [
         {"family": "visualatom", "classes": 4, "instances": {"range": [4, 16]}, "image_size": 32, "orbits": [2, 4],
@@ -60,8 +62,8 @@ def make(folder: Path, name: str, configs: int, seed: int) -> gr.search.Study:
 def work(root: Path) -> None:
     """Work on a study, silently; the body of a process."""
     torch.set_num_threads(1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    log = os.open(root / f"worker-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, 2)
     gr.search.Study(root).work(device="cpu")
 
 
@@ -87,14 +89,17 @@ def calm(root: Path, workers: int) -> float:
     return time.monotonic() - begun
 
 
-def storm(root: Path, workers: int, every: float, chance: random.Random, kills: int) -> tuple[float, int]:
-    """Let workers do a study while they are killed, at most ``kills`` times; return the seconds and the kills."""
-    begun, done = time.monotonic(), 0
+def storm(root: Path, workers: int, every: float, chance: random.Random, kills: int) -> tuple[float, int, int]:
+    """Let workers do a study while they are killed, at most ``kills`` times; return seconds, kills and crashes."""
+    begun, done, crashes = time.monotonic(), 0, 0
     due = begun + chance.expovariate(1.0 / every)
     running: list[BaseProcess] = []
     while True:
         ended = [process for process in running if not process.is_alive()]
         running = [process for process in running if process.is_alive()]
+        crashes += sum(process.exitcode not in (0, -signal.SIGKILL) for process in ended)
+        if crashes > workers or time.monotonic() - begun > LONGEST:
+            break
         if any(process.exitcode == 0 for process in ended) and gr.search.Study(root).status()["done"]:
             break
         running += [start(root) for _ in range(workers - len(running))]
@@ -102,19 +107,21 @@ def storm(root: Path, workers: int, every: float, chance: random.Random, kills: 
             victim = chance.choice(running)
             os.kill(victim.pid or 0, signal.SIGKILL)
             victim.join()
+            running.remove(victim)
             done += victim.exitcode == -signal.SIGKILL
             due = time.monotonic() + chance.expovariate(1.0 / every)
         time.sleep(0.01)
     for process in running:
-        process.join()
-    return time.monotonic() - begun, done
+        process.join(PATIENCE)
+        process.kill()
+    return time.monotonic() - begun, done, crashes
 
 
 def outcome(root: Path) -> dict[str, Any]:
     """Return all configs and results of a study, without the times."""
     found = {}
     for kind in ("configs", "results"):
-        for path in sorted((root / kind).iterdir()):
+        for path in sorted((root / kind).glob("*.json")):
             values = json.loads(path.read_text())
             values.pop("seconds", None)
             found[f"{kind}/{path.name}"] = values
@@ -126,15 +133,18 @@ def trial(folder: Path, number: int, options: argparse.Namespace, kills: int) ->
     seed = options.seed + number
     studies = [make(folder, f"{name}{number}", options.configs, seed) for name in ("calm", "storm")]
     seconds = calm(studies[0].root, options.workers)
-    longer, done = storm(studies[1].root, options.workers, options.every, random.Random(seed), kills)
+    longer, done, crashes = storm(studies[1].root, options.workers, options.every, random.Random(seed), kills)
     status = gr.search.Study(studies[1].root).status()
     expected, found = (outcome(study.root) for study in studies)
     different = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-    left = [str(path) for path in (studies[1].root / "leases").iterdir()]
+    texts = [path.read_text(errors="replace") for path in studies[1].root.glob("worker-*.log")]
+    said = [line for text in texts for line in text.splitlines() if line.startswith("config ")]
+    jobs = [line.split(":")[0] for line in said if "score" in line]
     return {
         "trial": number, "kills": done, "results": sum(status["results"]), "seconds_calm": round(seconds, 1),
-        "seconds_storm": round(longer, 1), "stuck": status["stuck"], "running": status["running"], "leases": len(left),
-        "different": different, "good": not (different or left or status["stuck"]) and status["done"],
+        "seconds_storm": round(longer, 1), "stuck": status["stuck"], "running": status["running"], "crashes": crashes,
+        "twice": len(jobs) - len(set(jobs)), "different": different,
+        "good": status["done"] and not (different or crashes or status["stuck"] or status["running"]),
     }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--output", metavar="DIR", required=True, help="folder of the results")
     command.add_argument("--validation", type=float, default=0.0, metavar="P", help="measure on this share of train/")
     command.add_argument("--epochs", type=int, default=100, metavar="N", help="passes over the images (default 100)")
+    command.add_argument("--steps", type=int, metavar="N", help="length in optimiser steps, instead of --epochs")
     command.add_argument("--optimizer", default="sgd", metavar="O", help="sgd (default) or adamw")
     command.add_argument("--mixup", type=float, default=0.8, metavar="A", help="mixup's alpha (default 0.8; 0: none)")
     command.add_argument("--cutmix", type=float, default=1.0, metavar="A", help="CutMix's alpha (default 1; 0: none)")
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
         result = finetune(
             options.checkpoint, options.data, options.output, labels_per_class=options.labels_per_class,
             validation=options.validation, from_scratch=options.from_scratch, epochs=options.epochs,
-            image_size=options.image_size, optimizer=options.optimizer, mixup=options.mixup, cutmix=options.cutmix,
+            steps=options.steps, image_size=options.image_size, optimizer=options.optimizer, mixup=options.mixup,
+            cutmix=options.cutmix,
             drop_path=options.drop_path, warm_up=options.warm_up, minutes=options.minutes, workers=options.workers,
             **training_of(options),  # type: ignore[arg-type]
         )  # fmt: skip

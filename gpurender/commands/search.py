@@ -156,7 +156,7 @@ def _export(options: argparse.Namespace) -> int:
     from gpurender.util.plural import counted
 
     study = _study(options)
-    count = export(study.space, study.table(), options.optuna, study.root.name)
+    count = export(study.space, study.table(), options.optuna, study.root.resolve().name)
     print(f"{counted(count, 'trial')} written to {options.optuna}")
     return 0
 
@@ -237,6 +237,8 @@ def _named(tasks: list[Any]) -> dict[str, Any]:
 
 
 def _placed(data: str, folder: Path) -> str:
-    """Return a path as an absolute one; of ``NAME:ROOT`` the root."""
-    name, colon, root = data.rpartition(":")
-    return f"{name}{colon}{os.path.abspath(folder / root)}"
+    """Return a path as an absolute one, from a folder; of a dataset of torchvision, ``NAME:ROOT``, the root."""
+    name, colon, root = data.partition(":")
+    if colon and not (folder / data).exists():
+        return f"{name}:{os.path.abspath(folder / root)}"
+    return os.path.abspath(folder / data)

@@ -9,11 +9,13 @@ from typing import Any
 from gpurender.recipes.base import MAX_IMAGE_SIZE, Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.training import policies
+from gpurender.training.engine import PRECISIONS
 from gpurender.training.presets import preset as find_preset
 from gpurender.util import checks
 
 # Arguments of gpurender.training.pretrain that a config may set, and what each may be.
 TRAINING: Mapping[str, Callable[[str, Any], Any]] = {
+    "amp": lambda name, value: checks.choice(name, value, PRECISIONS),
     "augment": lambda name, value: policies.one_view(value),
     "batch_size": lambda name, value: checks.integer(name, value, 1, 2**31 - 1),
     "clip": lambda name, value: checks.real(name, value, 0.0, 1e6),

@@ -8,6 +8,7 @@ order of the configs' numbers, above in that of the promotions. A result behind 
 configs go on whatever the number of workers, and whatever happens to them.
 """
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -73,19 +74,18 @@ def promoted(scores: Sequence[float | None], eta: int, complete: bool) -> list[i
         eta: one in so many goes on.
         complete: whether the queue will not become longer.
     """
-    known: list[float] = []
+    best: list[tuple[float, int]] = []  # (-score, place) of the results so far, sorted
     chosen: dict[int, None] = {}
-    for score in scores:
+    for place, score in enumerate(scores):
         if score is None:
             return list(chosen)
-        known.append(score)
-        _choose(known, len(known) // eta, chosen)
-    if complete and known and not chosen:
-        _choose(known, 1, chosen)
+        bisect.insort(best, (-score, place))
+        count = len(best) // eta
+        # Only two can be new among the best: this result, and the last of them if there is room for one more.
+        new = {one for _, one in best[max(0, count - 1) : count]}
+        if count and (-score, place) <= best[count - 1]:
+            new.add(place)
+        chosen.update(dict.fromkeys(sorted(new - chosen.keys())))
+    if complete and best and not chosen:
+        chosen[best[0][1]] = None
     return list(chosen)
-
-
-def _choose(scores: list[float], count: int, chosen: dict[int, None]) -> None:
-    """Add the places of the ``count`` best scores that are not chosen yet."""
-    best = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:count]
-    chosen.update(dict.fromkeys(sorted(set(best) - set(chosen))))

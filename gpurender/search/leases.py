@@ -13,9 +13,12 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from gpurender.util.atomic_files import TEMPORARY
 
 BEATS = 4  # touches per patience
 PROBE = ".clock-"
@@ -92,14 +95,21 @@ def _claimed(path: Path, patience: float) -> Lease | None:
             if not _removed(path, patience):
                 return None
             continue
-        os.write(handle, json.dumps(_identity()).encode())
+        try:
+            os.write(handle, json.dumps(_identity()).encode())
+        except OSError:  # a full disk: without its holder's name the lease would be nobody's
+            os.close(handle)
+            os.unlink(path)
+            raise
         return Lease(path, handle, patience)
     return None
 
 
 def _removed(path: Path, patience: float) -> bool:
     """Remove a lease if it is stale; return whether this process did."""
-    holder = _holder(path)
+    seen = _mark(path)
+    if seen is None:
+        return True
     if not is_stale(path, patience):
         return False
     taken = path.with_name(f"{path.name}{TAKEN}{os.urandom(8).hex()}")
@@ -107,7 +117,7 @@ def _removed(path: Path, patience: float) -> bool:
         os.rename(path, taken)
     except FileNotFoundError:  # another process was faster
         return False
-    if _holder(taken) != holder:  # a third process had taken the stale one over: this one is alive
+    if _mark(taken) != seen:  # a third process had taken the stale one over: this one is alive
         with contextlib.suppress(OSError):
             os.link(taken, path)
         os.unlink(taken)
@@ -116,17 +126,42 @@ def _removed(path: Path, patience: float) -> bool:
     return True
 
 
+def _mark(path: Path) -> tuple[int, int] | None:
+    """Return what tells a lease, as it was last touched, from any other; ``None`` if it is gone. A rename keeps it."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def _age(path: Path) -> float | None:
-    """Return the seconds since a lease was touched, by the file system's clock; ``None`` if it is gone."""
+    """Return the seconds since a lease was touched, by the file system's clock; ``None`` if it is gone.
+
+    Where no file can be made, as for a reader of somebody else's study, this machine's clock must do.
+    """
     probe = path.with_name(f"{PROBE}{os.urandom(8).hex()}")
     try:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        return os.stat(probe).st_mtime - os.stat(path).st_mtime
-    except FileNotFoundError:
-        return None
+        now = os.stat(probe).st_mtime
+    except OSError:
+        now = time.time()
     finally:
         with contextlib.suppress(OSError):
             os.unlink(probe)
+    try:
+        return now - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def sweep(folder: Path, finished: Collection[str], patience: float) -> None:
+    """Remove what killed processes have left in a folder: temporary files, probes, the leases of finished jobs."""
+    for path in folder.iterdir():
+        done = path.name in finished or any(mark in path.name for mark in (PROBE, TAKEN, TEMPORARY))
+        with contextlib.suppress(OSError):
+            if done and ((_age(path) or 0.0) > patience or _has_ended(_holder(path))):
+                path.unlink()
 
 
 def _identity() -> dict[str, Any]:

@@ -5,10 +5,9 @@ one, and scores that predict transfer. Fine-tuning: accuracy of the model with a
 """
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,13 +29,31 @@ FINETUNING: Mapping[str, Any] = {
     "weight_decay": 0.05,
     "mixup": 0.0,
     "cutmix": 0.0,
+    "amp": "bf16",
     "log_every": 50,
 }
 FINETUNE_BATCH = 50
 
 
+class Judged(NamedTuple):
+    """A task and its images: those with labels, and those that configs are judged by."""
+
+    task: Task
+    train: Samples
+    judged: Samples
+
+
+def judged(task: Task) -> Judged:
+    """Return a task with its images; those it holds out of the training, if any, judge configs, else its test images.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    return Judged(task, task.samples("train"), task.samples("validation" if task.validation else "test"))
+
+
 def measure(
-    path: Path, tasks: Mapping[str, Task], ladder: Ladder, rung: int, work: Path, device: torch.device
+    path: Path, tasks: Mapping[str, Judged], ladder: Ladder, rung: int, work: Path, device: torch.device
 ) -> dict[str, dict[str, Any]]:
     """Return the figures of a checkpoint by task and name; accuracies in [0, 1].
 
@@ -47,54 +64,53 @@ def measure(
         path: the checkpoint.
         tasks: by name.
         ladder, rung: how to measure.
-        work: a folder for fine-tunings; they go on from there after a kill.
+        work: a folder for fine-tunings.
         device: that computes.
     """
     found = {}
-    for name, task in tasks.items():
-        figures = frozen(path, task, device)
-        tuned = []
-        for seed in range(ladder.finetunings(rung)):
-            own = dataclasses.replace(task, seed=(task.seed + seed) % 2**64)
-            tuned.append(_finetuned(path, own, ladder.finetune_steps, work / name / str(seed), device))
+    for name, one in tasks.items():
+        figures = frozen(path, one, device)
+        tuned = [
+            _finetuned(path, one.task, ladder.finetune_steps, seed, work / name / str(seed), device)
+            for seed in range(ladder.finetunings(rung))
+        ]
         if tuned:
             figures["finetuned"] = tuned
         accuracy = float(np.mean(tuned)) if tuned else figures["ridge"]
         found[name] = figures | {"accuracy": accuracy, "score": normalised(accuracy, figures["classes"])}
-    shutil.rmtree(work, ignore_errors=True)
     return found
 
 
-def frozen(path: Path, task: Task, device: torch.device) -> dict[str, Any]:
+def frozen(path: Path, one: Judged, device: torch.device) -> dict[str, Any]:
     """Return what the frozen features of a checkpoint are worth on a task."""
     about = checkpoint.describe(path)["model"]
     side = about["image_size"]
-    train, test = task.samples("train"), task.samples("test")
     transform = test_transform(side, about["mean"], about["std"])
     model = checkpoint.load(path)
     blocks = depth(model, side)
     layers = sorted({(blocks + 1) // 2, blocks})
+    parts = (one.train, one.judged)
     with engine.explained(BATCH, device):
         model = model.to(device)
-        known, asked = (features(model, part, transform, layers, BATCH, 0, device) for part in (train, test))
-        logits = torch.from_numpy(outputs(model, train, transform, BATCH, 0, device))
-    found: dict[str, Any] = {"classes": len(train.classes)}
+        known, asked = (features(model, part, transform, layers, BATCH, 0, device) for part in parts)
+        logits = torch.from_numpy(outputs(model, one.train, transform, BATCH, 0, device))
+    found: dict[str, Any] = {"classes": len(one.train.classes)}
+    if not all(np.isfinite(some[layer]).all() for some in (known, asked) for layer in layers):
+        raise np.linalg.LinAlgError("features that are not finite")
     for layer, suffix in zip(layers, ("_middle", "")[-len(layers) :], strict=True):
-        ridge, near = _accuracies(known[layer], train, asked[layer], test)
+        ridge, near = _accuracies(known[layer], one.train, asked[layer], one.judged)
         found |= {f"ridge{suffix}": ridge, f"knn{suffix}": near}
     probabilities = torch.softmax(logits.double(), 1).numpy()
     last = known[layers[-1]].astype(np.float64)
     last /= np.sqrt(np.mean(last**2)) + 1e-12  # TransRate depends on the scale, which says nothing
-    return found | transferability.scores(last, probabilities, train.labels)
+    return found | transferability.scores(last, probabilities, one.train.labels)
 
 
-def _finetuned(path: Path, task: Task, steps: int, output: Path, device: torch.device) -> float:
-    images = len(task.samples("train"))
-    size = min(FINETUNE_BATCH, images)
-    return finetune(
-        path, task, output, epochs=-(-steps * size // images), batch_size=size, device=device, seed=task.seed,
-        **FINETUNING,
-    )["accuracy"]  # fmt: skip
+def _finetuned(path: Path, task: Task, steps: int, seed: int, output: Path, device: torch.device) -> float:
+    """Fine-tune on a task, with other labels for each seed; those held out stay the same ones."""
+    own = task if task.validation else dataclasses.replace(task, seed=(task.seed + seed) % 2**64)
+    size = min(FINETUNE_BATCH, len(own.samples("train")))
+    return finetune(path, own, output, steps=steps, batch_size=size, device=device, seed=seed, **FINETUNING)["accuracy"]
 
 
 def _accuracies(known: np.ndarray, train: Samples, asked: np.ndarray, test: Samples) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from typing import Any
 from gpurender.search.config import Config
 from gpurender.search.space import Parameter, Space
 
+SPACE = "gpurender.space"  # attribute of an exported study: the fingerprint of its space
 PROPOSERS = ("random", "grid", "tpe", "gp")
 
 
@@ -23,11 +24,13 @@ class Tried:
 
     Attributes:
         choices: its parameters.
-        scores: by rung, as far as it was measured; of a config that failed 0 as chance has.
+        scores: by rung, as far as it was measured.
+        failed: whether it failed.
     """
 
     choices: Mapping[str, Any]
     scores: Mapping[int, float]
+    failed: bool = False
 
 
 def proposed(name: str, space: Space, seed: int, number: int, tried: Sequence[Tried]) -> Config | None:
@@ -46,13 +49,22 @@ def proposed(name: str, space: Space, seed: int, number: int, tried: Sequence[Tr
     if name == "random":
         return space.random(seed, number)
     if name == "grid":
-        return next(itertools.islice(_grid(space), number, None), None)
+        return _grid(space).point(number)
     return _by_optuna(name, space, seed, number, tried)
 
 
-@functools.lru_cache(maxsize=8)
-def _grid(space: Space) -> list[Config]:
-    return list(space.grid())
+class _Grid:
+    """The configs of a grid by number, made as they are asked for."""
+
+    def __init__(self, space: Space) -> None:
+        self._rest, self._known = space.grid(), list[Config]()
+
+    def point(self, number: int) -> Config | None:
+        self._known += itertools.islice(self._rest, max(0, number + 1 - len(self._known)))
+        return self._known[number] if number < len(self._known) else None
+
+
+_grid = functools.lru_cache(maxsize=8)(_Grid)
 
 
 def require_optuna() -> Any:
@@ -96,8 +108,8 @@ def _by_optuna(name: str, space: Space, seed: int, number: int, tried: Sequence[
 def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str) -> int:
     """Write results as complete trials into a storage of Optuna, for its dashboard; return how many.
 
-    A trial has the score of a config's highest rung, and the score of every rung as an intermediate value. A study of
-    the name that is there is replaced, so the command may be repeated.
+    A trial has the score of a config's highest rung, and the score of every rung as an intermediate value. An earlier
+    export of the same space is replaced, so the command may be repeated.
 
     Args:
         space: of the study.
@@ -107,7 +119,7 @@ def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str)
 
     Raises:
         RuntimeError: Optuna is not installed.
-        ValueError: the storage cannot be opened.
+        ValueError: the storage cannot be opened, or holds another study of this name.
     """
     optuna = require_optuna()
     scores: dict[str, dict[int, float]] = {}
@@ -118,11 +130,15 @@ def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str)
             choices[row["key"]] = row["choices"]
     try:
         storage = optuna.storages.get_storage(url)
-        if name in optuna.study.get_all_study_names(storage):
+        there = name in optuna.study.get_all_study_names(storage)
+        if there and optuna.load_study(study_name=name, storage=storage).user_attrs.get(SPACE) != space.fingerprint:
+            raise ValueError(f"it has another study {name!r}")
+        if there:
             optuna.delete_study(study_name=name, storage=storage)
         study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+        study.set_user_attr(SPACE, space.fingerprint)
     except Exception as error:  # whatever a database raises
-        raise ValueError(f"--optuna: {url!r} cannot be opened: {error}") from None
+        raise ValueError(f"--optuna: {url!r} cannot be written: {error}") from None
     for key, own in scores.items():
         trial = _trial(optuna, space, Tried(choices[key], own), max(own))
         trial.intermediate_values = own
@@ -140,12 +156,12 @@ def _trial(optuna: Any, space: Space, one: Tried, rung: int) -> Any:
     """Return Optuna's record of a config: complete with the score of a rung, else under way."""
     known = {parameter.name: parameter for parameter in space.parameters}
     params = {name: value for name, value in one.choices.items() if name in known}
-    complete = rung in one.scores
+    complete, states = rung in one.scores, optuna.trial.TrialState
     return optuna.trial.create_trial(
         params=params,
         distributions={name: _distribution(optuna, known[name]) for name in params},
         value=one.scores[rung] if complete else None,
-        state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.RUNNING,
+        state=states.COMPLETE if complete else states.FAIL if one.failed else states.RUNNING,
     )
 
 

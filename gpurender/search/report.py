@@ -60,7 +60,7 @@ def report(study: Study) -> str:
         _summary(study), _best(study, rows), _pictures(rows), _curves(rows), _importances(study, rows),
         _calibration(rows), _pareto(rows), _failures(rows),
     ]  # fmt: skip
-    title = html.escape(f"Study {study.root.name}")
+    title = html.escape(f"Study {study.root.resolve().name}")
     return PAGE.format(title=title, body="\n".join(part for part in parts if part), version=__version__)
 
 
@@ -92,7 +92,7 @@ def _best(study: Study, rows: Sequence[Row]) -> str:
         score = f"{row['score']:.4f}"
         body.append([str(row["number"]), str(row["rung"]), score, *own, html.escape(row["model"]), choices])
     heads = ["config", "rung", "score", *(f"{html.escape(name)}, %" for name in names), "model", "parameters"]
-    best = html.escape(json.dumps(study.best_config()["recipe"], indent=1))
+    best = html.escape(json.dumps(json.loads(study.best().to_json()), indent=1))
     recipe = f"<details><summary>The best recipe</summary><pre>{best}</pre></details>"
     return f"<h2>Best configs</h2>{_table(heads, body)}{recipe}"
 

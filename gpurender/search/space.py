@@ -191,6 +191,14 @@ class Space:
             except (TypeError, ValueError):  # values that are not allowed together are no point of the grid
                 continue
 
+    def grid_size(self) -> int:
+        """Return how many points the grid has, those included that are not allowed.
+
+        Raises:
+            ValueError: a parameter has a continuum of values.
+        """
+        return _size(self.template, "")
+
     def _try_extremes(self) -> None:
         self._try({}, 0)
         for parameter, path in _parameters(self.template, ""):
@@ -280,6 +288,16 @@ def _combinations(template: Any) -> Iterator[dict[str, Any]]:
                 yield {name: value, **part}
 
     return under(template, "")
+
+
+def _size(node: Any, name: str) -> int:
+    """Return how many combinations of values a node of a template has."""
+    parameter = _parameter(node, name)
+    if parameter is None:
+        return math.prod(_size(child, place) for child, place in _children(node, name))
+    if parameter.kind == "choice":
+        return sum(_size(value, f"{name}:{index}") for index, value in enumerate(parameter.values))
+    return len(parameter.all_values())
 
 
 def _children(node: Any, name: str) -> list[tuple[Any, str]]:

@@ -2,13 +2,13 @@
 
 What a study knows is what its folder holds (:mod:`gpurender.search.folder`). Which job is next is a function of it: the
 promotions of the highest rung first, then a new config. A worker leases a job, trains from where the checkpoint of the
-config ends, measures, and publishes the result. So a kill costs at most the steps since the last checkpoint, and
-nothing needs to be cleaned up. Two halves of a study, made from the same ``study.json``, merge by copying ``configs``
-and ``results``.
+config ends, measures, and publishes the result. So a kill costs at most the steps since the last checkpoint, or what
+was measured of one job, and nothing needs to be cleaned up. Two halves of a study, made from the same ``study.json``,
+merge by copying ``configs`` and ``results``.
 """
 
+import dataclasses
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -24,14 +24,16 @@ from gpurender.runtime import devices
 from gpurender.search.config import Config
 from gpurender.search.folder import Folder, publish, read
 from gpurender.search.ladder import Ladder, promoted
-from gpurender.search.leases import Lease, is_stale, leased
+from gpurender.search.leases import Lease, is_stale, leased, sweep
+from gpurender.search.measures import Judged, judged
 from gpurender.search.proposers import PROPOSERS, Tried, proposed, require_optuna
 from gpurender.search.space import Space
 from gpurender.search.trial import trained
 from gpurender.tasks import Task
-from gpurender.training import models
+from gpurender.training import engine, models
 from gpurender.util import checks, keywords
-from gpurender.util.folder_lock import turn
+from gpurender.util.atomic_files import TEMPORARY
+from gpurender.util.folder_lock import LOCK, turn
 
 __all__ = ["Study", "create"]
 
@@ -42,7 +44,8 @@ STUDY = "study.json"
 ENTRIES = ("layout", "space", "tasks", "digests", "ladder", "proposer", "seed", "configs", "patience")
 MAX_CONFIGS = 1_000_000
 EXHAUSTED = "exhausted.json"  # of a space that has fewer configs than are wanted: how many
-REPEATED = 10_000  # proposals of configs that are there, before a space counts as exhausted
+REPEATED = 10_000  # proposals in a row of configs that are there, before a space counts as exhausted
+MAX_GRID = 1_000_000
 
 
 @keywords.checked
@@ -62,7 +65,8 @@ def create(
     Args:
         folder: new, empty, or that of the same study.
         space: what may be chosen.
-        tasks: what configs are measured on, by name.
+        tasks: what configs are measured on, by name. A task's validation share is measured in place of its test images.
+            Relative paths are made absolute; all workers need the data at the same path.
         ladder: lengths and measures; ``None``: ``Ladder()``.
         proposer: ``"random"``, ``"grid"``, or Optuna's ``"tpe"`` and ``"gp"`` (extra ``search``).
         configs: how many configs are tried; a grid may have fewer.
@@ -83,20 +87,21 @@ def create(
             raise ValueError(f"tasks: a name must be letters, digits, - and _, got {checks.shown(name)}")
         if not isinstance(task, Task):
             raise TypeError(f"tasks: {name!r} must be a gr.tasks.Task, got {checks.shown(task)}")
+    placed = {name: dataclasses.replace(task, data=absolute(task)) for name, task in tasks.items()}
     chosen = Ladder() if ladder is None else ladder
     if not isinstance(chosen, Ladder):
         raise TypeError(f"ladder must be a gr.search.Ladder, got {checks.shown(ladder)}")
     checks.choice("proposer", proposer, PROPOSERS)
     if proposer in ("tpe", "gp"):
         require_optuna()
-    if proposer == "grid":
-        next(space.grid(), None)  # a continuum is refused now
+    if proposer == "grid" and (size := space.grid_size()) > MAX_GRID:
+        raise ValueError(f"space must have at most {MAX_GRID:,} points for a grid, and it has {size:,}")
     root = checks.path("folder", folder)
     values = {
         "layout": LAYOUT,
         "space": json.loads(space.to_json()),
-        "tasks": {name: json.loads(task.to_json()) for name, task in tasks.items()},
-        "digests": {name: digest(name, task) for name, task in tasks.items()},
+        "tasks": {name: json.loads(task.to_json()) for name, task in placed.items()},
+        "digests": {name: digest(task, opened(name, task)) for name, task in placed.items()},
         "ladder": {"images": list(chosen.images), "eta": chosen.eta, "finetune_steps": chosen.finetune_steps,
                    "seeds": chosen.seeds},
         "proposer": proposer,
@@ -108,18 +113,31 @@ def create(
     return Study(root)
 
 
-def digest(name: str, task: Task) -> str:
-    """Return 64 hex digits: SHA-256 of a task's arguments, classes and labels.
+def absolute(task: Task) -> str:
+    """Return the data of a task with an absolute path."""
+    name, colon, root = task.data.partition(":") if task.kind == "torchvision" else ("", "", task.data)
+    return f"{name}{colon}{os.path.abspath(root)}"
+
+
+def opened(name: str, task: Task) -> Judged:
+    """Return a task with its images.
 
     Raises:
-        ValueError: the task cannot be read; the message has its name.
+        ValueError: it cannot be read, or has one class; the message has its name.
     """
     try:
-        parts = [task.samples(part) for part in ("train", "test")]
+        found = judged(task)
+        if len(found.train.classes) < 2:
+            raise ValueError("it must have two classes or more")
     except ValueError as error:
         raise ValueError(f"task {name!r}: {error}") from None
+    return found
+
+
+def digest(task: Task, found: Judged) -> str:
+    """Return 64 hex digits: SHA-256 of a task's arguments, classes and labels."""
     hashed = hashlib.sha256(task.to_json().encode())
-    for samples in parts:
+    for samples in (found.train, found.judged):
         hashed.update(json.dumps([list(samples.classes), samples.labels.tolist()]).encode())
     return hashed.hexdigest()
 
@@ -128,7 +146,7 @@ def _claim(root: Path, values: dict[str, Any]) -> None:
     """Write ``study.json``, or see that the one that is there has the same values."""
     path = root / STUDY
     if not path.exists():
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(not _is_left(entry) for entry in root.iterdir())):
             raise ValueError(f"study: folder {str(root)!r} must be new, empty or a study; it has files but no {STUDY}")
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -142,6 +160,11 @@ def _claim(root: Path, values: dict[str, Any]) -> None:
                 f"study: {str(root)!r} is a study with another {name}: {checks.shown(there[name])}; "
                 "choose another folder, or give the same arguments"
             )
+
+
+def _is_left(path: Path) -> bool:
+    """Return whether a file is what a killed or another ``create`` has left or is writing."""
+    return path.name.startswith((TEMPORARY, LOCK))
 
 
 class Study:
@@ -173,14 +196,20 @@ class Study:
                 f"reads layout {LAYOUT}"
             )
         values = read(path, ENTRIES)
-        self.space = Space(values["space"])
-        self.tasks = {name: Task.from_json(json.dumps(task)) for name, task in values["tasks"].items()}
-        self.ladder = Ladder(**values["ladder"])
-        self.proposer, self.seed = values["proposer"], values["seed"]
-        self.configs, self.patience = values["configs"], values["patience"]
-        self._digests: dict[str, str] = values["digests"]
-        self._folder = Folder(self.root)
+        try:
+            self.space = Space(values["space"])
+            self.tasks = {name: Task.from_json(json.dumps(task)) for name, task in values["tasks"].items()}
+            self.ladder = Ladder(**values["ladder"])
+            self.proposer = checks.choice("proposer", values["proposer"], PROPOSERS)
+            self.seed = checks.integer("seed", values["seed"], 0, checks.UINT64_MAX)
+            self.configs = checks.integer("configs", values["configs"], 1, MAX_CONFIGS)
+            self.patience = checks.real("patience", values["patience"], 1.0, 86_400.0)
+            self._digests = {name: str(values["digests"][name]) for name in self.tasks}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"study: {str(path)!r} is damaged: {error}") from None
+        self._folder = Folder(self.root, self.ladder.rungs, list(self.tasks))
         self._repeated: set[int] = set()  # numbers of proposals whose config was there
+        self._exhausted = False
 
     # ------------------------------------------------------------------------------------------------------- working
 
@@ -201,51 +230,59 @@ class Study:
         end = None if minutes is None else time.monotonic() + 60.0 * checks.real("minutes", minutes, 0.0, 1e9)
         target = devices.resolve(device)
         models.require_timm()
-        self.check_tasks()
+        engine.accelerator(target, "no", 1)  # raises if Accelerate is missing
+        tasks = self._opened()
         self._folder.make()
         done = 0
         while end is None or time.monotonic() < end:
             state = self._state()
-            if self._do_one(state, target):
-                done += 1
-            elif not self._propose(state):
+            job = self._do_one(state, tasks, target)
+            done += job == "published"
+            if job is None and not self._propose(state):
                 if not any(True for _ in state.jobs()):
+                    self._tidy(state)
                     break
                 time.sleep(min(1.0, self.patience / 10.0))  # others do the last ones, whose results may promote
         return done
 
-    def check_tasks(self) -> None:
-        """Check that the tasks are those that the study was made with.
+    def _opened(self) -> dict[str, Judged]:
+        """Return the tasks with their images.
 
         Raises:
             ValueError: a task has changed or vanished.
         """
-        for name, task in self.tasks.items():
-            if digest(name, task) != self._digests[name]:
+        found = {name: opened(name, task) for name, task in self.tasks.items()}
+        for name, one in found.items():
+            if digest(one.task, one) != self._digests[name]:
                 raise ValueError(
-                    f"task {name!r}: {task.data} has other images, classes or labels than when the study was made"
+                    f"task {name!r}: {one.task.data} has other classes or labels than when the study was made"
                 )
+        return found
 
-    def _do_one(self, state: "_State", device: torch.device) -> bool:
-        """Do the first job that nobody does; return whether there was one."""
+    def _do_one(self, state: "_State", tasks: Mapping[str, Judged], device: torch.device) -> str | None:
+        """Do the first job that nobody does; return what became of it, or ``None`` if there was none."""
         for key, rung in state.jobs():
             with leased(self._folder.lease(key, rung), self.patience) as lease:
-                if lease is None or (key, rung) in self._folder.results():
-                    continue
-                self._do(state.configs[key], key, rung, device, lease)
-                return True
-        return False
+                if lease is not None and (key, rung) not in self._folder.results():
+                    return self._do(state.configs[key], key, rung, tasks, device, lease)
+        return None
 
-    def _do(self, config: Config, key: str, rung: int, device: torch.device, lease: Lease) -> None:
-        values = trained(
-            config, self.tasks, self.ladder, rung, self._folder.checkpoints(key), self._folder.work(key, rung), device
-        )
-        if not lease.held():  # this process stood still for longer than the patience
-            log.warning("config %s, rung %d: another worker has taken it over; this result is discarded", key[:8], rung)
-            return
-        self._folder.add_result(key, rung, values)
+    def _do(
+        self, config: Config, key: str, rung: int, tasks: Mapping[str, Judged], device: torch.device, lease: Lease
+    ) -> str:
+        checkpoints = self._folder.checkpoints(key)
+        try:
+            with self._folder.workroom(key, rung) as room:
+                values = trained(config, tasks, self.ladder, rung, checkpoints, room, device)
+        except OSError:
+            if lease.held():
+                raise
+            log.warning("config %s, rung %d: another worker has taken it over", key[:8], rung)
+            return "lost"  # this process stood still for longer than the patience, and its folder is gone
+        published = self._folder.add_result(key, rung, values)
         said = values["error"] if values["score"] is None else f"score {values['score']:.4f}"
         log.warning("config %s, rung %d: %s", key[:8], rung, said)
+        return "published" if published else "known"
 
     def _propose(self, state: "_State") -> bool:
         """Add the next config, if the study wants more; return whether there may be new jobs."""
@@ -255,18 +292,39 @@ class Study:
             state = self._state()
             if state.complete:  # another worker added the last one
                 return True
-            for number in itertools.count():  # the first that is not there: a file may have been lost
-                if number in state.numbers or number in self._repeated:
-                    continue
-                config = proposed(self.proposer, self.space, self.seed, number, state.tried())
-                if config is None or len(self._repeated) == REPEATED:
-                    break
-                if config.key not in state.configs:
-                    self._folder.add_config(config.key, {"number": number, **json.loads(config.to_json())})
-                    return True
-                self._repeated.add(number)
-        publish(self.root / EXHAUSTED, {"configs": len(state.configs)})
+            config = self._next_config(state)
+            if config is None:
+                self._exhausted = True
+                publish(self.root / EXHAUSTED, {"configs": len(state.configs)})
+            else:
+                self._folder.add_config(*config)
         return True
+
+    def _next_config(self, state: "_State") -> tuple[int, Config] | None:
+        """Return number and config of the next proposal that is not there yet; ``None`` if there are no more."""
+        tried = state.tried() if self.proposer not in ("random", "grid") else ()
+        number, in_a_row, proposer = 0, 0, self.proposer
+        while in_a_row < REPEATED:
+            if number in state.numbers or number in self._repeated:  # the first that is free: a file may have been lost
+                number += 1
+                continue
+            config = proposed(proposer, self.space, self.seed, number, tried)
+            if config is None or config.key not in state.configs:
+                return None if config is None else (number, config)
+            if proposer in ("random", "grid"):
+                self._repeated.add(number)
+            in_a_row, proposer = (
+                in_a_row + 1,
+                "grid" if proposer == "grid" else "random",
+            )  # Optuna repeats its favourites
+        return None
+
+    def _tidy(self, state: "_State") -> None:
+        """Remove what nobody needs any more: states of trainings, and what killed workers have left."""
+        names = {f"{key}.{rung}" for key, rung in state.results}
+        for name in ("configs", "results", "leases"):
+            sweep(self.root / name, names if name == "leases" else (), self.patience)
+        self._folder.remove_states()
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -274,24 +332,24 @@ class Study:
         return _State(self)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return a row for every result, the best first: those of higher rungs before those of lower ones.
+        """Return a row for every result, the best first: higher rungs before lower ones, failed configs at the end.
 
         A row has ``number``, ``key``, ``rung``, ``images``, ``score`` (``None`` for a config that failed), ``error``,
         ``tasks`` (the figures by task and name), ``seconds``, ``model``, ``recipe`` (as JSON values) and ``choices``.
         """
-        numbers = {key: (number, values) for number, key, values in self._folder.configs()}
+        configs = self._folder.configs()
         rows = []
         for (key, rung), values in self._folder.results().items():
-            if key not in numbers:
+            if key not in configs:
                 continue  # its config has not been copied yet
-            number, config = numbers[key]
+            number, config = configs[key]
             rows.append({
                 "number": number, "key": key, "rung": rung, "images": self.ladder.images[rung],
                 "score": values["score"], "error": values.get("error"), "tasks": values.get("tasks", {}),
-                "seconds": values.get("seconds", {}), "model": config["model"], "recipe": config["recipe"],
-                "choices": config["choices"],
+                "seconds": values.get("seconds", {}), "model": config.model,
+                "recipe": json.loads(config.recipe.to_json()), "choices": dict(config.choices),
             })  # fmt: skip
-        return sorted(rows, key=lambda row: (-row["rung"], -_comparable(row["score"]), row["number"]))
+        return sorted(rows, key=_place)
 
     def best(self, task: str | None = None) -> Recipe:
         """Return the recipe of the best config of the highest rung that has results.
@@ -302,10 +360,10 @@ class Study:
         Raises:
             ValueError: there is no such task, or no result yet.
         """
-        return Config.from_data(self.best_config(task)).recipe
+        return self.best_config(task).recipe
 
-    def best_config(self, task: str | None = None) -> dict[str, Any]:
-        """Return the JSON values of the best config; see :meth:`best`."""
+    def best_config(self, task: str | None = None) -> Config:
+        """Return the best config; see :meth:`best`."""
         if task is not None:
             checks.choice("task", task, tuple(self.tasks))
         rows = [row for row in self.table() if row["score"] is not None]
@@ -313,15 +371,14 @@ class Study:
             raise ValueError(f"study: {str(self.root)!r} has no results yet: run gpurender search work")
         top = [row for row in rows if row["rung"] == rows[0]["rung"]]
         found = top[0] if task is None else max(top, key=lambda row: (row["tasks"][task]["score"], -row["number"]))
-        values = next(values for _, key, values in self._folder.configs() if key == found["key"])
-        return {name: value for name, value in values.items() if name != "number"}
+        return self._folder.configs()[found["key"]][1]
 
     def status(self) -> dict[str, Any]:
         """Return how far the study is.
 
         ``configs``: proposed so far; ``finished``: those for which nothing is left to do as far as is known;
         ``running``: those that a living worker holds; ``stuck``: those whose worker has ended without a result, which
-        the next worker takes over; ``best``: the first row of :meth:`table`, or ``None``; ``results``: per rung;
+        the next worker takes over; ``best``: the best row of :meth:`table`, or ``None``; ``results``: per rung;
         ``wanted``: how many configs the study tries; ``done``: whether all jobs are done.
         """
         state = self._state()
@@ -335,7 +392,7 @@ class Study:
             "finished": len(state.configs) - len({key for key, _ in open_jobs}),
             "running": len(held - stuck),
             "stuck": len(stuck),
-            "best": rows[0] if rows else None,
+            "best": rows[0] if rows and rows[0]["score"] is not None else None,
             "results": [sum(row["rung"] == rung for row in rows) for rung in range(self.ladder.rungs)],
             "wanted": self.configs,
             "done": state.complete and not open_jobs,
@@ -348,58 +405,61 @@ class _State:
     Attributes:
         configs: by key, in the order of their numbers.
         numbers: theirs.
+        results: by key and rung.
         complete: whether no config will be added.
     """
 
     def __init__(self, study: Study) -> None:
-        folder, self._ladder = study._folder, study.ladder
-        rows = folder.configs()
-        self._results = folder.results()
-        self.configs = {key: Config.from_data(_without_number(values)) for _, key, values in rows}
-        self.numbers = {number for number, _, _ in rows}
-        self.complete = len(rows) >= min(study.configs, _most(study.root))
+        found = study._folder.configs()
+        self.results = study._folder.results()
+        self.configs = {key: config for key, (_, config) in found.items()}
+        self.numbers = {number for number, _ in found.values()}
+        self.complete = study._exhausted or len(found) >= min(study.configs, _most(study.root))
+        self._ladder = study.ladder
         self._queues = list(self._queue_of_each_rung())
 
     def jobs(self) -> Iterator[tuple[str, int]]:
         """Yield the jobs that are left, key and rung: the highest rung first."""
         for rung in reversed(range(self._ladder.rungs)):
             for key in self._queues[rung]:
-                if (key, rung) not in self._results:
+                if (key, rung) not in self.results:
                     yield key, rung
 
     def tried(self) -> Sequence[Tried]:
         """Return the configs so far, with their scores."""
-        rungs = range(self._ladder.rungs)
-        return [
-            Tried(
-                config.choices,
-                {r: self._results[key, r]["score"] or 0.0 for r in rungs if (key, r) in self._results},
-            )
-            for key, config in self.configs.items()
-        ]  # fmt: skip
+        found = []
+        for key, config in self.configs.items():
+            known = {rung: self.results.get((key, rung)) for rung in range(self._ladder.rungs)}
+            scores = {rung: result["score"] for rung, result in known.items() if result is not None}
+            failed = None in scores.values()
+            found.append(Tried(config.choices, {r: x for r, x in scores.items() if x is not None}, failed))
+        return found
 
     def _queue_of_each_rung(self) -> Iterator[list[str]]:
         """Yield the keys that come to each rung, in order."""
         queue, complete = list(self.configs), self.complete
         for rung in range(self._ladder.rungs):
             yield queue
-            results = [self._results.get((key, rung)) for key in queue]
+            results = [self.results.get((key, rung)) for key in queue]
             scores = [None if result is None else _comparable(result["score"]) for result in results]
             queue = [queue[place] for place in promoted(scores, self._ladder.eta, complete)]
-            queue = [key for key in queue if self._results[key, rung]["score"] is not None]  # it failed
+            queue = [key for key in queue if self.results[key, rung]["score"] is not None]  # it failed
             complete = complete and None not in scores
 
 
 def _most(root: Path) -> int:
     """Return how many configs the space has, as far as is known."""
     path = root / EXHAUSTED
-    return read(path, ("configs",))["configs"] if path.exists() else MAX_CONFIGS
-
-
-def _without_number(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "number"}
+    if not path.exists():
+        return MAX_CONFIGS
+    return checks.integer("configs", read(path, ("configs",))["configs"], 0, MAX_CONFIGS)
 
 
 def _comparable(score: float | None) -> float:
     """Return a score as a number: a config that failed is worse than all others."""
     return float("-inf") if score is None else score
+
+
+def _place(row: Mapping[str, Any]) -> tuple[bool, int, float, int]:
+    """Return what a row of the table is sorted by."""
+    return row["score"] is None, -row["rung"], -_comparable(row["score"]), row["number"]

@@ -81,8 +81,12 @@ def explained(images: int, device: torch.device) -> Iterator[None]:
         raise
 
 
-def _too_large(images: int, device: torch.device) -> RuntimeError:
-    return RuntimeError(
+class TooLargeError(RuntimeError):
+    """The memory of the device is too small for what is trained."""
+
+
+def _too_large(images: int, device: torch.device) -> TooLargeError:
+    return TooLargeError(
         f"out of memory on {device} with {images} images per step and process: "
         "--accumulate N takes an N-th of them at once, a smaller --batch-size or --image-size takes less"
     )

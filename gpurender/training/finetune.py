@@ -40,6 +40,7 @@ def finetune(
     validation: float = 0.0,
     from_scratch: bool = False,
     epochs: int = EPOCHS,
+    steps: int | None = None,
     image_size: int | None = None,
     batch_size: int | None = None,
     accumulate: int = 1,
@@ -76,6 +77,7 @@ def finetune(
         labels_per_class, validation: of the task; a validation share is measured in place of the test images.
         from_scratch: take the checkpoint's model with random weights, for comparison.
         epochs: passes over the training images.
+        steps: length in optimiser steps, in place of ``epochs``.
         image_size: side of the images in pixels; ``None``: that of the checkpoint.
         batch_size: images per optimiser step, of all processes together; ``None``: 768, or the training images if they
             are fewer.
@@ -107,7 +109,7 @@ def finetune(
     if mixing is not None and batch_size is None:
         size = max(2, size - size % 2)
     settings = _settings(
-        len(train), epochs, size, optimizer, lr, weight_decay, accumulate=accumulate, ema=ema, clip=clip,
+        len(train), epochs, size, optimizer, lr, weight_decay, steps, accumulate=accumulate, ema=ema, clip=clip,
         amp=engine.precision(amp, target), seed=seed,
     )  # fmt: skip
     checks.integer("log_every", log_every, 1, 2**31 - 1)
@@ -157,13 +159,15 @@ def _task(data: Any, labels_per_class: int | None, validation: float, seed: int)
 
 
 def _settings(
-    images: int, epochs: int, size: int, optimizer: str, lr: float | None, weight_decay: float | None, **others: Any
-) -> Settings:
-    steps = max(1, -(-checks.integer("epochs", epochs, 1, 2**31 - 1) * images // size))
+    images: int, epochs: int, size: int, optimizer: str, lr: float | None, weight_decay: float | None,
+    steps: int | None = None, **others: Any,
+) -> Settings:  # fmt: skip
+    checks.integer("epochs", epochs, 1, 2**31 - 1)
+    count = max(1, -(-epochs * images // size)) if steps is None else checks.integer("steps", steps, 1, 2**40)
     return Settings(
-        steps=steps, batch_size=size, optimizer=optimizer, lr=LR * size / LR_BATCH if lr is None else lr,
+        steps=count, batch_size=size, optimizer=optimizer, lr=LR * size / LR_BATCH if lr is None else lr,
         weight_decay=WEIGHT_DECAY if weight_decay is None else weight_decay,
-        warmup=min(WARMUP_EPOCHS * images // size, steps // 10), **others,
+        warmup=min(WARMUP_EPOCHS * images // size, count // 10), **others,
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import torch
 from gpurender.util.atomic_files import replacing
 from gpurender.util.progress import progress
 
+METRICS = "metrics.jsonl"
+
 
 class Journal:
     """The reports of the process of rank 0; on other ranks nothing is written.
@@ -28,7 +30,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, step: int, steps: int, writes: bool, tensorboard: bool) -> None:
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / METRICS
         self._writes = writes
         self._board = _board(folder, step) if tensorboard and writes else None
         if writes:

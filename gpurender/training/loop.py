@@ -8,6 +8,7 @@ replaced at once; ``checkpoint.safetensors``, which others read, is written afte
 
 import dataclasses
 import math
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,14 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 STATE = "state.pt"
 CHECKPOINT = "checkpoint.safetensors"
 STOP_EVERY = 10  # steps between two agreements of several processes to stop
+
+
+class DivergedError(RuntimeError):
+    """The loss is not finite; the attribute ``what`` says since which step."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}: {advice}")
+        self.what = what
 
 
 class StateError(ValueError):
@@ -173,6 +182,8 @@ class Training:
                     self.save()
                 if stop and not last:
                     raise Interrupted(stop, f"step {self.step} of {self.settings.steps} is saved in {self.folder}")
+        if request.number:  # it came in the last step: the training is done, and the caller is asked to end
+            signal.raise_signal(request.number)
 
     def _take_step(self, batches: Iterator[Batch]) -> torch.Tensor:
         """Take one optimiser step; return its mean loss without reading the value."""
@@ -197,9 +208,10 @@ class Training:
     def _line(self, losses: list[torch.Tensor], waiting: Waiting) -> dict[str, Any]:
         mean = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
         if not math.isfinite(mean):
-            raise RuntimeError(
-                f"the loss is {mean} at step {self.step}: a smaller --lr or a longer warm-up may help; the last "
-                f"checkpoint in {self.folder} is of an earlier step"
+            raise DivergedError(
+                f"the loss is {mean} at step {self.step}",
+                "a smaller --lr or a longer warm-up may help; the last "
+                f"checkpoint in {self.folder} is of an earlier step",
             )
         passed, share = waiting.restart()
         return {
@@ -279,6 +291,11 @@ class Training:
                     f"output: {str(self.folder)!r} holds a training with {name}={checks.shown(identity.get(name))}, "
                     f"and this one has {checks.shown(value)}: give the same arguments, or another folder"
                 )
+        if kept["step"] > self.settings.steps:  # of a constant rate, whose number of steps is no part of the identity
+            raise StateError(
+                f"output: {str(self.folder)!r} holds a training of {kept['step']} steps, and this one has "
+                f"{self.settings.steps}: give as many or more, or another folder"
+            )
         self.network.load_state_dict(kept["model"])
         self.optimizer.load_state_dict(kept["optimizer"])
         if self.ema is not None:

@@ -113,8 +113,8 @@ OPTIONS = {
         "schedule": "constant", "warmup": 13,
     },
     "finetune": {
-        **COMMON, **OF_TASK, "validation": 0.125, "epochs": 9, "optimizer": "adamw", "mixup": 0.5, "cutmix": 0.25,
-        "drop_path": 0.75, "warm_up": "noise", "minutes": 2.5,
+        **COMMON, **OF_TASK, "validation": 0.125, "epochs": 9, "steps": 14, "optimizer": "adamw", "mixup": 0.5,
+        "cutmix": 0.25, "drop_path": 0.75, "warm_up": "noise", "minutes": 2.5,
     },
     "probe": {**OF_TASK, "layers": [1, 2, 6], "batch_size": 3, "device": "cuda:1", "seed": 7},
 }  # fmt: skip

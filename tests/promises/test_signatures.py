@@ -121,9 +121,9 @@ SIGNATURES = {
     ),
     "gpurender.training.finetune.finetune": (
         "source, data, output, *, labels_per_class=None, validation=0.0, from_scratch=False, epochs=100, "
-        "image_size=None, batch_size=None, accumulate=1, optimizer='sgd', lr=None, weight_decay=None, mixup=0.8, "
-        "cutmix=1.0, drop_path=0.0, ema=None, clip=None, warm_up=None, minutes=10.0, amp=None, compile=False, "
-        "device=None, seed=0, workers=0, log_every=10, save_every=500, tensorboard=False"
+        "steps=None, image_size=None, batch_size=None, accumulate=1, optimizer='sgd', lr=None, weight_decay=None, "
+        "mixup=0.8, cutmix=1.0, drop_path=0.0, ema=None, clip=None, warm_up=None, minutes=10.0, amp=None, "
+        "compile=False, device=None, seed=0, workers=0, log_every=10, save_every=500, tensorboard=False"
     ),
     "gpurender.training.probe.probe": (
         "source, data, *, layers=None, labels_per_class=None, from_scratch=False, image_size=None, batch_size=64, "

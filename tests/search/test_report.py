@@ -108,7 +108,7 @@ def study(tmp_path):
     made._folder.make()
     for number in range(12):
         config = made.space.random(0, number)
-        made._folder.add_config(config.key, {"number": number, **json.loads(config.to_json())})
+        made._folder.add_config(number, config)
         for rung in range(1 + (number >= 6)):
             values = row(str(number), rung, None if number == 5 else 0.05 * number, ridge=0.1)
             values["error"] = "the loss is <nan>" if number == 5 else None
@@ -168,6 +168,9 @@ def test_optuna_reads_what_is_exported(study, tmp_path):
     assert loaded.best_value == pytest.approx(0.55)
     best = loaded.best_trial
     assert best.params == dict(study.space.random(0, 11).choices)
+    other = gr.search.Space({**TEMPLATE, "seed": 3})
+    with pytest.raises(ValueError, match="cannot be written: it has another study 's'"):
+        proposers.export(other, study.table(), url, "s")
     assert best.intermediate_values == {0: pytest.approx(0.55), 1: pytest.approx(0.55)}
-    with pytest.raises(ValueError, match="--optuna: 'nothing://x' cannot be opened"):
+    with pytest.raises(ValueError, match="--optuna: 'nothing://x' cannot be written"):
         proposers.export(study.space, study.table(), "nothing://x", "s")

@@ -54,7 +54,7 @@ def fake(monkeypatch, seconds=0.0, failing=()):
 def results(root):
     """What a study has measured, without the times."""
     found = {}
-    for path in sorted((root / "results").iterdir()):
+    for path in sorted((root / "results").glob("*.json")):
         values = json.loads(path.read_text())
         values.pop("seconds", None)
         found[path.name] = values
@@ -81,7 +81,7 @@ def test_a_study_tries_its_configs_and_promotes_the_best(tmp_path, monkeypatch):
     assert status["best"]["key"] == made.table()[0]["key"] == top
     assert made.best().fingerprint == made.space.random(0, keys.index(top)).recipe.fingerprint
     assert made.best("b") == made.best()
-    assert made.best_config()["model"] == made.space.random(0, keys.index(top)).model
+    assert made.best_config().model == made.space.random(0, keys.index(top)).model
     assert not list((made.root / "leases").iterdir())
 
 
@@ -191,7 +191,8 @@ def test_workers_under_kills_do_what_one_does(tmp_path, monkeypatch):
     status = gr.search.Study(stormy.root).status()
     assert (status["done"], status["running"], status["stuck"]) == (True, 0, 0)
     assert results(stormy.root) == results(calm.root)
-    assert sorted(os.listdir(stormy.root / "configs")) == sorted(os.listdir(calm.root / "configs"))
+    configs = [{path.name for path in (made.root / "configs").glob("*.json")} for made in (stormy, calm)]
+    assert configs[0] == configs[1]
 
 
 def test_a_worker_waits_for_results_that_may_promote(tmp_path, monkeypatch):
@@ -206,7 +207,8 @@ def test_a_worker_waits_for_results_that_may_promote(tmp_path, monkeypatch):
         def sleep(seconds):
             slept.append(seconds)
             assert made.status()["running"] == 1
-            made._folder.add_result(key, 0, {"rung": 0, "score": 0.9, "tasks": {}})
+            figures = {name: {"score": 0.9, "accuracy": 0.9} for name in made.tasks}
+            made._folder.add_result(key, 0, {"rung": 0, "score": 0.9, "tasks": figures, "seconds": {}})
             other.release() if len(slept) == 1 else None
 
         monkeypatch.setattr(study.time, "sleep", sleep)
@@ -217,31 +219,49 @@ def test_a_worker_waits_for_results_that_may_promote(tmp_path, monkeypatch):
     assert done == [(made.space.random(0, 1).key, 0), (key, 1)]
 
 
-def test_a_job_that_was_lost_is_not_published(tmp_path, monkeypatch, caplog):
+def test_a_worker_that_stood_still_gives_way(tmp_path, monkeypatch, caplog):
+    """Another one has taken its job over, and its folder away; what it would have written is done once."""
     made = make(tmp_path / "s", tmp_path, configs=1)
     done = fake(monkeypatch)
     real = study.trained
 
-    def lost(*arguments):
-        values = real(*arguments)
+    def lost(config, tasks, ladder, rung, checkpoints, room, device):
+        values = real(config, tasks, ladder, rung, checkpoints, room, device)
         if len(done) == 1:
             (path,) = (made.root / "leases").iterdir()
             os.unlink(path)
+            with made._folder.workroom(config.key, rung):  # the other worker's
+                (room / "checkpoint.safetensors").write_bytes(b"")
         return values
 
     monkeypatch.setattr(study, "trained", lost)
-    made.work(device="cpu")
-    assert "another worker has taken it over; this result is discarded" in caplog.text
-    assert done[0] == done[1]  # done again, because nobody had
+    assert made.work(device="cpu") == 3
+    assert "another worker has taken it over" in caplog.text
+    assert done[0] == done[1]
+
+
+def test_an_error_of_the_disk_ends_a_worker_that_has_its_job(tmp_path, monkeypatch):
+    made = make(tmp_path / "s", tmp_path, configs=1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(study, "trained", full)
+    with pytest.raises(OSError, match="No space left"):
+        made.work(device="cpu")
+    assert not list((made.root / "leases").iterdir())
+    assert not list((made.root / "work").iterdir())
+    assert not list((made.root / "results").iterdir())
 
 
 def test_a_second_result_that_differs_is_a_warning(tmp_path, caplog):
-    made = folder.Folder(tmp_path)
+    made = folder.Folder(tmp_path, 1, [])
     made.make()
-    made.add_result("k", 0, {"rung": 0, "score": 0.5, "seconds": 1})
-    made.add_result("k", 0, {"rung": 0, "score": 0.5, "seconds": 2})
+    values = {"rung": 0, "score": 0.5, "tasks": {}, "seconds": {"training": 1}}
+    assert made.add_result("k", 0, values)
+    assert not made.add_result("k", 0, {**values, "seconds": {"training": 2}})
     assert not caplog.text
-    made.add_result("k", 0, {"rung": 0, "score": 0.25, "seconds": 1})
+    assert not made.add_result("k", 0, {**values, "score": 0.25})
     assert "holds other values than this worker measured, and stays" in caplog.text
     assert made.results()["k", 0]["score"] == 0.5
 
@@ -293,7 +313,7 @@ def test_a_task_that_vanished_or_changed_is_named(tmp_path, monkeypatch):
     fake(monkeypatch)
     made = make(tmp_path / "s", tmp_path)
     task(tmp_path, "b", shift=2)
-    with pytest.raises(ValueError, match=r"task 'b': .*b\.npz has other images, classes or labels than when the study"):
+    with pytest.raises(ValueError, match=r"task 'b': .*b\.npz has other classes or labels than when the study"):
         made.work(device="cpu")
     os.remove(tmp_path / "b.npz")
     with pytest.raises(ValueError, match=r"task 'b': .*b\.npz"):
@@ -303,7 +323,7 @@ def test_a_task_that_vanished_or_changed_is_named(tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"number": 0}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"number": 0}', '{"rung": 0, "score": 1}', '{"number": []}'])
 @pytest.mark.parametrize("kind", ["configs", "results"])
 def test_a_damaged_file_is_named_and_nothing_else_is_touched(tmp_path, monkeypatch, kind, text):
     fake(monkeypatch)

@@ -86,7 +86,7 @@ def asked(monkeypatch):
     steps = []
 
     class Request:
-        number = property(lambda self: 15 if self.training.step in steps else 0)
+        number = 0
 
         def watched(self):
             return self
@@ -97,8 +97,12 @@ def asked(monkeypatch):
         def __exit__(self, *_):
             return None
 
+    def agreed(self, request):
+        request.number = 15 if self.step in steps else 0
+        return request.number
+
     monkeypatch.setattr(loop, "Request", Request)
-    monkeypatch.setattr(Training, "_agreed", lambda self, request: 15 if self.step in steps else 0)
+    monkeypatch.setattr(Training, "_agreed", agreed)
     return steps
 
 
@@ -244,10 +248,16 @@ def test_a_signal_saves_and_ends_between_two_steps(tmp_path, asked, saved):
     assert stopped.value.__notes__ == [f"step 2 of 4 is saved in {tmp_path}"]
 
 
-def test_a_signal_at_the_last_step_comes_too_late(tmp_path, asked, saved):
+def test_a_signal_at_the_last_step_comes_when_the_training_is_done(tmp_path, asked, saved, monkeypatch):
+    """Else a process that goes on to something else, as a worker of a search does, would never hear of it."""
+    raised = []
+    monkeypatch.setattr(loop.signal, "raise_signal", raised.append)
+    training(tmp_path / "calm", 4).run(Journal(), 10, 10)
+    assert raised == []
     asked.append(4)
     training(tmp_path, 4).run(Journal(), 10, 10)
-    assert saved == [4]
+    assert saved == [4, 4]
+    assert raised == [15]
 
 
 @pytest.mark.parametrize(("processes", "step", "found"), [(1, 3, 2), (2, 3, 0), (2, 10, 15), (2, 15, 0), (3, 20, 15)])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 
 import pytest
 import torch
@@ -21,12 +22,14 @@ def test_kills_change_nothing_and_a_change_is_seen(tmp_path, monkeypatch):
     row = kill_search.trial(tmp_path, 0, options, 4)
     assert row["good"], row
     assert 1 <= row["kills"] <= 4
-    assert (row["results"], row["stuck"], row["leases"], row["different"]) == (4, 0, 0, [])
+    assert (row["results"], row["stuck"], row["crashes"], row["different"]) == (4, 0, 0, [])
     calm = kill_search.outcome(tmp_path / "calm0")
     assert kill_search.outcome(tmp_path / "storm0") == calm
-    victim = next((tmp_path / "storm0" / "results").iterdir())
+    victim = next((tmp_path / "storm0" / "results").glob("*.json"))
     values = json.loads(victim.read_text())
     victim.write_text(json.dumps({**values, "score": values["score"] + 1e-12}))
     again = kill_search.trial(tmp_path, 0, options, 0)
     assert not again["good"]
+    monkeypatch.setattr(kill_search, "work", lambda root: os._exit(3))
+    assert kill_search.trial(tmp_path, 1, options, 0)["crashes"] > 2  # and it ends
     assert again["different"] == [f"results/{victim.name}"]
