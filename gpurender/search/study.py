@@ -123,15 +123,12 @@ def opened(name: str, task: Task) -> Judged:
     """Return a task with its images.
 
     Raises:
-        ValueError: it cannot be read, or has one class; the message has its name.
+        ValueError: it cannot be read; the message has its name.
     """
     try:
-        found = judged(task)
-        if len(found.train.classes) < 2:
-            raise ValueError("it must have two classes or more")
+        return judged(task)
     except ValueError as error:
         raise ValueError(f"task {name!r}: {error}") from None
-    return found
 
 
 def digest(task: Task, found: Judged) -> str:

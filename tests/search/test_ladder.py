@@ -1,5 +1,6 @@
 """The ladder: which configs go on."""
 
+import random
 import re
 
 import pytest
@@ -33,6 +34,19 @@ def test_results_count_in_the_order_of_the_queue():
         late = [*full[:known], None, *full[known + 1 :]]
         assert promoted(late, 2, True) == promoted(full[:known] + [None] * (6 - known), 2, True)
         assert promoted(full, 2, True)[: len(promoted(late, 2, True))] == promoted(late, 2, True)
+
+
+def test_promotions_are_those_of_the_definition():
+    """Written down again, as it is said: sort all results so far, and take the best n // eta."""
+    generator = random.Random(0)
+    for _ in range(200):
+        eta = generator.randint(2, 5)
+        scores = [generator.choice([0.1, 0.2, generator.random()]) for _ in range(generator.randint(0, 40))]
+        chosen = []
+        for n in range(1, len(scores) + 1):
+            best = sorted(range(n), key=lambda place: (-scores[place], place))[: n // eta]
+            chosen += sorted(set(best) - set(chosen))
+        assert promoted(scores, eta, False) == chosen
 
 
 def test_of_a_complete_queue_one_goes_on():

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 
 import gpurender as gr
@@ -433,3 +434,132 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
         folder.publish(tmp_path / "x.json", {"a": 1})
     assert caught.value.filename == str(tmp_path / "x.json")
     assert os.listdir(tmp_path) == []
+
+
+def test_tasks_are_found_from_every_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task(tmp_path, "a")
+    tasks = {"a": gr.tasks.Task("a.npz"), "b": gr.tasks.Task("./a.npz", labels_per_class=2)}
+    made = gr.search.create("s", gr.search.Space(TEMPLATE), tasks, ladder=LADDER)
+    assert [one.data for one in made.tasks.values()] == [str(tmp_path / "a.npz")] * 2
+    assert study.absolute(gr.tasks.Task("CIFAR10:data", kind="torchvision")) == f"CIFAR10:{tmp_path}/data"
+    monkeypatch.chdir("/")
+    assert set(gr.search.Study(tmp_path / "s")._opened()) == {"a", "b"}
+
+
+def test_a_task_of_one_class_is_refused(tmp_path):
+    ones, images = np.zeros(4, np.int64), np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / "one.npz", x_train=images, y_train=ones, x_test=images, y_test=ones)
+    with pytest.raises(ValueError, match="task 'one': it must have two classes or more"):
+        gr.search.create(tmp_path / "s", gr.search.Space(TEMPLATE), {"one": gr.tasks.Task(tmp_path / "one.npz")})
+
+
+def test_a_grid_of_billions_is_refused_at_once(tmp_path):
+    space = gr.search.Space({"recipe": "ofdb-1k", "model": "test_vit", "seed": {"range": [0, 10**9]}})
+    with pytest.raises(
+        ValueError, match="space must have at most 1,000,000 points for a grid, and it has 1,000,000,001"
+    ):
+        gr.search.create(tmp_path / "s", space, {"a": task(tmp_path)}, proposer="grid")
+    assert (
+        gr.search.Space({**TEMPLATE, "recipe": {"choice": ["ofdb-1k", "onepfrac-1k"]}, "training": {}}).grid_size() == 4
+    )
+
+
+def test_a_config_that_was_lost_is_proposed_again(tmp_path, monkeypatch):
+    fake(monkeypatch)
+    space = gr.search.Space({"recipe": "ofdb-1k", "model": "test_vit", "seed": {"range": [0, 2]}})
+    made = gr.search.create(tmp_path / "s", space, {"a": task(tmp_path)}, ladder=LADDER, configs=10)
+    made.work(device="cpu")
+    before = results(made.root)
+    victim = sorted((made.root / "configs").iterdir())[1]
+    victim.unlink()
+    gr.search.Study(made.root).work(device="cpu")
+    assert victim.exists()
+    assert results(made.root) == before
+
+
+def test_what_optuna_proposes_twice_is_tried_once(tmp_path, monkeypatch):
+    """A sampler likes its best point; the other points of a small space are tried all the same."""
+    pytest.importorskip("optuna", reason="needs optuna")
+    fake(monkeypatch)
+    space = gr.search.Space({"recipe": "ofdb-1k", "model": "test_vit", "seed": {"range": [0, 3]}})
+    made = gr.search.create(tmp_path / "s", space, {"a": task(tmp_path)}, proposer="tpe", configs=4, ladder=LADDER)
+    made.work(device="cpu")
+    assert made.status()["configs"] == 4
+    assert made.status()["done"]
+
+
+def test_a_study_that_may_only_be_read_says_how_far_it_is(tmp_path, monkeypatch):
+    fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path, configs=2)
+    made.work(minutes=0.0, device="cpu")
+    made._folder.add_config(0, made.space.random(0, 0))
+    lease = made.root / "leases" / f"{made.space.random(0, 0).key}.0"
+    lease.write_text("{}")
+    real = os.open
+
+    def refuse(name, flags, *rest, **more):
+        if flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", str(name))
+        return real(name, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert gr.search.Study(made.root).status()["running"] == 1
+    os.utime(lease, (time.time() - 90.0,) * 2)
+    assert gr.search.Study(made.root).status()["stuck"] == 1
+
+
+def test_what_killed_workers_have_left_goes_when_the_study_is_done(tmp_path, monkeypatch):
+    fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path, configs=1)
+    made._folder.make()
+    key = made.space.random(0, 0).key
+    old = [made.root / "leases" / f"{key}.0", made.root / "leases" / ".clock-1", made.root / "leases" / "x.taken-1",
+           made.root / "configs" / ".gpurender-unfinished-1", made.root / "results" / ".gpurender-unfinished-2"]  # fmt: skip
+    (made.root / "checkpoints" / key / "0").mkdir(parents=True)
+    (made.root / "checkpoints" / key / "0" / "state.pt").touch()
+    (made.root / "work" / f"{key}.0.1234").mkdir()
+    for path in old:
+        path.touch()
+        os.utime(path, (time.time() - 90.0,) * 2)
+    made.work(device="cpu")
+    assert not [path for path in old if path.exists()]
+    assert not list((made.root / "work").iterdir())
+    assert not list(made.root.rglob("state.pt"))
+
+
+def test_a_study_goes_where_another_init_was_killed(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / ".gpurender-unfinished-1234").touch()
+    assert make(tmp_path / "s", tmp_path).configs == 8
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("tasks", []),
+        ("digests", {}),
+        ("ladder", {"images": [2, 1]}),
+        ("proposer", "best"),
+        ("configs", 0),
+        ("space", 3),
+    ],
+)
+def test_a_damaged_study_is_one_line(tmp_path, entry, value):
+    made = make(tmp_path / "s", tmp_path)
+    values = json.loads((made.root / "study.json").read_text())
+    (made.root / "study.json").write_text(json.dumps({**values, entry: value}))
+    with pytest.raises(ValueError, match=r"study: '.*study\.json' is damaged: ") as caught:
+        gr.search.Study(made.root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_of_no_rung_is_named(tmp_path, monkeypatch):
+    fake(monkeypatch)
+    made = make(tmp_path / "s", tmp_path, configs=1)
+    made.work(device="cpu")
+    for name in ("x.json", "x.7.json"):
+        (made.root / "results" / name).write_text("{}")
+        with pytest.raises(ValueError, match=f"{name} is no result of this study: it has rungs 0 to 2"):
+            gr.search.Study(made.root).status()
+        (made.root / "results" / name).unlink()
