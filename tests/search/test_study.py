@@ -450,7 +450,7 @@ def test_tasks_are_found_from_every_working_directory(tmp_path, monkeypatch):
 def test_a_task_of_one_class_is_refused(tmp_path):
     ones, images = np.zeros(4, np.int64), np.zeros((4, 8, 8), np.uint8)
     np.savez(tmp_path / "one.npz", x_train=images, y_train=ones, x_test=images, y_test=ones)
-    with pytest.raises(ValueError, match="task 'one': it must have two classes or more"):
+    with pytest.raises(ValueError, match=r"task 'one': data: .*one\.npz must have two or more classes, got 1"):
         gr.search.create(tmp_path / "s", gr.search.Space(TEMPLATE), {"one": gr.tasks.Task(tmp_path / "one.npz")})
 
 
@@ -460,9 +460,8 @@ def test_a_grid_of_billions_is_refused_at_once(tmp_path):
         ValueError, match="space must have at most 1,000,000 points for a grid, and it has 1,000,000,001"
     ):
         gr.search.create(tmp_path / "s", space, {"a": task(tmp_path)}, proposer="grid")
-    assert (
-        gr.search.Space({**TEMPLATE, "recipe": {"choice": ["ofdb-1k", "onepfrac-1k"]}, "training": {}}).grid_size() == 4
-    )
+    small = {**TEMPLATE, "recipe": {"choice": ["ofdb-1k", "onepfrac-1k"]}, "training": {}}
+    assert gr.search.Space(small).grid_size() == 4
 
 
 def test_a_config_that_was_lost_is_proposed_again(tmp_path, monkeypatch):
@@ -514,8 +513,9 @@ def test_what_killed_workers_have_left_goes_when_the_study_is_done(tmp_path, mon
     made = make(tmp_path / "s", tmp_path, configs=1)
     made._folder.make()
     key = made.space.random(0, 0).key
-    old = [made.root / "leases" / f"{key}.0", made.root / "leases" / ".clock-1", made.root / "leases" / "x.taken-1",
-           made.root / "configs" / ".gpurender-unfinished-1", made.root / "results" / ".gpurender-unfinished-2"]  # fmt: skip
+    left = [f"leases/{key}.0", "leases/.clock-1", "leases/x.taken-1", "configs/.gpurender-unfinished-1",
+            "results/.gpurender-unfinished-2"]  # fmt: skip
+    old = [made.root / name for name in left]
     (made.root / "checkpoints" / key / "0").mkdir(parents=True)
     (made.root / "checkpoints" / key / "0" / "state.pt").touch()
     (made.root / "work" / f"{key}.0.1234").mkdir()
