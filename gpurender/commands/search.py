@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gpurender.search import Study
     from gpurender.tasks import Task
 
+ENGINES = ("local", "slurm")
 COLUMNS = 100  # of a terminal: the choices of a config are cut there
 
 
@@ -27,6 +28,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     work = _part(parts, "work", _work, "do the jobs of a study until none is left")
     work.add_argument("--minutes", type=float, metavar="N", help="begin no job after so long")
     work.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
+    work.add_argument(
+        "--engine", default="local", metavar="E", help="local (default): this process works; slurm: submit an array of "
+        "workers by sbatch",
+    )  # fmt: skip
+    work.add_argument("--workers", type=int, metavar="N", help="how many workers, for --engine slurm")
     status = _part(parts, "status", _status, "say how far a study is, and list its best configs")
     status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best and more")
     best = _part(parts, "best", _best, "print the recipe of the best config")
@@ -93,12 +99,31 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
+    from gpurender.util import checks
     from gpurender.util.plural import counted
 
+    checks.choice("--engine", options.engine, ENGINES)
     study = _study(options)
+    if options.engine == "slurm":
+        return _submit(study, options)
+    if options.workers is not None:
+        raise ValueError("--workers is for --engine slurm; on this machine start the command as often as you like")
     done = study.work(options.minutes, device=options.device)
     status = study.status()
     print(f"{counted(done, 'result')} here; {status['finished']} of {status['wanted']} configs finished")
+    return 0
+
+
+def _submit(study: "Study", options: argparse.Namespace) -> int:
+    from gpurender.search import slurm
+    from gpurender.util.plural import counted
+
+    if options.workers is None:
+        raise ValueError("--engine slurm needs --workers N")
+    if options.device is not None:
+        raise ValueError("--device is for --engine local: Slurm gives each worker its GPU")
+    job = slurm.submit(study.root, options.workers, options.minutes)
+    print(f"job {job}: {counted(options.workers, 'worker')}")
     return 0
 
 

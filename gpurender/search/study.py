@@ -310,10 +310,8 @@ class Study:
                 return None if config is None else (number, config)
             if proposer in ("random", "grid"):
                 self._repeated.add(number)
-            in_a_row, proposer = (
-                in_a_row + 1,
-                "grid" if proposer == "grid" else "random",
-            )  # Optuna repeats its favourites
+            in_a_row += 1
+            proposer = "grid" if self.proposer == "grid" else "random"  # Optuna repeats its favourites
         return None
 
     def _tidy(self, state: "_State") -> None:

@@ -1,7 +1,10 @@
 """The command: a study is made, worked on, looked at, and gives a recipe."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -57,6 +60,69 @@ def test_from_a_space_to_a_recipe(tmp_path, files, capsys):
     study = gr.search.Study(folder)
     assert study.ladder == gr.search.Ladder((16, 32), 2, 1, 1)
     assert (study.configs, study.patience, study.seed, study.proposer) == (2, 30.0, 0, "random")
+
+
+SBATCH = """#!{python}
+import json, sys
+open({out!r}, "a").write(json.dumps(sys.argv[1:]) + chr(10))
+if "refuse" in open({mode!r}).read():
+    print("sbatch: error: Invalid\\naccount", file=sys.stderr)
+    sys.exit(1)
+print("4711;cluster")
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """A program of this name that notes its arguments; what it noted, and how it is told to refuse."""
+    program, out, mode = tmp_path / "bin" / "sbatch", tmp_path / "noted", tmp_path / "mode"
+    program.parent.mkdir()
+    mode.touch()
+    program.write_text(SBATCH.format(python=sys.executable, out=str(out), mode=str(mode)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    return out, mode
+
+
+def test_slurm_gets_an_array_of_workers_that_work(tmp_path, files, sbatch, capsys, root):
+    folder = tmp_path / "my study"
+    small = ["--images", "16", "--configs", 1, "--finetune-steps", 1, "--seeds", 1]
+    assert run("init", folder, *files, *small) == 0
+    capsys.readouterr()
+    assert run("work", folder, "--engine", "slurm", "--workers", 8, "--minutes", 90) == 0
+    assert capsys.readouterr().out == "job 4711: 8 workers\n"
+    [noted] = map(json.loads, sbatch[0].read_text().splitlines())
+    assert noted[:5] == [
+        "--parsable", "--requeue", "--array=0-7", "--job-name=gpurender-my study",
+        f"--output={folder}/slurm-%A_%a.log",
+    ]  # fmt: skip
+    [wrapped] = noted[5:]
+    command = wrapped.removeprefix("--wrap=")
+    assert command.endswith(f" -m gpurender search work '{folder}' --minutes 90.0")
+    env = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["/bin/sh", "-c", command], env=env, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == "1 result here; 1 of 1 configs finished\n"
+
+
+def test_what_slurm_refuses_is_one_line(tmp_path, files, sbatch, capsys, monkeypatch):
+    folder = tmp_path / "study"
+    assert run("init", folder, *files) == 0
+    slurm = ("--engine", "slurm", "--workers", 2)
+    sbatch[1].write_text("refuse")
+    cases = {
+        slurm: (1, "sbatch refused: sbatch: error: Invalid account"),
+        ("--engine", "slurm"): (2, "--engine slurm needs --workers N"),
+        ("--engine", "slurm", "--workers", 0): (2, "workers must be an integer in [1, 100000], got 0"),
+        (*slurm, "--device", "cpu"): (2, "--device is for --engine local: Slurm gives each worker its GPU"),
+        ("--workers", 2): (2, "--workers is for --engine slurm"),
+        ("--engine", "ray"): (2, "--engine must be one of 'local', 'slurm', got 'ray'"),
+    }
+    for words, (code, text) in cases.items():
+        assert run("work", folder, *words) == code
+        assert text in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run("work", folder, *slurm) == 1
+    assert "engine 'slurm' needs the program sbatch, and there is none here" in capsys.readouterr().err
 
 
 def test_a_space_of_a_family_is_printed(capsys):
