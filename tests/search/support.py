@@ -22,3 +22,8 @@ def task(folder, name="a", shift=0, images=30, **options):
     pixels = (generator.integers(0, 200, (images, 8, 8)) + 25 * labels[:, None, None]).astype(np.uint8)
     np.savez(folder / f"{name}.npz", x_train=pixels, y_train=labels, x_test=pixels[::-1], y_test=labels[::-1])
     return gr.tasks.Task(folder / f"{name}.npz", **options)
+
+
+def score_of(key, rung):
+    """A made-up score that only config and rung decide."""
+    return int(key[:6], 16) / 2**24 / 2 + rung / 10
