@@ -54,7 +54,7 @@ def built(checkout, tmp_path_factory):
     return dist
 
 
-STACKS = {"accelerate", "dali-cuda12", "dali-cuda13", "lightning", "torchdata", "train", "transformers"}
+STACKS = {"accelerate", "dali-cuda12", "dali-cuda13", "lightning", "search", "torchdata", "train", "transformers"}
 
 
 @pytest.fixture(scope="module")
