@@ -147,7 +147,7 @@ class TwoViews(_Views):
 @functools.lru_cache(maxsize=256)
 def view_seed(seed: int, view: int) -> int:
     """Return the seed of a view: the first two words at ``(seed, Stream.VIEW, draw id = view)``."""
-    low, high, *_ = words(seed, Stream.VIEW, torch.tensor([view], device="cpu")).flatten().tolist()
+    low, high, *_ = words(seed, Stream.VIEW, torch.tensor([view], dtype=torch.int64, device="cpu")).flatten().tolist()
     return low | high << 32
 
 

@@ -141,6 +141,6 @@ def of_uniform(points: torch.Tensor) -> torch.Tensor:
         float64 ``[N, 3, 4]``.
     """
     a, b = points[:, :3] - 1.0, points[:, 3:] + 1.0
-    own = torch.eye(3, device=points.device)  # of any type: 0 and 1 are exact
+    own = torch.eye(3, dtype=torch.float64, device=points.device)
     middle, half = MIDDLE + HALF_RANGE * (0.5 * (a + b)), HALF_RANGE * (0.5 * (b - a))
     return torch.cat([middle[:, :, None], half[:, :, None] * own], 2)
