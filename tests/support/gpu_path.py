@@ -133,9 +133,9 @@ def random_recipe(rng):
 
 
 def compare_random_recipes(seed):
-    """Forty random recipes by both paths."""
+    """Twenty random recipes by both paths."""
     rng, drawn = np.random.default_rng(seed), 0
-    while drawn < 40:
+    while drawn < 20:
         recipe = random_recipe(rng)
         samples = rng.integers(0, len(recipe), 2)
         try:
