@@ -279,6 +279,7 @@ def test_what_a_trial_draws_is_known(name):
 def gpus(monkeypatch):
     """Two GPUs, whose kernels draw what ``drawn`` says; what compilers are asked for."""
     asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # by PYTORCH_NVML_BASED_CUDA_CHECK it is the count
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: f"Card {gpu.index}")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (7, (80 + gpu.index) << 20))
