@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from gpurender.search.config import Config
+from gpurender.training.loop import STATE
 from gpurender.util.atomic_files import REFUSALS, TEMPORARY, replacing
 
 log = logging.getLogger("gpurender")
@@ -119,9 +120,9 @@ class Folder:
         finally:
             shutil.rmtree(room, ignore_errors=True)
 
-    def remove_states(self) -> None:
-        """Remove the states of all trainings, of which none goes on; the checkpoints stay."""
-        for path in (self.root / "checkpoints").glob("*/*/state.pt"):
+    def remove_states(self, key: str = "*") -> None:
+        """Remove the states of the trainings of a config, or of all, of which none goes on; the checkpoints stay."""
+        for path in (self.root / "checkpoints").glob(f"{key}/*/{STATE}"):
             path.unlink(missing_ok=True)
 
 

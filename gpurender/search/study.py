@@ -277,6 +277,8 @@ class Study:
             log.warning("config %s, rung %d: another worker has taken it over", key[:8], rung)
             return "lost"  # this process stood still for longer than the patience, and its folder is gone
         published = self._folder.add_result(key, rung, values)
+        if values["score"] is None or rung == self.ladder.rungs - 1:  # after it: a kill in between costs no training
+            self._folder.remove_states(key)
         said = values["error"] if values["score"] is None else f"score {values['score']:.4f}"
         log.warning("config %s, rung %d: %s", key[:8], rung, said)
         return "published" if published else "known"

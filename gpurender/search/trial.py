@@ -64,10 +64,7 @@ def trained(
         shutil.copyfile(checkpoint, copy)
         found = _measured(copy, tasks, ladder, rung, work, device)
     except FailedError as error:
-        (output / STATE).unlink(missing_ok=True)
         return {"rung": rung, "score": None, "error": str(error)}
-    if rung == ladder.rungs - 1:
-        (output / STATE).unlink(missing_ok=True)
     score = sum(figures["score"] for figures in found.values()) / len(found)
     below = folder / str(rung - 1) / CHECKPOINT  # it is not there if the lower rung was trained on another file system
     begun = describe(below)["images"] if below.exists() else 0

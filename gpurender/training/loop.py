@@ -182,7 +182,7 @@ class Training:
                     self.save()
                 if stop and not last:
                     raise Interrupted(stop, f"step {self.step} of {self.settings.steps} is saved in {self.folder}")
-        if request.number:  # it came in the last step: the training is done, and the caller is asked to end
+        if request.number and self.accelerator.num_processes == 1:  # it came in the last step: the caller is to end
             signal.raise_signal(request.number)
 
     def _take_step(self, batches: Iterator[Batch]) -> torch.Tensor:

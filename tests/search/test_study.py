@@ -114,6 +114,37 @@ def test_a_failed_config_never_goes_on(tmp_path, monkeypatch):
         made.best()
 
 
+@pytest.mark.parametrize("failing", [(), (0,)])
+def test_states_go_when_the_result_is_there(tmp_path, monkeypatch, failing):
+    """Not before: a kill between the two would cost the whole training."""
+    made = make(tmp_path / "s", tmp_path, configs=1)
+    done = fake(monkeypatch, failing)
+    plain, add, seen = study.trained, folder.Folder.add_result, []
+
+    def trained(config, tasks, ladder, rung, checkpoints, room, device):
+        (checkpoints / str(rung)).mkdir(parents=True)
+        (checkpoints / str(rung) / "state.pt").touch()
+        return plain(config, tasks, ladder, rung, checkpoints, room, device)
+
+    def added(self, key, rung, values):
+        seen.append((rung, (self.checkpoints(key) / str(rung) / "state.pt").exists()))
+        found = add(self, key, rung, values)
+        seen.append(len(list(made.root.rglob("state.pt"))))
+        return found
+
+    monkeypatch.setattr(study, "trained", trained)
+    monkeypatch.setattr(folder.Folder, "add_result", added)
+    left = []
+    tidy = study.Study._tidy
+    monkeypatch.setattr(
+        study.Study, "_tidy", lambda self, state: left.append([*made.root.rglob("state.pt")]) or tidy(self, state)
+    )
+    made.work(device="cpu")
+    assert seen == ([(0, True), 1] if failing else [(0, True), 1, (1, True), 2, (2, True), 3])
+    assert left == [[]]
+    assert len(done) == (1 if failing else 3)
+
+
 def test_best_on_a_task_may_be_another(tmp_path, monkeypatch):
     fake(monkeypatch)
     made = make(tmp_path / "s", tmp_path, configs=3, ladder=gr.search.Ladder((32,), eta=2))
