@@ -46,6 +46,7 @@ setup(
         "lightning": ["lightning>=2.6"],
         "plot": ["matplotlib"],
         "search": ["optuna>=4.5"],
+        "serve": ["scikit-learn", "starlette>=0.45", "uvicorn>=0.34"],
         "torchdata": ["torchdata>=0.11"],
         "train": ["accelerate>=1.15", "safetensors>=0.4.5", "timm>=1.0.31", "torchvision"],
         "transformers": ["accelerate>=1.15", "transformers>=5.20"],
