@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+DATA = "a folder of images (with train/CLASS/* for experts on classes), a folder of IDX files, or an NPZ file"
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
@@ -14,18 +16,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "of the images leaves this machine. Needs the extra 'train'.",
     )
     command.add_argument("server", metavar="SERVER", help="the server's folder, or its address: http://…")
-    add_data(command, "data", metavar="DATA")
+    command.add_argument("data", metavar="DATA", help=DATA)
     command.add_argument("-o", "--output", metavar="FILE", required=True, help="the scores, as JSON")
     command.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
     command.set_defaults(run=run)
-
-
-def add_data(command: argparse.ArgumentParser, *names: str, **options: str) -> None:
-    """Add the argument of a client's images."""
-    command.add_argument(
-        *names, **options, help="a folder of images (with train/CLASS/* for experts on classes); or IDX files, or an "
-        "NPZ file",
-    )  # type: ignore[call-overload]  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:

@@ -27,7 +27,8 @@ from gpurender.commands import (
 )
 
 COMMANDS = (
-    doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search, experts, adapt, recommend, serve,
+    doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search, experts, adapt, recommend,
+    serve,
 )  # fmt: skip
 
 EPILOG = """\

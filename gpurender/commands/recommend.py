@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpurender.commands.adapt import add_data
+from gpurender.commands.adapt import DATA
 
 if TYPE_CHECKING:
     from gpurender.server import Recommendation
@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("server", metavar="SERVER", help="the server's folder, or its address: http://…")
     command.add_argument("scores", metavar="SCORES", nargs="?", help="the file of gpurender adapt")
-    add_data(command, "--task", metavar="DATA")
+    command.add_argument("--task", metavar="DATA", help=f"score these first: {DATA}")
     command.add_argument(
         "--budget", required=True, metavar="N", help="images, such as 500000 or 10M; of an image folder also bytes, "
         "such as 2GB"
@@ -48,10 +48,7 @@ def run(options: argparse.Namespace) -> int:
         if path is not None:
             check_writable(path)
     server = DataServer(options.server)
-    if options.task is None:
-        scores = read_scores(options.scores)
-    else:
-        scores = server.adapt(options.task, device=options.device)
+    scores = read_scores(options.scores) if options.task is None else server.adapt(options.task, device=options.device)
     found = server.recommend(scores, budget=_budget(options.budget), max_share=options.max_share, seed=options.seed)
     _write(options.json, found.to_json())
     if options.output is None:

@@ -8,7 +8,7 @@
 Needs the extra ``train``; partitions of image folders and ``gpurender serve`` need the extra ``serve``.
 """
 
-from gpurender.server.build import add, build
+from gpurender.server.building import add, build
 from gpurender.server.data_server import DataServer
 from gpurender.server.recommend import Recommendation
 

@@ -79,9 +79,12 @@ class _Site:
 
     def server(self) -> DataServer:
         """Return the server; it is read again when its catalogue has changed, as by ``gpurender experts add``."""
-        found = os.stat(self.folder / CATALOGUE)
-        mark = found.st_ino, found.st_mtime_ns
-        if self._server is None or mark != self._mark:
+        try:
+            found = os.stat(self.folder / CATALOGUE)
+            mark = found.st_ino, found.st_mtime_ns
+        except OSError:
+            mark = None
+        if self._server is None or mark is None or mark != self._mark:
             self._server, self._mark = DataServer(self.folder), mark
         return self._server
 
@@ -130,10 +133,9 @@ class _Site:
         self._check_rate(request)
         given = await _body(request, "recommend")
         options = {name: given[name] for name in ("max_share", "seed") if name in given}
+        scores: Any = given.get("scores")
         try:
-            found = await run_in_threadpool(
-                self.server().recommend, given.get("scores"), budget=given.get("budget"), **options
-            )
+            found = await run_in_threadpool(self.server().recommend, scores, budget=given.get("budget"), **options)
         except (TypeError, ValueError) as error:
             raise HTTPException(400, str(error)) from None
         answer = json.loads(found.to_json())

@@ -165,7 +165,7 @@ def _gains(catalogue: Catalogue, z: np.ndarray, found: np.ndarray) -> tuple[floa
     for row in range(count, len(found)):
         through[row] = weights(catalogue.vectors[row])
     best = int(average.argmax())
-    baselines = {
+    baselines: dict[str, dict[str, Any]] = {
         "best_single": {"source": catalogue.experts[best].name, "expected_gain": float(gains[best])},
         "equal_mixture": {"expected_gain": float(gains.mean())},
     }

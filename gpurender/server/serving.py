@@ -1,6 +1,7 @@
 """Serving: uvicorn on a server's folder, with limits on what slow and many clients can take."""
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ def serve(folder: Path, host: str, port: int, reports: bool) -> None:
         raise RuntimeError(f"serve needs Starlette and uvicorn: pip install 'gpurender[serve]' ({error})") from None
     made = application(folder, reports=reports)
     config = uvicorn.Config(
-        made, host=host, port=port, http=_protocol(), lifespan="off", access_log=False, log_level="warning",
+        made, http=_protocol(), lifespan="off", access_log=False, log_level="warning",
         limit_concurrency=CONNECTIONS, timeout_keep_alive=KEEP_ALIVE, h11_max_incomplete_event_size=MAX_HEADER,
         timeout_graceful_shutdown=5, server_header=False,
     )  # fmt: skip
-    listening = config.bind_socket()
-    print(f"http://{host}:{listening.getsockname()[1]}", flush=True)
-    with listening:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=CONNECTIONS) as listening:
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        print(f"http://{shown}:{listening.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run([listening])
 
 

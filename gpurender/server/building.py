@@ -5,8 +5,8 @@ file, the lists of an image folder's parts, at the end the catalogue. So the sam
 machines that share the folder, goes on with what is left.
 """
 
-import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -118,8 +118,12 @@ class _Builder:
 
     def __init__(self, root: Path, plan: Plan, device: torch.device) -> None:
         self.root, self.plan, self.device = root, plan, device
-        for name in ("experts", "partitions", "leases", "work"):
+        for name in (*self._folders(), "work"):
             (root / name).mkdir(exist_ok=True)
+
+    def _folders(self) -> tuple[str, ...]:
+        """Return the folders that stay: that of the leases, too, because other processes may still look into it."""
+        return ("experts", "leases", *(() if self.plan.files is None else ("partitions",)))
 
     def build(self) -> None:
         """Do the jobs that are left, and wait for those that other processes do."""
@@ -130,7 +134,7 @@ class _Builder:
         with progress(total=len(jobs), desc="experts", unit="expert") as bar:
             while left := [(name, source) for name, source in jobs if not self._expert(name).exists()]:
                 bar.update(len(jobs) - len(left) - bar.n)
-                if not any(self._try(name, lambda n=name, s=source: self._train(n, s)) for name, source in left):
+                if not any(self._try(name, functools.partial(self._train, name, source)) for name, source in left):
                     time.sleep(WAIT)
             bar.update(len(jobs) - bar.n)
         self._until("catalogue", lambda: self._publish(sources), (self.root / CATALOGUE).exists)
@@ -243,11 +247,8 @@ class _Builder:
     def _tidy(self) -> None:
         """Remove what nobody needs any more."""
         shutil.rmtree(self.root / "work", ignore_errors=True)
-        for name in ("experts", "leases", "partitions"):
+        for name in self._folders():
             sweep(self.root / name, (), PATIENCE)
-        for name in ("leases", "partitions"):  # empty ones
-            with contextlib.suppress(OSError):
-                (self.root / name).rmdir()
 
 
 def _files(path: Path) -> list[tuple[str, int]]:
