@@ -202,4 +202,5 @@ def _has_ended(holder: dict[str, Any] | None) -> bool:
     """Return whether a holder is a process of this machine that is no more."""
     if holder is None or not holder.get("space") or holder["space"] != _space():
         return False
-    return holder.get("began") is None or _began(int(holder.get("pid", 0))) != holder["began"]
+    pid, began = holder.get("pid"), holder.get("began")
+    return not isinstance(pid, int) or began is None or _began(pid) != began

@@ -189,3 +189,12 @@ def test_bad_arguments_are_one_line(tmp_path, files, capsys):
     (tmp_path / "space.json").unlink()
     assert run("init", tmp_path / "study", *files) == 2
     assert "space.json' cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_worker_gets_its_device_and_its_time(tmp_path, files, monkeypatch):
+    assert run("init", tmp_path / "study", *files) == 0
+    seen = []
+    monkeypatch.setattr(gr.search.Study, "work", lambda self, *words, **more: seen.append((words, more)) or 0)
+    assert run("work", tmp_path / "study", "--device", "cuda:7", "--minutes", 3) == 0
+    assert run("work", tmp_path / "study") == 0
+    assert seen == [((3.0,), {"device": "cuda:7"}), ((None,), {"device": None})]

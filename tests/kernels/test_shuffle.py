@@ -226,3 +226,20 @@ def test_the_ranks_share_every_step(length, batch, size, drop, start):
 def test_a_cursor_of_another_kind_is_refused(cursor, got):
     with pytest.raises(TypeError, match=rf"^cursor must be an int64 tensor \[2\], got {got}$"):
         addresses(cursor, 4, length=10, seed=0, instances=1, shuffle=True)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "named"),
+    [
+        ((-1, 0), "cursor\\[0\\]"),
+        ((last_epoch(10) + 1, 0), "cursor\\[0\\]"),
+        ((0, -1), "cursor\\[1\\]"),
+        ((0, 10), "cursor\\[1\\]"),
+    ],
+)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_cursor_out_of_range_is_refused_on_a_cpu(cursor, named, shuffle):
+    with pytest.raises(ValueError, match=rf"^{named} must be an integer in \[0, "):
+        addresses(torch.tensor(cursor), 4, length=10, seed=0, instances=1, shuffle=shuffle)
+    for fine in ((0, 0), (last_epoch(10), 9)):
+        addresses(torch.tensor(fine), 4, length=10, seed=0, instances=1, shuffle=shuffle)

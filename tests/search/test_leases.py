@@ -73,6 +73,19 @@ def test_the_number_of_an_ended_process_may_be_another_s(tmp_path):
     assert is_stale(tmp_path / "job", 60.0)
 
 
+@pytest.mark.parametrize("pid", [..., None, "self", 0.5])
+def test_a_lease_of_no_process_is_stale(tmp_path, pid):
+    """A damaged one, or one that was written by hand, stops nobody."""
+    own = leases._identity()
+    if pid is ...:
+        del own["pid"]
+    else:
+        own["pid"] = pid
+    for began in (own["began"], None):
+        (tmp_path / "job").write_text(json.dumps({**own, "began": began}))
+        assert is_stale(tmp_path / "job", 60.0)
+
+
 def test_a_zombie_has_ended(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -233,3 +233,9 @@ def test_a_constant_rate_may_be_made_longer_and_others_may_not(tmp_path):
         gr.training.pretrain(own.recipe, "test_vit", tmp_path / "x", images=32, schedule="flat", **given)
     with pytest.raises(ValueError, match="warmup must be an integer"):
         gr.training.pretrain(own.recipe, "test_vit", tmp_path / "x", images=32, **{**given, "warmup": -1})
+
+
+def test_a_config_without_settings_has_the_presets():
+    made = gr.search.Config(recipe=config().recipe, model="test_vit")
+    assert (made.preset, made.training, made.seed, made.choices) == (None, {}, 0, {})
+    assert made.key == gr.search.Config.from_data(json.loads(made.to_json())).key
