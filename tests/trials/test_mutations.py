@@ -233,7 +233,7 @@ def test_a_fault_in_a_table_is_tried_with_the_tests_of_the_modules_that_import_i
     (tmp_path / "found.json").write_text(
         json.dumps(
             {
-                "times": {"test_toy.py::test_f": 1.0, "test_other.py::test_g": 1.0},
+                "times": {"test_toy.py::test_f": 1.0, "test_other.py::test_g": 1.0, "test_other.py::test_h": 1.0},
                 "setup": 0.0,
                 "failures": [],
                 "lines": {
@@ -253,3 +253,5 @@ def test_a_fault_in_a_table_is_tried_with_the_tests_of_the_modules_that_import_i
     }.items():
         assert found.importers(path) == files
     assert found.tests("gpurender/table.py", (1, 1), once=True)[0] == "test_other.py::test_g"
+    # test_h runs no line of a module, but may compare the table that its file has imported
+    assert "test_other.py::test_h" not in found.tests("gpurender/table.py", (1, 1), once=False)

@@ -149,7 +149,8 @@ class Reach:
         """Return the tests that run some of the lines, from the first to the last, likeliest first.
 
         A fixture may serve all tests of its file, so all of them count if it runs a line. A line that a process runs
-        ``once`` is reached by all tests that reach anything of the module, or of one that imports its names.
+        ``once`` is reached by all tests that reach anything of the module, or of one that imports its names, and by
+        those of the test files that import it: they may compare a table without running a line of its module.
         """
         wanted = range(lines[0], lines[1] + 1)
         some = [(path, line) for line in {*self.lines[path], *self.fixtures[path]} if once or line in wanted]
@@ -157,6 +158,7 @@ class Reach:
             some += [(user, line) for line in {*self.lines[user], *self.fixtures[user]}]
         found = {test for module, line in some for test in self.lines[module].get(line, ())}
         files = {_file(test) for module, line in some for test in self.fixtures[module].get(line, ())}
+        files |= self.importers(path) if once else set()
         found |= {test for test in self.cost.times if _file(test) in files}
         return sorted(
             (test for test in found if test in self.cost.times and test not in self.broken), key=self._rank(path)
