@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.exfractaldb import ExFractalDB
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
+    from gpurender.recipes.moire import Moire
     from gpurender.recipes.multifractal import MultiFractal
     from gpurender.recipes.noise import Noise
     from gpurender.recipes.ofdb import OFDB
@@ -41,6 +42,7 @@ _HOMES = {
     "ExFractalDB": "gpurender.recipes.exfractaldb",
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
+    "Moire": "gpurender.recipes.moire",
     "MultiFractal": "gpurender.recipes.multifractal",
     "Noise": "gpurender.recipes.noise",
     "OFDB": "gpurender.recipes.ofdb",
@@ -65,6 +67,7 @@ __all__ = [
     "ExFractalDB",
     "FractalDB",
     "Mixture",
+    "Moire",
     "MultiFractal",
     "Noise",
     "OnePFrac",

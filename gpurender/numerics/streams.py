@@ -57,6 +57,8 @@ class Stream(IntEnum):
     EXAMPLE = 30  # fine-tuning: order and augmentation of real images
     PIXEL_NOISE = 31  # noise images: the variates of pixels
     CONFIG = 32  # searches: the parameters of random configs
+    MOIRE = 33  # Moiré images: the waves of a class, the centres of an image
+    PIXMIX = 34  # PixMix: the picture, the rounds, what each round mixes and how
 
 
 def halves(value: int) -> tuple[int, int]:

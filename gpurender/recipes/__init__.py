@@ -5,6 +5,7 @@ from gpurender.recipes.colorfractal import ColorFractal
 from gpurender.recipes.exfractaldb import ExFractalDB
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
+from gpurender.recipes.moire import Moire
 from gpurender.recipes.multifractal import MultiFractal
 from gpurender.recipes.noise import Noise
 from gpurender.recipes.ofdb import OFDB
@@ -20,6 +21,7 @@ __all__ = [
     "ExFractalDB",
     "FractalDB",
     "Mixture",
+    "Moire",
     "MultiFractal",
     "Noise",
     "OnePFrac",

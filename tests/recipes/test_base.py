@@ -93,7 +93,11 @@ def recipes():
         gr.Noise, **common, instances=st.integers(1, 9), perturb=st.floats(1e-4, 0.3),
         distribution=st.sampled_from(["gaussian", "uniform"]),
     )  # fmt: skip
-    return st.one_of(noise, onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom, rcdb)
+    moire = st.builds(
+        gr.Moire, **common, instances=st.integers(1, 9), margin=st.floats(0, 0.5),
+        centres=st.sampled_from([(1, 1), (2, 7)]), frequencies=st.sampled_from([(1, 9), (50, 8192)]),
+    )  # fmt: skip
+    return st.one_of(moire, noise, onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom, rcdb)
 
 
 @settings(max_examples=200, deadline=None)
@@ -287,9 +291,9 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
 
 PUBLISHED = [
     "3d-ofdb-1k", "3d-ofdb-21k", "colorfractal-100k", "colorfractal-1k", "exfractaldb-1k", "exfractaldb-21k",
-    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "gaussian-lpce-1k", "multifractal-1k", "mv-fractaldb-1k",
-    "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k", "uniform-lpce-1k",
-    "visualatom-1k", "visualatom-21k", "visualatom-lpce-1k",
+    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "gaussian-lpce-1k", "moire-1k", "multifractal-1k",
+    "mv-fractaldb-1k", "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k",
+    "uniform-lpce-1k", "visualatom-1k", "visualatom-21k", "visualatom-lpce-1k",
 ]  # fmt: skip
 
 
