@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.rcdb import RCDB
+    from gpurender.recipes.schedule import Schedule
     from gpurender.recipes.singleimage import SingleImage
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
@@ -50,6 +51,7 @@ _HOMES = {
     "RCDB": "gpurender.recipes.rcdb",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
+    "Schedule": "gpurender.recipes.schedule",
     "SingleImage": "gpurender.recipes.singleimage",
     "VisualAtom": "gpurender.recipes.visualatom",
     "export": "gpurender.commands.image_folder.export",
@@ -73,6 +75,7 @@ __all__ = [
     "OnePFrac",
     "Recipe",
     "Renderer",
+    "Schedule",
     "SingleImage",
     "VisualAtom",
     "augment",

@@ -114,6 +114,7 @@ OF_CLASSES = {  # recipes whose classes are given, and those with options
     "wrong-labels": lambda: gr.OnePFrac(label_noise=0.3),
     "confused-labels": lambda: gr.OnePFrac(classes=3, label_noise=[[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [0.3, 0.4, 0.3]]),
     "mixture": lambda: mixture("separate"),
+    "schedule": lambda: gr.Schedule(gr.OnePFrac(base=TRIANGLE), delta=((0, 0.2), (5000, 0.1)), points=((0, 900),)),
 }  # fmt: skip
 
 

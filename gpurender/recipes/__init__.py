@@ -11,6 +11,7 @@ from gpurender.recipes.noise import Noise
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.rcdb import RCDB
+from gpurender.recipes.schedule import Schedule
 from gpurender.recipes.singleimage import SingleImage
 from gpurender.recipes.visualatom import VisualAtom
 
@@ -26,6 +27,7 @@ __all__ = [
     "Noise",
     "OnePFrac",
     "Recipe",
+    "Schedule",
     "SingleImage",
     "VisualAtom",
     "presets",

@@ -45,9 +45,9 @@ class Moire(Recipe):
 
         z(p) = sum over i of sin(2 pi f_i |p - c_i| / S)
 
-    stretched to the range of a byte: the smallest z of the image is 0, the largest 255. A class has a number of centres,
-    uniform in ``centres``, and as many different integer frequencies, uniform in ``frequencies``. An image has its own
-    centres, uniform in the canvas but for a margin of ``margin`` S pixels at each edge.
+    stretched to the range of a byte: the smallest z of the image is 0, the largest 255. A class has a number of
+    centres, uniform in ``centres``, and as many different integer frequencies, uniform in ``frequencies``. An image has
+    its own centres, uniform in the canvas but for a margin of ``margin`` S pixels at each edge.
 
     Args:
         classes: number of classes.

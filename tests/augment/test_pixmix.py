@@ -259,7 +259,7 @@ def simulated(count, colour, picture, rng, k, beta, severity):
 @pytest.mark.parametrize(("colour", "picture"), [(200, 90), (60, 0), (128, 255)])
 def test_the_law_of_the_result_is_that_of_the_released_program(colour, picture):
     """Two samples of the value in the middle of a flat image: equal in distribution, with atoms at 0 and 1."""
-    n = 6000
+    n = 3000
     images = torch.full((n, 3, 16, 16), colour, dtype=torch.uint8).float().div(255)
     mix = gr.augment.PixMix(Flat(picture), k=3, beta=2.0, severity=9.0, seed=8)
     ours = np.sort(mix(images, 1)[:, 1, 8, 8].numpy().astype(float))

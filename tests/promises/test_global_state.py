@@ -187,6 +187,7 @@ RECIPES |= {
     "noise": gr.Noise(classes=9, image_size=24),
     "singleimage": gr.SingleImage.smallest(),
 }
+RECIPES |= {"schedule": gr.Schedule(RECIPES["moire"], margin=((0, 0.1), (20, 0.3), (50, 0.0)))}
 RECIPES |= {"mixture": gr.Mixture(MIXED), "separate": gr.Mixture(MIXED, labels="separate")}
 
 DeiT = augment.DeiT

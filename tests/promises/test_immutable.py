@@ -42,6 +42,7 @@ VALUES = {
     "MultiFractal": lambda: gr.MultiFractal(classes=2),
     "SingleImage": gr.SingleImage.smallest,
     "Mixture": lambda: gr.Mixture({gr.VisualAtom(classes=2): 1}),
+    "Schedule": lambda: gr.Schedule(gr.VisualAtom(classes=2), seed=((0, 1), (9, 2))),
     "Crop": gr.augment.Crop,
     "Resize": gr.augment.Resize,
     "DeiT": gr.augment.DeiT,

@@ -85,6 +85,8 @@ SIGNATURES = {
         f"*, classes=1000, instances=1000, {RECIPE.format(224)}, centres=(1, 3), frequencies=(1, 100), margin=0.08"
     ),
     "gpurender.Noise": (f"*, classes=1000, instances=1, {RECIPE.format(512)}, distribution='gaussian', perturb=0.1"),
+    "gpurender.Schedule": "recipe, /, **knots",
+    "gpurender.Schedule.at": "self, number",
     "gpurender.SingleImage": (
         f"image=None, *, classes=1000, instances=1, {RECIPE.format(512)}, edges='canny', thresholds=(0.1, 0.2), "
         "transform='affine', perturb=0.1"

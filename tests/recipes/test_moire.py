@@ -117,9 +117,9 @@ def test_the_preset_and_the_fingerprint():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"centres": (0, 3)}, r"centres must be a pair \(low, high\) of integers in \[1, 16\]"),
-        ({"centres": (1, 17)}, r"centres must be a pair \(low, high\) of integers in \[1, 16\]"),
-        ({"frequencies": (0, 3)}, r"frequencies must be a pair \(low, high\) of integers in \[1, 8192\]"),
+        ({"centres": (0, 3)}, r"centres\[0\] must be an integer in \[1, 16\], got 0$"),
+        ({"centres": (1, 17)}, r"centres\[1\] must be an integer in \[1, 16\], got 17$"),
+        ({"frequencies": (0, 3)}, r"frequencies\[0\] must be an integer in \[1, 8192\], got 0$"),
         (
             {"frequencies": (4, 5)},
             r"frequencies must be at least 3 integers, one for each of the centres, got \(4, 5\)$",
