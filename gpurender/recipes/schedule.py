@@ -5,8 +5,9 @@ t = e L + p, L positions per epoch, over all ranks. A parameter has knots, pairs
 this number on it has this value. So the stream is a sequence of *stages*, each the stream of a plain recipe.
 
 **Order.** Sample t is the sample that the plain recipe of its stage has at number t: position t mod N of its epoch
-floor(t / N), N the samples of the stage. With ``fresh`` its image is drawn at draw id t. Both are pure functions of t, so
-a schedule is resumed in O(1) and divided among ranks like any recipe.
+floor(t / N), N the samples of the stage. With ``fresh`` its image is drawn at draw id t (with
+repeats of a sample, at its first position). Both are pure functions of t, so a schedule is resumed in O(1) and divided
+among ranks like any recipe.
 
 **Indices.** A schedule has the samples of all of its stages, class by class, and within a class stage by stage.
 """
@@ -47,13 +48,13 @@ class Schedule(Recipe):
     >>> moving = gr.Schedule(both, weights=((0, (9, 1)), (1_000_000, (1, 1)), (2_000_000, (1, 9))))
 
     A parameter keeps its value from one knot to the next; for a smooth change give many knots. The number counts the
-    samples of all ranks together, whatever the batch size (repeats of ``num_aug_repeats`` not counted). A schedule is a
-    recipe: it has JSON, a fingerprint and samples, and every function that takes a recipe accepts it. As a dataset it is
-    that of all stages, and an epoch of the loader has as many samples as all of these. Only the loader knows the number
-    of a sample: a dataset, an export or a user's sampler gets every sample of every stage as often as requested.
+    samples of all ranks together, whatever the batch size (repeats of ``num_aug_repeats`` not counted). A schedule is
+    a recipe: it has JSON, a fingerprint and samples, and every function that takes a recipe accepts it.
 
-    On a GPU the host chooses the samples, as for a mixture. What a stage needs (a search, the parameters of its classes)
-    is made at its first sample and kept.
+    As a dataset it is that of all stages, and an epoch of the loader has as many samples as all of these. Only the
+    loader knows the number of a sample: a dataset, an export or a user's sampler gets each sample of each stage as often
+    as requested. On a GPU the host chooses the samples, as for a mixture. What a stage needs (a search, the parameters
+    of its classes) is made at its first sample and kept.
 
     Args:
         recipe: any argument of ``gr.recipe``, but no schedule.
