@@ -52,9 +52,11 @@ class Schedule(Recipe):
     a recipe: it has JSON, a fingerprint and samples, and every function that takes a recipe accepts it.
 
     As a dataset it is that of all stages, and an epoch of the loader has as many samples as all of these. Only the
-    loader knows the number of a sample: a dataset, an export or a user's sampler gets each sample of each stage as often
-    as requested. On a GPU the host chooses the samples, as for a mixture. What a stage needs (a search, the parameters
-    of its classes) is made at its first sample and kept.
+    loader knows the number of a sample: a dataset, an export or a user's sampler gets each sample of each stage as
+    often as requested.
+
+    On a GPU the host chooses the samples, as for a mixture. What a stage needs (a search, the parameters of its classes)
+    is made at its first sample and kept.
 
     Args:
         recipe: any argument of ``gr.recipe``, but no schedule.
