@@ -68,7 +68,7 @@ class Moire(Recipe):
     family: ClassVar[str] = "moire"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"moire-1k": {}}
     paper: ClassVar[str] = (
-        "Matsuo et al., MoireDB: Formula-generated Interference-fringe Image Dataset, 2025, "
+        "Matsuo et al., MoireDB: Formula-generated Interference-fringe Image Dataset, arXiv 2025, "
         "https://arxiv.org/abs/2502.01490"
     )
 

@@ -55,7 +55,7 @@ class Schedule(Recipe):
     loader knows the number of a sample: a dataset, an export or a user's sampler gets each sample of each stage as
     often as requested.
 
-    On a GPU the host chooses the samples, as for a mixture. What a stage needs (a search, the parameters of its classes)
+    On a GPU the host chooses the samples, as for a mixture. What a stage needs (a search, parameters of its classes)
     is made at its first sample and kept.
 
     Args:

@@ -699,7 +699,11 @@ def test_the_paper_that_a_preset_follows():
 
 def test_no_family_is_shown_at_length():
     """As dataclasses would show it: with all categories."""
-    assert {family.__repr__ for family in Recipe.families.values()} == {Recipe.__repr__, gr.Mixture.__repr__}
+    assert {family.__repr__ for family in Recipe.families.values()} == {
+        Recipe.__repr__,
+        gr.Mixture.__repr__,
+        gr.Schedule.__repr__,
+    }
 
 
 ZEROS = torch.zeros(2, dtype=torch.int64)
