@@ -16,6 +16,7 @@ from gpurender.util import checks, keywords
 DTYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_ROUNDS = 64
 MAX_STEP = 2**32 - 1
+MAX_PICTURES = 2**32  # one word chooses the picture
 LEAST = 1e-37  # what a factor of a product is at least: the released program's, as 0 has no negative power
 HOST_PIXELS, GPU_PIXELS = 1 << 17, 1 << 26  # mixed at once: what a core's cache holds, 800 MB of float32
 
@@ -125,8 +126,9 @@ class PixMix:
             return images.clone()
         operations = ALL_OPERATIONS if self.all_ops else OPERATIONS
         height, width = images.shape[2:]
+        pictures = min(len(self.pictures.recipe), MAX_PICTURES)
         law = Law(
-            self.seed, len(self.pictures.recipe), self.k, self.beta, self.severity, operations, (height, width)
+            self.seed, pictures, self.k, self.beta, self.severity, operations, (height, width)
         )  # fmt: skip
         drawn = draw(ids, law)
         sources, which = self._sources(images, drawn, operations)

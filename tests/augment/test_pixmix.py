@@ -391,6 +391,20 @@ def test_parameters_out_of_range_are_refused(keywords, message):
         gr.augment.PixMix(Flat(0), **keywords)
 
 
+def test_the_ends_of_the_ranges_are_allowed():
+    for keywords in ({"k": 64, "beta": 0.1, "severity": 10}, {"k": 0, "beta": 100, "severity": 0.1, "crop": 1}):
+        mixed = gr.augment.PixMix(Flat(7), seed=2**64 - 1, **keywords)(IMAGES.float() / 255, 2)
+        assert torch.isfinite(mixed).all()
+
+
+def test_of_more_pictures_than_a_word_chooses_the_first_are_taken():
+    pictures = Flat(7)
+    pictures.recipe = range(2**40)
+    gr.augment.PixMix(pictures)(IMAGES, 0)
+    indices = pictures.asked[0][0]
+    assert 0 <= indices.min() < 2**31 < indices.max() < 2**32
+
+
 def test_wrong_pictures_and_keywords_are_refused():
     for wrong in ("moire-1k", gr.Renderer, None):
         with pytest.raises(TypeError, match=r"^pictures must be a renderer such as gr.Renderer\('moire-1k'\), got "):
