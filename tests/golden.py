@@ -240,7 +240,7 @@ def digest(*tensors):
 SEARCHED = ("fractaldb-1k", "ofdb-1k", "exfractaldb-1k", "mv-fractaldb-1k", "3d-ofdb-1k")
 PRESETS = (
     "onepfrac-1k", "visualatom-1k", "rcdb-1k", "visualatom-lpce-1k", "rcdb-lpce-1k", "colorfractal-1k",
-    "multifractal-1k", "gaussian-lpce-1k", "uniform-lpce-1k", "moire-1k", *SEARCHED,
+    "multifractal-1k", "gaussian-lpce-1k", "uniform-lpce-1k", *SEARCHED,
 )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class PixMix:
 
     The released program mixes fractals and feature visualisations from a download of 1.6 GB. Here each image gets a
     picture that is drawn for it on its device, and never again. With Moiré images and their whole canvas this is
-    MoireMix: ``PixMix(gr.Renderer("moire-1k"), crop=1)``.
+    MoireMix: ``PixMix(gr.Renderer(gr.Moire()), crop=1)``.
 
     The law is that of the released program (:mod:`gpurender.augment.pixmix_draws`). An augmentation is done in bytes,
     the bytes of Pillow's; everything else in float32, x and y from 0 to 1, clipped to that range after every round::
@@ -87,7 +87,7 @@ class PixMix:
             hasattr(self.pictures, name) for name in ("recipe", "device", "render")
         ):
             raise TypeError(
-                f"pictures must be a renderer such as gr.Renderer('moire-1k'), got {checks.shown(self.pictures)}"
+                f"pictures must be a renderer such as gr.Renderer('colorfractal-1k'), got {checks.shown(self.pictures)}"
             )
         checked = {
             "k": checks.integer("k", self.k, 0, MAX_ROUNDS),

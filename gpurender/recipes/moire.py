@@ -61,12 +61,12 @@ class Moire(Recipe):
 
     ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id.
 
-    The released generator draws pictures for mixing, without classes, and all of a picture anew. A picture of a class
+    The papers mix such pictures into others (:class:`gpurender.augment.PixMix`) and do not train on them, so there is
+    no preset. Their generator knows no classes and draws all of a picture anew. A picture of a class
     drawn uniformly (as :class:`gpurender.augment.PixMix` draws) has the same distribution.
     """
 
     family: ClassVar[str] = "moire"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"moire-1k": {}}
     paper: ClassVar[str] = (
         "Matsuo et al., MoireDB: Formula-generated Interference-fringe Image Dataset, arXiv 2025, "
         "https://arxiv.org/abs/2502.01490"

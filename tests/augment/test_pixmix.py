@@ -406,8 +406,10 @@ def test_of_more_pictures_than_a_word_chooses_the_first_are_taken():
 
 
 def test_wrong_pictures_and_keywords_are_refused():
-    for wrong in ("moire-1k", gr.Renderer, None):
-        with pytest.raises(TypeError, match=r"^pictures must be a renderer such as gr.Renderer\('moire-1k'\), got "):
+    for wrong in ("colorfractal-1k", gr.Renderer, None):
+        with pytest.raises(
+            TypeError, match=r"^pictures must be a renderer such as gr.Renderer\('colorfractal-1k'\), got "
+        ):
             gr.augment.PixMix(wrong)
     with pytest.raises(TypeError, match=r"did you mean 'severity'"):
         gr.augment.PixMix(Flat(0), sevrity=2)

@@ -293,9 +293,9 @@ def test_truncated_and_mutated_json_is_refused_or_loads(data):
 
 PUBLISHED = [
     "3d-ofdb-1k", "3d-ofdb-21k", "colorfractal-100k", "colorfractal-1k", "exfractaldb-1k", "exfractaldb-21k",
-    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "gaussian-lpce-1k", "moire-1k", "multifractal-1k",
-    "mv-fractaldb-1k", "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k",
-    "uniform-lpce-1k", "visualatom-1k", "visualatom-21k", "visualatom-lpce-1k",
+    "fractaldb-100k", "fractaldb-1k", "fractaldb-21k", "gaussian-lpce-1k", "multifractal-1k", "mv-fractaldb-1k",
+    "ofdb-1k", "ofdb-21k", "onepfrac-1k", "onepfrac-21k", "rcdb-1k", "rcdb-21k", "rcdb-lpce-1k", "uniform-lpce-1k",
+    "visualatom-1k", "visualatom-21k", "visualatom-lpce-1k",
 ]  # fmt: skip
 
 

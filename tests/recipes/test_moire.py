@@ -104,8 +104,8 @@ def test_an_image_without_contrast_is_black():
     assert still.dtype == torch.uint8
 
 
-def test_the_preset_and_the_fingerprint():
-    recipe = gr.recipe("moire-1k")
+def test_the_defaults_and_the_fingerprint():
+    recipe = gr.Moire()
     assert (recipe.classes, recipe.instances, recipe.image_size) == (1000, 1000, 224)
     assert (recipe.centres, recipe.frequencies, recipe.margin) == ((1, 3), (1, 100), 0.08)
     assert gr.Moire(variant="paper").fingerprint == gr.Moire().fingerprint
