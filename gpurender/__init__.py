@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from gpurender.recipes.exfractaldb import ExFractalDB
     from gpurender.recipes.fractaldb import FractalDB
     from gpurender.recipes.mixture import Mixture
+    from gpurender.recipes.moire import Moire
     from gpurender.recipes.multifractal import MultiFractal
     from gpurender.recipes.noise import Noise
     from gpurender.recipes.ofdb import OFDB
     from gpurender.recipes.onepfrac import OnePFrac
     from gpurender.recipes.rcdb import RCDB
+    from gpurender.recipes.schedule import Schedule
     from gpurender.recipes.singleimage import SingleImage
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
@@ -43,6 +45,7 @@ _HOMES = {
     "ExFractalDB": "gpurender.recipes.exfractaldb",
     "FractalDB": "gpurender.recipes.fractaldb",
     "Mixture": "gpurender.recipes.mixture",
+    "Moire": "gpurender.recipes.moire",
     "MultiFractal": "gpurender.recipes.multifractal",
     "Noise": "gpurender.recipes.noise",
     "OFDB": "gpurender.recipes.ofdb",
@@ -50,6 +53,7 @@ _HOMES = {
     "RCDB": "gpurender.recipes.rcdb",
     "Recipe": "gpurender.recipes.base",
     "Renderer": "gpurender.renderer",
+    "Schedule": "gpurender.recipes.schedule",
     "SingleImage": "gpurender.recipes.singleimage",
     "VisualAtom": "gpurender.recipes.visualatom",
     "export": "gpurender.commands.image_folder.export",
@@ -68,11 +72,13 @@ __all__ = [
     "ExFractalDB",
     "FractalDB",
     "Mixture",
+    "Moire",
     "MultiFractal",
     "Noise",
     "OnePFrac",
     "Recipe",
     "Renderer",
+    "Schedule",
     "SingleImage",
     "VisualAtom",
     "augment",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import gpurender as gr
+from gpurender.augment import pixmix_draws
 from gpurender.kernels.philox import words
 from gpurender.numerics import portable_math, unit_circle
 from gpurender.numerics.streams import Stream
@@ -75,6 +76,7 @@ SMALL = {
         classes=400, image_size=48, orbits=(30, 30), quantization=(20, 60), radius=(5, 9), noise_level=(0.1, 0.3),
         amplitudes=(0.1, 0.2), nucleus=(0, 0), perturb=0.1,
     ),
+    "moire": lambda: gr.Moire(classes=20, instances=2, image_size=40),
     "noise": lambda: gr.Noise(classes=130, instances=2, image_size=33),
     "noise-uniform": lambda: gr.Noise(classes=130, instances=2, image_size=33, distribution="uniform"),
     "singleimage-affine": lambda: gr.SingleImage(PICTURE, classes=260, image_size=40),
@@ -112,6 +114,7 @@ OF_CLASSES = {  # recipes whose classes are given, and those with options
     "wrong-labels": lambda: gr.OnePFrac(label_noise=0.3),
     "confused-labels": lambda: gr.OnePFrac(classes=3, label_noise=[[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [0.3, 0.4, 0.3]]),
     "mixture": lambda: mixture("separate"),
+    "schedule": lambda: gr.Schedule(gr.OnePFrac(base=TRIANGLE), delta=((0, 0.2), (5000, 0.1)), points=((0, 900),)),
 }  # fmt: skip
 
 
@@ -220,6 +223,9 @@ PARAMETERS = {
     **{f"onepfrac, {variant}": (lambda variant=variant: of_1p_frac(variant)) for variant in ("released", "paper")},
     **{f"transform {name}": (lambda d=d: coefficients(d))
        for name, d in singleimage.DIMENSIONS.items()},
+    "pixmix": lambda: map(torch.from_numpy, vars(pixmix_draws.draw(
+        np.arange(200, dtype=np.uint64), pixmix_draws.Law(7, 1000, 4, 3.0, 5.0, pixmix_draws.ALL_OPERATIONS, (30, 40))
+    )).values()),
     "long tail": lambda: [torch.from_numpy(labels.class_counts(37.0, 100, 1000))],
     "exponentials": exponentials,
     "angles": angles,

@@ -9,9 +9,10 @@
 from gpurender.augment.crop import Crop
 from gpurender.augment.deit import DeiT
 from gpurender.augment.image_op import op
+from gpurender.augment.pixmix import PixMix
 from gpurender.augment.policy import Policy
 from gpurender.augment.resize import Resize, resized_crop
 from gpurender.augment.views import MultiCrop, TwoViews
 from gpurender.kernels.image_ops import Operation
 
-__all__ = ["Crop", "DeiT", "MultiCrop", "Operation", "Policy", "Resize", "TwoViews", "op", "resized_crop"]
+__all__ = ["Crop", "DeiT", "MultiCrop", "Operation", "PixMix", "Policy", "Resize", "TwoViews", "op", "resized_crop"]

@@ -57,7 +57,9 @@ class Stream(IntEnum):
     EXAMPLE = 30  # fine-tuning: order and augmentation of real images
     PIXEL_NOISE = 31  # noise images: the variates of pixels
     CONFIG = 32  # searches: the parameters of random configs
-    SELECTION = 33  # data servers: which files of a folder are recommended
+    MOIRE = 33  # Moiré images: the waves of a class, the centres of an image
+    PIXMIX = 34  # PixMix: the picture, the rounds, what each round mixes and how
+    SELECTION = 35  # data servers: which files of a folder are recommended
 
 
 def halves(value: int) -> tuple[int, int]:

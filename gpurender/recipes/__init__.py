@@ -5,11 +5,13 @@ from gpurender.recipes.colorfractal import ColorFractal
 from gpurender.recipes.exfractaldb import ExFractalDB
 from gpurender.recipes.fractaldb import FractalDB
 from gpurender.recipes.mixture import Mixture
+from gpurender.recipes.moire import Moire
 from gpurender.recipes.multifractal import MultiFractal
 from gpurender.recipes.noise import Noise
 from gpurender.recipes.ofdb import OFDB
 from gpurender.recipes.onepfrac import OnePFrac
 from gpurender.recipes.rcdb import RCDB
+from gpurender.recipes.schedule import Schedule
 from gpurender.recipes.singleimage import SingleImage
 from gpurender.recipes.visualatom import VisualAtom
 
@@ -20,10 +22,12 @@ __all__ = [
     "ExFractalDB",
     "FractalDB",
     "Mixture",
+    "Moire",
     "MultiFractal",
     "Noise",
     "OnePFrac",
     "Recipe",
+    "Schedule",
     "SingleImage",
     "VisualAtom",
     "presets",

@@ -78,8 +78,8 @@ class Mixture(Recipe):
             raise ValueError(f"recipes must be 1 to {MAX_RECIPES} recipes and their weights, got {len(recipes)}")
         parts = tuple(as_recipe(recipe) for recipe in recipes)
         for part in parts:
-            if isinstance(part, Mixture):
-                raise TypeError("recipes must not be mixtures themselves")
+            if not part.order().on_device:
+                raise TypeError(f"recipes must not be {part.family}s themselves")
             if part.multi_hot:
                 raise ValueError(f"recipes must have one label per image, and those of {part.family} are multi-hot")
             if parts.count(part) > 1:

@@ -183,9 +183,11 @@ RECIPES |= {
     "rcdb-lpce": gr.RCDB(
         classes=9, image_size=32, polygons=(4, 4), vertices=(3, 20), radius=(1, 6), centre=(0, 0), perturb=0.2
     ),
+    "moire": gr.Moire(classes=9, instances=4, image_size=24),
     "noise": gr.Noise(classes=9, image_size=24),
     "singleimage": gr.SingleImage.smallest(),
 }
+RECIPES |= {"schedule": gr.Schedule(RECIPES["moire"], margin=((0, 0.1), (20, 0.3), (50, 0.0)))}
 RECIPES |= {"mixture": gr.Mixture(MIXED), "separate": gr.Mixture(MIXED, labels="separate")}
 
 DeiT = augment.DeiT

@@ -81,7 +81,12 @@ SIGNATURES = {
         f"*, classes=1000, instances=1000, {RECIPE.format(224)}, systems=1, maps=(2, 4), points=100000, "
         "jitter='none', objects=(1, 5), sizes=(0.15, 0.6)"
     ),
+    "gpurender.Moire": (
+        f"*, classes=1000, instances=1000, {RECIPE.format(224)}, centres=(1, 3), frequencies=(1, 100), margin=0.08"
+    ),
     "gpurender.Noise": (f"*, classes=1000, instances=1, {RECIPE.format(512)}, distribution='gaussian', perturb=0.1"),
+    "gpurender.Schedule": "recipe, /, **knots",
+    "gpurender.Schedule.at": "self, number",
     "gpurender.SingleImage": (
         f"image=None, *, classes=1000, instances=1, {RECIPE.format(512)}, edges='canny', thresholds=(0.1, 0.2), "
         "transform='affine', perturb=0.1"
@@ -92,6 +97,8 @@ SIGNATURES = {
     "gpurender.augment.Crop.apply": (
         "self, canvases, parameters, *, image_size=224, dtype=torch.float32, memory_format=torch.contiguous_format"
     ),
+    "gpurender.augment.PixMix": ("pictures, *, k=4, beta=4.0, severity=1.0, all_ops=False, crop=0.875, seed=0"),
+    "gpurender.augment.PixMix.__call__": "self, images, numbers",
     "gpurender.augment.Resize": "*, interpolation='bicubic', mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)",
     "gpurender.augment.Resize.draw": DRAW,
     "gpurender.augment.DeiT": CROP.format(

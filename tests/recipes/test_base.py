@@ -93,7 +93,11 @@ def recipes():
         gr.Noise, **common, instances=st.integers(1, 9), perturb=st.floats(1e-4, 0.3),
         distribution=st.sampled_from(["gaussian", "uniform"]),
     )  # fmt: skip
-    return st.one_of(noise, onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom, rcdb)
+    moire = st.builds(
+        gr.Moire, **common, instances=st.integers(1, 9), margin=st.floats(0, 0.5),
+        centres=st.sampled_from([(1, 1), (2, 7)]), frequencies=st.sampled_from([(1, 9), (50, 8192)]),
+    )  # fmt: skip
+    return st.one_of(moire, noise, onepfrac, searched, fractaldb, ofdb, exfractaldb, visualatom, rcdb)
 
 
 @settings(max_examples=200, deadline=None)
@@ -108,7 +112,9 @@ def test_json_is_lossless(recipe):
     int(recipe.fingerprint, 16)
 
 
-@pytest.mark.parametrize("family", sorted({*Recipe.families} - {"mixture", "singleimage"}))  # without defaults
+@pytest.mark.parametrize(
+    "family", sorted({*Recipe.families} - {"mixture", "schedule", "singleimage"})
+)  # without defaults
 def test_recipes_are_frozen_values(family):
     recipe = Recipe.families[family]()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -593,7 +599,7 @@ def test_a_user_s_subclass_does_not_take_over_its_family():
     assert type(gr.Recipe.from_json(Mine().to_json())) is gr.OnePFrac
 
 
-@pytest.mark.parametrize("family", sorted({*Recipe.families} - {"mixture"}))
+@pytest.mark.parametrize("family", sorted({*Recipe.families} - {"mixture", "schedule"}))
 def test_the_smallest_recipe_of_a_family_is_cheap_and_needs_no_search(family):
     recipe = Recipe.families[family].smallest()
     assert type(recipe) is Recipe.families[family]
@@ -693,7 +699,11 @@ def test_the_paper_that_a_preset_follows():
 
 def test_no_family_is_shown_at_length():
     """As dataclasses would show it: with all categories."""
-    assert {family.__repr__ for family in Recipe.families.values()} == {Recipe.__repr__, gr.Mixture.__repr__}
+    assert {family.__repr__ for family in Recipe.families.values()} == {
+        Recipe.__repr__,
+        gr.Mixture.__repr__,
+        gr.Schedule.__repr__,
+    }
 
 
 ZEROS = torch.zeros(2, dtype=torch.int64)

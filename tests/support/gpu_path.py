@@ -63,6 +63,7 @@ RECIPES |= {
         classes=9, instances=5, points=500, image_size=33, color=False, background=False, jitter="svd"
     ),
     "multifractal": gr.MultiFractal(classes=9, instances=5, points=300, image_size=40, jitter="sval"),
+    "moire": gr.Moire(classes=90, instances=2, image_size=40),
     "noise": gr.Noise(classes=90, instances=2, image_size=40),
     "noise-uniform": gr.Noise(classes=90, image_size=33, distribution="uniform"),
     "singleimage": gr.SingleImage(PICTURE, classes=90, image_size=40),
