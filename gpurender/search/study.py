@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,22 @@ import torch
 
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import devices
+from gpurender.search.board import Board, Claim, LeaseBoard
 from gpurender.search.config import Config
+from gpurender.search.desk import MAX_CONFIGS, Desk
 from gpurender.search.folder import Folder, publish, read
-from gpurender.search.ladder import Ladder, promoted
-from gpurender.search.leases import Lease, is_stale, leased, sweep
+from gpurender.search.ladder import Ladder
+from gpurender.search.leases import is_stale
 from gpurender.search.measures import Judged, judged
-from gpurender.search.proposers import PROPOSERS, Tried, proposed, require_optuna
+from gpurender.search.proposers import PROPOSERS, require_optuna
 from gpurender.search.space import Space
+from gpurender.search.state import comparable
 from gpurender.search.trial import trained
 from gpurender.tasks import Task
 from gpurender.training import engine, models
 from gpurender.util import checks, keywords
 from gpurender.util.atomic_files import TEMPORARY
-from gpurender.util.folder_lock import LOCK, turn
+from gpurender.util.folder_lock import LOCK
 
 __all__ = ["Study", "create"]
 
@@ -42,9 +45,6 @@ log = logging.getLogger("gpurender")
 LAYOUT = 1
 STUDY = "study.json"
 ENTRIES = ("layout", "space", "tasks", "digests", "ladder", "proposer", "seed", "configs", "patience")
-MAX_CONFIGS = 1_000_000
-EXHAUSTED = "exhausted.json"  # of a space that has fewer configs than are wanted: how many
-REPEATED = 10_000  # proposals in a row of configs that are there, before a space counts as exhausted
 MAX_GRID = 1_000_000
 
 
@@ -205,8 +205,7 @@ class Study:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"study: {str(path)!r} is damaged: {error}") from None
         self._folder = Folder(self.root, self.ladder.rungs, list(self.tasks))
-        self._repeated: set[int] = set()  # numbers of proposals whose config was there
-        self._exhausted = False
+        self.desk = Desk(self, self._folder)
 
     # ------------------------------------------------------------------------------------------------------- working
 
@@ -224,6 +223,10 @@ class Study:
             RuntimeError: a package is missing.
             OSError: the disk is full or broken.
         """
+        return self.work_for(LeaseBoard(self.desk), minutes, device=device)
+
+    def work_for(self, board: Board, minutes: float | None = None, *, device: str | torch.device | None = None) -> int:
+        """Do the jobs that a board hands out; see :meth:`work`."""
         end = None if minutes is None else time.monotonic() + 60.0 * checks.real("minutes", minutes, 0.0, 1e9)
         target = devices.resolve(device)
         models.require_timm()
@@ -232,12 +235,10 @@ class Study:
         self._folder.make()
         done = 0
         while end is None or time.monotonic() < end:
-            state = self._state()
-            job = self._do_one(state, tasks, target)
-            done += job == "published"
-            if job is None and not self._propose(state):
-                if not any(True for _ in state.jobs()):
-                    self._tidy(state)
+            with board.claimed() as claim:
+                done += claim is not None and self._do(claim, tasks, target)
+            if claim is None:
+                if board.is_done():
                     break
                 time.sleep(min(1.0, self.patience / 10.0))  # others do the last ones, whose results may promote
         return done
@@ -256,77 +257,24 @@ class Study:
                 )
         return found
 
-    def _do_one(self, state: "_State", tasks: Mapping[str, Judged], device: torch.device) -> str | None:
-        """Do the first job that nobody does; return what became of it, or ``None`` if there was none."""
-        for key, rung in state.jobs():
-            with leased(self._folder.lease(key, rung), self.patience) as lease:
-                if lease is not None and (key, rung) not in self._folder.results():
-                    return self._do(state.configs[key], key, rung, tasks, device, lease)
-        return None
-
-    def _do(
-        self, config: Config, key: str, rung: int, tasks: Mapping[str, Judged], device: torch.device, lease: Lease
-    ) -> str:
+    def _do(self, claim: Claim, tasks: Mapping[str, Judged], device: torch.device) -> bool:
+        """Do a job; return whether its result is new."""
+        key, rung, config = claim.job
         checkpoints = self._folder.checkpoints(key)
         try:
             with self._folder.workroom(key, rung) as room:
                 values = trained(config, tasks, self.ladder, rung, checkpoints, room, device)
         except OSError:
-            if lease.held():
+            if claim.is_held():
                 raise
             log.warning("config %s, rung %d: another worker has taken it over", key[:8], rung)
-            return "lost"  # this process stood still for longer than the patience, and its folder is gone
-        published = self._folder.add_result(key, rung, values)
-        if values["score"] is None or rung == self.ladder.rungs - 1:  # after it: a kill in between costs no training
-            self._folder.remove_states(key)
+            return False  # this process stood still for longer than the patience, and its folder is gone
+        published = claim.publish(values)
         said = values["error"] if values["score"] is None else f"score {values['score']:.4f}"
         log.warning("config %s, rung %d: %s", key[:8], rung, said)
-        return "published" if published else "known"
-
-    def _propose(self, state: "_State") -> bool:
-        """Add the next config, if the study wants more; return whether there may be new jobs."""
-        if state.complete:
-            return False
-        with turn(self.root):  # Optuna's proposals depend on those before
-            state = self._state()
-            if state.complete:  # another worker added the last one
-                return True
-            config = self._next_config(state)
-            if config is None:
-                self._exhausted = True
-                publish(self.root / EXHAUSTED, {"configs": len(state.configs)})
-            else:
-                self._folder.add_config(*config)
-        return True
-
-    def _next_config(self, state: "_State") -> tuple[int, Config] | None:
-        """Return number and config of the next proposal that is not there yet; ``None`` if there are no more."""
-        tried = state.tried() if self.proposer not in ("random", "grid") else ()
-        number, in_a_row, proposer = 0, 0, self.proposer
-        while in_a_row < REPEATED:
-            if number in state.numbers or number in self._repeated:  # the first that is free: a file may have been lost
-                number += 1
-                continue
-            config = proposed(proposer, self.space, self.seed, number, tried)
-            if config is None or config.key not in state.configs:
-                return None if config is None else (number, config)
-            if proposer in ("random", "grid"):
-                self._repeated.add(number)
-            in_a_row += 1
-            proposer = "grid" if self.proposer == "grid" else "random"  # Optuna repeats its favourites
-        return None
-
-    def _tidy(self, state: "_State") -> None:
-        """Remove what nobody needs any more: states of trainings, and what killed workers have left."""
-        names = {f"{key}.{rung}" for key, rung in state.results}
-        for name in ("configs", "results", "leases"):
-            sweep(self.root / name, names if name == "leases" else (), self.patience)
-        self._folder.remove_states()
+        return published
 
     # ------------------------------------------------------------------------------------------------------- reading
-
-    def _state(self) -> "_State":
-        return _State(self)
 
     def table(self) -> list[dict[str, Any]]:
         """Return a row for every result, the best first: higher rungs before lower ones, failed configs at the end.
@@ -378,7 +326,7 @@ class Study:
         the next worker takes over; ``best``: the best row of :meth:`table`, or ``None``; ``results``: per rung;
         ``wanted``: how many configs the study tries; ``done``: whether all jobs are done.
         """
-        state = self._state()
+        state = self.desk.state()
         open_jobs = set(state.jobs())
         leases = {job: self._folder.lease(*job) for job in open_jobs}
         held = {job for job, path in leases.items() if path.exists()}
@@ -396,67 +344,6 @@ class Study:
         }
 
 
-class _State:
-    """What the files of a study say at one moment.
-
-    Attributes:
-        configs: by key, in the order of their numbers.
-        numbers: theirs.
-        results: by key and rung.
-        complete: whether no config will be added.
-    """
-
-    def __init__(self, study: Study) -> None:
-        found = study._folder.configs()
-        self.results = study._folder.results()
-        self.configs = {key: config for key, (_, config) in found.items()}
-        self.numbers = {number for number, _ in found.values()}
-        self.complete = study._exhausted or len(found) >= min(study.configs, _most(study.root))
-        self._ladder = study.ladder
-        self._queues = list(self._queue_of_each_rung())
-
-    def jobs(self) -> Iterator[tuple[str, int]]:
-        """Yield the jobs that are left, key and rung: the highest rung first."""
-        for rung in reversed(range(self._ladder.rungs)):
-            for key in self._queues[rung]:
-                if (key, rung) not in self.results:
-                    yield key, rung
-
-    def tried(self) -> Sequence[Tried]:
-        """Return the configs so far, with their scores."""
-        found = []
-        for key, config in self.configs.items():
-            known = {rung: self.results.get((key, rung)) for rung in range(self._ladder.rungs)}
-            scores = {rung: result["score"] for rung, result in known.items() if result is not None}
-            failed = None in scores.values()
-            found.append(Tried(config.choices, {r: x for r, x in scores.items() if x is not None}, failed))
-        return found
-
-    def _queue_of_each_rung(self) -> Iterator[list[str]]:
-        """Yield the keys that come to each rung, in order."""
-        queue, complete = list(self.configs), self.complete
-        for rung in range(self._ladder.rungs):
-            yield queue
-            results = [self.results.get((key, rung)) for key in queue]
-            scores = [None if result is None else _comparable(result["score"]) for result in results]
-            queue = [queue[place] for place in promoted(scores, self._ladder.eta, complete)]
-            queue = [key for key in queue if self.results[key, rung]["score"] is not None]  # it failed
-            complete = complete and None not in scores
-
-
-def _most(root: Path) -> int:
-    """Return how many configs the space has, as far as is known."""
-    path = root / EXHAUSTED
-    if not path.exists():
-        return MAX_CONFIGS
-    return checks.integer("configs", read(path, ("configs",))["configs"], 0, MAX_CONFIGS)
-
-
-def _comparable(score: float | None) -> float:
-    """Return a score as a number: a config that failed is worse than all others."""
-    return float("-inf") if score is None else score
-
-
 def _place(row: Mapping[str, Any]) -> tuple[bool, int, float, int]:
     """Return what a row of the table is sorted by."""
-    return row["score"] is None, -row["rung"], -_comparable(row["score"]), row["number"]
+    return row["score"] is None, -row["rung"], -comparable(row["score"]), row["number"]

@@ -10,14 +10,15 @@ import time
 import pytest
 
 from gpurender.search import leases
-from gpurender.search.leases import is_stale, leased
+from gpurender.search.leases import is_stale
+from tests.search.support import leased
 
 HOLD = """
 import sys, time, pathlib
-from gpurender.search.leases import leased
-with leased(pathlib.Path(sys.argv[1]), 60.0) as lease:
-    print(lease is not None, flush=True)
-    time.sleep(60)
+from gpurender.search.leases import claimed
+lease = claimed(pathlib.Path(sys.argv[1]), 60.0)
+print(lease is not None, flush=True)
+time.sleep(60)
 """
 
 

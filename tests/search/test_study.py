@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 import gpurender as gr
-from gpurender.search import folder, proposers, study
-from gpurender.search.leases import leased
-from tests.search.support import TEMPLATE, score_of, task
+from gpurender.search import desk, folder, proposers, study
+from tests.search.support import TEMPLATE, leased, score_of, task
 
 pytest.importorskip("timm", reason="needs timm")
 LADDER = gr.search.Ladder((32, 64, 128), eta=2, finetune_steps=2, seeds=2)
@@ -135,9 +134,9 @@ def test_states_go_when_the_result_is_there(tmp_path, monkeypatch, failing):
     monkeypatch.setattr(study, "trained", trained)
     monkeypatch.setattr(folder.Folder, "add_result", added)
     left = []
-    tidy = study.Study._tidy
+    tidy = desk.Desk.tidy
     monkeypatch.setattr(
-        study.Study, "_tidy", lambda self, state: left.append([*made.root.rglob("state.pt")]) or tidy(self, state)
+        desk.Desk, "tidy", lambda self, state: left.append([*made.root.rglob("state.pt")]) or tidy(self, state)
     )
     made.work(device="cpu")
     assert seen == ([(0, True), 1] if failing else [(0, True), 1, (1, True), 2, (2, True), 3])
