@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gpurender.search import Study
     from gpurender.tasks import Task
 
-ENGINES = ("local", "slurm")
+ENGINES = ("local", "ray", "slurm")
 COLUMNS = 100  # of a terminal: the choices of a config are cut there
 
 
@@ -29,10 +29,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     work.add_argument("--minutes", type=float, metavar="N", help="begin no job after so long")
     work.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
     work.add_argument(
-        "--engine", default="local", metavar="E", help="local (default): this process works; slurm: submit an array of "
-        "workers by sbatch",
+        "--engine", default="local", metavar="E", help="local (default): this process works; ray: workers on a Ray "
+        "cluster, until none has work (extra 'ray'); slurm: submit an array of workers by sbatch",
     )  # fmt: skip
-    work.add_argument("--workers", type=int, metavar="N", help="how many workers, for --engine slurm")
+    work.add_argument(
+        "--workers", type=int, metavar="N", help="how many workers, for --engine ray (default: the cluster's GPUs, or "
+        "its CPUs if it has none) and slurm",
+    )  # fmt: skip
+    work.add_argument(
+        "--address", metavar="A", help="of the Ray cluster, for --engine ray (default: RAY_ADDRESS, the one on this "
+        "machine, or a new one here)",
+    )  # fmt: skip
     status = _part(parts, "status", _status, "say how far a study is, and list its best configs")
     status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best and more")
     best = _part(parts, "best", _best, "print the recipe of the best config")
@@ -104,11 +111,20 @@ def _work(options: argparse.Namespace) -> int:
 
     checks.choice("--engine", options.engine, ENGINES)
     study = _study(options)
+    if options.address is not None and options.engine != "ray":
+        raise ValueError("--address is for --engine ray")
+    if options.device is not None and options.engine != "local":
+        raise ValueError("--device is for --engine local: an engine gives each worker its GPU")
     if options.engine == "slurm":
         return _submit(study, options)
-    if options.workers is not None:
-        raise ValueError("--workers is for --engine slurm; on this machine start the command as often as you like")
-    done = study.work(options.minutes, device=options.device)
+    if options.engine == "ray":
+        from gpurender.search import ray_engine
+
+        done = ray_engine.work(study, options.workers, options.minutes, options.address)
+    elif options.workers is not None:
+        raise ValueError("--workers is for --engine ray or slurm; on this machine start the command several times")
+    else:
+        done = study.work(options.minutes, device=options.device)
     status = study.status()
     print(f"{counted(done, 'result')} here; {status['finished']} of {status['wanted']} configs finished")
     return 0
@@ -120,8 +136,6 @@ def _submit(study: "Study", options: argparse.Namespace) -> int:
 
     if options.workers is None:
         raise ValueError("--engine slurm needs --workers N")
-    if options.device is not None:
-        raise ValueError("--device is for --engine local: Slurm gives each worker its GPU")
     job = slurm.submit(study.root, options.workers, options.minutes)
     print(f"job {job}: {counted(options.workers, 'worker')}")
     return 0

@@ -96,7 +96,7 @@ def create(
         require_optuna()
     if proposer == "grid" and (size := space.grid_size()) > MAX_GRID:
         raise ValueError(f"space must have at most {MAX_GRID:,} points for a grid, and it has {size:,}")
-    root = checks.path("folder", folder)
+    root = _rooted("folder", folder)
     values = {
         "layout": LAYOUT,
         "space": json.loads(space.to_json()),
@@ -111,6 +111,18 @@ def create(
     }  # fmt: skip
     _claim(root, values)
     return Study(root)
+
+
+def _rooted(name: str, folder: str | os.PathLike[str]) -> Path:
+    """Return the path of a study's folder.
+
+    Raises:
+        ValueError: it is an address: leases and results need links and times of files, which object stores lack.
+    """
+    root = checks.path(name, folder)
+    if "://" in os.fspath(folder):
+        raise ValueError(f"{name} must be a folder that every worker reaches by a path, got {checks.shown(folder)}")
+    return root
 
 
 def absolute(task: Task) -> str:
@@ -182,7 +194,7 @@ class Study:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.root = checks.path("study", folder)
+        self.root = _rooted("study", folder)
         path = self.root / STUDY
         if not path.exists():
             raise ValueError(f"study: folder {str(self.root)!r} holds no study: it has no {STUDY}")

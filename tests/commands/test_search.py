@@ -113,9 +113,14 @@ def test_what_slurm_refuses_is_one_line(tmp_path, files, sbatch, capsys, monkeyp
         slurm: (1, "sbatch refused: sbatch: error: Invalid account"),
         ("--engine", "slurm"): (2, "--engine slurm needs --workers N"),
         ("--engine", "slurm", "--workers", 0): (2, "workers must be an integer in [1, 100000], got 0"),
-        (*slurm, "--device", "cpu"): (2, "--device is for --engine local: Slurm gives each worker its GPU"),
-        ("--workers", 2): (2, "--workers is for --engine slurm"),
-        ("--engine", "ray"): (2, "--engine must be one of 'local', 'slurm', got 'ray'"),
+        (*slurm, "--device", "cpu"): (2, "--device is for --engine local: an engine gives each worker its GPU"),
+        ("--engine", "ray", "--device", "cpu"): (2, "--device is for --engine local: an engine gives each"),
+        ("--engine", "ray", "--workers", 0): (2, "workers must be an integer in [1, 100000], got 0"),
+        ("--engine", "ray", "--minutes", -1): (2, "minutes must be a finite number in [0, 1e+09], got -1.0"),
+        ("--workers", 2): (2, "--workers is for --engine ray or slurm; on this machine start the command several"),
+        (*slurm, "--address", "auto"): (2, "--address is for --engine ray"),
+        ("--address", "auto"): (2, "--address is for --engine ray"),
+        ("--engine", "dask"): (2, "--engine must be one of 'local', 'ray', 'slurm', got 'dask'"),
     }
     for words, (code, text) in cases.items():
         assert run("work", folder, *words) == code

@@ -54,7 +54,9 @@ def built(checkout, tmp_path_factory):
     return dist
 
 
-STACKS = {"accelerate", "dali-cuda12", "dali-cuda13", "lightning", "search", "torchdata", "train", "transformers"}
+STACKS = {
+    "accelerate", "dali-cuda12", "dali-cuda13", "lightning", "ray", "search", "torchdata", "train", "transformers",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
