@@ -41,9 +41,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "machine, or a new one here)",
     )  # fmt: skip
     status = _part(parts, "status", _status, "say how far a study is, and list its best configs")
-    status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best and more")
+    status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best, front and more")
     best = _part(parts, "best", _best, "print the recipe of the best config")
     best.add_argument("--task", metavar="T", help="best on this task (default: on average)")
+    best.add_argument("--seconds", type=float, metavar="N", help="best of those that were trained in at most so long")
     best.add_argument("-o", "--output", metavar="FILE", help="write the recipe's JSON to this file instead")
     report = _part(parts, "report", _report, "write a page about a study: best configs, curves, what matters")
     report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: report.html")
@@ -83,6 +84,10 @@ def _add_init(parts: argparse._SubParsersAction) -> None:
     init.add_argument("--finetune-steps", type=int, default=200, metavar="N", help="of a fine-tuning (default 200)")
     init.add_argument("--seeds", type=int, default=3, metavar="N", help="fine-tunings on the last rung (default 3)")
     init.add_argument("--proposer", default="random", metavar="P", help="random, grid, tpe or gp (default random)")
+    init.add_argument(
+        "--objectives", default="accuracy", metavar="O", help="accuracy (default), or accuracy,seconds: tpe and gp then "
+        "look for configs that are quick to train, too",
+    )  # fmt: skip
     init.add_argument("--configs", type=int, default=64, metavar="N", help="configs to try (default 64)")
     init.add_argument("--seed", type=int, default=0, metavar="S", help="of the proposer (default 0)")
     init.add_argument(
@@ -99,7 +104,7 @@ def _init(options: argparse.Namespace) -> int:
     space = Space(_json(options.space, "--space"))
     study = create(
         options.study, space, read_tasks(Path(options.tasks)), ladder=ladder, proposer=options.proposer,
-        configs=options.configs, seed=options.seed, patience=options.patience,
+        objectives=options.objectives.split(","), configs=options.configs, seed=options.seed, patience=options.patience,
     )  # fmt: skip
     print(f"{study.root}: {options.configs} configs of {len(space.parameters)} parameters, {len(study.tasks)} tasks")
     return 0
@@ -159,7 +164,13 @@ def _status(options: argparse.Namespace) -> int:
         score = "failed" if row["score"] is None else f"{row['score']:.4f}"
         text = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in row["choices"].items())
         print(f"{row['number']:>5}  rung {row['rung']}  {score:>7}  {text}"[:COLUMNS])
+    if len(study.objectives) > 1 and status["front"]:
+        print("not beaten in both: " + ", ".join(map(_point, status["front"])))
     return 0
+
+
+def _point(row: dict[str, Any]) -> str:
+    return f"config {row['number']} ({row['score']:.4f} in {row['seconds']:g} s)"
 
 
 def _best(options: argparse.Namespace) -> int:
@@ -168,7 +179,7 @@ def _best(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         check_writable(options.output)
-    recipe = _study(options).best(options.task)
+    recipe = _study(options).best(options.task, seconds=options.seconds)
     if options.output is None:
         print(as_text(recipe), flush=True)
         return 0
@@ -195,7 +206,8 @@ def _export(options: argparse.Namespace) -> int:
     from gpurender.util.plural import counted
 
     study = _study(options)
-    count = export(study.space, study.table(), options.optuna, study.root.resolve().name)
+    name = study.root.resolve().name
+    count = export(study.space, study.table(), options.optuna, name, study.objectives)
     print(f"{counted(count, 'trial')} written to {options.optuna}")
     return 0
 

@@ -136,7 +136,7 @@ class Desk:
             if number in state.numbers or number in self._repeated:  # the first that is free: a file may have been lost
                 number += 1
                 continue
-            config = proposed(proposer, study.space, study.seed, number, tried)
+            config = proposed(proposer, study.space, study.seed, number, tried, study.objectives)
             if config is None or config.key not in state.configs:
                 return None if config is None else (number, config)
             if proposer in ("random", "grid"):

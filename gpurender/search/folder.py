@@ -157,8 +157,11 @@ def _result(path: Path, tasks: Collection[str]) -> dict[str, Any]:
             if not isinstance(values.get("error"), str):
                 raise ValueError("it has neither a score nor an error")
             return values
-        if not _is_finite(score) or not isinstance(figures, dict) or not isinstance(values.get("seconds"), dict):
+        seconds = values.get("seconds")
+        if not _is_finite(score) or not isinstance(figures, dict) or not isinstance(seconds, dict):
             raise ValueError("score must be a number, tasks and seconds must be objects")
+        if not _is_finite(seconds.get("training", 0.0)):
+            raise ValueError("seconds.training must be a number")
         for name in tasks:
             own = figures.get(name)
             if not isinstance(own, dict) or not all(_is_finite(own.get(entry)) for entry in ("score", "accuracy")):

@@ -50,7 +50,8 @@ class State:
             known = {rung: self.results.get((key, rung)) for rung in range(self._ladder.rungs)}
             scores = {rung: result["score"] for rung, result in known.items() if result is not None}
             failed = None in scores.values()
-            found.append(Tried(config.choices, {r: x for r, x in scores.items() if x is not None}, failed))
+            seconds = {rung: _seconds(self.results, key, rung) for rung in scores}
+            found.append(Tried(config.choices, {r: x for r, x in scores.items() if x is not None}, failed, seconds))
         return found
 
     def _queue_of_each_rung(self) -> Iterator[list[str]]:
@@ -63,6 +64,12 @@ class State:
             queue = [queue[place] for place in promoted(scores, self._ladder.eta, complete)]
             queue = [key for key in queue if self.results[key, rung]["score"] is not None]  # it failed
             complete = complete and None not in scores
+
+
+def _seconds(results: Mapping[tuple[str, int], Mapping[str, Any]], key: str, top: int) -> float:
+    """Return the seconds of training of a config up to a rung."""
+    known = [results.get((key, rung), {}) for rung in range(top + 1)]
+    return sum(result.get("seconds", {}).get("training", 0.0) for result in known)
 
 
 def comparable(score: float | None) -> float:

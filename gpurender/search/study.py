@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import devices
+from gpurender.search.analysis import costs, finished, pareto
 from gpurender.search.board import Board, Claim, LeaseBoard
 from gpurender.search.config import Config
 from gpurender.search.desk import MAX_CONFIGS, Desk
@@ -28,7 +29,7 @@ from gpurender.search.folder import Folder, publish, read
 from gpurender.search.ladder import Ladder
 from gpurender.search.leases import is_stale
 from gpurender.search.measures import Judged, judged
-from gpurender.search.proposers import PROPOSERS, require_optuna
+from gpurender.search.proposers import OBJECTIVES, PROPOSERS, require_optuna
 from gpurender.search.space import Space
 from gpurender.search.state import comparable
 from gpurender.search.trial import trained
@@ -45,6 +46,7 @@ log = logging.getLogger("gpurender")
 LAYOUT = 1
 STUDY = "study.json"
 ENTRIES = ("layout", "space", "tasks", "digests", "ladder", "proposer", "seed", "configs", "patience")
+LATER = {"objectives": ["accuracy"]}  # entries that earlier studies do not have, and what they mean there
 MAX_GRID = 1_000_000
 
 
@@ -56,6 +58,7 @@ def create(
     *,
     ladder: Ladder | None = None,
     proposer: str = "random",
+    objectives: Sequence[str] = ("accuracy",),
     configs: int = 64,
     seed: int = 0,
     patience: float = 120.0,
@@ -69,6 +72,8 @@ def create(
             Relative paths are made absolute; all workers need the data at the same path.
         ladder: lengths and measures; ``None``: ``Ladder()``.
         proposer: ``"random"``, ``"grid"``, or Optuna's ``"tpe"`` and ``"gp"`` (extra ``search``).
+        objectives: ``("accuracy",)``, or ``("accuracy", "seconds")``: then Optuna's proposers look for all configs of
+            which none is both better and quicker to train. Which configs go on is decided by the accuracy alone.
         configs: how many configs are tried; a grid may have fewer.
         seed: of the proposer.
         patience: seconds after which the lease of a worker that does not touch it is taken over, on another machine; on
@@ -94,6 +99,7 @@ def create(
     checks.choice("proposer", proposer, PROPOSERS)
     if proposer in ("tpe", "gp"):
         require_optuna()
+    aims = _objectives(objectives)
     if proposer == "grid" and (size := space.grid_size()) > MAX_GRID:
         raise ValueError(f"space must have at most {MAX_GRID:,} points for a grid, and it has {size:,}")
     root = _rooted("folder", folder)
@@ -105,6 +111,7 @@ def create(
         "ladder": {"images": list(chosen.images), "eta": chosen.eta, "finetune_steps": chosen.finetune_steps,
                    "seeds": chosen.seeds},
         "proposer": proposer,
+        "objectives": list(aims),
         "seed": checks.integer("seed", seed, 0, checks.UINT64_MAX),
         "configs": checks.integer("configs", configs, 1, MAX_CONFIGS),
         "patience": checks.real("patience", patience, 1.0, 86_400.0),
@@ -123,6 +130,13 @@ def _rooted(name: str, folder: str | os.PathLike[str]) -> Path:
     if "://" in os.fspath(folder):
         raise ValueError(f"{name} must be a folder that every worker reaches by a path, got {checks.shown(folder)}")
     return root
+
+
+def _objectives(given: Any) -> tuple[str, ...]:
+    found = tuple(given) if isinstance(given, (list, tuple)) else ()
+    if found not in (("accuracy",), tuple(OBJECTIVES)):
+        raise ValueError(f"objectives must be ('accuracy',) or ('accuracy', 'seconds'), got {checks.shown(given)}")
+    return found
 
 
 def absolute(task: Task) -> str:
@@ -162,7 +176,7 @@ def _claim(root: Path, values: dict[str, Any]) -> None:
         except OSError as error:
             raise ValueError(f"study: folder {str(root)!r} cannot be made: {error.strerror}") from None
         publish(path, values)
-    there = read(path, ENTRIES)
+    there = {**LATER, **read(path, ENTRIES)}
     for name, value in values.items():
         if there[name] != value:
             raise ValueError(
@@ -187,7 +201,7 @@ class Study:
         folder: of :func:`create`.
 
     Attributes:
-        space, tasks, ladder, proposer, seed, configs: the arguments of :func:`create`.
+        space, tasks, ladder, proposer, objectives, seed, configs: the arguments of :func:`create`.
 
     Raises:
         ValueError: the folder holds no study, one of a newer layout, or a damaged one.
@@ -204,12 +218,13 @@ class Study:
                 f"study: {str(path)!r} has layout {checks.shown(values['layout'])}, and this version of gpurender "
                 f"reads layout {LAYOUT}"
             )
-        values = read(path, ENTRIES)
+        values = {**LATER, **read(path, ENTRIES)}
         try:
             self.space = Space(values["space"])
             self.tasks = {name: Task.from_json(json.dumps(task)) for name, task in values["tasks"].items()}
             self.ladder = Ladder(**values["ladder"])
             self.proposer = checks.choice("proposer", values["proposer"], PROPOSERS)
+            self.objectives = _objectives(values["objectives"])
             self.seed = checks.integer("seed", values["seed"], 0, checks.UINT64_MAX)
             self.configs = checks.integer("configs", values["configs"], 1, MAX_CONFIGS)
             self.patience = checks.real("patience", values["patience"], 1.0, 86_400.0)
@@ -308,35 +323,55 @@ class Study:
             })  # fmt: skip
         return sorted(rows, key=_place)
 
-    def best(self, task: str | None = None) -> Recipe:
+    def best(self, task: str | None = None, *, seconds: float | None = None) -> Recipe:
         """Return the recipe of the best config of the highest rung that has results.
 
         Args:
             task: the one to be best on; ``None``: the mean over all.
+            seconds: only configs whose training took at most so long, on all rungs together; ``None``: no limit.
 
         Raises:
-            ValueError: there is no such task, or no result yet.
+            ValueError: there is no such task, no result yet, or no config that is quick enough.
         """
-        return self.best_config(task).recipe
+        return self.best_config(task, seconds=seconds).recipe
 
-    def best_config(self, task: str | None = None) -> Config:
+    def best_config(self, task: str | None = None, *, seconds: float | None = None) -> Config:
         """Return the best config; see :meth:`best`."""
         if task is not None:
             checks.choice("task", task, tuple(self.tasks))
-        rows = [row for row in self.table() if row["score"] is not None]
-        if not rows:
+        if seconds is not None:
+            checks.real("seconds", seconds, 0.0, 1e12)
+        top = self._top(self.table())
+        if not top:
             raise ValueError(f"study: {str(self.root)!r} has no results yet: run gpurender search work")
-        top = [row for row in rows if row["rung"] == rows[0]["rung"]]
-        found = top[0] if task is None else max(top, key=lambda row: (row["tasks"][task]["score"], -row["number"]))
+        quick = [row for row in top if seconds is None or row["training_seconds"] <= seconds]
+        if not quick:
+            least = min(row["training_seconds"] for row in top)
+            raise ValueError(f"seconds: no config was trained within {seconds:g} seconds; the quickest took {least:g}")
+        found = quick[0] if task is None else max(quick, key=lambda row: (row["tasks"][task]["score"], -row["number"]))
         return self._folder.configs()[found["key"]][1]
+
+    def front(self) -> list[dict[str, Any]]:
+        """Return the rows of the configs of the highest rung of which none is both better and quicker; quickest first.
+
+        ``training_seconds`` of a row are those of all its rungs.
+        """
+        top = self._top(self.table())
+        return [top[place] for place in pareto([(row["training_seconds"], row["score"]) for row in top])]
+
+    def _top(self, table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of the highest rung that has results, the best first, with the seconds of all rungs."""
+        rows, seconds = finished(table), costs(table)
+        return [{**row, "training_seconds": seconds[row["key"]]} for row in rows if row["rung"] == rows[0]["rung"]]
 
     def status(self) -> dict[str, Any]:
         """Return how far the study is.
 
         ``configs``: proposed so far; ``finished``: those for which nothing is left to do as far as is known;
         ``running``: those that a living worker holds; ``stuck``: those whose worker has ended without a result, which
-        the next worker takes over; ``best``: the best row of :meth:`table`, or ``None``; ``results``: per rung;
-        ``wanted``: how many configs the study tries; ``done``: whether all jobs are done.
+        the next worker takes over; ``best``: the best row of :meth:`table`, or ``None``; ``front``: number, score and
+        seconds of the rows of :meth:`front`; ``results``: per rung; ``wanted``: how many configs the study tries;
+        ``done``: whether all jobs are done.
         """
         state = self.desk.state()
         open_jobs = set(state.jobs())
@@ -350,6 +385,10 @@ class Study:
             "running": len(held - stuck),
             "stuck": len(stuck),
             "best": rows[0] if rows and rows[0]["score"] is not None else None,
+            "front": [
+                {"number": row["number"], "score": row["score"], "seconds": row["training_seconds"]}
+                for row in self.front()
+            ],
             "results": [sum(row["rung"] == rung for row in rows) for rung in range(self.ladder.rungs)],
             "wanted": self.configs,
             "done": state.complete and not open_jobs,
