@@ -85,8 +85,8 @@ def _add_init(parts: argparse._SubParsersAction) -> None:
     init.add_argument("--seeds", type=int, default=3, metavar="N", help="fine-tunings on the last rung (default 3)")
     init.add_argument("--proposer", default="random", metavar="P", help="random, grid, tpe or gp (default random)")
     init.add_argument(
-        "--objectives", default="accuracy", metavar="O", help="accuracy (default), or accuracy,seconds: tpe and gp then "
-        "look for configs that are quick to train, too",
+        "--objectives", default="accuracy", metavar="O", help="accuracy (default), or accuracy,seconds: tpe and gp "
+        "then look for configs that are quick to train, too",
     )  # fmt: skip
     init.add_argument("--configs", type=int, default=64, metavar="N", help="configs to try (default 64)")
     init.add_argument("--seed", type=int, default=0, metavar="S", help="of the proposer (default 0)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from gpurender.search.config import Config
-from gpurender.search.folder import Folder, publish, read
+from gpurender.search.folder import Folder, damaged, publish, read
 from gpurender.search.leases import sweep
 from gpurender.search.proposers import proposed
 from gpurender.search.state import State
@@ -151,4 +151,7 @@ def _most(root: Path) -> int:
     path = root / EXHAUSTED
     if not path.exists():
         return MAX_CONFIGS
-    return checks.integer("configs", read(path, ("configs",))["configs"], 0, MAX_CONFIGS)
+    try:
+        return checks.integer("configs", read(path, ("configs",))["configs"], 0, MAX_CONFIGS)
+    except TypeError as error:
+        raise damaged(path, error) from None

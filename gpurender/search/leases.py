@@ -194,7 +194,7 @@ def holder_of(path: Path) -> dict[str, Any] | None:
     """Return what a lease says of its holder; ``None`` if it cannot be read (it is being written, or gone)."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -203,4 +203,5 @@ def _has_ended(holder: dict[str, Any] | None) -> bool:
     """Return whether a holder is a process of this machine that is no more."""
     if holder is None or not holder.get("space") or holder["space"] != _space():
         return False
-    return holder.get("began") is None or _began(int(holder.get("pid", 0))) != holder["began"]
+    pid = holder.get("pid")
+    return not isinstance(pid, int) or holder.get("began") is None or _began(pid) != holder["began"]
