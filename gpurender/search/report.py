@@ -171,8 +171,8 @@ def _pareto(study: Study, rows: Sequence[Row]) -> str:
         for row in study.front()
     ]  # fmt: skip
     return (
-        "<h2>Score and cost</h2><p>A point per config; the line has those that no cheaper one beats. The table has those "
-        f"of the highest rung alone.</p>{chart}"
+        "<h2>Score and cost</h2><p>A point per config; the line has those that no cheaper one beats. The table "
+        f"has those of the highest rung alone.</p>{chart}"
         + _table(["config", "score", "seconds of training", "model", "parameters"], body)
     )
 

@@ -665,5 +665,5 @@ def test_seconds_of_another_kind_are_damage(tmp_path):
     (path,) = (made.root / "results").iterdir()
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "seconds": {"training": "long"}}))
-    with pytest.raises(ValueError, match=r"is damaged \(seconds\.training must be a number\)"):
+    with pytest.raises(ValueError, match=r"is damaged \(tasks must be an object, and seconds one of numbers\)"):
         gr.search.Study(made.root).table()

@@ -141,9 +141,11 @@ def _texts() -> Target:
         files = dict(whole())
         for name, path in places().items():
             text = arguments.get(name)
-            files.pop(path)
-            if text is not None:
-                files[path] = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+            del files[path]
+            if isinstance(text, str):
+                text = text.encode("utf-8", "surrogatepass")
+            if isinstance(text, bytes):  # else the file is not there
+                files[path] = text
         return looked_at(files)
 
     return Target((start,), dict.fromkeys(FILES, anything), call, fixed=True)
@@ -162,7 +164,7 @@ def _values(name: str) -> Target:
         return looked_at({**whole(), path: text.encode()})
 
     kinds: dict[str, Kind] = {**dict.fromkeys(start, anything), "study": anything, Path(path).name: anything}
-    return Target((start,), kinds, call, share=0.7)
+    return Target((start,), kinds, call, share=0.3, fixed=True)  # other entries are of later versions
 
 
 def study_targets() -> dict[str, Target]:
