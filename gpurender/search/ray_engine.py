@@ -43,6 +43,8 @@ def require_ray() -> Any:
 def work(study: Study, workers: int | None, minutes: float | None, address: str | None) -> int:
     """Let workers on Ray do the jobs of a study until none is left; return how many results they have made.
 
+    What a worker made before it was lost is not in the number.
+
     Args:
         study: whose folder all nodes see at the same path.
         workers: how many, each with a GPU where the cluster has GPUs, else with a CPU; ``None``: one for each of them.

@@ -46,7 +46,8 @@ def outcome(root):
 @needs_ray
 def test_nothing_is_lost_with_a_worker_the_dispatcher_and_a_node(tmp_path, root):
     """The result is that of one process without Ray."""
-    happened = json.loads(python(root, "tests.search.cluster", str(tmp_path)).splitlines()[-1])
+    lines = python(root, "tests.search.cluster", str(tmp_path)).splitlines()
+    happened = json.loads(next(line for line in lines if line.startswith("{")))  # Ray may print between
     assert {"worker", "dispatcher", "node"} <= happened.keys()
     assert (happened["done"], happened["running"], happened["stuck"]) == (True, 0, 0)
     assert happened["workers"] > 3  # others than the first ones
@@ -63,7 +64,7 @@ def test_the_command_s_results_are_those_without_ray_bit_for_bit(tmp_path, root)
     ladder = gr.search.Ladder((16, 32), eta=2, finetune_steps=1, seeds=1)
     made = [gr.search.create(tmp_path / name, space, tasks, ladder=ladder, configs=2) for name in ("ray", "local")]
     words = ("gpurender", "search", "work", str(made[0].root), "--engine", "ray", "--workers", "2")
-    assert python(root, *words).splitlines()[-1] == "3 results here; 2 of 2 configs finished"
+    assert "3 results here; 2 of 2 configs finished" in python(root, *words).splitlines()
     assert python(root, "gpurender", "search", "work", str(made[1].root)).startswith("3 results here")
     assert outcome(made[0].root) == outcome(made[1].root)
     assert not list((made[0].root / "leases").iterdir())
