@@ -14,7 +14,7 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gpurender import augment, losses, search, tasks, training
+    from gpurender import augment, losses, search, server, tasks, training
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from gpurender.recipes.singleimage import SingleImage
     from gpurender.recipes.visualatom import VisualAtom
     from gpurender.renderer import Renderer
+    from gpurender.server.data_server import DataServer
     from gpurender.training.warm_up import warm_up
 
-_ROOMS = ("augment", "losses", "search", "tasks", "training")
+_ROOMS = ("augment", "losses", "search", "server", "tasks", "training")
 _HOMES = {
     "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
+    "DataServer": "gpurender.server.data_server",
     "Dataset": "gpurender.dataset",
     "ExFractalDB": "gpurender.recipes.exfractaldb",
     "FractalDB": "gpurender.recipes.fractaldb",
@@ -61,6 +63,7 @@ __all__ = [
     "RCDB",
     "ColorFractal",
     "DataLoader",
+    "DataServer",
     "Dataset",
     "ExFractalDB",
     "FractalDB",
@@ -78,6 +81,7 @@ __all__ = [
     "presets",
     "recipe",
     "search",
+    "server",
     "tasks",
     "training",
     "warm_up",

@@ -9,9 +9,27 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gpurender.commands import bench, doctor, export, finetune, pretrain, preview, probe, recipe, recipes, search
+from gpurender.commands import (
+    adapt,
+    bench,
+    doctor,
+    experts,
+    export,
+    finetune,
+    pretrain,
+    preview,
+    probe,
+    recipe,
+    recipes,
+    recommend,
+    search,
+    serve,
+)
 
-COMMANDS = (doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search)
+COMMANDS = (
+    doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search, experts, adapt, recommend,
+    serve,
+)  # fmt: skip
 
 EPILOG = """\
 RECIPE is a preset's name, such as onepfrac-1k ("gpurender recipes" lists all of them), or a recipe's JSON file.
@@ -31,6 +49,8 @@ examples:
   gpurender finetune run/checkpoint.safetensors --help  then on real images
   gpurender probe run/checkpoint.safetensors --help     or measure its frozen features
   gpurender search --help                               search the dataset that suits your tasks
+  gpurender experts build R1 R2 R3 -o server            make a data server
+  gpurender recommend server --task images --budget 10M ask it what your images need
 """
 
 

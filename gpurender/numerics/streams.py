@@ -57,6 +57,7 @@ class Stream(IntEnum):
     EXAMPLE = 30  # fine-tuning: order and augmentation of real images
     PIXEL_NOISE = 31  # noise images: the variates of pixels
     CONFIG = 32  # searches: the parameters of random configs
+    SELECTION = 33  # data servers: which files of a folder are recommended
 
 
 def halves(value: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,17 @@ def claimed(path: Path, patience: float) -> Lease | None:
     """
     handle = made(path, patience, _identity())
     return None if handle is None else Lease(path, handle, patience)
+
+
+@contextlib.contextmanager
+def leased(path: Path, patience: float) -> Iterator[Lease | None]:
+    """Hold a lease while the block lasts; ``None`` if another process holds it. See :func:`claimed`."""
+    lease = claimed(path, patience)
+    try:
+        yield lease
+    finally:
+        if lease is not None:
+            lease.release()
 
 
 def made(path: Path, patience: float, holder: Mapping[str, Any]) -> int | None:

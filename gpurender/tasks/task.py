@@ -142,6 +142,10 @@ class Samples:
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return self._found.image(int(self._indices[index])), int(self.labels[index])
 
+    def part(self, indices: np.ndarray) -> "Samples":
+        """Return some of the images: those at ``indices``, int64 ``[M]``."""
+        return Samples(self._found, self._indices[indices])
+
 
 def _keys(seed: int, names: list[str]) -> np.ndarray:
     """Return a random number of each name, uint64 ``[N]``: that at the address of the first 64 bits of its SHA-256."""

@@ -26,7 +26,7 @@ class _Shown(Dataset):
         return self._transform(self._samples[index][0])
 
 
-def _batches(samples: Samples, transform: Any, size: int, workers: int, device: torch.device) -> Iterator[torch.Tensor]:
+def batches(samples: Samples, transform: Any, size: int, workers: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Yield the images in order, float32 ``[B, 3, S, S]``."""
     loader = DataLoader(_Shown(samples, transform), batch_size=size, num_workers=workers)
     with progress(total=len(samples), desc="evaluate", unit="image") as bar:
@@ -41,8 +41,8 @@ def accuracy(
 ) -> float:
     """Return the share of images whose largest output is their label's, 0 to 1; the model is left in eval mode."""
     model.eval()
-    batches = _batches(samples, transform, batch_size, workers, device)
-    found = torch.cat([model(images).argmax(1).cpu() for images in batches])  # outputs of 21,000 classes are gigabytes
+    shown = batches(samples, transform, batch_size, workers, device)
+    found = torch.cat([model(images).argmax(1).cpu() for images in shown])  # outputs of 21,000 classes are gigabytes
     return float((found.numpy() == samples.labels).mean())
 
 
@@ -52,7 +52,7 @@ def outputs(
 ) -> np.ndarray:
     """Return what the model's own head makes of the images, float32 ``[N, classes]``; it is left in eval mode."""
     model.eval()
-    found = [model(images).float().cpu() for images in _batches(samples, transform, batch_size, workers, device)]
+    found = [model(images).float().cpu() for images in batches(samples, transform, batch_size, workers, device)]
     return torch.cat(found).numpy()
 
 
@@ -71,7 +71,7 @@ def features(
     """
     model.eval()
     parts: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
-    for images in _batches(samples, transform, batch_size, workers, device):
+    for images in batches(samples, transform, batch_size, workers, device):
         maps = model.forward_intermediates(  # type: ignore[operator]
             images, indices=[layer - 1 for layer in layers], intermediates_only=True, output_fmt="NCHW"
         )

@@ -21,7 +21,7 @@ from gpurender.training.presets import preset as find_preset
 from gpurender.training.running import folder_of, go
 from gpurender.util import checks, keywords
 
-__all__ = ["pretrain"]
+__all__ = ["Stream", "pretrain"]
 
 
 @keywords.checked
@@ -129,7 +129,7 @@ def pretrain(
         return {"kind": "pretrain", "preset": name, "model": made, "data": data, "stream": state}
 
     training = Training(
-        accelerator, network, _Stream(stream), loss_of(chosen), settings, folder, about, compile
+        accelerator, network, Stream(stream), loss_of(chosen), settings, folder, about, compile
     )  # fmt: skip
     go(training, log_every, save_every, tensorboard)
     return folder / CHECKPOINT
@@ -157,8 +157,8 @@ def _settings(
     })  # fmt: skip
 
 
-class _Stream:
-    """The feed of a loader: its epochs without end."""
+class Stream:
+    """The feed of a loader of recipes: its epochs without end."""
 
     def __init__(self, loader: DataLoader) -> None:
         self._loader = loader

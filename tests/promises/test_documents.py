@@ -61,6 +61,10 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     "gpurender preview --gallery": "tests/commands/gallery/test_page.py",
     "gpurender doctor --warm": "tests/commands/checkup/test_precompile.py",
     "gpurender search": "tests/commands/test_search.py",
+    "gpurender experts": "tests/commands/test_server.py",
+    "gpurender adapt": "tests/commands/test_server.py",
+    "gpurender recommend": "tests/commands/test_server.py",
+    "gpurender serve": "tests/server/test_application.py",
 }
 
 
@@ -101,6 +105,8 @@ def test_snippets_of_a_page_run_one_after_the_other(page, tmp_path):
         image_folder(tmp_path / "pictures", train=10)
     if "first_light/checkpoint.pt" in code:
         code = CHECKPOINT + code
+    if 'DataServer("server")' in code:
+        code = SERVER + code
     if page == "docs/augmentation.md":
         code = AUGMENTATION + code
     if page == "README.md":
@@ -121,6 +127,11 @@ AUGMENTATION = """
 import torch
 canvases, labels = torch.zeros(256, 1, 512, 512, dtype=torch.uint8), torch.arange(256)
 images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+"""
+SERVER = """
+import gpurender as gr
+parts = [gr.VisualAtom(classes=2, instances=4, image_size=32, orbits=(2, 3), radius=(4, 8), seed=i) for i in range(2)]
+gr.server.build(parts, "server", model="test_resnet", image_size=32, images=16, batch_size=8, device="cpu")
 """
 CHECKPOINT = """
 import pathlib, timm, torch

@@ -22,6 +22,7 @@ FLOORS = [
     {"interop", "tasks"},
     {"training"},
     {"search"},
+    {"server"},
     {"benchmark"},
     {"commands"},
     {"__init__", "__main__"},

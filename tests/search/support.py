@@ -1,11 +1,8 @@
 """Small tasks and spaces for the tests of searches."""
 
-import contextlib
-
 import numpy as np
 
 import gpurender as gr
-from gpurender.search.leases import claimed
 
 RECIPES = {"choice": [
     {"family": "visualatom", "classes": 4, "instances": {"range": [4, 16]}, "image_size": 32, "orbits": [2, 4],
@@ -30,14 +27,3 @@ def task(folder, name="a", shift=0, images=30, **options):
 def score_of(key, rung):
     """A made-up score that only config and rung decide."""
     return int(key[:6], 16) / 2**24 / 2 + rung / 10
-
-
-@contextlib.contextmanager
-def leased(path, patience):
-    """Hold a lease while the block lasts; ``None`` if another process holds it."""
-    lease = claimed(path, patience)
-    try:
-        yield lease
-    finally:
-        if lease is not None:
-            lease.release()

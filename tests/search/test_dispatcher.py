@@ -8,7 +8,8 @@ import pytest
 
 import gpurender as gr
 from gpurender.search.dispatcher import Dispatcher
-from tests.search.support import TEMPLATE, leased, score_of, task
+from gpurender.search.leases import leased
+from tests.search.support import TEMPLATE, score_of, task
 
 pytest.importorskip("timm", reason="needs timm")
 LADDER = gr.search.Ladder((32, 64), eta=2, finetune_steps=2, seeds=2)

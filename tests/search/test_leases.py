@@ -10,8 +10,7 @@ import time
 import pytest
 
 from gpurender.search import leases
-from gpurender.search.leases import is_stale
-from tests.search.support import leased
+from gpurender.search.leases import is_stale, leased
 
 HOLD = """
 import sys, time, pathlib

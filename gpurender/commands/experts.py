@@ -1,0 +1,75 @@
+"""``gpurender experts``: the experts of a data server, trained and extended."""
+
+import argparse
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser(
+        "experts",
+        help="make a data server, which says what a task needs",
+        description="Make a data server: a folder of expert models, each trained on one recipe or on a part of an "
+        "image folder. gpurender adapt and recommend use it. Needs the extra 'train'.",
+    )
+    parts = command.add_subparsers(dest="part", metavar="PART", required=True)
+    _add_build(parts)
+    more = parts.add_parser(
+        "add", help="index a recipe, without training", description="Index a recipe on a server by what its experts "
+        "make of the recipe's images. Takes seconds; nothing is trained."
+    )  # fmt: skip
+    more.add_argument("server", metavar="SERVER", help="the server's folder")
+    more.add_argument("recipe", metavar="RECIPE", help="a preset's name or a JSON file")
+    more.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
+    more.set_defaults(run=_add)
+
+
+def _add_build(parts: argparse._SubParsersAction) -> None:
+    command = parts.add_parser(
+        "build", help="train the experts of a server", description="Train the experts of a server. The same command "
+        "goes on after a kill; started on several machines that share the folder, they divide the work."
+    )  # fmt: skip
+    command.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="recipes; or a study of gpurender search, of which the K recipes "
+        "are taken that together serve its tasks best; or a folder of images"
+    )  # fmt: skip
+    command.add_argument("-k", type=int, metavar="K", help="experts of a study or of an image folder (default 5)")
+    command.add_argument("-o", "--output", metavar="SERVER", required=True, help="the server's folder")
+    command.add_argument(
+        "--task", default="rotation", metavar="T", help="rotation (default): experts say by how much an image was "
+        "rotated, and clients need no labels; classify: experts know classes, and clients need labels"
+    )  # fmt: skip
+    command.add_argument(
+        "--partition", metavar="P", help="of an image folder: unsupervised (default), by the likeness of images; "
+        "superclass, by that of classes"
+    )  # fmt: skip
+    command.add_argument("--model", default="resnet18", metavar="M", help="name of a timm model (default resnet18)")
+    command.add_argument("--image-size", type=int, default=64, metavar="S", help="side of the images (default 64)")
+    command.add_argument(
+        "--images", type=int, default=200_000, metavar="N", help="images that an expert sees (default 200000)"
+    )
+    command.add_argument("--batch-size", type=int, default=256, metavar="B", help="images per step (default 256)")
+    command.add_argument("--lr", type=float, default=1e-3, metavar="R", help="learning rate of AdamW (default 0.001)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the training (default 0)")
+    command.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
+    command.set_defaults(run=_build)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from gpurender.server import build
+
+    made = build(
+        options.sources, options.output, k=options.k, task=options.task, partition=options.partition,
+        model=options.model, image_size=options.image_size, images=options.images, batch_size=options.batch_size,
+        lr=options.lr, seed=options.seed, device=options.device,
+    )  # fmt: skip
+    for entry in made.catalogue.sources:
+        print(entry.name)
+    return 0
+
+
+def _add(options: argparse.Namespace) -> int:
+    from gpurender.server import add as index
+
+    for name, score in index(options.server, options.recipe, device=options.device).items():
+        print(f"{score:.4f}  {name}")
+    return 0

@@ -1,0 +1,168 @@
+"""Clients of a folder: scores of experts, recommendations, and what stays private."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+import gpurender as gr
+from gpurender.server import data_server
+from gpurender.server import experts as expert_module
+from gpurender.server.data_server import DataServer
+from tests.search.support import task
+from tests.server.support import FILES, NAMES, file_server, pictures, recipe_server
+
+pytest.importorskip("timm", reason="needs timm")
+pytest.importorskip("accelerate", reason="needs accelerate")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("server")
+    recipe_server(root)
+    return root
+
+
+def rotation_score(path, folder, names):
+    """Equation 5, image by image, with Pillow's rotations; these images need no crop."""
+    model = gr.training.load(path)
+    right = 0
+    for name in names:
+        image = Image.open(folder / name).convert("RGB")
+        side = image.size[0]
+        image = image.resize((36, 36), Image.Resampling.BICUBIC) if side != 36 else image  # 32 x 8/7, as timm has it
+        image = image.crop((2, 2, 34, 34))
+        for k in range(4):
+            pixels = pil_to_tensor(image.rotate(90 * k))[None].float() / 255
+            with torch.inference_mode():
+                right += int(model((pixels - 0.5) / 0.5).argmax()) == k
+    return right / (4 * len(names))
+
+
+def test_the_scores_are_equation_5_and_need_no_labels(folder, tmp_path):
+    names = pictures(tmp_path / "mine", 8, side=36)
+    found = DataServer(folder).adapt(tmp_path / "mine", device="cpu")
+    expected = {n: rotation_score(folder / f"experts/{n}.safetensors", tmp_path / "mine", names) for n in NAMES}
+    assert found == expected
+    assert list(found) == list(NAMES)
+    assert all(type(value) is float for value in found.values())
+
+
+def test_an_image_folder_with_classes_is_scored_by_its_training_images(folder, tmp_path):
+    names = pictures(tmp_path / "data" / "train", 6, side=36, classes=["x", "y"])
+    pictures(tmp_path / "data" / "val", 2, side=36, seed=9, classes=["x", "y"])
+    server = DataServer(folder)
+    found = server.adapt(tmp_path / "data", device="cpu")
+    path = folder / "experts/bee.safetensors"
+    assert found["bee"] == rotation_score(path, tmp_path / "data" / "train", names)
+    assert server.adapt(gr.tasks.Task(tmp_path / "data"), device="cpu") == found
+
+
+def test_other_tasks_are_scored_too(folder, tmp_path):
+    given = task(tmp_path)
+    assert DataServer(folder).adapt(given, device="cpu") == DataServer(folder).adapt(given.data, device="cpu")
+
+
+def test_at_most_2048_images_are_looked_at(folder, tmp_path, monkeypatch):
+    pictures(tmp_path / "mine", 9, side=36)
+    monkeypatch.setattr(data_server, "SHOWN", 4)
+    counts = []
+    monkeypatch.setattr(data_server, "score", lambda path, task, samples, device: counts.append(len(samples)) or 0.5)
+    DataServer(folder).adapt(tmp_path / "mine", device="cpu")
+    assert counts == [4, 4, 4]
+
+
+def test_nothing_is_sent_and_nothing_but_numbers_is_told(folder, tmp_path, monkeypatch):
+    def refused(*words, **more):
+        raise AssertionError("a socket was opened")
+
+    pictures(tmp_path / "mine", 2)
+    monkeypatch.setattr(socket, "socket", refused)
+    monkeypatch.setattr(socket, "create_connection", refused)
+    server = DataServer(folder)
+    scores = server.adapt(tmp_path / "mine", device="cpu")
+    found = server.recommend(scores, budget="1k")
+    assert sum(found.images.values()) == 1000
+    text = json.dumps(scores) + found.to_json() + found.recipe.to_json()
+    assert str(tmp_path) not in text
+    assert "000.png" not in text
+    loader = gr.DataLoader(found.recipe, batch_size=4, image_size=32)
+    assert next(iter(loader))[0].shape == (4, 3, 32, 32)
+
+
+def test_a_linear_head_judges_experts_on_classes(tmp_path):
+    recipe_server(tmp_path / "server", task="classify")
+    given = task(tmp_path, images=60)
+    found = DataServer(tmp_path / "server").adapt(given, device="cpu")
+    assert set(found) == set(NAMES)
+    assert all(round(12 * value) == pytest.approx(12 * value) for value in found.values())  # 12 of 60 judge
+    pictures(tmp_path / "flat", 3)
+    with pytest.raises(ValueError, match="has no folder 'train'"):
+        DataServer(tmp_path / "server").adapt(tmp_path / "flat", device="cpu")
+
+
+def test_the_linear_head_is_fitted_to_the_other_images():
+    from gpurender.server.sources import samples_of
+    from gpurender.training.examples import order
+
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 200)
+    names = [f"{label}/{i}" for i, label in enumerate(labels)]
+    samples = samples_of(None, names)
+    features = np.eye(3)[samples.labels] + generator.normal(0, 0.01, (200, 3))
+    assert expert_module._linear(features.astype(np.float32), samples) == 1.0
+    wrong = features.copy()
+    judged = order(200, 0, 0)[::5]
+    wrong[judged] = np.roll(features[judged], 1, 1)  # what was learned is wrong for all that are judged
+    assert expert_module._linear(wrong.astype(np.float32), samples) == 0.0
+
+
+def test_an_expert_is_the_file_of_the_catalogue(tmp_path):
+    recipe_server(tmp_path)
+    server = DataServer(tmp_path)
+    path = server.expert("bee")
+    assert path == tmp_path / "experts" / "bee.safetensors"
+    assert gr.training.load(path).num_classes == 4
+    with pytest.raises(ValueError, match=r"expert must be one of 'ant', 'bee', 'cow', got 'bees'; did you mean 'bee'?"):
+        server.expert("bees")
+    whole = path.read_bytes()
+    for bad in (whole[:-1], whole + b"\0", whole[:-1] + bytes([whole[-1] ^ 1])):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match=r"bee\.safetensors' is not the expert of the catalogue: it has \d+ bytes"):
+            server.expert("bee")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"bee\.safetensors' cannot be read: No such file"):
+        server.expert("bee")
+
+
+def test_lists_of_files(tmp_path):
+    file_server(tmp_path)
+    server = DataServer(tmp_path)
+    found = server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget=5)
+    assert sorted(found.files) == sorted(path for rows in FILES.values() for path, _ in rows)
+    assert server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget="30B", seed=1).files
+    for bad in ('[["../x", 1]]', '[["/etc/passwd", 1]]', '[["a", -1]]', '[["", 1]]', "{", "[[1, 2]]", '[["a"]]', "3"):
+        (tmp_path / "partitions" / "bee.json").write_text(bad)
+        with pytest.raises(ValueError, match=r"server: 'partitions/bee\.json' is damaged: "):
+            server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget=5)
+    (tmp_path / "partitions" / "bee.json").unlink()
+    with pytest.raises(ValueError, match=r"server: 'partitions/bee\.json' cannot be read: No such file"):
+        server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget=5)
+
+
+def test_what_is_no_server_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"server must be a folder or an http address, got '.*nothing'"):
+        DataServer(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"has no catalogue.json"):
+        DataServer(tmp_path)
+    with pytest.raises(TypeError, match="server must be a path, got 3"):
+        DataServer(3)
+
+
+def test_a_server_names_itself(folder):
+    assert repr(DataServer(folder)) == f"DataServer({str(folder)!r}: 3 experts)"
+    assert gr.DataServer is DataServer
