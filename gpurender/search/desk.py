@@ -6,22 +6,34 @@ The desk works on the study's folder and knows nothing that is not there. Who ho
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gpurender.search.config import Config
 from gpurender.search.folder import Folder, damaged, publish, read
+from gpurender.search.ladder import Ladder
 from gpurender.search.leases import sweep
 from gpurender.search.proposers import proposed
+from gpurender.search.space import Space
 from gpurender.search.state import State
 from gpurender.util import checks
 from gpurender.util.folder_lock import turn
 
-if TYPE_CHECKING:
-    from gpurender.search.study import Study
-
 MAX_CONFIGS = 1_000_000
 EXHAUSTED = "exhausted.json"  # of a space that has fewer configs than are wanted: how many
 REPEATED = 10_000  # proposals in a row of configs that are there, before a space counts as exhausted
+
+
+class Terms(Protocol):
+    """What a desk knows of a study: the arguments of :func:`gpurender.search.create`."""
+
+    root: Path
+    space: Space
+    ladder: Ladder
+    proposer: str
+    objectives: tuple[str, ...]
+    seed: int
+    configs: int
+    patience: float
 
 
 class Job(NamedTuple):
@@ -50,7 +62,7 @@ class Desk:
         folder: its files.
     """
 
-    def __init__(self, study: "Study", folder: Folder) -> None:
+    def __init__(self, study: Terms, folder: Folder) -> None:
         self.folder = folder
         self.patience = study.patience
         self._study = study
