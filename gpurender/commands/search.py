@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gpurender.search import Study
     from gpurender.tasks import Task
 
-ENGINES = ("local", "slurm")
+ENGINES = ("local", "ray", "slurm")
 COLUMNS = 100  # of a terminal: the choices of a config are cut there
 
 
@@ -29,14 +29,22 @@ def add(commands: argparse._SubParsersAction) -> None:
     work.add_argument("--minutes", type=float, metavar="N", help="begin no job after so long")
     work.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
     work.add_argument(
-        "--engine", default="local", metavar="E", help="local (default): this process works; slurm: submit an array of "
-        "workers by sbatch",
+        "--engine", default="local", metavar="E", help="local (default): this process works; ray: workers on a Ray "
+        "cluster, until none has work (extra 'ray'); slurm: submit an array of workers by sbatch",
     )  # fmt: skip
-    work.add_argument("--workers", type=int, metavar="N", help="how many workers, for --engine slurm")
+    work.add_argument(
+        "--workers", type=int, metavar="N", help="how many workers, for --engine ray (default: the cluster's GPUs, or "
+        "its CPUs if it has none) and slurm",
+    )  # fmt: skip
+    work.add_argument(
+        "--address", metavar="A", help="of the Ray cluster, for --engine ray (default: RAY_ADDRESS, the one on this "
+        "machine, or a new one here)",
+    )  # fmt: skip
     status = _part(parts, "status", _status, "say how far a study is, and list its best configs")
-    status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best and more")
+    status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best, front and more")
     best = _part(parts, "best", _best, "print the recipe of the best config")
     best.add_argument("--task", metavar="T", help="best on this task (default: on average)")
+    best.add_argument("--seconds", type=float, metavar="N", help="best of those that were trained in at most so long")
     best.add_argument("-o", "--output", metavar="FILE", help="write the recipe's JSON to this file instead")
     report = _part(parts, "report", _report, "write a page about a study: best configs, curves, what matters")
     report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: report.html")
@@ -76,6 +84,10 @@ def _add_init(parts: argparse._SubParsersAction) -> None:
     init.add_argument("--finetune-steps", type=int, default=200, metavar="N", help="of a fine-tuning (default 200)")
     init.add_argument("--seeds", type=int, default=3, metavar="N", help="fine-tunings on the last rung (default 3)")
     init.add_argument("--proposer", default="random", metavar="P", help="random, grid, tpe or gp (default random)")
+    init.add_argument(
+        "--objectives", default="accuracy", metavar="O", help="accuracy (default), or accuracy,seconds: tpe and gp "
+        "then look for configs that are quick to train, too",
+    )  # fmt: skip
     init.add_argument("--configs", type=int, default=64, metavar="N", help="configs to try (default 64)")
     init.add_argument("--seed", type=int, default=0, metavar="S", help="of the proposer (default 0)")
     init.add_argument(
@@ -92,7 +104,7 @@ def _init(options: argparse.Namespace) -> int:
     space = Space(_json(options.space, "--space"))
     study = create(
         options.study, space, read_tasks(Path(options.tasks)), ladder=ladder, proposer=options.proposer,
-        configs=options.configs, seed=options.seed, patience=options.patience,
+        objectives=options.objectives.split(","), configs=options.configs, seed=options.seed, patience=options.patience,
     )  # fmt: skip
     print(f"{study.root}: {options.configs} configs of {len(space.parameters)} parameters, {len(study.tasks)} tasks")
     return 0
@@ -104,11 +116,20 @@ def _work(options: argparse.Namespace) -> int:
 
     checks.choice("--engine", options.engine, ENGINES)
     study = _study(options)
+    if options.address is not None and options.engine != "ray":
+        raise ValueError("--address is for --engine ray")
+    if options.device is not None and options.engine != "local":
+        raise ValueError("--device is for --engine local: an engine gives each worker its GPU")
     if options.engine == "slurm":
         return _submit(study, options)
-    if options.workers is not None:
-        raise ValueError("--workers is for --engine slurm; on this machine start the command as often as you like")
-    done = study.work(options.minutes, device=options.device)
+    if options.engine == "ray":
+        from gpurender.search import ray_engine
+
+        done = ray_engine.work(study, options.workers, options.minutes, options.address)
+    elif options.workers is not None:
+        raise ValueError("--workers is for --engine ray or slurm; on this machine start the command several times")
+    else:
+        done = study.work(options.minutes, device=options.device)
     status = study.status()
     print(f"{counted(done, 'result')} here; {status['finished']} of {status['wanted']} configs finished")
     return 0
@@ -120,8 +141,6 @@ def _submit(study: "Study", options: argparse.Namespace) -> int:
 
     if options.workers is None:
         raise ValueError("--engine slurm needs --workers N")
-    if options.device is not None:
-        raise ValueError("--device is for --engine local: Slurm gives each worker its GPU")
     job = slurm.submit(study.root, options.workers, options.minutes)
     print(f"job {job}: {counted(options.workers, 'worker')}")
     return 0
@@ -145,7 +164,13 @@ def _status(options: argparse.Namespace) -> int:
         score = "failed" if row["score"] is None else f"{row['score']:.4f}"
         text = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in row["choices"].items())
         print(f"{row['number']:>5}  rung {row['rung']}  {score:>7}  {text}"[:COLUMNS])
+    if len(study.objectives) > 1 and status["front"]:
+        print("not beaten in both: " + ", ".join(map(_point, status["front"])))
     return 0
+
+
+def _point(row: dict[str, Any]) -> str:
+    return f"config {row['number']} ({row['score']:.4f} in {row['seconds']:g} s)"
 
 
 def _best(options: argparse.Namespace) -> int:
@@ -154,7 +179,7 @@ def _best(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         check_writable(options.output)
-    recipe = _study(options).best(options.task)
+    recipe = _study(options).best(options.task, seconds=options.seconds)
     if options.output is None:
         print(as_text(recipe), flush=True)
         return 0
@@ -181,7 +206,8 @@ def _export(options: argparse.Namespace) -> int:
     from gpurender.util.plural import counted
 
     study = _study(options)
-    count = export(study.space, study.table(), options.optuna, study.root.resolve().name)
+    name = study.root.resolve().name
+    count = export(study.space, study.table(), options.optuna, name, study.objectives)
     print(f"{counted(count, 'trial')} written to {options.optuna}")
     return 0
 

@@ -17,9 +17,9 @@ import contextlib
 import errno
 import json
 import logging
-import math
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Folder:
                 raise ValueError(f"{path} is no result of this study: it has rungs 0 to {self._rungs - 1}")
             job = key, int(rung)
             if job not in self._results:
-                self._results[job] = _result(path, self._tasks)
+                self._results[job] = _result(path, int(rung), self._tasks)
             found[job] = self._results[job]
         return found
 
@@ -140,39 +140,52 @@ def _config(path: Path) -> tuple[int, Config]:
     number = values.pop("number")
     try:
         config = Config.from_data(values)
-        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(config.choices, dict):
-            raise ValueError("number must be an integer, and choices an object")
+        if not isinstance(number, int) or isinstance(number, bool) or not _is_numbers(config.choices):
+            raise ValueError("number must be an integer, and choices an object of numbers")
         if config.key != path.stem:
             raise ValueError("its content has another key than its name")
     except (TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return number, config
 
 
-def _result(path: Path, tasks: Collection[str]) -> dict[str, Any]:
+def _result(path: Path, rung: int, tasks: Collection[str]) -> dict[str, Any]:
     values = read(path, ("rung", "score"))
-    score, figures = values["score"], values.get("tasks")
+    score, figures, seconds = values["score"], values.get("tasks", {}), values.get(TIMES, {})
     try:
+        if values["rung"] != rung:
+            raise ValueError("its rung is another one than that of its name")
+        if not isinstance(figures, dict) or not _is_numbers(seconds):
+            raise ValueError("tasks must be an object, and seconds one of numbers")
         if score is None:
             if not isinstance(values.get("error"), str):
                 raise ValueError("it has neither a score nor an error")
             return values
-        if not _is_finite(score) or not isinstance(figures, dict) or not isinstance(values.get("seconds"), dict):
-            raise ValueError("score must be a number, tasks and seconds must be objects")
+        if not _is_finite(score):
+            raise ValueError("score must be a number")
         for name in tasks:
             own = figures.get(name)
             if not isinstance(own, dict) or not all(_is_finite(own.get(entry)) for entry in ("score", "accuracy")):
                 raise ValueError(f"the task {name!r} must have score and accuracy")
+            if not _is_numbers({entry: value for entry, value in own.items() if entry != "finetuned"}):
+                raise ValueError(f"the figures of the task {name!r} must be numbers")
     except ValueError as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return values
 
 
+def _is_numbers(values: Any) -> bool:
+    return isinstance(values, dict) and all(map(_is_finite, values.values()))
+
+
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max  # an integer may be larger than any float
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
+def damaged(path: Path, error: Exception) -> ValueError:
+    """Return the error that names a damaged file of a study."""
     return ValueError(f"{path} is damaged ({' '.join(str(error).split())}): remove it, and it is made again")
 
 
@@ -190,7 +203,7 @@ def read(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, Any]:
             if name not in values:
                 raise ValueError(f"the entry {name!r} is missing")
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return values
 
 

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,8 @@ class Lease:
                 os.utime(self._handle)
 
 
-@contextlib.contextmanager
-def leased(path: Path, patience: float) -> Iterator[Lease | None]:
-    """Hold a lease while the block lasts; yield ``None`` if another process holds it.
+def claimed(path: Path, patience: float) -> Lease | None:
+    """Return a lease of this process, which touches it; ``None`` if another process holds it.
 
     Args:
         path: of the lease's file, in an existing folder.
@@ -73,21 +72,29 @@ def leased(path: Path, patience: float) -> Iterator[Lease | None]:
     Raises:
         OSError: the folder takes no files.
     """
-    lease = None
+    handle = made(path, patience, _identity())
+    return None if handle is None else Lease(path, handle, patience)
+
+
+@contextlib.contextmanager
+def leased(path: Path, patience: float) -> Iterator[Lease | None]:
+    """Hold a lease while the block lasts; ``None`` if another process holds it. See :func:`claimed`."""
+    lease = claimed(path, patience)
     try:
-        lease = _claimed(path, patience)
         yield lease
     finally:
         if lease is not None:
             lease.release()
 
 
-def is_stale(path: Path, patience: float) -> bool:
-    """Return whether a lease has no living holder; ``False`` if there is no lease."""
-    return _has_ended(_holder(path)) or (_age(path) or 0.0) > patience
+def made(path: Path, patience: float, holder: Mapping[str, Any]) -> int | None:
+    """Make a lease and return its open descriptor; ``None`` if there is one that is not stale.
 
-
-def _claimed(path: Path, patience: float) -> Lease | None:
+    Args:
+        path: of the lease's file.
+        patience: seconds.
+        holder: what the file holds. Of a process whose identity it does not have, only the age says that it has ended.
+    """
     for _ in range(2):  # the second time after the removal of a stale lease
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -96,13 +103,18 @@ def _claimed(path: Path, patience: float) -> Lease | None:
                 return None
             continue
         try:
-            os.write(handle, json.dumps(_identity()).encode())
+            os.write(handle, json.dumps(dict(holder)).encode())
         except OSError:  # a full disk: without its holder's name the lease would be nobody's
             os.close(handle)
             os.unlink(path)
             raise
-        return Lease(path, handle, patience)
+        return handle
     return None
+
+
+def is_stale(path: Path, patience: float) -> bool:
+    """Return whether a lease has no living holder; ``False`` if there is no lease."""
+    return _has_ended(holder_of(path)) or (_age(path) or 0.0) > patience
 
 
 def _removed(path: Path, patience: float) -> bool:
@@ -160,7 +172,7 @@ def sweep(folder: Path, finished: Collection[str], patience: float) -> None:
     for path in folder.iterdir():
         done = path.name in finished or any(mark in path.name for mark in (PROBE, TAKEN, TEMPORARY))
         with contextlib.suppress(OSError):
-            if done and ((_age(path) or 0.0) > patience or _has_ended(_holder(path))):
+            if done and ((_age(path) or 0.0) > patience or _has_ended(holder_of(path))):
                 path.unlink()
 
 
@@ -189,11 +201,11 @@ def _began(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _holder(path: Path) -> dict[str, Any] | None:
-    """Return the identity of a lease's holder; ``None`` if it cannot be read (it is being written)."""
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Return what a lease says of its holder; ``None`` if it cannot be read (it is being written, or gone)."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -8,7 +8,7 @@ import functools
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gpurender.search.config import Config
@@ -16,6 +16,7 @@ from gpurender.search.space import Parameter, Space
 
 SPACE = "gpurender.space"  # attribute of an exported study: the fingerprint of its space
 PROPOSERS = ("random", "grid", "tpe", "gp")
+OBJECTIVES = {"accuracy": "maximize", "seconds": "minimize"}  # Optuna's directions
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,18 @@ class Tried:
         choices: its parameters.
         scores: by rung, as far as it was measured.
         failed: whether it failed.
+        seconds: of training up to a rung, by rung.
     """
 
     choices: Mapping[str, Any]
     scores: Mapping[int, float]
     failed: bool = False
+    seconds: Mapping[int, float] = field(default_factory=dict)
 
 
-def proposed(name: str, space: Space, seed: int, number: int, tried: Sequence[Tried]) -> Config | None:
+def proposed(
+    name: str, space: Space, seed: int, number: int, tried: Sequence[Tried], objectives: Sequence[str] = ("accuracy",)
+) -> Config | None:
     """Return config ``number`` of a proposer; ``None`` if there are no more.
 
     Args:
@@ -42,6 +47,7 @@ def proposed(name: str, space: Space, seed: int, number: int, tried: Sequence[Tr
         seed: of all randomness.
         number: of the config, from 0.
         tried: the configs so far.
+        objectives: of :data:`OBJECTIVES`; with two, Optuna looks for configs of which none is better in both.
 
     Raises:
         RuntimeError: Optuna is needed and not installed.
@@ -50,7 +56,7 @@ def proposed(name: str, space: Space, seed: int, number: int, tried: Sequence[Tr
         return space.random(seed, number)
     if name == "grid":
         return _grid(space).point(number)
-    return _by_optuna(name, space, seed, number, tried)
+    return _by_optuna(name, space, seed, number, tried, objectives)
 
 
 class _Grid:
@@ -83,7 +89,9 @@ def require_optuna() -> Any:
     return optuna
 
 
-def _by_optuna(name: str, space: Space, seed: int, number: int, tried: Sequence[Tried]) -> Config:
+def _by_optuna(
+    name: str, space: Space, seed: int, number: int, tried: Sequence[Tried], objectives: Sequence[str]
+) -> Config:
     optuna = require_optuna()
     own = (seed + number) % 2**32  # NumPy's generators take 32 bits
     with warnings.catch_warnings():
@@ -92,10 +100,10 @@ def _by_optuna(name: str, space: Space, seed: int, number: int, tried: Sequence[
             sampler = optuna.samplers.TPESampler(seed=own, multivariate=True, group=True, constant_liar=True)
         else:
             sampler = optuna.samplers.GPSampler(seed=own)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study = optuna.create_study(directions=[OBJECTIVES[each] for each in objectives], sampler=sampler)
     rung = judged(tried)
     for one in tried:
-        study.add_trial(_trial(optuna, space, one, rung))
+        study.add_trial(_trial(optuna, space, one, rung, objectives))
     for _ in range(100):
         trial = study.ask()
         try:
@@ -105,7 +113,9 @@ def _by_optuna(name: str, space: Space, seed: int, number: int, tried: Sequence[
     raise ValueError(f"the proposer {name!r} found no config that is allowed in 100 attempts")
 
 
-def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str) -> int:
+def export(
+    space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str, objectives: Sequence[str] = ("accuracy",)
+) -> int:
     """Write results as complete trials into a storage of Optuna, for its dashboard; return how many.
 
     A trial has the score of a config's highest rung, and the score of every rung as an intermediate value. An earlier
@@ -116,6 +126,7 @@ def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str)
         rows: of :meth:`gpurender.search.Study.table`, the highest rungs first.
         url: of the storage, such as ``sqlite:///study.db``.
         name: of the study in the storage.
+        objectives: of :data:`OBJECTIVES`; the seconds are those of the training up to the highest rung.
 
     Raises:
         RuntimeError: Optuna is not installed.
@@ -123,10 +134,12 @@ def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str)
     """
     optuna = require_optuna()
     scores: dict[str, dict[int, float]] = {}
+    seconds: dict[str, float] = {}
     choices: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         if row["score"] is not None:
             scores.setdefault(row["key"], {})[row["rung"]] = row["score"]
+            seconds[row["key"]] = seconds.get(row["key"], 0.0) + row["seconds"].get("training", 0.0)
             choices[row["key"]] = row["choices"]
     try:
         storage = optuna.storages.get_storage(url)
@@ -135,12 +148,14 @@ def export(space: Space, rows: Sequence[Mapping[str, Any]], url: str, name: str)
             raise ValueError(f"it has another study {name!r}")
         if there:
             optuna.delete_study(study_name=name, storage=storage)
-        study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+        directions = [OBJECTIVES[each] for each in objectives]
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
         study.set_user_attr(SPACE, space.fingerprint)
     except Exception as error:  # whatever a database raises
         raise ValueError(f"--optuna: {url!r} cannot be written: {error}") from None
     for key, own in scores.items():
-        trial = _trial(optuna, space, Tried(choices[key], own), max(own))
+        top = max(own)
+        trial = _trial(optuna, space, Tried(choices[key], own, seconds={top: seconds[key]}), top, objectives)
         trial.intermediate_values = own
         study.add_trial(trial)
     return len(scores)
@@ -152,15 +167,16 @@ def judged(tried: Sequence[Tried]) -> int:
     return next((rung for rung in rungs if sum(rung in one.scores for one in tried) >= 10), 0)
 
 
-def _trial(optuna: Any, space: Space, one: Tried, rung: int) -> Any:
-    """Return Optuna's record of a config: complete with the score of a rung, else under way."""
+def _trial(optuna: Any, space: Space, one: Tried, rung: int, objectives: Sequence[str]) -> Any:
+    """Return Optuna's record of a config: complete with what a rung has measured, else under way."""
     known = {parameter.name: parameter for parameter in space.parameters}
     params = {name: value for name, value in one.choices.items() if name in known}
     complete, states = rung in one.scores, optuna.trial.TrialState
+    found = {"accuracy": one.scores.get(rung), "seconds": one.seconds.get(rung, 0.0)}
     return optuna.trial.create_trial(
         params=params,
         distributions={name: _distribution(optuna, known[name]) for name in params},
-        value=one.scores[rung] if complete else None,
+        values=[found[each] for each in objectives] if complete else None,
         state=states.COMPLETE if complete else states.FAIL if one.failed else states.RUNNING,
     )
 

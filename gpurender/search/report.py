@@ -58,7 +58,7 @@ def report(study: Study) -> str:
         raise ValueError(f"study: {str(study.root)!r} has no results yet: run gpurender search work")
     parts = [
         _summary(study), _best(study, rows), _pictures(rows), _curves(rows), _importances(study, rows),
-        _calibration(rows), _pareto(rows), _failures(rows),
+        _calibration(rows), _pareto(study, rows), _failures(rows),
     ]  # fmt: skip
     title = html.escape(f"Study {study.root.resolve().name}")
     return PAGE.format(title=title, body="\n".join(part for part in parts if part), version=__version__)
@@ -88,9 +88,8 @@ def _best(study: Study, rows: Sequence[Row]) -> str:
     body = []
     for row in analysis.finished(rows)[:SHOWN]:
         own = [f"{100 * row['tasks'][name]['accuracy']:.1f}" for name in names]
-        choices = html.escape(", ".join(f"{name.rpartition('.')[2]}={_short(x)}" for name, x in row["choices"].items()))
         score = f"{row['score']:.4f}"
-        body.append([str(row["number"]), str(row["rung"]), score, *own, html.escape(row["model"]), choices])
+        body.append([str(row["number"]), str(row["rung"]), score, *own, html.escape(row["model"]), _parameters(row)])
     heads = ["config", "rung", "score", *(f"{html.escape(name)}, %" for name in names), "model", "parameters"]
     best = html.escape(json.dumps(json.loads(study.best().to_json()), indent=1))
     recipe = f"<details><summary>The best recipe</summary><pre>{best}</pre></details>"
@@ -154,8 +153,11 @@ def _calibration(rows: Sequence[Row]) -> str:
     )
 
 
-def _pareto(rows: Sequence[Row]) -> str:
-    """Return score against cost of the configs on their highest rung, with the ones that are not beaten."""
+def _pareto(study: Study, rows: Sequence[Row]) -> str:
+    """Return score against cost of the configs on their highest rung, with the ones that are not beaten.
+
+    A table has those of the highest rung alone, which are the ones to choose from: their scores are of one kind.
+    """
     seconds = analysis.costs(rows)
     best: dict[str, Row] = {}
     for row in analysis.finished(rows):
@@ -163,7 +165,16 @@ def _pareto(rows: Sequence[Row]) -> str:
     points = [(seconds[key], row["score"]) for key, row in best.items()]
     front = [points[place] for place in analysis.pareto(points)]
     chart = _chart([front], "seconds of training", "score", points=points)
-    return f"<h2>Score and cost</h2><p>A point per config; the line has those that no cheaper one beats.</p>{chart}"
+    body = [
+        [str(row["number"]), f"{row['score']:.4f}", f"{row['training_seconds']:,.1f}", html.escape(row["model"]),
+         _parameters(row)]
+        for row in study.front()
+    ]  # fmt: skip
+    return (
+        "<h2>Score and cost</h2><p>A point per config; the line has those that no cheaper one beats. The table "
+        f"has those of the highest rung alone.</p>{chart}"
+        + _table(["config", "score", "seconds of training", "model", "parameters"], body)
+    )
 
 
 def _failures(rows: Sequence[Row]) -> str:
@@ -180,6 +191,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{cell}</th>" for cell in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _parameters(row: Row) -> str:
+    return html.escape(", ".join(f"{name.rpartition('.')[2]}={_short(x)}" for name, x in row["choices"].items()))
 
 
 def _short(value: Any) -> str:

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,23 @@ import torch
 
 from gpurender.recipes.base import Recipe
 from gpurender.runtime import devices
+from gpurender.search.analysis import costs, finished, pareto
+from gpurender.search.board import Board, Claim, LeaseBoard
 from gpurender.search.config import Config
+from gpurender.search.desk import MAX_CONFIGS, Desk
 from gpurender.search.folder import Folder, publish, read
-from gpurender.search.ladder import Ladder, promoted
-from gpurender.search.leases import Lease, is_stale, leased, sweep
+from gpurender.search.ladder import Ladder
+from gpurender.search.leases import is_stale
 from gpurender.search.measures import Judged, judged
-from gpurender.search.proposers import PROPOSERS, Tried, proposed, require_optuna
+from gpurender.search.proposers import OBJECTIVES, PROPOSERS, require_optuna
 from gpurender.search.space import Space
+from gpurender.search.state import comparable
 from gpurender.search.trial import trained
 from gpurender.tasks import Task
 from gpurender.training import engine, models
 from gpurender.util import checks, keywords
 from gpurender.util.atomic_files import TEMPORARY
-from gpurender.util.folder_lock import LOCK, turn
+from gpurender.util.folder_lock import LOCK
 
 __all__ = ["Study", "create"]
 
@@ -42,9 +46,7 @@ log = logging.getLogger("gpurender")
 LAYOUT = 1
 STUDY = "study.json"
 ENTRIES = ("layout", "space", "tasks", "digests", "ladder", "proposer", "seed", "configs", "patience")
-MAX_CONFIGS = 1_000_000
-EXHAUSTED = "exhausted.json"  # of a space that has fewer configs than are wanted: how many
-REPEATED = 10_000  # proposals in a row of configs that are there, before a space counts as exhausted
+LATER = {"objectives": ["accuracy"]}  # entries that earlier studies do not have, and what they mean there
 MAX_GRID = 1_000_000
 
 
@@ -56,6 +58,7 @@ def create(
     *,
     ladder: Ladder | None = None,
     proposer: str = "random",
+    objectives: Sequence[str] = ("accuracy",),
     configs: int = 64,
     seed: int = 0,
     patience: float = 120.0,
@@ -69,6 +72,8 @@ def create(
             Relative paths are made absolute; all workers need the data at the same path.
         ladder: lengths and measures; ``None``: ``Ladder()``.
         proposer: ``"random"``, ``"grid"``, or Optuna's ``"tpe"`` and ``"gp"`` (extra ``search``).
+        objectives: ``("accuracy",)``, or ``("accuracy", "seconds")``: then Optuna's proposers look for all configs of
+            which none is both better and quicker to train. Which configs go on is decided by the accuracy alone.
         configs: how many configs are tried; a grid may have fewer.
         seed: of the proposer.
         patience: seconds after which the lease of a worker that does not touch it is taken over, on another machine; on
@@ -94,9 +99,10 @@ def create(
     checks.choice("proposer", proposer, PROPOSERS)
     if proposer in ("tpe", "gp"):
         require_optuna()
+    aims = _objectives(objectives)
     if proposer == "grid" and (size := space.grid_size()) > MAX_GRID:
         raise ValueError(f"space must have at most {MAX_GRID:,} points for a grid, and it has {size:,}")
-    root = checks.path("folder", folder)
+    root = _rooted("folder", folder)
     values = {
         "layout": LAYOUT,
         "space": json.loads(space.to_json()),
@@ -105,12 +111,32 @@ def create(
         "ladder": {"images": list(chosen.images), "eta": chosen.eta, "finetune_steps": chosen.finetune_steps,
                    "seeds": chosen.seeds},
         "proposer": proposer,
+        "objectives": list(aims),
         "seed": checks.integer("seed", seed, 0, checks.UINT64_MAX),
         "configs": checks.integer("configs", configs, 1, MAX_CONFIGS),
         "patience": checks.real("patience", patience, 1.0, 86_400.0),
     }  # fmt: skip
     _claim(root, values)
     return Study(root)
+
+
+def _rooted(name: str, folder: str | os.PathLike[str]) -> Path:
+    """Return the path of a study's folder.
+
+    Raises:
+        ValueError: it is an address: leases and results need links and times of files, which object stores lack.
+    """
+    root = checks.path(name, folder)
+    if "://" in os.fspath(folder):
+        raise ValueError(f"{name} must be a folder that every worker reaches by a path, got {checks.shown(folder)}")
+    return root
+
+
+def _objectives(given: Any) -> tuple[str, ...]:
+    found = tuple(given) if isinstance(given, (list, tuple)) else ()
+    if found not in (("accuracy",), tuple(OBJECTIVES)):
+        raise ValueError(f"objectives must be ('accuracy',) or ('accuracy', 'seconds'), got {checks.shown(given)}")
+    return found
 
 
 def absolute(task: Task) -> str:
@@ -150,7 +176,7 @@ def _claim(root: Path, values: dict[str, Any]) -> None:
         except OSError as error:
             raise ValueError(f"study: folder {str(root)!r} cannot be made: {error.strerror}") from None
         publish(path, values)
-    there = read(path, ENTRIES)
+    there = {**LATER, **read(path, ENTRIES)}
     for name, value in values.items():
         if there[name] != value:
             raise ValueError(
@@ -175,14 +201,14 @@ class Study:
         folder: of :func:`create`.
 
     Attributes:
-        space, tasks, ladder, proposer, seed, configs: the arguments of :func:`create`.
+        space, tasks, ladder, proposer, objectives, seed, configs: the arguments of :func:`create`.
 
     Raises:
         ValueError: the folder holds no study, one of a newer layout, or a damaged one.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.root = checks.path("study", folder)
+        self.root = _rooted("study", folder)
         path = self.root / STUDY
         if not path.exists():
             raise ValueError(f"study: folder {str(self.root)!r} holds no study: it has no {STUDY}")
@@ -192,12 +218,13 @@ class Study:
                 f"study: {str(path)!r} has layout {checks.shown(values['layout'])}, and this version of gpurender "
                 f"reads layout {LAYOUT}"
             )
-        values = read(path, ENTRIES)
+        values = {**LATER, **read(path, ENTRIES)}
         try:
             self.space = Space(values["space"])
             self.tasks = {name: Task.from_json(json.dumps(task)) for name, task in values["tasks"].items()}
             self.ladder = Ladder(**values["ladder"])
             self.proposer = checks.choice("proposer", values["proposer"], PROPOSERS)
+            self.objectives = _objectives(values["objectives"])
             self.seed = checks.integer("seed", values["seed"], 0, checks.UINT64_MAX)
             self.configs = checks.integer("configs", values["configs"], 1, MAX_CONFIGS)
             self.patience = checks.real("patience", values["patience"], 1.0, 86_400.0)
@@ -205,8 +232,7 @@ class Study:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"study: {str(path)!r} is damaged: {error}") from None
         self._folder = Folder(self.root, self.ladder.rungs, list(self.tasks))
-        self._repeated: set[int] = set()  # numbers of proposals whose config was there
-        self._exhausted = False
+        self.desk = Desk(self, self._folder)
 
     # ------------------------------------------------------------------------------------------------------- working
 
@@ -224,6 +250,10 @@ class Study:
             RuntimeError: a package is missing.
             OSError: the disk is full or broken.
         """
+        return self.work_for(LeaseBoard(self.desk), minutes, device=device)
+
+    def work_for(self, board: Board, minutes: float | None = None, *, device: str | torch.device | None = None) -> int:
+        """Do the jobs that a board hands out; see :meth:`work`."""
         end = None if minutes is None else time.monotonic() + 60.0 * checks.real("minutes", minutes, 0.0, 1e9)
         target = devices.resolve(device)
         models.require_timm()
@@ -232,12 +262,10 @@ class Study:
         self._folder.make()
         done = 0
         while end is None or time.monotonic() < end:
-            state = self._state()
-            job = self._do_one(state, tasks, target)
-            done += job == "published"
-            if job is None and not self._propose(state):
-                if not any(True for _ in state.jobs()):
-                    self._tidy(state)
+            with board.claimed() as claim:
+                done += claim is not None and self._do(claim, tasks, target)
+            if claim is None:
+                if board.is_done():
                     break
                 time.sleep(min(1.0, self.patience / 10.0))  # others do the last ones, whose results may promote
         return done
@@ -256,77 +284,24 @@ class Study:
                 )
         return found
 
-    def _do_one(self, state: "_State", tasks: Mapping[str, Judged], device: torch.device) -> str | None:
-        """Do the first job that nobody does; return what became of it, or ``None`` if there was none."""
-        for key, rung in state.jobs():
-            with leased(self._folder.lease(key, rung), self.patience) as lease:
-                if lease is not None and (key, rung) not in self._folder.results():
-                    return self._do(state.configs[key], key, rung, tasks, device, lease)
-        return None
-
-    def _do(
-        self, config: Config, key: str, rung: int, tasks: Mapping[str, Judged], device: torch.device, lease: Lease
-    ) -> str:
+    def _do(self, claim: Claim, tasks: Mapping[str, Judged], device: torch.device) -> bool:
+        """Do a job; return whether its result is new."""
+        key, rung, config = claim.job
         checkpoints = self._folder.checkpoints(key)
         try:
             with self._folder.workroom(key, rung) as room:
                 values = trained(config, tasks, self.ladder, rung, checkpoints, room, device)
         except OSError:
-            if lease.held():
+            if claim.is_held():
                 raise
             log.warning("config %s, rung %d: another worker has taken it over", key[:8], rung)
-            return "lost"  # this process stood still for longer than the patience, and its folder is gone
-        published = self._folder.add_result(key, rung, values)
-        if values["score"] is None or rung == self.ladder.rungs - 1:  # after it: a kill in between costs no training
-            self._folder.remove_states(key)
+            return False  # this process stood still for longer than the patience, and its folder is gone
+        published = claim.publish(values)
         said = values["error"] if values["score"] is None else f"score {values['score']:.4f}"
         log.warning("config %s, rung %d: %s", key[:8], rung, said)
-        return "published" if published else "known"
-
-    def _propose(self, state: "_State") -> bool:
-        """Add the next config, if the study wants more; return whether there may be new jobs."""
-        if state.complete:
-            return False
-        with turn(self.root):  # Optuna's proposals depend on those before
-            state = self._state()
-            if state.complete:  # another worker added the last one
-                return True
-            config = self._next_config(state)
-            if config is None:
-                self._exhausted = True
-                publish(self.root / EXHAUSTED, {"configs": len(state.configs)})
-            else:
-                self._folder.add_config(*config)
-        return True
-
-    def _next_config(self, state: "_State") -> tuple[int, Config] | None:
-        """Return number and config of the next proposal that is not there yet; ``None`` if there are no more."""
-        tried = state.tried() if self.proposer not in ("random", "grid") else ()
-        number, in_a_row, proposer = 0, 0, self.proposer
-        while in_a_row < REPEATED:
-            if number in state.numbers or number in self._repeated:  # the first that is free: a file may have been lost
-                number += 1
-                continue
-            config = proposed(proposer, self.space, self.seed, number, tried)
-            if config is None or config.key not in state.configs:
-                return None if config is None else (number, config)
-            if proposer in ("random", "grid"):
-                self._repeated.add(number)
-            in_a_row += 1
-            proposer = "grid" if self.proposer == "grid" else "random"  # Optuna repeats its favourites
-        return None
-
-    def _tidy(self, state: "_State") -> None:
-        """Remove what nobody needs any more: states of trainings, and what killed workers have left."""
-        names = {f"{key}.{rung}" for key, rung in state.results}
-        for name in ("configs", "results", "leases"):
-            sweep(self.root / name, names if name == "leases" else (), self.patience)
-        self._folder.remove_states()
+        return published
 
     # ------------------------------------------------------------------------------------------------------- reading
-
-    def _state(self) -> "_State":
-        return _State(self)
 
     def table(self) -> list[dict[str, Any]]:
         """Return a row for every result, the best first: higher rungs before lower ones, failed configs at the end.
@@ -348,37 +323,57 @@ class Study:
             })  # fmt: skip
         return sorted(rows, key=_place)
 
-    def best(self, task: str | None = None) -> Recipe:
+    def best(self, task: str | None = None, *, seconds: float | None = None) -> Recipe:
         """Return the recipe of the best config of the highest rung that has results.
 
         Args:
             task: the one to be best on; ``None``: the mean over all.
+            seconds: only configs whose training took at most so long, on all rungs together; ``None``: no limit.
 
         Raises:
-            ValueError: there is no such task, or no result yet.
+            ValueError: there is no such task, no result yet, or no config that is quick enough.
         """
-        return self.best_config(task).recipe
+        return self.best_config(task, seconds=seconds).recipe
 
-    def best_config(self, task: str | None = None) -> Config:
+    def best_config(self, task: str | None = None, *, seconds: float | None = None) -> Config:
         """Return the best config; see :meth:`best`."""
         if task is not None:
             checks.choice("task", task, tuple(self.tasks))
-        rows = [row for row in self.table() if row["score"] is not None]
-        if not rows:
+        if seconds is not None:
+            checks.real("seconds", seconds, 0.0, 1e12)
+        top = self._top(self.table())
+        if not top:
             raise ValueError(f"study: {str(self.root)!r} has no results yet: run gpurender search work")
-        top = [row for row in rows if row["rung"] == rows[0]["rung"]]
-        found = top[0] if task is None else max(top, key=lambda row: (row["tasks"][task]["score"], -row["number"]))
+        quick = [row for row in top if seconds is None or row["training_seconds"] <= seconds]
+        if not quick:
+            least = min(row["training_seconds"] for row in top)
+            raise ValueError(f"seconds: no config was trained within {seconds:g} seconds; the quickest took {least:g}")
+        found = quick[0] if task is None else max(quick, key=lambda row: (row["tasks"][task]["score"], -row["number"]))
         return self._folder.configs()[found["key"]][1]
+
+    def front(self) -> list[dict[str, Any]]:
+        """Return the rows of the configs of the highest rung of which none is both better and quicker; quickest first.
+
+        ``training_seconds`` of a row are those of all its rungs.
+        """
+        top = self._top(self.table())
+        return [top[place] for place in pareto([(row["training_seconds"], row["score"]) for row in top])]
+
+    def _top(self, table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of the highest rung that has results, the best first, with the seconds of all rungs."""
+        rows, seconds = finished(table), costs(table)
+        return [{**row, "training_seconds": seconds[row["key"]]} for row in rows if row["rung"] == rows[0]["rung"]]
 
     def status(self) -> dict[str, Any]:
         """Return how far the study is.
 
         ``configs``: proposed so far; ``finished``: those for which nothing is left to do as far as is known;
         ``running``: those that a living worker holds; ``stuck``: those whose worker has ended without a result, which
-        the next worker takes over; ``best``: the best row of :meth:`table`, or ``None``; ``results``: per rung;
-        ``wanted``: how many configs the study tries; ``done``: whether all jobs are done.
+        the next worker takes over; ``best``: the best row of :meth:`table`, or ``None``; ``front``: number, score and
+        seconds of the rows of :meth:`front`; ``results``: per rung; ``wanted``: how many configs the study tries;
+        ``done``: whether all jobs are done.
         """
-        state = self._state()
+        state = self.desk.state()
         open_jobs = set(state.jobs())
         leases = {job: self._folder.lease(*job) for job in open_jobs}
         held = {job for job, path in leases.items() if path.exists()}
@@ -390,73 +385,16 @@ class Study:
             "running": len(held - stuck),
             "stuck": len(stuck),
             "best": rows[0] if rows and rows[0]["score"] is not None else None,
+            "front": [
+                {"number": row["number"], "score": row["score"], "seconds": row["training_seconds"]}
+                for row in self.front()
+            ],
             "results": [sum(row["rung"] == rung for row in rows) for rung in range(self.ladder.rungs)],
             "wanted": self.configs,
             "done": state.complete and not open_jobs,
         }
 
 
-class _State:
-    """What the files of a study say at one moment.
-
-    Attributes:
-        configs: by key, in the order of their numbers.
-        numbers: theirs.
-        results: by key and rung.
-        complete: whether no config will be added.
-    """
-
-    def __init__(self, study: Study) -> None:
-        found = study._folder.configs()
-        self.results = study._folder.results()
-        self.configs = {key: config for key, (_, config) in found.items()}
-        self.numbers = {number for number, _ in found.values()}
-        self.complete = study._exhausted or len(found) >= min(study.configs, _most(study.root))
-        self._ladder = study.ladder
-        self._queues = list(self._queue_of_each_rung())
-
-    def jobs(self) -> Iterator[tuple[str, int]]:
-        """Yield the jobs that are left, key and rung: the highest rung first."""
-        for rung in reversed(range(self._ladder.rungs)):
-            for key in self._queues[rung]:
-                if (key, rung) not in self.results:
-                    yield key, rung
-
-    def tried(self) -> Sequence[Tried]:
-        """Return the configs so far, with their scores."""
-        found = []
-        for key, config in self.configs.items():
-            known = {rung: self.results.get((key, rung)) for rung in range(self._ladder.rungs)}
-            scores = {rung: result["score"] for rung, result in known.items() if result is not None}
-            failed = None in scores.values()
-            found.append(Tried(config.choices, {r: x for r, x in scores.items() if x is not None}, failed))
-        return found
-
-    def _queue_of_each_rung(self) -> Iterator[list[str]]:
-        """Yield the keys that come to each rung, in order."""
-        queue, complete = list(self.configs), self.complete
-        for rung in range(self._ladder.rungs):
-            yield queue
-            results = [self.results.get((key, rung)) for key in queue]
-            scores = [None if result is None else _comparable(result["score"]) for result in results]
-            queue = [queue[place] for place in promoted(scores, self._ladder.eta, complete)]
-            queue = [key for key in queue if self.results[key, rung]["score"] is not None]  # it failed
-            complete = complete and None not in scores
-
-
-def _most(root: Path) -> int:
-    """Return how many configs the space has, as far as is known."""
-    path = root / EXHAUSTED
-    if not path.exists():
-        return MAX_CONFIGS
-    return checks.integer("configs", read(path, ("configs",))["configs"], 0, MAX_CONFIGS)
-
-
-def _comparable(score: float | None) -> float:
-    """Return a score as a number: a config that failed is worse than all others."""
-    return float("-inf") if score is None else score
-
-
 def _place(row: Mapping[str, Any]) -> tuple[bool, int, float, int]:
     """Return what a row of the table is sorted by."""
-    return row["score"] is None, -row["rung"], -_comparable(row["score"]), row["number"]
+    return row["score"] is None, -row["rung"], -comparable(row["score"]), row["number"]

@@ -35,7 +35,8 @@ def check_model(name: Any) -> str:
         raise TypeError(f"model must be the name of one of timm's models, got {checks.shown(name)}")
     if not timm.is_model(name):
         raise ValueError(
-            f"model must be one of timm.list_models(), got {name!r}{checks.did_you_mean(name, timm.list_models())}"
+            f"model must be one of timm.list_models(), got {checks.shown(name)}"
+            f"{checks.did_you_mean(name, timm.list_models())}"
         )
     return name
 

@@ -44,4 +44,4 @@ def refuse_unknown(function: str, given: Iterable[str], known: list[str]) -> Non
     for name in given:
         if name not in known:
             hint = checks.did_you_mean(name, known) or "; it takes " + ", ".join(known)
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
+            raise TypeError(f"{function}() got an unexpected keyword argument {checks.shown(name)}{hint}")

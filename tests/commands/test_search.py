@@ -62,6 +62,30 @@ def test_from_a_space_to_a_recipe(tmp_path, files, capsys):
     assert (study.configs, study.patience, study.seed, study.proposer) == (2, 30.0, 0, "random")
 
 
+def test_two_objectives_show_the_front(tmp_path, files, capsys):
+    folder = tmp_path / "study"
+    assert run("init", folder, *files, "--objectives", "accuracy,seconds", "--configs", 2) == 0
+    study = gr.search.Study(folder)
+    assert study.objectives == ("accuracy", "seconds")
+    study.desk.folder.make()
+    capsys.readouterr()
+    assert run("status", folder) == 0
+    assert "not beaten" not in capsys.readouterr().out
+    for number, (score, seconds) in enumerate(((0.25, 8.0), (0.5, 12.5))):
+        config = study.space.random(0, number)
+        study.desk.folder.add_config(number, config)
+        figures = {"digits": {"score": score, "accuracy": score}}
+        values = {"rung": 0, "score": score, "tasks": figures, "seconds": {"training": seconds}}
+        study.desk.publish(config.key, 0, values)
+    assert run("status", folder) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "not beaten in both: config 0 (0.2500 in 8 s), config 1 (0.5000 in 12.5 s)"
+    assert run("best", folder, "--seconds", 8) == 0
+    assert gr.recipe(capsys.readouterr().out) == study.space.random(0, 0).recipe
+    assert run("best", folder, "--seconds", 3) == 2
+    assert "no config was trained within 3 seconds; the quickest took 8" in capsys.readouterr().err
+
+
 SBATCH = """#!{python}
 import json, sys
 open({out!r}, "a").write(json.dumps(sys.argv[1:]) + chr(10))
@@ -113,9 +137,14 @@ def test_what_slurm_refuses_is_one_line(tmp_path, files, sbatch, capsys, monkeyp
         slurm: (1, "sbatch refused: sbatch: error: Invalid account"),
         ("--engine", "slurm"): (2, "--engine slurm needs --workers N"),
         ("--engine", "slurm", "--workers", 0): (2, "workers must be an integer in [1, 100000], got 0"),
-        (*slurm, "--device", "cpu"): (2, "--device is for --engine local: Slurm gives each worker its GPU"),
-        ("--workers", 2): (2, "--workers is for --engine slurm"),
-        ("--engine", "ray"): (2, "--engine must be one of 'local', 'slurm', got 'ray'"),
+        (*slurm, "--device", "cpu"): (2, "--device is for --engine local: an engine gives each worker its GPU"),
+        ("--engine", "ray", "--device", "cpu"): (2, "--device is for --engine local: an engine gives each"),
+        ("--engine", "ray", "--workers", 0): (2, "workers must be an integer in [1, 100000], got 0"),
+        ("--engine", "ray", "--minutes", -1): (2, "minutes must be a finite number in [0, 1e+09], got -1.0"),
+        ("--workers", 2): (2, "--workers is for --engine ray or slurm; on this machine start the command several"),
+        (*slurm, "--address", "auto"): (2, "--address is for --engine ray"),
+        ("--address", "auto"): (2, "--address is for --engine ray"),
+        ("--engine", "dask"): (2, "--engine must be one of 'local', 'ray', 'slurm', got 'dask'"),
     }
     for words, (code, text) in cases.items():
         assert run("work", folder, *words) == code
@@ -177,6 +206,7 @@ def test_bad_arguments_are_one_line(tmp_path, files, capsys):
     for words, text in {
         ("--images", "1,x"): "--images must be integers with commas between them, got '1,x'",
         ("--images", "2,1"): "images must ascend",
+        ("--objectives", "speed"): "objectives must be ('accuracy',) or ('accuracy', 'seconds'), got ['speed']",
         ("--proposer", "best"): "proposer must be one of 'random', 'grid', 'tpe', 'gp', got 'best'",
     }.items():
         assert run("init", tmp_path / "study", *files, *words) == 2

@@ -55,7 +55,8 @@ def built(checkout, tmp_path_factory):
 
 
 STACKS = {
-    "accelerate", "dali-cuda12", "dali-cuda13", "lightning", "search", "serve", "torchdata", "train", "transformers",
+    "accelerate", "dali-cuda12", "dali-cuda13", "lightning", "ray", "search", "serve", "torchdata", "train",
+    "transformers",
 }  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from gpurender.search.leases import is_stale, leased
 
 HOLD = """
 import sys, time, pathlib
-from gpurender.search.leases import leased
-with leased(pathlib.Path(sys.argv[1]), 60.0) as lease:
-    print(lease is not None, flush=True)
-    time.sleep(60)
+from gpurender.search.leases import claimed
+lease = claimed(pathlib.Path(sys.argv[1]), 60.0)
+print(lease is not None, flush=True)
+time.sleep(60)
 """
 
 

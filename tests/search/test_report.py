@@ -174,3 +174,24 @@ def test_optuna_reads_what_is_exported(study, tmp_path):
     assert best.intermediate_values == {0: pytest.approx(0.55), 1: pytest.approx(0.55)}
     with pytest.raises(ValueError, match="--optuna: 'nothing://x' cannot be written"):
         proposers.export(study.space, study.table(), "nothing://x", "s")
+
+
+def test_optuna_reads_two_objectives(study, tmp_path):
+    """A trial has the score of the highest rung, and the seconds of all rungs."""
+    optuna = pytest.importorskip("optuna", reason="needs optuna")
+    url = f"sqlite:///{tmp_path}/o.db"
+    assert proposers.export(study.space, study.table(), url, "s", ("accuracy", "seconds")) == 11
+    loaded = optuna.load_study(study_name="s", storage=url)
+    assert [direction.name for direction in loaded.directions] == ["MAXIMIZE", "MINIMIZE"]
+    values = {tuple(trial.values) for trial in loaded.trials}
+    assert values == {(0.05 * number, 10.0 if number < 6 else 30.0) for number in range(12) if number != 5}
+
+
+def test_the_page_lists_the_front_of_the_highest_rung(study):
+    (path,) = (study.root / "results").glob(f"{study.space.random(0, 8).key}.1.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": {"training": 2.0}}))
+    text = report.report(gr.search.Study(study.root))
+    head, _, table = text.partition("<th>seconds of training</th>")
+    assert "The table has those of the highest rung alone." in head
+    rows = re.findall(r"<tr><td>(\d+)</td><td>([\d.]+)</td><td>([\d.]+)</td>", table.partition("</table>")[0])
+    assert rows == [("8", "0.4000", "12.0"), ("11", "0.5500", "30.0")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpurender as gr
-from gpurender.search import folder, proposers, study
+from gpurender.search import desk, folder, proposers, study
 from gpurender.search.leases import leased
 from tests.search.support import TEMPLATE, score_of, task
 
@@ -135,9 +135,9 @@ def test_states_go_when_the_result_is_there(tmp_path, monkeypatch, failing):
     monkeypatch.setattr(study, "trained", trained)
     monkeypatch.setattr(folder.Folder, "add_result", added)
     left = []
-    tidy = study.Study._tidy
+    tidy = desk.Desk.tidy
     monkeypatch.setattr(
-        study.Study, "_tidy", lambda self, state: left.append([*made.root.rglob("state.pt")]) or tidy(self, state)
+        desk.Desk, "tidy", lambda self, state: left.append([*made.root.rglob("state.pt")]) or tidy(self, state)
     )
     made.work(device="cpu")
     assert seen == ([(0, True), 1] if failing else [(0, True), 1, (1, True), 2, (2, True), 3])
@@ -567,3 +567,104 @@ def test_a_result_of_no_rung_is_named(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=f"{name} is no result of this study: it has rungs 0 to 2"):
             gr.search.Study(made.root).status()
         (made.root / "results" / name).unlink()
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/study", "memory://study"])
+def test_an_address_is_no_folder(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    space, tasks = gr.search.Space(TEMPLATE), {"a": task(tmp_path)}
+    text = re.escape(f"must be a folder that every worker reaches by a path, got {address!r}")
+    with pytest.raises(ValueError, match=f"^folder {text}$"):
+        gr.search.create(address, space, tasks)
+    with pytest.raises(ValueError, match=f"^study {text}$"):
+        gr.search.Study(address)
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+BOTH = ("accuracy", "seconds")
+
+
+def timed(made, seconds, scores=None):
+    """Let a study's configs have these seconds and scores on rung 0."""
+    made._folder.make()
+    for number, (own, score) in enumerate(zip(seconds, scores or [0.5] * len(seconds), strict=True)):
+        config = made.space.random(0, number)
+        made._folder.add_config(number, config)
+        figures = {name: {"score": score, "accuracy": score} for name in made.tasks}
+        made._folder.add_result(
+            config.key, 0, {"rung": 0, "score": score, "tasks": figures, "seconds": {"training": own}}
+        )
+
+
+def test_the_front_has_those_that_none_beats_in_both(tmp_path):
+    made = make(tmp_path / "s", tmp_path, configs=5, objectives=BOTH)
+    assert made.front() == made.status()["front"] == []
+    timed(made, [40.0, 10.0, 20.0, 20.0, 5.0], [0.9, 0.5, 0.7, 0.6, 0.2])
+    assert [row["number"] for row in made.front()] == [4, 1, 2, 0]
+    assert made.status()["front"][2] == {"number": 2, "score": 0.7, "seconds": 20.0}
+    assert made.best() == made.space.random(0, 0).recipe
+    for seconds, number in ((40.0, 0), (39.9, 2), (20.0, 2), (19.0, 1), (5.0, 4)):
+        assert made.best(seconds=seconds) == made.space.random(0, number).recipe
+        assert made.best("a", seconds=seconds) == made.space.random(0, number).recipe
+    with pytest.raises(ValueError, match=r"^seconds: no config was trained within 4 seconds; the quickest took 5$"):
+        made.best(seconds=4.0)
+    with pytest.raises(ValueError, match="seconds must be a finite number in"):
+        made.best(seconds=-1.0)
+
+
+def test_the_front_counts_all_rungs_and_compares_the_highest(tmp_path):
+    made = make(tmp_path / "s", tmp_path, configs=3)
+    timed(made, [8.0, 10.0, 20.0], [0.9, 0.9, 0.9])
+    for number, seconds in ((1, 5.0), (2, 1.0)):
+        config = made.space.random(0, number)
+        figures = {name: {"score": 0.4, "accuracy": 0.4} for name in made.tasks}
+        values = {"rung": 1, "score": 0.4 + number / 10, "tasks": figures, "seconds": {"training": seconds}}
+        made._folder.add_result(config.key, 1, values)
+    assert [(row["number"], row["rung"], row["training_seconds"]) for row in made.front()] == [
+        (1, 1, 15.0),
+        (2, 1, 21.0),
+    ]
+    tried = made.desk.state().tried()
+    assert [dict(one.seconds) for one in tried] == [{0: 8.0}, {0: 10.0, 1: 15.0}, {0: 20.0, 1: 21.0}]
+
+
+def test_studies_of_before_have_one_objective(tmp_path):
+    made = make(tmp_path / "s", tmp_path)
+    values = json.loads((made.root / "study.json").read_text())
+    assert values.pop("objectives") == ["accuracy"]
+    (made.root / "study.json").write_text(json.dumps(values))
+    assert gr.search.Study(made.root).objectives == ("accuracy",)
+    assert make(tmp_path / "s", tmp_path).objectives == ("accuracy",)
+    with pytest.raises(ValueError, match="is a study with another objectives"):
+        make(tmp_path / "s", tmp_path, objectives=BOTH)
+    assert make(tmp_path / "t", tmp_path, objectives=BOTH).objectives == BOTH
+
+
+@pytest.mark.parametrize("given", ["accuracy", ["seconds"], [], ("seconds", "accuracy"), 3, ["accuracy", "speed"]])
+def test_other_objectives_are_refused(tmp_path, given):
+    with pytest.raises(ValueError, match=r"^objectives must be \('accuracy',\) or \('accuracy', 'seconds'\), got "):
+        make(tmp_path / "s", tmp_path, objectives=given)
+    assert not (tmp_path / "s").exists()
+
+
+def test_optuna_prefers_what_is_quick_where_nothing_is_better(tmp_path):
+    """Both models are as good on average; one is a hundred times quicker."""
+    pytest.importorskip("optuna", reason="needs optuna")
+    space = gr.search.Space({**TEMPLATE, "recipe": TEMPLATE["recipe"]["choice"][1]})
+    tried = []
+    for number in range(14):
+        config = space.random(0, number)
+        seconds = 100.0 if config.model == "test_vit" else 1.0
+        tried.append(proposers.Tried(config.choices, {0: 0.5 + number % 2 / 10}, seconds={0: seconds}))
+    found = [proposers.proposed("tpe", space, seed, 14, tried, BOTH).model for seed in range(6)]
+    assert found.count("test_resnet") >= 5
+
+
+def test_seconds_of_another_kind_are_damage(tmp_path):
+    made = make(tmp_path / "s", tmp_path, configs=1)
+    timed(made, [1.0])
+    (path,) = (made.root / "results").iterdir()
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "seconds": {"training": "long"}}))
+    with pytest.raises(ValueError, match=r"is damaged \(tasks must be an object, and seconds one of numbers\)"):
+        gr.search.Study(made.root).table()

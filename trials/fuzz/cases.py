@@ -97,10 +97,10 @@ def _spoil(rng: Random, name: str, arguments: dict[str, Any], field: str) -> str
     elif field == UNKNOWN:
         field = rng.choice(("", "clases", "classes ", "__class__", "_recipe", "ünïcode", "points"))
         arguments[field] = nasty(rng)
-    elif name in ("csv-text", "json-text") and isinstance(arguments.get(field), (str, bytes)):
+    elif name in ("csv-text", "json-text", "study-text") and isinstance(arguments.get(field), (str, bytes)):
         text = arguments[field] if isinstance(arguments[field], str) else arguments[field].decode("utf-8", "replace")
         text = spoiled_text(rng, text)
-        arguments[field] = encoded(rng, text) if name == "csv-text" or rng.random() < 0.3 else text
+        arguments[field] = encoded(rng, text) if name != "json-text" or rng.random() < 0.3 else text
     elif name == "csv-text":
         arguments[field] = rng.choice((b"", b"\n", TABLE.encode() * 200, WEIGHTS.encode(), bytes(range(256))))
     else:
@@ -146,6 +146,8 @@ def names_it(error: Exception, some: Case, target: Target) -> bool:
     if some.target == "json-text":
         return message.startswith(("not a recipe: ", "a recipe's JSON must be"))
     if some.target.startswith("csv-") and re.search(r"\.csv|folder|cannot be read", message):
+        return True
+    if some.target.startswith("study-") and re.search(r"^study: |\.json is (damaged|no result)", message):
         return True
     if some.target == "MultiCrop":
         return "crops" in message or "views" in message

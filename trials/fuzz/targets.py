@@ -665,6 +665,8 @@ def _crops() -> Target:
 @functools.cache
 def targets() -> dict[str, Target]:
     """All that is fuzzed, by name."""
+    from trials.fuzz.studies import study_targets  # it needs Target
+
     auto = {"auto_augment": "rand-m9-mstd0.5-mmax15-inc1-n2-p0.5"}
     deit = ({**auto, "interpolation": "random"}, {"auto_augment": "3a"}, {"auto_augment": "rand-tweights-n3"})
     more = ({"color_jitter": (0.4, 0.4, 0.4, 0.1), "re_count": (1, 3), "cutmix_minmax": (0.2, 0.8)},)
@@ -697,4 +699,5 @@ def targets() -> dict[str, Target]:
             share=0.2,
             fixed=True,
         ),
+        **study_targets(),
     }

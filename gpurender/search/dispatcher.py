@@ -1,0 +1,114 @@
+"""Dispatcher: hands out the jobs of a study to workers that ask by messages. All it knows is in the study's folder.
+
+A lease holds the worker's name and its attempt: a worker that begins again has the same name and another attempt, and
+gives up what it held before. The dispatcher touches the lease when the worker says that it is alive; a lease that was
+not touched for the study's patience goes to another one. So a dispatcher that begins again goes on where the last one
+ended, and living workers keep their jobs. Its calls may be repeated: each leaves what one call leaves.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpurender.search.desk import Desk
+from gpurender.search.leases import holder_of, is_stale, made
+from gpurender.search.study import Study
+
+Ticket = tuple[str, int, str]  # key, rung, and the config as JSON
+
+
+class Dispatcher:
+    """Hands out jobs and takes results.
+
+    Args:
+        folder: of the study. It is opened by the first call, so that the caller sees what is wrong with it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._root = folder
+
+    @functools.cached_property
+    def _desk(self) -> Desk:
+        desk = Study(self._root).desk
+        desk.folder.make()
+        return desk
+
+    def take(self, worker: str, attempt: str) -> Ticket | None:
+        """Return a job for a worker, its only one; ``None`` if there is none now.
+
+        Args:
+            worker: its name.
+            attempt: tells it from a worker of this name that has ended.
+        """
+        holder = {"worker": worker, "attempt": attempt}
+        self._forget(worker)
+        taken = self._desk.take(lambda path: _claimed(path, self._desk.patience, holder))
+        if taken is None:
+            return None
+        key, rung, config = taken[0]
+        return key, rung, config.to_json()
+
+    def touch(self, attempt: str, key: str, rung: int) -> bool:
+        """Note that a worker is alive; return whether the job is still its own."""
+        path = self._desk.folder.lease(key, rung)
+        if not _is_of(path, attempt):
+            return False
+        with contextlib.suppress(OSError):  # a full disk: the next touch may succeed
+            os.utime(path)
+        return True
+
+    def publish(self, key: str, rung: int, values: dict[str, Any]) -> bool:
+        """Add the result of a job; return whether it is new."""
+        return self._desk.publish(key, rung, values)
+
+    def drop(self, attempt: str, key: str, rung: int) -> None:
+        """Take a job back from a worker, unless another one has it."""
+        path = self._desk.folder.lease(key, rung)
+        if _is_of(path, attempt):
+            path.unlink(missing_ok=True)
+
+    def is_done(self) -> bool:
+        """Return whether no job is left."""
+        return self._desk.is_done()
+
+    def is_idle(self) -> bool:
+        """Return whether no living worker has a job."""
+        return all(is_stale(path, self._desk.patience) for path in self._leases())
+
+    def _forget(self, worker: str) -> None:
+        """Remove the leases of a worker: it has begun again."""
+        for path in self._leases():
+            holder = holder_of(path)
+            if holder is not None and holder.get("worker") == worker:
+                path.unlink(missing_ok=True)
+
+    def _leases(self) -> list[Path]:
+        return [path for path in (self._desk.folder.root / "leases").iterdir() if not path.name.startswith(".")]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A lease in the name of a worker, which outlives the dispatcher."""
+
+    path: Path
+
+    def release(self) -> None:
+        """Give it back."""
+        self.path.unlink(missing_ok=True)
+
+
+def _claimed(path: Path, patience: float, holder: Mapping[str, Any]) -> _Named | None:
+    handle = made(path, patience, holder)
+    if handle is None:
+        return None
+    os.close(handle)
+    return _Named(path)
+
+
+def _is_of(path: Path, attempt: str) -> bool:
+    holder = holder_of(path)
+    return holder is not None and holder.get("attempt") == attempt

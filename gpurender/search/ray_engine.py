@@ -1,0 +1,219 @@
+"""Workers on Ray: tasks that Ray places and begins again, and one actor that hands out their jobs.
+
+The actor is a :class:`gpurender.search.dispatcher.Dispatcher`: detached, one per study and cluster, begun again by Ray
+wherever it was lost. It alone writes leases, configs and results, so no file locks go between nodes. Workers need the
+study's folder at the same path for the trainings themselves, and gpurender on every node. What a worker does with a job
+is what it does without Ray.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gpurender.search.config import Config
+from gpurender.search.desk import Job
+from gpurender.search.dispatcher import Dispatcher
+from gpurender.search.leases import BEATS
+from gpurender.search.study import Study
+from gpurender.util import checks
+
+NAMESPACE = "gpurender"
+PAUSE = 1.0  # seconds before a dispatcher that is away is asked again
+
+
+def require_ray() -> Any:
+    """Return the package ``ray``.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise RuntimeError("engine 'ray' needs the extra 'ray': pip install 'gpurender[ray]'") from error
+    return ray
+
+
+def work(study: Study, workers: int | None, minutes: float | None, address: str | None) -> int:
+    """Let workers on Ray do the jobs of a study until none is left; return how many results they have made.
+
+    What a worker made before it was lost is not in the number.
+
+    Args:
+        study: whose folder all nodes see at the same path.
+        workers: how many, each with a GPU where the cluster has GPUs, else with a CPU; ``None``: one for each of them.
+            Those that find no place wait for it.
+        minutes: begin no job after so long; ``None``: no limit.
+        address: of the cluster; ``None``: that of ``RAY_ADDRESS``, else the one on this machine, else one is begun
+            here and ended after the work. In a process that is connected to a cluster, that one is used.
+
+    Raises:
+        ValueError: an argument is not allowed, a task has changed, or a file of the study is damaged.
+        RuntimeError: Ray or another package is missing, there is no cluster at the address, or a worker has failed.
+        OSError: the disk is full or broken.
+    """
+    if workers is not None:
+        checks.integer("workers", workers, 1, 100_000)
+    if minutes is not None:
+        checks.real("minutes", minutes, 0.0, 1e9)
+    ray = require_ray()
+    root = study.root.resolve()
+    with _connected(ray, address):
+        resources = ray.cluster_resources()
+        unit = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
+        place = {"num_cpus": 1, "num_gpus": 1 if unit == "GPU" else 0}
+        task = ray.remote(_work).options(**place, max_retries=-1)
+        count = max(1, int(resources.get(unit, 1))) if workers is None else workers
+        name = os.urandom(4).hex()
+        running = [task.remote(str(root), f"{name}-{i}", minutes) for i in range(count)]
+        try:
+            return _gathered(ray, running)
+        finally:
+            _end(ray, dispatcher(root))
+
+
+def dispatcher(root: Path) -> Any:
+    """Return the handle of a study's dispatcher, which is begun if there is none in the cluster."""
+    ray = require_ray()
+    actor = ray.remote(Dispatcher).options(
+        name=name_of(root), namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1,
+        max_task_retries=-1,
+    )  # fmt: skip
+    return actor.remote(str(root))
+
+
+def name_of(root: Path) -> str:
+    """Return the name of a study's dispatcher, by the absolute path of its folder."""
+    return f"dispatcher-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """Be connected to a cluster while the block lasts."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, namespace=NAMESPACE)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RuntimeError(f"there is no Ray cluster at {address!r}: {' '.join(str(error).split())}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _end(ray: Any, actor: Any) -> None:
+    """End a dispatcher, unless living workers have jobs of it; those who wait for jobs begin it again."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        if ray.get(actor.is_idle.remote()):
+            ray.kill(actor)
+
+
+def _gathered(ray: Any, running: list[Any]) -> int:
+    """Wait for workers; return the sum of their results, or raise the first error when all have ended."""
+    done, errors = 0, list[Exception]()
+    for one in running:
+        try:
+            done += ray.get(one)
+        except ray.exceptions.RayTaskError as error:
+            errors.append(error.cause)
+        except ray.exceptions.RayError as error:
+            errors.append(RuntimeError(f"a worker on Ray has failed: {' '.join(str(error).split())}"))
+    if errors:
+        raise errors[0]
+    return done
+
+
+def _work(root: str, name: str, minutes: float | None) -> int:
+    """Do jobs until none is left; the body of a task."""
+    study = Study(root)
+    return study.work_for(ActorBoard(Path(root), name, study.patience), minutes)
+
+
+class ActorBoard:
+    """Jobs that the dispatcher hands out.
+
+    Args:
+        root: of the study.
+        name: of this worker; Ray begins a worker again under the same name.
+        patience: seconds.
+    """
+
+    def __init__(self, root: Path, name: str, patience: float) -> None:
+        self._root, self._name, self._patience = root, name, patience
+        self._attempt = os.urandom(8).hex()
+        self._ray = require_ray()
+        self._actor = dispatcher(root)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator["ActorClaim | None"]:
+        """Hold a job while the block lasts; ``None`` if there is none now."""
+        ticket = self.ask("take", self._name, self._attempt)
+        if ticket is None:
+            yield None
+            return
+        key, rung, config = ticket
+        claim = ActorClaim(self, Job(key, rung, Config.from_data(json.loads(config))), self._attempt)
+        ended = threading.Event()
+        threading.Thread(target=self._touch, args=(claim, ended), name="gpurender-claim", daemon=True).start()
+        try:
+            yield claim
+        finally:
+            ended.set()
+            self.ask("drop", self._attempt, key, rung)
+
+    def is_done(self) -> bool:
+        """Return whether no job is left."""
+        return self.ask("is_done")
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Return what the dispatcher answers; where it is away, wait for the next one.
+
+        Raises:
+            Exception: what the dispatcher has raised.
+        """
+        exceptions = self._ray.exceptions
+        while True:
+            try:
+                return self._ray.get(getattr(self._actor, method).remote(*arguments))
+            except exceptions.ActorDiedError:  # ended on purpose, by a command that saw no one at work
+                time.sleep(PAUSE)
+                self._actor = dispatcher(self._root)
+            except exceptions.ActorUnavailableError:
+                time.sleep(PAUSE)
+            except exceptions.RayTaskError as error:
+                raise error.cause from None
+
+    def _touch(self, claim: "ActorClaim", ended: threading.Event) -> None:
+        while not ended.wait(self._patience / BEATS):
+            with contextlib.suppress(Exception):  # the next touch may succeed
+                claim.is_held()
+
+
+class ActorClaim:
+    """A job that this worker has from the dispatcher.
+
+    Args:
+        board: that asks.
+        job: what is to be done.
+        attempt: of the worker.
+    """
+
+    def __init__(self, board: ActorBoard, job: Job, attempt: str) -> None:
+        self.job = job
+        self._board, self._attempt = board, attempt
+
+    def is_held(self) -> bool:
+        """Say that this worker is alive; return whether no other one has taken the job over."""
+        return self._board.ask("touch", self._attempt, self.job.key, self.job.rung)
+
+    def publish(self, values: dict[str, Any]) -> bool:
+        """Hand the result in; return whether it is new."""
+        return self._board.ask("publish", self.job.key, self.job.rung, values)
