@@ -17,6 +17,7 @@ from gpurender.loading import arguments, ranks
 from gpurender.loading.batch_types import BatchT_co, TensorPair
 from gpurender.loading.cursor import EMPTY_DIGEST, Cursor, Place
 from gpurender.loading.iterator import EpochIterator, Pass
+from gpurender.loading.lookup import StepParameters, batch_of
 from gpurender.loading.pipeline import Batch, BatchPipeline
 from gpurender.loading.plan import IndexBatch, OrderedPlan
 from gpurender.loading.prefetch import Prefetcher, Prefetching, StreamPrefetcher, ThreadPrefetcher
@@ -296,6 +297,11 @@ class DataLoader(Generic[BatchT_co]):
         return self._plan.pass_number(self._cursor.place)
 
     @property
+    def step(self) -> int:
+        """The number of the next batch in its pass, from 0: ``batch_at(step)`` is the next batch."""
+        return self._own_plan().steps_before(self._cursor.place, self._ranks())
+
+    @property
     def sampler(self) -> Any:
         """The given sampler, or that of the given batch sampler; else this rank's indices of the next pass.
 
@@ -374,6 +380,43 @@ class DataLoader(Generic[BatchT_co]):
     def _epoch_iterator(self) -> EpochIterator:
         return EpochIterator(self._plan, self._cursor, self._begin, self._prefetching, self._collated)
 
+    # -------------------------------------------------------------------------------------------------------- lookup
+
+    def batch_at(self, step: int) -> BatchT_co:
+        """Return the batch of a step of the present pass, the one that :attr:`epoch` is the number of.
+
+        It has the same bytes as the batch that a pass gives at this step. The place of the loader, and passes that are
+        under way, stay as they are. After the last batch of a pass the present pass is already the next one.
+
+        Args:
+            step: number of the batch in its pass, from 0.
+
+        Raises:
+            TypeError, ValueError: there is no such step; or the loader follows a user's sampler, which would have to be
+                iterated; or the step lies before a loaded place at which the size of the steps changed.
+        """
+        batch = batch_of(self._own_plan(), self._cursor.place, step, self._ranks())
+        render, ahead = partial(self._render, batch, mixes=self._mixes), self._prefetching()
+        if ahead.prefetcher is None:
+            return self._collated(render())
+        # on the stream, or in the thread, of all other batches: they share the memory that holds the place
+        return self._collated(ahead.prefetcher.hand_over(ahead.prefetcher.start(render), ahead.timeout))
+
+    def parameters_at(self, step: int) -> StepParameters:
+        """Return samples, labels and drawn parameters of the batch that :meth:`batch_at` returns; nothing is rendered.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`batch_at`.
+        """
+        plan = self._own_plan()
+        batch = batch_of(plan, self._cursor.place, step, self._ranks())
+        return self._made_pipeline().parameters(batch, plan.addresses(batch), self._mixes)
+
+    def _own_plan(self) -> OrderedPlan | StepsPlan:
+        if isinstance(self._plan, SamplerPlan):
+            raise ValueError(f"{self._follows} must be left out: only batches of the loader's own order have numbers")
+        return self._plan
+
     # --------------------------------------------------------------------------------------------------------- state
 
     def set_epoch(self, epoch: int) -> None:
@@ -397,7 +440,16 @@ class DataLoader(Generic[BatchT_co]):
         the sampler gave. With ``steps_per_epoch`` the state also has the number of the pass, the number of its steps
         so far, and the place where the pass began: ``pass``, ``pass_step``, ``pass_epoch`` and ``pass_position``.
         """
-        place = self._cursor.place
+        return self._state(self._cursor.place)
+
+    def last_state_dict(self) -> dict[str, int | str] | None:
+        """Return the place before the last batch handed out, as :meth:`state_dict` does; ``None`` before the first.
+
+        After ``load_state_dict`` of it, the next batch is that batch.
+        """
+        return None if self._cursor.given is None else self._state(self._cursor.given)
+
+    def _state(self, place: Place) -> dict[str, int | str]:
         state = {**self._identity(), "epoch": place.epoch, "position": place.position}
         if place.segment is not None:
             state |= dict(zip(SEGMENT, place.segment, strict=True))
@@ -462,7 +514,11 @@ class DataLoader(Generic[BatchT_co]):
         return Pass(self._ranks(), partial(self._render, mixes=self._mixes))
 
     def _render(self, step: IndexBatch, mixes: bool) -> Batch:
-        """Render a batch. The first one makes the pipeline, and a forked process makes its own."""
+        """Render a batch."""
+        return self._made_pipeline().render(step, mixes)
+
+    def _made_pipeline(self) -> BatchPipeline:
+        """Return the pipeline. The first batch makes it, and a forked process makes its own."""
         self._after_fork()
         if self._pipeline is None:
             self._pipeline = BatchPipeline(
@@ -470,7 +526,7 @@ class DataLoader(Generic[BatchT_co]):
                 memory_format=self._memory_format, seed=self._seed, shuffle=self._shuffle, fresh=self._fresh,
                 repeats=self._repeats,
             )  # fmt: skip
-        return self._pipeline.render(step, mixes)
+        return self._pipeline
 
     def _prefetching(self) -> Prefetching:
         """Return how this process prefetches: on a CUDA stream on a GPU, in a thread on a CPU if that is requested."""

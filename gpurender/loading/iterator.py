@@ -83,9 +83,9 @@ class EpochIterator(Iterator[Any]):
             self._drop()
             raise
         self.ended = len(self._pending) == 1 and self._failure is None
-        self._place = self._plan.next_pass(first.after) if self.ended else first.after
+        given, self._place = self._place, self._plan.next_pass(first.after) if self.ended else first.after
         self._pending.popleft()
-        self._cursor.advance(self._place, self._version)
+        self._cursor.advance(self._place, self._version, given)
         return collated
 
     def _begun(self) -> Pass:

@@ -23,6 +23,7 @@ from gpurender.augment.policy import begin, capturable, declares_bits, windows
 from gpurender.kernels.resized_crop import takes_bits
 from gpurender.kernels.shuffle import addresses
 from gpurender.loading import cuda_graphs
+from gpurender.loading.lookup import StepParameters
 from gpurender.loading.plan import HostIndices, IndexBatch
 from gpurender.renderer import Renderer
 from gpurender.runtime import cuda_streams
@@ -85,6 +86,21 @@ class BatchPipeline:
         policy = self._policy_of(step.pass_number, mixes)
         tensors = self._ordered(policy, step) if step.host is None else self._chosen(policy, step.host)
         return _batch(policy, tensors)
+
+    def parameters(self, step: IndexBatch, chosen: HostIndices, mixes: bool) -> StepParameters:
+        """Return what decides the images of a batch, without rendering them.
+
+        Args:
+            step, mixes: as for :meth:`render`.
+            chosen: indices, draw ids and augment ids of the batch.
+        """
+        policy, recipe = self._policy_of(step.pass_number, mixes), self._renderer.recipe
+        indices, draw_ids = (torch.from_numpy(ids).to(self._renderer.device) for ids in chosen[:2])
+        drawn = policy.draw(
+            chosen.augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=self._image.size
+        )
+        labels = self._renderer.labels_of(indices, draw_ids, self._fresh)
+        return StepParameters(step.epoch, step.first, *chosen, labels, policy, drawn)
 
     def _ordered(self, policy: Policy, step: IndexBatch) -> tuple[torch.Tensor, ...]:
         """Return views and targets of a batch whose indices the device computes."""
