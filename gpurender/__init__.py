@@ -14,7 +14,7 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gpurender import augment, losses, search, tasks, training
+    from gpurender import augment, losses, replay, search, tasks, training
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
     from gpurender.loading.data_loader import DataLoader
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gpurender.renderer import Renderer
     from gpurender.training.warm_up import warm_up
 
-_ROOMS = ("augment", "losses", "search", "tasks", "training")
+_ROOMS = ("augment", "losses", "replay", "search", "tasks", "training")
 _HOMES = {
     "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
@@ -77,6 +77,7 @@ __all__ = [
     "losses",
     "presets",
     "recipe",
+    "replay",
     "search",
     "tasks",
     "training",

@@ -9,9 +9,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gpurender.commands import bench, doctor, export, finetune, pretrain, preview, probe, recipe, recipes, search
+from gpurender.commands import (
+    bench,
+    doctor,
+    export,
+    finetune,
+    pretrain,
+    preview,
+    probe,
+    recipe,
+    recipes,
+    replay,
+    search,
+)
 
-COMMANDS = (doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search)
+COMMANDS = (doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search, replay)
 
 EPILOG = """\
 RECIPE is a preset's name, such as onepfrac-1k ("gpurender recipes" lists all of them), or a recipe's JSON file.
@@ -30,6 +42,7 @@ examples:
   gpurender pretrain onepfrac-1k --model M --output run train timm's model M on a dataset
   gpurender finetune run/checkpoint.safetensors --help  then on real images
   gpurender probe run/checkpoint.safetensors --help     or measure its frozen features
+  gpurender replay run --steps 12000:12004 -o seen.png  what a training saw in these steps
   gpurender search --help                               search the dataset that suits your tasks
 """
 

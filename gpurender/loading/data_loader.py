@@ -1,6 +1,7 @@
 """DataLoader: renders the batches of a recipe instead of loading them."""
 
 import copy
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -411,6 +412,27 @@ class DataLoader(Generic[BatchT_co]):
         plan = self._own_plan()
         batch = batch_of(plan, self._cursor.place, step, self._ranks())
         return self._made_pipeline().parameters(batch, plan.addresses(batch), self._mixes)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides this loader's batches, as JSON values; with :meth:`state_dict` any batch can be replayed.
+
+        Raises:
+            ValueError: the loader follows a user's sampler.
+        """
+        plan = self._own_plan()
+        steps = plan.count if isinstance(plan, StepsPlan) else None
+        return {
+            "recipe": json.loads(self._recipe.to_json()),
+            "batch_size": self._batch_size,
+            "image_size": self._image_size,
+            "augment": repr(self._policy),
+            "shuffle": self._shuffle,
+            "drop_last": self._drop_last,
+            "steps_per_epoch": steps,
+            "seed": self._seed,
+            "fresh": self._fresh,
+            **self._ranks()._asdict(),
+        }
 
     def _own_plan(self) -> OrderedPlan | StepsPlan:
         if isinstance(self._plan, SamplerPlan):

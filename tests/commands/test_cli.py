@@ -64,6 +64,12 @@ def test_help_teaches():
             | {"json": None, "plot": None, "output": None},
         ),
         (
+            "replay S",
+            {"state": "S", "steps": None, "output": None, "json": None, "images": 16, "recipe": None}
+            | {"batch_size": None, "image_size": None, "drop_last": False, "augment": None, "world_size": None}
+            | {"device": "cpu"},
+        ),
+        (
             "export R D",
             {"recipe": "R", "directory": "D", "per_class": None, "classes": None, "limit": None, "shard": None}
             | {"verify": False, "repair": False, "format": "imagefolder", "per_tar": None, "device": "cpu"},

@@ -1,4 +1,4 @@
-"""One batch by its number: the bytes that a pass gives, without disturbing a pass; and the parameters that made them."""
+"""One batch by its number: the bytes that a pass gives, without disturbing it; and the parameters that made them."""
 
 import itertools
 import json
@@ -111,7 +111,7 @@ def test_the_batches_before_a_state_of_other_steps_are_not_known():
     other.load_state_dict(feed.state_dict())
     with pytest.raises(
         ValueError,
-        match="^step must be at least 2: the batches before the place that was loaded had another size, got 1$",
+        match=r"^step must be at least 2: the batches before the place that was loaded had another size, got 1$",
     ):
         other.batch_at(1)
     same = loader(batch_size=5)
@@ -120,13 +120,15 @@ def test_the_batches_before_a_state_of_other_steps_are_not_known():
 
 
 def test_where_drop_last_leaves_nothing_there_is_no_batch():
-    with pytest.raises(ValueError, match="^step must be that of a batch, and drop_last leaves no batch in this epoch$"):
+    with pytest.raises(
+        ValueError, match=r"^step must be that of a batch, and drop_last leaves no batch in this epoch$"
+    ):
         loader(batch_size=13, drop_last=True).batch_at(0)
     feed = loader(batch_size=4, drop_last=True)
     next(iter(feed))
     large = loader(batch_size=9, drop_last=True)
     large.load_state_dict(feed.state_dict())
-    with pytest.raises(ValueError, match="^step must be that of a batch"):
+    with pytest.raises(ValueError, match=r"^step must be that of a batch"):
         large.parameters_at(0)
 
 
@@ -144,7 +146,7 @@ def test_a_user_s_sampler_is_not_iterated(follows, method):
     feed = loader(**follows, shuffle=None)
     message = f"^{next(iter(follows))} must be left out: only batches of the loader's own order have numbers$"
     with pytest.raises(ValueError, match=message):
-        feed.step if method == "step" else getattr(feed, method)(0)  # noqa: B018
+        feed.step if method == "step" else getattr(feed, method)(0)
 
 
 def test_what_is_handed_out_is_collated():

@@ -21,7 +21,7 @@ FLOORS = [
     {"loading"},
     {"interop", "tasks"},
     {"training"},
-    {"search"},
+    {"search", "replay"},
     {"benchmark"},
     {"commands"},
     {"__init__", "__main__"},
