@@ -11,6 +11,7 @@ from typing import Any
 
 from gpurender.commands import (
     bench,
+    card,
     doctor,
     export,
     finetune,
@@ -21,9 +22,10 @@ from gpurender.commands import (
     recipes,
     replay,
     search,
+    verify,
 )
 
-COMMANDS = (doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search, replay)
+COMMANDS = (doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search, replay, card, verify)
 
 EPILOG = """\
 RECIPE is a preset's name, such as onepfrac-1k ("gpurender recipes" lists all of them), or a recipe's JSON file.
@@ -43,6 +45,7 @@ examples:
   gpurender finetune run/checkpoint.safetensors --help  then on real images
   gpurender probe run/checkpoint.safetensors --help     or measure its frozen features
   gpurender replay run --steps 12000:12004 -o seen.png  what a training saw in these steps
+  gpurender card run -o card.md                         a data card for a model card; gpurender verify checks it
   gpurender search --help                               search the dataset that suits your tasks
 """
 

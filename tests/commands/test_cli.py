@@ -63,6 +63,8 @@ def test_help_teaches():
             {"recipe": None, "device": None, "batch_size": 256, "seconds": 5.0, "augment": "crop", "train": None}
             | {"json": None, "plot": None, "output": None},
         ),
+        ("card R", {"of": "R", "output": "card.md", "device": "cpu"}),
+        ("verify C", {"card": "C", "device": "cpu"}),
         (
             "replay S",
             {"state": "S", "steps": None, "output": None, "json": None, "images": 16, "recipe": None}
