@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpurender import augment, losses, replay, search, tasks, training
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
+    from gpurender.loading.cached import Cached
     from gpurender.loading.data_loader import DataLoader
     from gpurender.recipes.base import Recipe, presets, recipe
     from gpurender.recipes.colorfractal import ColorFractal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _ROOMS = ("augment", "losses", "replay", "search", "tasks", "training")
 _HOMES = {
+    "Cached": "gpurender.loading.cached",
     "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
     "Dataset": "gpurender.dataset",
@@ -59,6 +61,7 @@ _HOMES = {
 __all__ = [
     "OFDB",
     "RCDB",
+    "Cached",
     "ColorFractal",
     "DataLoader",
     "Dataset",

@@ -17,6 +17,7 @@ from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.loading import arguments, ranks
 from gpurender.loading.batch_types import BatchT_co, TensorPair
 from gpurender.loading.cursor import EMPTY_DIGEST, Cursor, Place
+from gpurender.loading.dlpack import DLPackBatches
 from gpurender.loading.iterator import EpochIterator, Pass
 from gpurender.loading.lookup import StepParameters, batch_of
 from gpurender.loading.pipeline import Batch, BatchPipeline
@@ -27,6 +28,7 @@ from gpurender.loading.sampler_plan import MAX_POSITIONS, SamplerPlan
 from gpurender.loading.samplers import BatchSampler, InOrder, Sampler, Shuffled
 from gpurender.loading.state import SEGMENT, VERSION, checked_digest, checked_segment, checked_state
 from gpurender.loading.steps_plan import StepsPlan
+from gpurender.loading.watch import Watch
 from gpurender.recipes.base import Recipe, RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -239,6 +241,7 @@ class DataLoader(Generic[BatchT_co]):
             )
         self._plan = self._make_plan(sampler, batch_sampler, steps_per_epoch)
         self._cursor = Cursor(self._plan.first)
+        self._watch: Watch | None = None  # measures batches, while that is wanted
         self._told = False  # that a pass starts again, or that there is none
         self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device), cache_bytes=cache_bytes)
@@ -349,6 +352,33 @@ class DataLoader(Generic[BatchT_co]):
     def mixup_enabled(self, enabled: bool) -> None:
         self._mixes = checks.boolean("mixup_enabled", enabled)
 
+    @property
+    def measured(self) -> bool:
+        """Whether :meth:`stats` measures, from the next batch on; at first it does not, which costs nothing."""
+        return self._watch is not None
+
+    @measured.setter
+    def measured(self, measured: bool) -> None:
+        if checks.boolean("measured", measured) != self.measured:
+            self._watch = Watch(self._renderer.device) if measured else None
+            if self._pipeline is not None:
+                self._pipeline.watch = self._watch
+
+    def stats(self) -> dict[str, Any]:
+        """Return what has been measured since the last call, or since ``measured`` was set; on a GPU the host waits.
+
+        ``batches``, ``images``, ``seconds``, ``images_per_second``; ``wait_share``, the share of the time for which the
+        consumer waited for batches, 0 to 1 (on a GPU its stream, on a CPU its thread); ``queue_depth``, the mean number
+        of finished batches at a request; ``stage_ms``, the mean milliseconds per batch of each stage; ``clock``. The
+        stage ``batch`` holds the others. In a CUDA graph all but the last launches are one stage, ``graph``.
+
+        Raises:
+            RuntimeError: nothing is measured.
+        """
+        if self._watch is None:
+            raise RuntimeError("stats measures nothing unless loader.measured = True was set before")
+        return self._watch.report()
+
     def __len__(self) -> int:
         """Return the number of batches of a whole pass, equal on all ranks.
 
@@ -379,7 +409,22 @@ class DataLoader(Generic[BatchT_co]):
         return self._epoch_iterator()
 
     def _epoch_iterator(self) -> EpochIterator:
-        return EpochIterator(self._plan, self._cursor, self._begin, self._prefetching, self._collated)
+        return EpochIterator(
+            self._plan, self._cursor, self._begin, self._prefetching, self._collated, lambda: self._watch
+        )
+
+    def as_dlpack(self) -> "DLPackBatches":
+        """Return this loader as batches for JAX and other consumers of DLPack, without a copy.
+
+        >>> for images, targets in loader.as_dlpack():
+        ...     images, targets = jax.dlpack.from_dlpack(images), jax.dlpack.from_dlpack(targets)
+
+        Raises:
+            ValueError: the loader has a ``collate_fn``.
+        """
+        if self.collate_fn is not arguments.default_collate:
+            raise ValueError(f"collate_fn must be left out with as_dlpack(), got {checks.shown(self.collate_fn)}")
+        return DLPackBatches(self)
 
     # -------------------------------------------------------------------------------------------------------- lookup
 
@@ -548,6 +593,7 @@ class DataLoader(Generic[BatchT_co]):
                 memory_format=self._memory_format, seed=self._seed, shuffle=self._shuffle, fresh=self._fresh,
                 repeats=self._repeats,
             )  # fmt: skip
+            self._pipeline.watch = self._watch
         return self._pipeline
 
     def _prefetching(self) -> Prefetching:
@@ -578,7 +624,12 @@ class DataLoader(Generic[BatchT_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without pipeline and prefetcher, with a copy of the cursor: a copied loader has its own."""
-        return self.__dict__ | {"_pipeline": None, "_prefetcher": None, "_cursor": copy.copy(self._cursor)}
+        return self.__dict__ | {
+            "_pipeline": None,
+            "_prefetcher": None,
+            "_watch": None,
+            "_cursor": copy.copy(self._cursor),
+        }
 
 
 def _recipe(recipe: Any) -> Recipe:

@@ -61,7 +61,7 @@ def test_help_teaches():
         (
             "bench",
             {"recipe": None, "device": None, "batch_size": 256, "seconds": 5.0, "augment": "crop", "train": None}
-            | {"json": None, "plot": None, "output": None},
+            | {"json": None, "trace": None, "plot": None, "output": None},
         ),
         ("card R", {"of": "R", "output": "card.md", "device": "cpu"}),
         ("verify C", {"card": "C", "device": "cpu"}),
