@@ -414,7 +414,7 @@ class DataLoader(Generic[BatchT_co]):
         )
 
     def as_dlpack(self) -> "DLPackBatches":
-        """Return this loader as batches for JAX and other consumers of DLPack, without a copy.
+        """Return this loader as batches for JAX and other consumers of DLPack.
 
         >>> for images, targets in loader.as_dlpack():
         ...     images, targets = jax.dlpack.from_dlpack(images), jax.dlpack.from_dlpack(targets)
