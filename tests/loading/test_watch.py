@@ -50,7 +50,8 @@ def test_batches_images_and_stages_are_counted(recipe, prefetch_factor):
     assert 0.0 < found["wait_share"] <= 1.0
     assert 0.0 <= found["queue_depth"] <= prefetch_factor
     assert set(found["stage_ms"]) == {"batch", "parameters", "canvases", "augmentation", "last launches"}
-    assert sum(found["stage_ms"].values()) <= 2.001 * found["stage_ms"]["batch"]
+    if not prefetch_factor:  # else a batch was under way when measuring began
+        assert sum(found["stage_ms"].values()) <= 2.001 * found["stage_ms"]["batch"]
     again = feed.stats()
     assert (again["batches"], again["images"], again["stage_ms"], again["queue_depth"]) == (0, 0, {}, 0.0)
     feed.measured = False
