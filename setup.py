@@ -43,6 +43,7 @@ setup(
         "dali-cuda12": ["nvidia-dali-cuda120"],
         "dali-cuda13": ["nvidia-dali-cuda130"],
         "fuzz": ["atheris"],
+        "jax": ["jax"],
         "lightning": ["lightning>=2.6"],
         "plot": ["matplotlib"],
         "ray": ["ray>=2.60"],

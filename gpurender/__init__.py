@@ -14,9 +14,10 @@ from gpurender.runtime import forks
 from gpurender.util.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gpurender import augment, losses, search, server, tasks, training
+    from gpurender import augment, losses, replay, search, server, tasks, training
     from gpurender.commands.image_folder.export import export
     from gpurender.dataset import Dataset
+    from gpurender.loading.cached import Cached
     from gpurender.loading.data_loader import DataLoader
     from gpurender.recipes.base import Recipe, presets, recipe
     from gpurender.recipes.colorfractal import ColorFractal
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from gpurender.server.data_server import DataServer
     from gpurender.training.warm_up import warm_up
 
-_ROOMS = ("augment", "losses", "search", "server", "tasks", "training")
+_ROOMS = ("augment", "losses", "replay", "search", "server", "tasks", "training")
 _HOMES = {
+    "Cached": "gpurender.loading.cached",
     "ColorFractal": "gpurender.recipes.colorfractal",
     "DataLoader": "gpurender.loading.data_loader",
     "DataServer": "gpurender.server.data_server",
@@ -65,6 +67,7 @@ _HOMES = {
 __all__ = [
     "OFDB",
     "RCDB",
+    "Cached",
     "ColorFractal",
     "DataLoader",
     "DataServer",
@@ -86,6 +89,7 @@ __all__ = [
     "losses",
     "presets",
     "recipe",
+    "replay",
     "search",
     "server",
     "tasks",

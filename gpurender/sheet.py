@@ -222,14 +222,14 @@ def _drawn(pictures: np.ndarray, names: list[str], cols: int) -> Image.Image:
 
 def _caption(name: str, width: int) -> Image.Image:
     """Return a line that names a class, of a width in pixels; a narrow line has only the name."""
-    font = _font()
+    letters = font()
     text = f"class {name}"
     line = Image.new("L", (width, CAPTION), PAPER)
-    ImageDraw.Draw(line).text((1, 1), text if font.getlength(text) < width else name, fill=INK, font=font)
+    ImageDraw.Draw(line).text((1, 1), text if letters.getlength(text) < width else name, fill=INK, font=letters)
     return line
 
 
-def _font() -> Any:
+def font() -> Any:
     """Return Pillow's own font, at 12 pixels where Pillow can scale it (10.1 and later, with FreeType)."""
     try:
         return ImageFont.load_default(12)

@@ -220,3 +220,18 @@ def test_quickstart(root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "torch.float32 [64, 3, 224, 224]" in done.stdout
     assert Image.open(tmp_path / "quickstart.png").size[0] > 500
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_jax_takes_batches_or_its_absence_is_said(root, installed, tmp_path):
+    """Without JAX the example ends well; it is made to look absent by a module that cannot be imported."""
+    if installed:
+        pytest.importorskip("jax", reason="needs jax, of the extra 'jax'")
+    else:
+        (tmp_path / "jax.py").write_text("raise ImportError")
+    code = f"import runpy; runpy.run_path({str(root / 'examples/jax_dlpack.py')!r}, run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*PYTHON, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = r"20 steps, loss [0-9.]+\n" if installed else r"skipped: this example needs jax, pip install .*\n"
+    assert re.fullmatch(found, done.stdout)

@@ -288,7 +288,7 @@ def test_a_name_stands_after_the_word_class_where_there_is_room(monkeypatch):
             drawn.append((self.line.size, self.line.getpixel((0, 0)), given, more))
 
     font = type("Font", (), {"getlength": lambda self, text: 50.0 if text == "class n1" else 0.0})()
-    monkeypatch.setattr(sheet, "_font", lambda: font)
+    monkeypatch.setattr(sheet, "font", lambda: font)
     monkeypatch.setattr(sheet.ImageDraw, "Draw", Draw)
     for width in (50, 51):
         assert sheet._caption("n1", width).mode == "L"
@@ -304,7 +304,7 @@ def test_the_font_is_pillow_s_of_12_pixels_where_it_can_be_scaled(monkeypatch, e
         return size
 
     monkeypatch.setattr(sheet.ImageFont, "load_default", load)
-    assert sheet._font() == ((12,) if error is None else ())
+    assert sheet.font() == ((12,) if error is None else ())
 
 
 def shown_grids(monkeypatch):

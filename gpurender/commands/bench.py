@@ -25,6 +25,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--train", metavar="MODEL", help="also measure training steps of this timm model")
     command.add_argument("--json", metavar="FILE", help="also write environment and rows as JSON")
     command.add_argument(
+        "--trace", metavar="FILE", help="instead of measuring, write what the loader does for 8 batches as a trace, "
+        "JSON for ui.perfetto.dev or chrome://tracing",
+    )  # fmt: skip
+    command.add_argument(
         "--plot", nargs="+", metavar="RESULT", help="instead, plot result files, or directories of them, as a picture"
     )
     command.add_argument("-o", "--output", metavar="FILE", help="the picture that --plot writes (default bench.png)")
@@ -43,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("RECIPE is missing: give a preset's name or a JSON file, or else --plot with result files")
     if options.output is not None:
         raise ValueError("-o must be given together with --plot; --json writes what is measured")
+    if options.trace is not None:
+        return _trace(options)
     if options.json is not None:
         check_writable(options.json)
 
@@ -67,12 +73,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _trace(options: argparse.Namespace) -> int:
+    """Write a trace of the loader; refuse what only a measurement takes."""
+    from gpurender.benchmark.trace import trace
+
+    for name in ("train", "json"):
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"--{name} must be left out with --trace, which measures nothing, got {getattr(options, name)!r}"
+            )
+    count = trace(
+        options.recipe, options.trace, device=options.device, batch_size=options.batch_size, augment=options.augment
+    )
+    print(f"{options.trace}: {count} batches, for ui.perfetto.dev")
+    return 0
+
+
 def _plot(options: argparse.Namespace) -> int:
     """Plot result files; refuse what only a measurement takes."""
     from gpurender.benchmark.plot import plot
     from gpurender.util.plural import counted
 
-    for name in ("recipe", "device", "train", "json"):
+    for name in ("recipe", "device", "train", "json", "trace"):
         if getattr(options, name) is not None:
             word = "RECIPE" if name == "recipe" else f"--{name}"
             raise ValueError(

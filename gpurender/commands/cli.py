@@ -12,6 +12,7 @@ from typing import Any
 from gpurender.commands import (
     adapt,
     bench,
+    card,
     doctor,
     experts,
     export,
@@ -22,13 +23,15 @@ from gpurender.commands import (
     recipe,
     recipes,
     recommend,
+    replay,
     search,
     serve,
+    verify,
 )
 
 COMMANDS = (
-    doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, search, experts, adapt, recommend,
-    serve,
+    doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, replay, card, verify, search, experts,
+    adapt, recommend, serve,
 )  # fmt: skip
 
 EPILOG = """\
@@ -48,6 +51,8 @@ examples:
   gpurender pretrain onepfrac-1k --model M --output run train timm's model M on a dataset
   gpurender finetune run/checkpoint.safetensors --help  then on real images
   gpurender probe run/checkpoint.safetensors --help     or measure its frozen features
+  gpurender replay run --steps 12000:12004 -o seen.png  what a training saw in these steps
+  gpurender card run -o card.md                         a data card for a model card; gpurender verify checks it
   gpurender search --help                               search the dataset that suits your tasks
   gpurender experts build R1 R2 R3 -o server            make a data server
   gpurender recommend server --task images --budget 10M ask it what your images need

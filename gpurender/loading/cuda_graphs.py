@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import torch
 
 from gpurender.augment.policy import finished
+from gpurender.loading.watch import Watch, stage
 from gpurender.runtime import devices
 from gpurender.util import device_tables
 
@@ -65,6 +66,7 @@ class GraphCache:
         self._pool: Any = None
         self._off = not devices.on_gpu(device)
         self._said = False
+        self.watch: Watch | None = None  # measures the stages
 
     def run(self, key: Hashable, launches: Callable[[], Made], restart: Callable[[], None]) -> Tensors:
         """Run ``launches`` or its graph, then the last launches, and return the tensors, new ones every time.
@@ -76,12 +78,14 @@ class GraphCache:
             restart: resets device memory to its state before the launches; called before they are captured.
         """
         if self._off or key is None:
-            return finished(launches())
+            return self._finished(launches())
         if key in self._graphs:
             found = self._graphs[key]
-            found.graph.replay()
-            return tuple(one.clone() if isinstance(one, torch.Tensor) else one() for one in found.made)
-        plain = finished(launches())
+            with stage(self.watch, "graph"):
+                found.graph.replay()
+            with stage(self.watch, "last launches"):
+                return tuple(one.clone() if isinstance(one, torch.Tensor) else one() for one in found.made)
+        plain = self._finished(launches())
         self._runs[key] = self._runs.get(key, 0) + 1
         if self._runs[key] > WARMUP_RUNS and len(self._graphs) < MAX_GRAPHS:
             try:
@@ -94,6 +98,10 @@ class GraphCache:
                 restart()
                 return finished(launches())
         return plain
+
+    def _finished(self, made: Made) -> Tensors:
+        with stage(self.watch, "last launches"):
+            return finished(made)
 
     def clear(self) -> None:
         """Drop all graphs, because memory that they read has moved."""

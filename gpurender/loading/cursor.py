@@ -47,10 +47,12 @@ class Cursor:
     Attributes:
         place: the place after the last batch.
         version: number of times that the place was set by a call, not by a pass.
+        given: the place before the last batch, at which that batch begins; ``None``: no batch was handed out.
     """
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.given: Place | None = None
         self.version = 0
         self._resumes = False  # the place was loaded, and no batch has been handed out since
 
@@ -66,7 +68,11 @@ class Cursor:
         self.place, self._resumes = place, resumes
         self.version += 1
 
-    def advance(self, place: Place, version: int) -> None:
-        """Move to the place after a batch, unless the place was set since the pass that rendered the batch began."""
+    def advance(self, place: Place, version: int, given: Place | None = None) -> None:
+        """Move to the place after a batch, unless the place was set since the pass that rendered the batch began.
+
+        ``given``: the place before the batch; ``None``: the pass ended without one.
+        """
         if version == self.version:
             self.place, self._resumes = place, False
+            self.given = given or self.given

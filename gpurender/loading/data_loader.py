@@ -1,6 +1,7 @@
 """DataLoader: renders the batches of a recipe instead of loading them."""
 
 import copy
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,9 @@ from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.loading import arguments, ranks
 from gpurender.loading.batch_types import BatchT_co, TensorPair
 from gpurender.loading.cursor import EMPTY_DIGEST, Cursor, Place
+from gpurender.loading.dlpack import DLPackBatches
 from gpurender.loading.iterator import EpochIterator, Pass
+from gpurender.loading.lookup import StepParameters, batch_of
 from gpurender.loading.pipeline import Batch, BatchPipeline
 from gpurender.loading.plan import IndexBatch, OrderedPlan
 from gpurender.loading.prefetch import Prefetcher, Prefetching, StreamPrefetcher, ThreadPrefetcher
@@ -25,6 +28,7 @@ from gpurender.loading.sampler_plan import MAX_POSITIONS, SamplerPlan
 from gpurender.loading.samplers import BatchSampler, InOrder, Sampler, Shuffled
 from gpurender.loading.state import SEGMENT, VERSION, checked_digest, checked_segment, checked_state
 from gpurender.loading.steps_plan import StepsPlan
+from gpurender.loading.watch import Watch
 from gpurender.recipes.base import Recipe, RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -237,6 +241,7 @@ class DataLoader(Generic[BatchT_co]):
             )
         self._plan = self._make_plan(sampler, batch_sampler, steps_per_epoch)
         self._cursor = Cursor(self._plan.first)
+        self._watch: Watch | None = None  # measures batches, while that is wanted
         self._told = False  # that a pass starts again, or that there is none
         self._mixes = True  # unless the training loop switches it off
         self._renderer = Renderer(self._recipe, devices.resolve(device), cache_bytes=cache_bytes)
@@ -296,6 +301,11 @@ class DataLoader(Generic[BatchT_co]):
         return self._plan.pass_number(self._cursor.place)
 
     @property
+    def step(self) -> int:
+        """The number of the next batch in its pass, from 0: ``batch_at(step)`` is the next batch."""
+        return self._own_plan().steps_before(self._cursor.place, self._ranks())
+
+    @property
     def sampler(self) -> Any:
         """The given sampler, or that of the given batch sampler; else this rank's indices of the next pass.
 
@@ -342,6 +352,33 @@ class DataLoader(Generic[BatchT_co]):
     def mixup_enabled(self, enabled: bool) -> None:
         self._mixes = checks.boolean("mixup_enabled", enabled)
 
+    @property
+    def measured(self) -> bool:
+        """Whether :meth:`stats` measures, from the next batch on; at first it does not, which costs nothing."""
+        return self._watch is not None
+
+    @measured.setter
+    def measured(self, measured: bool) -> None:
+        if checks.boolean("measured", measured) != self.measured:
+            self._watch = Watch(self._renderer.device) if measured else None
+            if self._pipeline is not None:
+                self._pipeline.watch = self._watch
+
+    def stats(self) -> dict[str, Any]:
+        """Return what has been measured since the last call, or since ``measured`` was set; on a GPU the host waits.
+
+        ``batches``, ``images``, ``seconds``, ``images_per_second``; ``wait_share``, the share of the time for which the
+        consumer waited for batches, 0 to 1 (on a GPU its stream, on a CPU its thread); ``queue_depth``, the mean number
+        of finished batches at a request; ``stage_ms``, the mean milliseconds per batch of each stage; ``clock``. The
+        stage ``batch`` holds the others. In a CUDA graph all but the last launches are one stage, ``graph``.
+
+        Raises:
+            RuntimeError: nothing is measured.
+        """
+        if self._watch is None:
+            raise RuntimeError("stats measures nothing unless loader.measured = True was set before")
+        return self._watch.report()
+
     def __len__(self) -> int:
         """Return the number of batches of a whole pass, equal on all ranks.
 
@@ -372,7 +409,80 @@ class DataLoader(Generic[BatchT_co]):
         return self._epoch_iterator()
 
     def _epoch_iterator(self) -> EpochIterator:
-        return EpochIterator(self._plan, self._cursor, self._begin, self._prefetching, self._collated)
+        return EpochIterator(
+            self._plan, self._cursor, self._begin, self._prefetching, self._collated, lambda: self._watch
+        )
+
+    def as_dlpack(self) -> "DLPackBatches":
+        """Return this loader as batches for JAX and other consumers of DLPack.
+
+        >>> for images, targets in loader.as_dlpack():
+        ...     images, targets = jax.dlpack.from_dlpack(images), jax.dlpack.from_dlpack(targets)
+
+        Raises:
+            ValueError: the loader has a ``collate_fn``.
+        """
+        if self.collate_fn is not arguments.default_collate:
+            raise ValueError(f"collate_fn must be left out with as_dlpack(), got {checks.shown(self.collate_fn)}")
+        return DLPackBatches(self)
+
+    # -------------------------------------------------------------------------------------------------------- lookup
+
+    def batch_at(self, step: int) -> BatchT_co:
+        """Return the batch of a step of the present pass, the one that :attr:`epoch` is the number of.
+
+        It has the same bytes as the batch that a pass gives at this step. The place of the loader, and passes that are
+        under way, stay as they are. After the last batch of a pass the present pass is already the next one.
+
+        Args:
+            step: number of the batch in its pass, from 0.
+
+        Raises:
+            TypeError, ValueError: there is no such step; or the loader follows a user's sampler, which would have to be
+                iterated; or the step lies before a loaded place at which the size of the steps changed.
+        """
+        batch = batch_of(self._own_plan(), self._cursor.place, step, self._ranks())
+        render, ahead = partial(self._render, batch, mixes=self._mixes), self._prefetching()
+        if ahead.prefetcher is None:
+            return self._collated(render())
+        # on the stream, or in the thread, of all other batches: they share the memory that holds the place
+        return self._collated(ahead.prefetcher.hand_over(ahead.prefetcher.start(render), ahead.timeout))
+
+    def parameters_at(self, step: int) -> StepParameters:
+        """Return samples, labels and drawn parameters of the batch that :meth:`batch_at` returns; nothing is rendered.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`batch_at`.
+        """
+        plan = self._own_plan()
+        batch = batch_of(plan, self._cursor.place, step, self._ranks())
+        return self._made_pipeline().parameters(batch, plan.addresses(batch), self._mixes)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides this loader's batches, as JSON values; with :meth:`state_dict` any batch can be replayed.
+
+        Raises:
+            ValueError: the loader follows a user's sampler.
+        """
+        plan = self._own_plan()
+        steps = plan.count if isinstance(plan, StepsPlan) else None
+        return {
+            "recipe": json.loads(self._recipe.to_json()),
+            "batch_size": self._batch_size,
+            "image_size": self._image_size,
+            "augment": repr(self._policy),
+            "shuffle": self._shuffle,
+            "drop_last": self._drop_last,
+            "steps_per_epoch": steps,
+            "seed": self._seed,
+            "fresh": self._fresh,
+            **self._ranks()._asdict(),
+        }
+
+    def _own_plan(self) -> OrderedPlan | StepsPlan:
+        if isinstance(self._plan, SamplerPlan):
+            raise ValueError(f"{self._follows} must be left out: only batches of the loader's own order have numbers")
+        return self._plan
 
     # --------------------------------------------------------------------------------------------------------- state
 
@@ -397,7 +507,16 @@ class DataLoader(Generic[BatchT_co]):
         the sampler gave. With ``steps_per_epoch`` the state also has the number of the pass, the number of its steps
         so far, and the place where the pass began: ``pass``, ``pass_step``, ``pass_epoch`` and ``pass_position``.
         """
-        place = self._cursor.place
+        return self._state(self._cursor.place)
+
+    def last_state_dict(self) -> dict[str, int | str] | None:
+        """Return the place before the last batch handed out, as :meth:`state_dict` does; ``None`` before the first.
+
+        After ``load_state_dict`` of it, the next batch is that batch.
+        """
+        return None if self._cursor.given is None else self._state(self._cursor.given)
+
+    def _state(self, place: Place) -> dict[str, int | str]:
         state = {**self._identity(), "epoch": place.epoch, "position": place.position}
         if place.segment is not None:
             state |= dict(zip(SEGMENT, place.segment, strict=True))
@@ -462,7 +581,11 @@ class DataLoader(Generic[BatchT_co]):
         return Pass(self._ranks(), partial(self._render, mixes=self._mixes))
 
     def _render(self, step: IndexBatch, mixes: bool) -> Batch:
-        """Render a batch. The first one makes the pipeline, and a forked process makes its own."""
+        """Render a batch."""
+        return self._made_pipeline().render(step, mixes)
+
+    def _made_pipeline(self) -> BatchPipeline:
+        """Return the pipeline. The first batch makes it, and a forked process makes its own."""
         self._after_fork()
         if self._pipeline is None:
             self._pipeline = BatchPipeline(
@@ -470,7 +593,8 @@ class DataLoader(Generic[BatchT_co]):
                 memory_format=self._memory_format, seed=self._seed, shuffle=self._shuffle, fresh=self._fresh,
                 repeats=self._repeats,
             )  # fmt: skip
-        return self._pipeline.render(step, mixes)
+            self._pipeline.watch = self._watch
+        return self._pipeline
 
     def _prefetching(self) -> Prefetching:
         """Return how this process prefetches: on a CUDA stream on a GPU, in a thread on a CPU if that is requested."""
@@ -500,7 +624,12 @@ class DataLoader(Generic[BatchT_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without pipeline and prefetcher, with a copy of the cursor: a copied loader has its own."""
-        return self.__dict__ | {"_pipeline": None, "_prefetcher": None, "_cursor": copy.copy(self._cursor)}
+        return self.__dict__ | {
+            "_pipeline": None,
+            "_prefetcher": None,
+            "_watch": None,
+            "_cursor": copy.copy(self._cursor),
+        }
 
 
 def _recipe(recipe: Any) -> Recipe:

@@ -9,6 +9,7 @@ from gpurender.loading.pipeline import Batch
 from gpurender.loading.plan import IndexBatch, Plan
 from gpurender.loading.prefetch import BatchTimeoutError, Prefetcher, Prefetching
 from gpurender.loading.ranks import Ranks
+from gpurender.loading.watch import WAIT, Watch, stage
 
 
 class Pass(NamedTuple):
@@ -35,6 +36,7 @@ class EpochIterator(Iterator[Any]):
         begin: returns the values that the pass needs; called at its first batch.
         prefetching: returns how batches are prefetched; called at every batch, because the process may have forked.
         collate: converts a batch to the object that is handed out.
+        watch: returns what measures the batches, or ``None``.
 
     Attributes:
         ended: whether the batch handed out is the last one.
@@ -47,9 +49,10 @@ class EpochIterator(Iterator[Any]):
         begin: Callable[[], Pass],
         prefetching: Callable[[], Prefetching],
         collate: Callable[[Batch], Any],
+        watch: Callable[[], Watch | None] = lambda: None,
     ) -> None:
         self._plan, self._cursor, self._begin = plan, cursor, begin
-        self._prefetching, self._collate = prefetching, collate
+        self._prefetching, self._collate, self._watch = prefetching, collate, watch
         self._version, self._place = cursor.version, cursor.start(plan.restart)
         self._pass: Pass | None = None
         self._steps: Iterator[IndexBatch] = iter(())
@@ -70,11 +73,17 @@ class EpochIterator(Iterator[Any]):
         self._fetch_steps(ahead.depth + 1)
         if not self._pending:
             self._end()
+        watch, ready = self._watch(), 0
         try:
             first = self._pending[0]
-            batch = (
-                begun.render(first) if ahead.prefetcher is None else self._prefetched(ahead.prefetcher, ahead, begun)
-            )
+            if watch is not None and ahead.prefetcher is not None:
+                ready = sum(map(ahead.prefetcher.ready, self._in_flight))
+            with stage(watch, WAIT):
+                batch = (
+                    begun.render(first)
+                    if ahead.prefetcher is None
+                    else self._prefetched(ahead.prefetcher, ahead, begun)
+                )
             collated = self._collate(batch)
             self._fetch_steps(2)
         except BatchTimeoutError:  # the batch is still in flight: the next request waits for it
@@ -83,9 +92,11 @@ class EpochIterator(Iterator[Any]):
             self._drop()
             raise
         self.ended = len(self._pending) == 1 and self._failure is None
-        self._place = self._plan.next_pass(first.after) if self.ended else first.after
+        given, self._place = self._place, self._plan.next_pass(first.after) if self.ended else first.after
         self._pending.popleft()
-        self._cursor.advance(self._place, self._version)
+        self._cursor.advance(self._place, self._version, given)
+        if watch is not None:
+            watch.handed_out(first.size, ready)
         return collated
 
     def _begun(self) -> Pass:

@@ -23,7 +23,9 @@ from gpurender.augment.policy import begin, capturable, declares_bits, windows
 from gpurender.kernels.resized_crop import takes_bits
 from gpurender.kernels.shuffle import addresses
 from gpurender.loading import cuda_graphs
+from gpurender.loading.lookup import StepParameters
 from gpurender.loading.plan import HostIndices, IndexBatch
+from gpurender.loading.watch import Watch, stage
 from gpurender.renderer import Renderer
 from gpurender.runtime import cuda_streams
 from gpurender.runtime.image_formats import ImageFormat
@@ -68,6 +70,15 @@ class BatchPipeline:
         self._graph_cache = cuda_graphs.GraphCache(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
 
+    @property
+    def watch(self) -> Watch | None:
+        """What measures the stages, or ``None``."""
+        return self._graph_cache.watch
+
+    @watch.setter
+    def watch(self, watch: Watch | None) -> None:
+        self._graph_cache.watch = watch
+
     def render(self, step: IndexBatch, mixes: bool) -> Batch:
         """Render a batch.
 
@@ -83,8 +94,24 @@ class BatchPipeline:
             torch.OutOfMemoryError: naming the batch size and the size of the canvases or images.
         """
         policy = self._policy_of(step.pass_number, mixes)
-        tensors = self._ordered(policy, step) if step.host is None else self._chosen(policy, step.host)
+        with stage(self.watch, "batch"):
+            tensors = self._ordered(policy, step) if step.host is None else self._chosen(policy, step.host)
         return _batch(policy, tensors)
+
+    def parameters(self, step: IndexBatch, chosen: HostIndices, mixes: bool) -> StepParameters:
+        """Return what decides the images of a batch, without rendering them.
+
+        Args:
+            step, mixes: as for :meth:`render`.
+            chosen: indices, draw ids and augment ids of the batch.
+        """
+        policy, recipe = self._policy_of(step.pass_number, mixes), self._renderer.recipe
+        indices, draw_ids = (torch.from_numpy(ids).to(self._renderer.device) for ids in chosen[:2])
+        drawn = policy.draw(
+            chosen.augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=self._image.size
+        )
+        labels = self._renderer.labels_of(indices, draw_ids, self._fresh)
+        return StepParameters(step.epoch, step.first, *chosen, labels, policy, drawn)
 
     def _ordered(self, policy: Policy, step: IndexBatch) -> tuple[torch.Tensor, ...]:
         """Return views and targets of a batch whose indices the device computes."""
@@ -181,10 +208,12 @@ class BatchPipeline:
         The parameters are drawn first, because a policy may read only a window of each canvas.
         """
         recipe, size = self._renderer.recipe, self._image.size
-        parameters = policy.draw(augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
+        with stage(self.watch, "parameters"):
+            parameters = policy.draw(augment_ids, seed=self._seed, canvas_size=recipe.image_size, image_size=size)
         read = windows(policy, parameters)
-        canvases = self._renderer.render(indices, ids, self._fresh, self._bits(policy), read)  # uint8 [B, C, S, S]
-        with self._saying_what_needs_memory(len(labels)):
+        with stage(self.watch, "canvases"):
+            canvases = self._renderer.render(indices, ids, self._fresh, self._bits(policy), read)  # uint8 [B, C, S, S]
+        with stage(self.watch, "augmentation"), self._saying_what_needs_memory(len(labels)):
             begun = begin(policy, canvases, parameters, self._image)
         views = [self._last(view, len(labels)) for view in (begun if policy.views else [begun])]
         return (*views, policy.targets(labels, parameters, recipe.classes))

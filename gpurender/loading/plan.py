@@ -125,7 +125,19 @@ class OrderedPlan:
 
     def at_step(self, place: Place, step: int, ranks: Ranks) -> Place:
         """Return the place after the first ``step`` steps of the pass of a place."""
-        return Place(place.epoch, step * self.step(ranks))
+        return self.after(self.restart(place), step, ranks)
+
+    def after(self, place: Place, steps: int, ranks: Ranks) -> Place:
+        """Return the place ``steps`` steps of the present size after a place, in the same pass."""
+        return Place(place.epoch, place.position + steps * self.step(ranks))
+
+    def steps_before(self, place: Place, ranks: Ranks) -> int:
+        """Return the number of whole steps of the present size in the epoch of a place before it."""
+        return place.position // self.step(ranks)
+
+    def steps_left(self, place: Place, ranks: Ranks) -> int:
+        """Return the number of steps of the epoch of a place after it."""
+        return self.steps_after(place.position, ranks)
 
     def steps(self, ranks: Callable[[], Ranks]) -> int:
         return steps(self.length, self._batch_size, ranks().world_size, self._drop_last)
@@ -167,6 +179,16 @@ class OrderedPlan:
     def index_list(self, batch: IndexBatch) -> np.ndarray:
         """Return the indices of one of this plan's batches, int64 ``[size]``."""
         return self._indices(batch.epoch, batch.first, batch.size) if batch.host is None else batch.host.indices
+
+    def addresses(self, batch: IndexBatch) -> HostIndices:
+        """Return indices, draw ids and augment ids of one of this plan's batches, as the device computes them."""
+        if batch.host is not None:
+            return batch.host
+        indices, begin = self.index_list(batch), batch.epoch * self.length
+        if self._repeats == 1:
+            return HostIndices(indices, begin + indices, begin + indices)
+        positions = np.arange(batch.first, batch.first + batch.size) % self.length
+        return HostIndices(indices, begin + indices, begin + positions)
 
     def _slice(self, position: int, ranks: Ranks) -> tuple[int, int]:
         return rank_slice(position, self.length, self._batch_size, ranks, self._drop_last)

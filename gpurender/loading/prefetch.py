@@ -49,6 +49,10 @@ class Prefetcher(Protocol):
         """Return the batch of a handle, waiting at most ``timeout`` seconds (0: no limit)."""
         ...
 
+    def ready(self, handle: Any) -> bool:
+        """Return whether a handle's batch is finished, without waiting."""
+        ...
+
     def drop(self, handle: Any) -> None:
         """Discard a handle."""
         ...
@@ -118,6 +122,10 @@ class StreamPrefetcher:
             tensor.record_stream(consumer)
         return handle.batch
 
+    def ready(self, handle: StreamHandle) -> bool:
+        """Return whether the GPU has finished the batch."""
+        return handle.done.query()
+
     def drop(self, handle: StreamHandle) -> None:
         """Do nothing: the allocator frees the batch in stream order."""
 
@@ -167,6 +175,10 @@ class ThreadPrefetcher:
             if not (handle.future.cancelled() or isinstance(handle.future.exception(), threads.StoppedError)):
                 return handle.future.result()
         return handle.render()
+
+    def ready(self, handle: ThreadHandle) -> bool:
+        """Return whether the thread has finished the batch."""
+        return handle.future is not None and handle.future.done()
 
     def drop(self, handle: ThreadHandle) -> None:
         """Cancel the batch, if its rendering has not begun."""

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from gpurender.loading.cursor import Place, Segment
-from gpurender.loading.plan import IndexBatch, OrderedPlan
+from gpurender.loading.plan import HostIndices, IndexBatch, OrderedPlan
 from gpurender.loading.ranks import Ranks
 from gpurender.util import checks
 
@@ -60,16 +60,37 @@ class StepsPlan:
 
     def at_step(self, place: Place, step: int, ranks: Ranks) -> Place:
         """Return the place after the first ``step`` steps of the pass of a place, if they have the present size."""
-        if step == 0:  # the begin, also where drop_last leaves nothing of its epoch
-            return self.restart(place)
+        return self.after(self.restart(place), step, ranks)
+
+    def after(self, place: Place, steps: int, ranks: Ranks) -> Place:
+        """Return the place ``steps`` steps of the present size after a place, in the same pass."""
+        if steps == 0:  # also where drop_last leaves nothing of the place's epoch
+            return place
         segment, size = _segment(place), self.epochs.step(ranks)
-        left = self.epochs.steps_after(segment.position, ranks)
-        if step < left:
-            epoch, position = segment.epoch, segment.position + step * size
+        left = self.epochs.steps_after(place.position, ranks)
+        if steps < left:
+            epoch, position = place.epoch, place.position + steps * size
         else:
-            more, steps = divmod(step - left, self.steps_of_epoch(ranks))
-            epoch, position = segment.epoch + 1 + more, steps * size
-        return Place(epoch, position, segment=segment._replace(step=step))
+            more, rest = divmod(steps - left, self.steps_of_epoch(ranks))
+            epoch, position = place.epoch + 1 + more, rest * size
+        return Place(epoch, position, segment=segment._replace(step=segment.step + steps))
+
+    def steps_before(self, place: Place, ranks: Ranks) -> int:
+        """Return the number of steps of the pass of a place before it."""
+        return _segment(place).step
+
+    def steps_left(self, place: Place, ranks: Ranks) -> int:
+        """Return the number of steps of the pass of a place after it.
+
+        Raises:
+            ValueError: an epoch has no step.
+        """
+        self.steps_of_epoch(ranks)
+        return self.count - _segment(place).step
+
+    def addresses(self, batch: IndexBatch) -> HostIndices:
+        """Return indices, draw ids and augment ids of one of this plan's batches."""
+        return self.epochs.addresses(batch)
 
     def steps(self, ranks: Callable[[], Ranks]) -> int:
         return self.count

@@ -126,7 +126,10 @@ def pretrain(
             "name": model, "classes": chosen.classes, "image_size": side, "mean": list(policy.mean),
             "std": list(policy.std),
         }  # fmt: skip
-        return {"kind": "pretrain", "preset": name, "model": made, "data": data, "stream": state}
+        processes = accelerator.num_processes  # which mix the samples of their own batches only
+        return {
+            "kind": "pretrain", "preset": name, "model": made, "data": data, "stream": state, "processes": processes,
+        }  # fmt: skip
 
     training = Training(
         accelerator, network, Stream(stream), loss_of(chosen), settings, folder, about, compile

@@ -61,7 +61,15 @@ def test_help_teaches():
         (
             "bench",
             {"recipe": None, "device": None, "batch_size": 256, "seconds": 5.0, "augment": "crop", "train": None}
-            | {"json": None, "plot": None, "output": None},
+            | {"json": None, "trace": None, "plot": None, "output": None},
+        ),
+        ("card R", {"of": "R", "output": "card.md", "device": "cpu"}),
+        ("verify C", {"card": "C", "device": "cpu"}),
+        (
+            "replay S",
+            {"state": "S", "steps": None, "output": None, "json": None, "images": 16, "recipe": None}
+            | {"batch_size": None, "image_size": None, "drop_last": False, "augment": None, "world_size": None}
+            | {"device": "cpu"},
         ),
         (
             "export R D",

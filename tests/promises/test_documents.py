@@ -183,7 +183,9 @@ def run(words, folder):
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}: {block[0][:50]}" for page, block in BLOCKS])
 def test_the_commands_of_a_block_run_one_after_the_other(page, block, tmp_path):
-    if any(word in command for command in block for word in ("pretrain", "finetune", "probe", "--train")):
+    if any(
+        word in command for command in block for word in ("pretrain", "finetune", "probe", "--train", "replay", "card")
+    ):
         pytest.importorskip("timm", reason="needs timm, of the extra 'train'")
     for words in block:
         if not words.startswith(tuple(ELSEWHERE)):
@@ -203,4 +205,5 @@ def test_documents_have_snippets_and_commands():
     assert {page for page, _, _ in SNIPPETS} >= {"README.md", "docs/recipes.md", "docs/training.md", "docs/stacks.md"}
     run = {words.split()[1] for words in COMMANDS if words.startswith("gpurender ")}
     assert run >= {"doctor", "recipes", "recipe", "preview", "bench", "export", "pretrain", "finetune", "probe"}
+    assert run >= {"replay", "card", "verify"}
     assert {start for start in ELSEWHERE if any(words.startswith(start) for words in COMMANDS)} == set(ELSEWHERE)

@@ -21,7 +21,7 @@ FLOORS = [
     {"loading"},
     {"interop", "tasks"},
     {"training"},
-    {"search"},
+    {"search", "replay"},
     {"server"},
     {"benchmark"},
     {"commands"},

@@ -55,7 +55,7 @@ def built(checkout, tmp_path_factory):
 
 
 STACKS = {
-    "accelerate", "dali-cuda12", "dali-cuda13", "lightning", "ray", "search", "serve", "torchdata", "train",
+    "accelerate", "dali-cuda12", "dali-cuda13", "jax", "lightning", "ray", "search", "serve", "torchdata", "train",
     "transformers",
 }  # fmt: skip
 

@@ -144,6 +144,18 @@ SIGNATURES = {
         "recipe, *, device=None, batch_size=256, seconds=5.0, augment='crop', "
         "stages=('raster', 'augment', 'loader'), model=None, on_row=None"
     ),
+    "gpurender.benchmark.trace.trace": "recipe, output, *, device=None, batch_size=256, augment='crop'",
+    "gpurender.Cached": "loader, *, batches=1",
+    "gpurender.DataLoader.batch_at": "self, step",
+    "gpurender.DataLoader.parameters_at": "self, step",
+    "gpurender.replay.Recorder": "loader, *, most=64, above=6.0",
+    "gpurender.replay.Recorder.note": "self, loss",
+    "gpurender.replay.batches.replay": (
+        "state, steps=None, *, recipe=None, batch_size=None, image_size=None, augment=None, drop_last=False, "
+        "world_size=None, device='cpu'"
+    ),
+    "gpurender.replay.cards.write_card": "of, output, *, device='cpu'",
+    "gpurender.replay.cards.verify_card": "path, *, device='cpu'",
     "gpurender.interop.timm.create_loader": (
         "dataset, input_size, batch_size, *args, seed=None, fresh=False, steps_per_epoch=None, **keywords"
     ),

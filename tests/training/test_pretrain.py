@@ -127,7 +127,7 @@ def test_what_a_training_is_made_of(made, tmp_path):
             "recipe": json.loads(RECIPE.to_json()), "fingerprint": RECIPE.fingerprint, "augment": repr(policy),
             "fresh": True, "loader_seed": 3,
         },
-        "stream": {"position": 1},
+        "stream": {"position": 1}, "processes": 1,
     }  # fmt: skip
     batches = stream.batches()
     seen = [next(batches)[1] for _ in range(10)]  # eight of an epoch, and then those of the next
@@ -170,6 +170,7 @@ def test_each_process_has_its_share_of_the_loader(made, tmp_path, monkeypatch):
     )
     options = made["loader"]
     assert (options["batch_size"], options["rank"], options["world_size"], options["drop_last"]) == (11, 1, 3, False)
+    assert made["training"][6]({})["processes"] == 3
 
 
 @pytest.mark.parametrize("name", ["log_every", "save_every"])

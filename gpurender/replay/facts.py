@@ -1,0 +1,126 @@
+"""What decided each image of a batch, as JSON values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpurender.kernels.image_ops import Operation
+from gpurender.kernels.resized_crop import BICUBIC, BILINEAR, NEAREST
+from gpurender.loading.lookup import StepParameters
+from gpurender.recipes.base import Recipe
+from gpurender.recipes.mixture import Mixture
+
+FILTERS = {NEAREST: "nearest", BILINEAR: "bilinear", BICUBIC: "bicubic"}
+
+
+def facts(recipe: Recipe, found: StepParameters, fresh: bool) -> list[dict[str, Any]]:
+    """Return what decided each image of a batch.
+
+    Args:
+        recipe: of the loader.
+        found: what ``loader.parameters_at`` returned.
+        fresh: whether every epoch has new instances.
+
+    Returns:
+        One dictionary an image: ``position`` in the epoch, ``sample``, ``class``, ``instance``, ``label``,
+        ``draw_id`` (the address of the canvas's randomness under the recipe's seed) and ``augment_id`` (that of the
+        augmentation's under the loader's seed); ``class_parameters``, for the families that state them;
+        ``augmentation``, every parameter that the policy drew, by the policy's own names; ``partner``, the image of the
+        batch that it is mixed with, or ``None``.
+    """
+    classes, instances = _classes(recipe, found.indices)
+    labels = found.labels.tolist()
+    count = len(found.indices)
+    return [
+        {
+            "position": found.first + n,
+            "sample": int(found.indices[n]),
+            "class": int(classes[n]),
+            "instance": int(instances[n]),
+            "label": labels[n],
+            "draw_id": int(found.draw_ids[n]) if fresh else _own_id(recipe, int(classes[n]), int(instances[n])),
+            "augment_id": int(found.augment_ids[n]),
+            **class_parameters(recipe, int(classes[n])),
+            "augmentation": _augmentation(found.parameters, n),
+            "partner": _partner(found, classes, n, count),
+        }
+        for n in range(count)
+    ]
+
+
+def class_parameters(recipe: Recipe, number: int) -> dict[str, Any]:
+    """Return ``{"class_parameters": …}``, those that a family draws for a class, or ``{}`` if it does not state them.
+
+    Of a mixture these are those of the recipe that the class is of.
+    """
+    recipe, number = _part(recipe, number)
+    state = getattr(recipe, "parameters", None)
+    if state is None:
+        return {}
+    values = state(np.array([number], np.int64))
+    return {"class_parameters": {name: each[0].tolist() for name, each in values.items()}}
+
+
+def _part(recipe: Recipe, number: int) -> tuple[Recipe, int]:
+    """Return the recipe of a mixture that a class is of, and the number of the class there."""
+    while isinstance(recipe, Mixture):
+        for part in recipe.recipes:
+            if number < part.classes:
+                recipe = part
+                break
+            number -= part.classes
+    return recipe, number
+
+
+def _own_id(recipe: Recipe, number: int, instance: int) -> int:
+    """Return the draw id of an image of the dataset itself: its number in the untrimmed dataset of its own recipe."""
+    part, own = _part(recipe, number)
+    return own * part.instances + instance
+
+
+def _classes(recipe: Recipe, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return class and instance of samples, int64 ``[B]`` each."""
+    begins, counts = recipe.first_samples(), recipe.class_counts()
+    there = np.flatnonzero(counts)
+    classes = there[np.searchsorted(begins[there], indices, side="right") - 1]
+    return classes, indices - begins[classes]
+
+
+def _augmentation(parameters: Mapping[str, torch.Tensor], n: int) -> dict[str, Any]:
+    """Return the parameters of image n by name; operations and filters by their names."""
+    found: dict[str, Any] = {}
+    for name, tensor in parameters.items():
+        kind = name.rpartition(".")[2]  # those of view v are named "v.name"
+        if kind == "sizes":  # which holds no numbers
+            continue
+        value: Any = tensor[n].tolist()
+        if kind == "operations":
+            value = [Operation(code).name for code in value]
+        elif kind == "operation_interpolations":
+            value = [FILTERS[code] for code in value]
+        elif kind == "interpolations":
+            value = FILTERS[value]
+        found[name] = value
+    return found
+
+
+def _partner(found: StepParameters, classes: np.ndarray, n: int, count: int) -> dict[str, Any] | None:
+    """Return what image n is mixed with, by the rule of ``gr.augment.DeiT``; ``None`` if its pixels are its own."""
+    if not {"mix_weights", "cutmix", "cutmix_patches"} <= set(found.parameters):
+        return None
+    weight, cut = found.parameters["mix_weights"][n].item(), found.parameters["cutmix"][n].item()
+    patch = found.parameters["cutmix_patches"][n].tolist()
+    other = count - 1 - n
+    mixed = patch[2] * patch[3] > 0 if cut else weight < 1.0
+    if other == n or not mixed:
+        return None
+    how = {"how": "cutmix", "patch": patch} if cut else {"how": "mixup"}
+    return {
+        "number": other,
+        "sample": int(found.indices[other]),
+        "class": int(classes[other]),
+        "weight": 1.0 - weight,
+        **how,
+    }
