@@ -57,7 +57,7 @@ class Moire(Recipe):
         centres: range of the number of centres, within 1 to 16, both included.
         frequencies: range of the frequencies, waves per side, within 1 to 8192, both included.
         margin: distance of the centres from the canvas's edges, as a fraction of its side, 0 to 0.5.
-        variant: without effect: the papers agree with the released generator where they say anything.
+        variant: without effect: the released generator is followed; only it was at hand in full.
 
     ``fresh`` has no effect: everything that an image does not share with its class depends on its draw id.
 
