@@ -25,6 +25,7 @@ BATCH = 256  # images of a forward pass
 WEIGHT_DECAY = 0.05
 WARMUP = 20  # one step in so many
 HELD_OUT = 5  # one image in so many judges a linear head
+FEWEST = 10  # images of a client with labels: two judge
 LOG_EVERY, SAVE_EVERY = 10, 200
 HALVES = [0.5] * 3
 
@@ -125,6 +126,8 @@ def last_features(model: nn.Module, samples: Samples, transform: Any, side: int,
 
 def _linear(found: np.ndarray, samples: Samples) -> float:
     """Return the accuracy of a linear head on a fifth of the images; ``found``: features, float32 ``[N, C]``."""
+    if len(samples) < FEWEST:
+        raise ValueError(f"data must have at least {FEWEST} labelled images for experts on classes, got {len(samples)}")
     shuffled = order(len(samples), 0, 0)
     judged, fitted = shuffled[::HELD_OUT], np.delete(shuffled, np.s_[::HELD_OUT])
     mean, spread = found[fitted].mean(0), found[fitted].std(0) + 1e-6

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gpurender.recipes.base import presets
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.search.folder import publish, read
 from gpurender.search.study import STUDY, Study
@@ -67,13 +68,18 @@ def planned(sources: Any, k: int | None, partition: str | None, schooling: Schoo
     listed = list(sources) if isinstance(sources, (list, tuple)) else [sources]
     if len(listed) == 1 and isinstance(listed[0], Study):
         return _of_study(listed[0], k, partition, schooling)
-    if len(listed) == 1 and isinstance(listed[0], (str, os.PathLike)) and Path(listed[0]).is_dir():
+    if len(listed) == 1 and _is_folder(listed[0]):
         folder = Path(listed[0])
         if (folder / STUDY).exists():
             return _of_study(Study(folder), k, partition, schooling)
         return _of_folder(folder, k, partition, schooling)
     _refuse_partition(partition)
     return _of_recipes(listed, k, schooling)
+
+
+def _is_folder(source: Any) -> bool:
+    """Return whether a source is a folder, and not the name of a preset, after which an export may be named."""
+    return isinstance(source, (str, os.PathLike)) and source not in presets() and Path(source).is_dir()
 
 
 def _refuse_partition(partition: str | None) -> None:

@@ -115,6 +115,10 @@ def test_the_linear_head_is_fitted_to_the_other_images():
     samples = samples_of(None, names)
     features = np.eye(3)[samples.labels] + generator.normal(0, 0.01, (200, 3))
     assert expert_module._linear(features.astype(np.float32), samples) == 1.0
+    few = samples.part(np.arange(9))
+    with pytest.raises(ValueError, match="data must have at least 10 labelled images for experts on classes, got 9"):
+        expert_module._linear(features[:9], few)
+    assert expert_module._linear(features[:10], samples.part(np.arange(10))) >= 0.0
     wrong = features.copy()
     judged = order(200, 0, 0)[::5]
     wrong[judged] = np.roll(features[judged], 1, 1)  # what was learned is wrong for all that are judged

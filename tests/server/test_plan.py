@@ -82,6 +82,13 @@ def test_an_image_folder(tmp_path):
     assert plan.planned(tmp_path, 2, None, HOW).files["images"] == 7
 
 
+def test_a_preset_is_a_recipe_even_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "onepfrac-1k", 2)
+    assert list(plan.planned(["onepfrac-1k"], None, None, HOW).recipes) == [plan.name_of(gr.recipe("onepfrac-1k"))]
+    assert plan.planned(["./onepfrac-1k"], 2, None, HOW).files["images"] == 2
+
+
 def study_of(tmp_path, scores):
     """A study with made-up scores on two tasks, on rung 0, of the first configs of its space."""
     tasks = {"a": task(tmp_path, "a"), "b": task(tmp_path, "b", shift=1)}
