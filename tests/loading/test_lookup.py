@@ -24,6 +24,7 @@ RECIPES = {
     ),
     "wrong labels": gr.Noise(classes=3, instances=4, image_size=16, label_noise=0.5),
     "mixture": gr.Mixture({POINTS: 1, ATOMS: 2}),
+    "schedule": gr.Schedule(POINTS, points=((0, 300), (7, 100))),
 }
 POLICIES = {
     "none": None,

@@ -76,14 +76,14 @@ def test_the_steps_of_a_checkpoint_are_what_its_ranks_saw(world, accumulate, bat
 def test_what_pretrain_trains_on_is_what_is_replayed(monkeypatch, tmp_path):
     pytest.importorskip("accelerate", reason="needs accelerate, of the extra 'train'")
     pretrain, taken = module("gpurender.training.pretrain"), []
-    plain = pretrain._Stream.batches
+    plain = pretrain.Stream.batches
 
     def watched(self):
         for batch in plain(self):
             taken.append([tensor.clone() for tensor in batch])
             yield batch
 
-    monkeypatch.setattr(pretrain._Stream, "batches", watched)
+    monkeypatch.setattr(pretrain.Stream, "batches", watched)
     gr.training.pretrain(
         RECIPE, "test_vit", tmp_path, steps=5, image_size=32, batch_size=8, accumulate=2, device="cpu", seed=3,
         augment=gr.augment.DeiT(mixup_mode="pair"),
@@ -103,6 +103,7 @@ FAMILIES = {
     "visual atom": RECIPE,
     "noise": gr.Noise(classes=3, instances=5, image_size=16),
     "polygons": gr.RCDB(classes=3, instances=4, image_size=32, vertices=(3, 6), polygons=(1, 3)),
+    "schedule": gr.Schedule(RECIPE, radius=((0, (2, 4)), (9, (4, 6)))),
 }  # fmt: skip
 POLICIES = [None, "crop", "deit", gr.augment.DeiT(mixup_off_epoch=1, num_aug_repeats=2), gr.augment.TwoViews("crop")]
 
