@@ -14,7 +14,13 @@ import gpurender as gr
 from gpurender.recipes.ifs import map_probabilities
 from tests.golden import DIVERGENT, SMALL, TRIANGLE, current, digest, recorded
 
-OWN = ("visualatom", "rcdb", "colorfractal", "multifractal")  # families whose images have all of their randomness alone
+OWN = (
+    "visualatom",
+    "rcdb",
+    "colorfractal",
+    "multifractal",
+    "moire",
+)  # families whose images have all of their randomness alone
 
 
 @pytest.fixture(scope="module", params=sorted(SMALL))
