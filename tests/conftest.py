@@ -11,8 +11,8 @@ from tests.support import ROOT
 
 CACHE = "GPURENDER_TESTS_CACHE"  # names a folder for what tests compile, on a GPU as well
 LONGEST = (  # files that take a minute or more; they begin first, so that no process is left alone with one at the end
-    "promises/test_gpu_path.py", "search/test_ray_engine.py", "kernels/test_triton.py", "interop/test_stacks.py", "interop/test_timm.py",
-    "bench/test_acceptance.py", "commands/test_cli.py", "commands/checkup/test_precompile.py",
+    "promises/test_gpu_path.py", "search/test_ray_engine.py", "kernels/test_triton.py", "interop/test_stacks.py",
+    "interop/test_timm.py", "bench/test_acceptance.py", "commands/test_cli.py", "commands/checkup/test_precompile.py",
     "promises/test_packaging.py", "test_examples.py", "bench/test_machine_code.py", "trials/test_kill_training.py",
 )  # fmt: skip
 
