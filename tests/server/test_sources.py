@@ -21,7 +21,7 @@ def test_a_recipe_is_drawn_anew_for_each_epoch():
     feed = source.feed(16, 24, 5, CPU)
     batches = feed.batches()
     loader = gr.DataLoader(
-        recipe(), batch_size=16, shuffle=True, drop_last=True, image_size=24, augment=gr.augment.Crop(), seed=5,
+        recipe(), batch_size=16, shuffle=True, drop_last=True, image_size=24, augment=gr.augment.Crop(scale=(0.5, 1.0), hflip=0.0), seed=5,
         fresh=True,
     )  # fmt: skip
     for _ in range(2):
