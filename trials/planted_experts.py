@@ -4,7 +4,8 @@
 
 A server is built in WORK (kept, and gone on with after a kill) of ``--experts`` recipes of different families or
 settings. A client has 256 images that no expert has seen, drawn by one of the recipes (``same``), or by a recipe of
-the same family and settings with another seed, so of other classes (``family``). Each client has other images. The row
+the same family and settings with another seed, so of other classes (``family``). Each client has other images. With
+``--task classify`` the client knows their labels. The row
 says for how many clients the right recipe has a weight of at least 0.9, how many have it as the greatest one, and the
 mean weight of the right one. Needs the extra ``train``.
 """
@@ -35,11 +36,11 @@ SIDE = 64
 RECIPES = (
     gr.VisualAtom(classes=32, instances=64, image_size=SIDE, orbits=(2, 6), radius=(8, 24)),
     gr.RCDB(classes=32, instances=64, image_size=SIDE),
-    gr.OnePFrac(classes=512, points=3000, image_size=SIDE),
+    gr.OnePFrac(classes=32, instances=64, points=3000, image_size=SIDE),
     gr.FractalDB(classes=32, points=3000, image_size=SIDE),
     gr.ColorFractal(classes=32, instances=64, points=3000, image_size=SIDE),
     gr.VisualAtom(classes=32, instances=64, image_size=SIDE, orbits=(1, 2), radius=(4, 8)),
-    gr.OnePFrac(classes=512, points=400, delta=0.5, image_size=SIDE),
+    gr.OnePFrac(classes=32, instances=64, points=400, delta=0.5, image_size=SIDE),
     gr.FractalDB(classes=32, points=400, image_size=SIDE),
 )
 
@@ -54,7 +55,8 @@ def images_of(recipe: gr.Recipe, number: int) -> Samples:
         canvas = renderer([int(indices[i])], epoch)[0].permute(1, 2, 0).numpy()  # [S, S, C] uint8
         return Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas).convert("RGB")
 
-    found = Set([str(i) for i in indices], np.zeros(len(indices), np.int64), ("",), image)
+    names, labels = np.unique(renderer.labels(indices, epoch).numpy(), return_inverse=True)
+    found = Set([str(i) for i in indices], labels.astype(np.int64), tuple(map(str, names)), image)
     return Samples(found, np.arange(len(indices)))
 
 
@@ -90,13 +92,14 @@ def main() -> int:
     parser.add_argument("--experts", type=int, default=5, help=f"2 to {len(RECIPES)}")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--images", type=int, default=40_000, help="of the training of an expert")
+    parser.add_argument("--task", default="rotation", help="of the experts: rotation or classify")
     parser.add_argument("--model", default="resnet10t")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     recipes = RECIPES[: options.experts]
     server = gr.server.build(
-        recipes, options.work, model=options.model, image_size=48, images=options.images, batch_size=128,
+        recipes, options.work, task=options.task, model=options.model, image_size=48, images=options.images, batch_size=128,
         seed=options.seed, device="cpu",
     )  # fmt: skip
     rows = [trial(server, recipes, kind, options.clients) for kind in ("same", "family")]
