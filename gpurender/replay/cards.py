@@ -199,14 +199,11 @@ def samples_seen(about: Mapping[str, Any]) -> str:
 
 def _given(recipe: Recipe) -> list[str]:
     """Return the paragraphs about what was given to a recipe by its user."""
-    parts = getattr(recipe, "recipes", (recipe,))
-    found = []
-    for part in parts:
-        if getattr(part, "categories", None) is not None and GIVEN not in found:
-            found.append(GIVEN)
-        if part.family == "singleimage" and PICTURE not in found:
-            found.append(PICTURE)
-    return found
+    parts = getattr(recipe, "recipes", None)
+    if parts is not None:  # a mixture, or a schedule, whose stages may be mixtures
+        return list(dict.fromkeys(text for part in parts for text in _given(part)))
+    found = [GIVEN] if getattr(recipe, "categories", None) is not None else []
+    return found + [PICTURE] * (recipe.family == "singleimage")
 
 
 def _block(subject: Subject, hashes: list[tuple[int, int, str]]) -> str:

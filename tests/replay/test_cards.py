@@ -216,6 +216,9 @@ def test_what_a_user_gave_to_the_recipe_is_said():
     assert cards.GIVEN in cards.card(cards.Subject(own), "x.png", [(0, 0, "a")])
     both = cards.card(cards.Subject(gr.Mixture({own: 1, picture: 1})), "x.png", [(0, 0, "a")])
     assert (both.count(cards.GIVEN), both.count(cards.PICTURE)) == (1, 1)
+    moving = gr.Schedule(gr.Mixture({own: 1, picture: 1}), weights=((0, (1, 1)), (5, (1, 2))))
+    assert cards._given(moving) == [cards.GIVEN, cards.PICTURE]
+    assert cards._given(gr.Noise(classes=2, instances=2, image_size=16)) == []
     assert cards.samples_of(gr.Noise(classes=2, instances=2, image_size=16)) == [0, 1, 2, 3]
 
 
