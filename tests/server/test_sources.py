@@ -101,6 +101,16 @@ def test_names_of_images(tmp_path):
         sources.image_names(tmp_path / "nothing")
 
 
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
+    pictures(tmp_path / "elsewhere", 2)
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / "mine" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine" / "deep" / "up").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    assert sources.image_names(tmp_path / "mine") == ["a/000.png", "a/001.png", "b/000.png", "b/001.png"]
+
+
 def test_a_few_are_always_the_same_ones(tmp_path):
     samples = sources.samples_of(tmp_path, [f"{i:03d}" for i in range(50)])
     names = [
