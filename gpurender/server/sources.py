@@ -183,10 +183,10 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe that can be part of a mixture.
 
     Raises:
-        ValueError: it is multi-hot, or a mixture, whose parts can be given instead.
+        ValueError: it is multi-hot, a schedule, or a mixture, whose parts can be given instead.
     """
-    if recipe.family == "mixture":
-        raise ValueError("recipes must not be mixtures: the server makes one; give the recipes inside")
+    if not recipe.order().on_device:  # a mixture would refuse it when all experts are trained
+        raise ValueError(f"recipes must not be {recipe.family}s: the server makes a mixture; give the recipes inside")
     if recipe.multi_hot:
         raise ValueError(f"recipes must have one label per image, and {checks.shown(recipe)} has several")
     return recipe

@@ -130,8 +130,10 @@ def test_a_recipe_describes_itself():
 
 def test_recipes_that_no_mixture_takes_are_refused():
     mixture = gr.Mixture({recipe(): 1})
-    with pytest.raises(ValueError, match="recipes must not be mixtures: the server makes one"):
-        sources.check_recipe(mixture)
+    for inside in (mixture, gr.Schedule(recipe(), seed=((0, 1), (5, 2)))):
+        said = f"^recipes must not be {inside.family}s: the server makes a mixture; give the recipes inside$"
+        with pytest.raises(ValueError, match=said):
+            sources.check_recipe(inside)
     many = gr.MultiFractal(classes=4, instances=2)
     with pytest.raises(ValueError, match="recipes must have one label per image, and MultiFractal"):
         sources.check_recipe(many)
