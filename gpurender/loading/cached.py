@@ -41,10 +41,10 @@ class Cached:
         return f"Cached({self._loader!r}, batches={self._count})"
 
     def __iter__(self) -> Iterator[Any]:
-        if len(self._kept) < self._count:
+        if not self._kept:
             self._kept = [batch for _, batch in zip(range(self._count), self._loader, strict=False)]
-        for number in range(self._length):
-            yield self._kept[number % self._count]
+        for number in range(self._length if self._kept else 0):
+            yield self._kept[number % len(self._kept)]  # the rest of a resumed pass may have fewer
 
     @property
     def batch_size(self) -> Any:

@@ -176,6 +176,11 @@ class Schedule(Recipe):
             raise ValueError(f"recipe: {error}") from None
         return cls(base, **knots)
 
+    def located(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of the stages of samples, and their indices there; int64 ``[N]`` each."""
+        numbers, local = self._cells.located(torch.from_numpy(indices))
+        return numbers.numpy(), local.numpy()
+
     def needs_search(self) -> bool:
         return any(stage.needs_search() for stage in self.recipes)
 

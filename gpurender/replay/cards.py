@@ -147,7 +147,7 @@ def _sizes(recipe: Recipe) -> str:
         "classes": f"{recipe.classes:,}",
         "images": f"{len(recipe):,} of {recipe.image_size} x {recipe.image_size} pixels, "
         + ("grey" if recipe.channels == 1 else "colour"),
-        "seed": str(recipe.seed),
+        **({} if hasattr(recipe, "recipes") else {"seed": str(recipe.seed)}),  # else each of them has its own
         "fingerprint": f"`{recipe.fingerprint}`",
         "drawn by": f"gpurender {__version__}; the same bytes on every machine",
     }
@@ -191,22 +191,26 @@ def samples_seen(about: Mapping[str, Any]) -> str:
         parts.append(f"positions 0 to {whole - 1:,} of {ends}")
     if position:
         parts.append(f"positions 0 to {position - 1:,} of epoch {epoch:,}")
-    said = f"{', then '.join(parts) or 'none'}; an epoch is {length:,} positions, each with another sample"
-    if stream["repeats"] > 1:
-        said = said.replace("each with another sample", f"{stream['repeats']} in a row with the same sample")
+    said = f"{', then '.join(parts) or 'none'}; an epoch is {length:,} positions, {_order(about)}"
     return said + (", new instances in every epoch" if stream["fresh"] else "")
+
+
+def _order(about: Mapping[str, Any]) -> str:
+    """Return which samples the positions of an epoch have, in words."""
+    if about["stream"]["repeats"] > 1:
+        return f"{about['stream']['repeats']} in a row with the same sample"
+    family = about["data"]["recipe"]["family"]  # of one epoch, these have some samples twice and others not at all
+    words = {"mixture": "shared among the recipes by their weights", "schedule": "each with a sample of its stage"}
+    return words.get(family, "each with another sample")
 
 
 def _given(recipe: Recipe) -> list[str]:
     """Return the paragraphs about what was given to a recipe by its user."""
-    parts = getattr(recipe, "recipes", (recipe,))
-    found = []
-    for part in parts:
-        if getattr(part, "categories", None) is not None and GIVEN not in found:
-            found.append(GIVEN)
-        if part.family == "singleimage" and PICTURE not in found:
-            found.append(PICTURE)
-    return found
+    parts = getattr(recipe, "recipes", None)
+    if parts is not None:  # a mixture, or a schedule, whose stages may be mixtures
+        return list(dict.fromkeys(text for part in parts for text in _given(part)))
+    found = [GIVEN] if getattr(recipe, "categories", None) is not None else []
+    return found + [PICTURE] * (recipe.family == "singleimage")
 
 
 def _block(subject: Subject, hashes: list[tuple[int, int, str]]) -> str:
@@ -217,7 +221,8 @@ def _block(subject: Subject, hashes: list[tuple[int, int, str]]) -> str:
     if subject.about is not None:
         kept = ("model", "data", "settings", "step", "images", "stream", "processes", "versions")
         values["training"] = {name: subject.about[name] for name in kept if name in subject.about}
-        del values["training"]["data"]["recipe"]
+        data = values["training"]["data"]
+        values["training"]["data"] = {name: value for name, value in data.items() if name != "recipe"}
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()]
     rows = ",\n".join(f"    {json.dumps(row)}" for row in hashes)
     return "{\n" + ",\n".join([*lines, f'  "canvases": [\n{rows}\n  ]']) + "\n}"

@@ -11,6 +11,7 @@ from gpurender.kernels.resized_crop import BICUBIC, BILINEAR, NEAREST
 from gpurender.loading.lookup import StepParameters
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.mixture import Mixture
+from gpurender.recipes.schedule import Schedule
 
 FILTERS = {NEAREST: "nearest", BILINEAR: "bilinear", BICUBIC: "bicubic"}
 
@@ -26,28 +27,48 @@ def facts(recipe: Recipe, found: StepParameters, fresh: bool) -> list[dict[str, 
     Returns:
         One dictionary an image: ``position`` in the epoch, ``sample``, ``class``, ``instance``, ``label``,
         ``draw_id`` (the address of the canvas's randomness under the recipe's seed) and ``augment_id`` (that of the
-        augmentation's under the loader's seed); ``class_parameters``, for the families that state them;
+        augmentation's under the loader's seed); ``stage``, of a schedule, from 0; ``class_parameters``, for the
+        families that state them;
         ``augmentation``, every parameter that the policy drew, by the policy's own names; ``partner``, the image of the
         batch that it is mixed with, or ``None``.
     """
     classes, instances = _classes(recipe, found.indices)
     labels = found.labels.tolist()
     count = len(found.indices)
+    stages, owners = _owners(recipe, found.indices, classes, instances)
     return [
         {
+            **({} if stages is None else {"stage": stages[n]}),
             "position": found.first + n,
             "sample": int(found.indices[n]),
             "class": int(classes[n]),
             "instance": int(instances[n]),
             "label": labels[n],
-            "draw_id": int(found.draw_ids[n]) if fresh else _own_id(recipe, int(classes[n]), int(instances[n])),
+            "draw_id": int(found.draw_ids[n]) if fresh else _own_id(*owners[n]),
             "augment_id": int(found.augment_ids[n]),
-            **class_parameters(recipe, int(classes[n])),
+            **class_parameters(*owners[n][:2]),
             "augmentation": _augmentation(found.parameters, n),
             "partner": _partner(found, classes, n, count),
         }
         for n in range(count)
     ]
+
+
+def _owners(
+    recipe: Recipe, indices: np.ndarray, classes: np.ndarray, instances: np.ndarray
+) -> tuple[list[int] | None, list[tuple[Recipe, int, int]]]:
+    """Return the stages of samples, ``None`` unless the recipe is a schedule; and for each sample the recipe that it is
+    of, with its class and instance there.
+    """
+    if not isinstance(recipe, Schedule):
+        return None, [(recipe, *pair) for pair in zip(classes.tolist(), instances.tolist(), strict=True)]
+    stages, local = recipe.located(indices)
+    owners = []
+    for stage, sample in zip(stages, local, strict=True):
+        own = recipe.recipes[stage]
+        [number], [instance] = _classes(own, np.array([sample]))
+        owners.append((own, int(number), int(instance)))
+    return stages.tolist(), owners
 
 
 def class_parameters(recipe: Recipe, number: int) -> dict[str, Any]:

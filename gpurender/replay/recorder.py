@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 from gpurender.util import checks, keywords
@@ -102,7 +103,7 @@ class Recorder:
             if loss.numel() != 1 or loss.is_complex():
                 raise TypeError(f"loss must be one number, got {loss.dtype} {list(loss.shape)}")
             loss = loss.detach().reshape(())
-        elif isinstance(loss, bool) or not isinstance(loss, (int, float)):
+        elif isinstance(loss, bool) or not isinstance(loss, (int, float, np.integer, np.floating)):
             raise TypeError(f"loss must be one number, got {checks.shown(loss)}")
         state = self._loader.last_state_dict()
         if state is None:

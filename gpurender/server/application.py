@@ -13,6 +13,7 @@ and nothing is unpickled. A client has a number of requests per minute, by its a
 
 import asyncio
 import collections
+import contextlib
 import json
 import logging
 import os
@@ -73,19 +74,23 @@ class _Site:
         self.folder = folder
         self._reports = reports
         self._rates = Rates(rate)
-        self._server: DataServer | None = None
-        self._mark: tuple[int, int] | None = None
+        self._server, self._mark = DataServer(folder), (0, 0)  # inode and time of the catalogue that was read
         self._writing = asyncio.Lock()
 
     def server(self) -> DataServer:
-        """Return the server; it is read again when its catalogue has changed, as by ``gpurender experts add``."""
+        """Return the server; it is read again when its catalogue has changed, as by ``gpurender experts add``.
+
+        Raises:
+            HTTPException: the catalogue has been damaged or removed meanwhile.
+        """
         try:
             found = os.stat(self.folder / CATALOGUE)
             mark = found.st_ino, found.st_mtime_ns
-        except OSError:
-            mark = None
-        if self._server is None or mark is None or mark != self._mark:
-            self._server, self._mark = DataServer(self.folder), mark
+            if mark != self._mark:
+                self._server, self._mark = DataServer(self.folder), mark
+        except (OSError, ValueError) as error:
+            log.warning("%s", error)
+            raise HTTPException(503, "the catalogue of this server cannot be read") from None
         return self._server
 
     def _check_rate(self, request: Request) -> None:
@@ -161,12 +166,15 @@ class _Site:
 
     def _keep(self, line: str) -> None:
         path = self.folder / REPORTS
-        if path.exists() and path.stat().st_size > MAX_REPORTS:
+        size = path.stat().st_size if path.exists() else 0
+        if size > MAX_REPORTS:
             raise HTTPException(507, "there are too many reports")
         try:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)  # the next line must not follow half a line
             log.warning("%s: %s", path, error.strerror)
             raise HTTPException(507, "the report cannot be kept") from None
 
@@ -228,7 +236,6 @@ def application(folder: Path, *, reports: bool = False, rate: int = RATE) -> Sta
         ValueError: the folder holds no server.
     """
     site = _Site(folder, reports, rate)
-    site.server()
     routes = [
         Route("/", site.about),
         Route(f"/{CATALOGUE}", site.catalogue),

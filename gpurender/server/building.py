@@ -53,6 +53,7 @@ log = logging.getLogger("gpurender")
 
 PATIENCE = 120.0  # seconds after which the job of a silent process on another machine is taken over
 WAIT = 1.0  # seconds between two looks at what other processes have done
+WORK = "work"  # folder of trainings under way
 COMMON = "common"  # the network whose features part an image folder
 SEEN = 2048  # images of a study's task by which experts are scored
 
@@ -102,7 +103,9 @@ def build(
     engine.accelerator(target, "no", 1)  # raises if Accelerate is missing
     plan = planned(sources, k, partition, schooling)
     claim(root, plan)
-    if not (root / CATALOGUE).exists():
+    if (root / CATALOGUE).exists():
+        shutil.rmtree(root / WORK, ignore_errors=True)  # of a process that was killed after it wrote the catalogue
+    else:
         _Builder(root, plan, target).build()
     return DataServer(root)
 
@@ -118,7 +121,7 @@ class _Builder:
 
     def __init__(self, root: Path, plan: Plan, device: torch.device) -> None:
         self.root, self.plan, self.device = root, plan, device
-        for name in (*self._folders(), "work"):
+        for name in (*self._folders(), WORK):
             (root / name).mkdir(exist_ok=True)
 
     def _folders(self) -> tuple[str, ...]:
@@ -166,7 +169,7 @@ class _Builder:
         if self._expert(name).exists():
             return
         about = {"source": name, **described(source)}
-        found = trained(source, self.plan.schooling, about, self.root / "work" / name, self.device)
+        found = trained(source, self.plan.schooling, about, self.root / WORK / name, self.device)
         _copied(found, self._expert(name))
         log.warning("expert %s is trained", name)
 
@@ -209,7 +212,7 @@ class _Builder:
         """Return features of all images, float32 ``[N, C]``, of a network trained on their rotations."""
         size = -(-self.plan.schooling.batch_size // TURNS) * TURNS
         how = dataclasses.replace(self.plan.schooling, task="rotation", batch_size=size)
-        path = trained(whole, how, {"source": COMMON}, self.root / "work" / COMMON, self.device)
+        path = trained(whole, how, {"source": COMMON}, self.root / WORK / COMMON, self.device)
         made = checkpoint.describe(path)["model"]
         transform = test_transform(made["image_size"], made["mean"], made["std"])
         return last_features(checkpoint.load(path), samples, transform, made["image_size"], self.device)
@@ -246,7 +249,7 @@ class _Builder:
 
     def _tidy(self) -> None:
         """Remove what nobody needs any more."""
-        shutil.rmtree(self.root / "work", ignore_errors=True)
+        shutil.rmtree(self.root / WORK, ignore_errors=True)
         for name in self._folders():
             sweep(self.root / name, (), PATIENCE)
 

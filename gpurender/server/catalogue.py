@@ -183,6 +183,8 @@ def _catalogue(values: dict[str, Any]) -> Catalogue:
         raise ValueError("the first sources must be those of the experts")
     if len({entry.name for entry in sources}) < len(sources):
         raise ValueError("names must differ")
+    if kind == "recipes" and len({entry.recipe.fingerprint for entry in sources if entry.recipe}) < len(sources):
+        raise ValueError("recipes must differ")
     seen = values["seen"]
     if not isinstance(seen, dict) or not isinstance(values["provenance"], dict):
         raise ValueError("seen and provenance must be objects")

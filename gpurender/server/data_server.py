@@ -107,11 +107,11 @@ class DataServer:
     def _images(self, data: Any) -> Samples:
         if isinstance(data, Task):
             return data.samples("train")
-        if isinstance(data, (str, os.PathLike)) and self.catalogue.task == "rotation":
-            folder = Path(data)
-            if folder.is_dir() and not (folder / "train").is_dir() and Task(data).kind == "folder":
-                return samples_of(folder, image_names(folder))
-        return Task(data).samples("train")
+        folder = checks.path("data", data)
+        task = Task(data)
+        if self.catalogue.task == "rotation" and task.kind == "folder" and not (folder / "train").is_dir():
+            return samples_of(folder, image_names(folder))
+        return task.samples("train")
 
     def recommend(
         self, scores: Mapping[str, float], *, budget: Any, max_share: float = 1.0, seed: int = 0

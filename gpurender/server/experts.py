@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gpurender.augment.normalise import HALVES
 from gpurender.recipes.base import MAX_IMAGE_SIZE
 from gpurender.search.measures import ridge
 from gpurender.server.rotation import TURNS, Turned, rotation_accuracy
@@ -27,7 +28,6 @@ WARMUP = 20  # one step in so many
 HELD_OUT = 5  # one image in so many judges a linear head
 FEWEST = 10  # images of a client with labels: two judge
 LOG_EVERY, SAVE_EVERY = 10, 200
-HALVES = [0.5] * 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,9 @@ def trained(source: Source, how: Schooling, about: dict[str, Any], folder: Path,
         steps=steps, batch_size=how.batch_size, lr=how.lr, weight_decay=WEIGHT_DECAY, warmup=steps // WARMUP,
         amp=engine.precision(None, device), seed=how.seed,
     )  # fmt: skip
-    made = {"name": how.model, "classes": outputs, "image_size": how.image_size, "mean": HALVES, "std": HALVES}
+    made = {
+        "name": how.model, "classes": outputs, "image_size": how.image_size, "mean": [*HALVES], "std": [*HALVES]
+    }  # fmt: skip
 
     def described(state: dict[str, Any]) -> dict[str, Any]:
         return {"kind": f"expert-{how.task}", "model": made, "data": about, "stream": state}

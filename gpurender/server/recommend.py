@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ def budget_of(value: Any) -> Budget:
     if not isinstance(value, str):
         return Budget(images=checks.integer("budget", value, 1, MAX_BUDGET))
     found = BUDGET.fullmatch(value.strip())
-    amount = 0 if found is None else round(float(found[1]) * (1024 if found[3] == "iB" else 1000) ** POWERS[found[2]])
+    amount = 0.0 if found is None else float(found[1]) * (1024 if found[3] == "iB" else 1000) ** POWERS[found[2]]
+    amount = round(min(amount, 2.0 * MAX_BUDGET))  # hundreds of digits are infinite, which is no integer
     if found is None or not 1 <= amount <= MAX_BUDGET:
         raise ValueError(
             f"budget must be images, such as 50000 or 10M, or bytes, such as 2.5GB or 2GiB, got {checks.shown(value)}"
@@ -70,8 +71,9 @@ class Recommendation:
         images: how many of each source are in the budget, by name.
         expert: name of the one to start from: that with the best score.
         expected_gain: of this recommendation; see ``gain_of``.
-        baselines: the expected gain of the source that is best on average (``best_single``) and of equal parts of the
-            experts' sources (``equal_mixture``).
+        baselines: the expected gain of one source alone (``best_single``), and of equal parts of the experts' sources
+            (``equal_mixture``). The one source is that which is best on average over the study's tasks; without a
+            study, that with the client's best score, so that no mixture has a higher ``"score"``.
         gain_of: ``"accuracy"``: on the scale of :func:`gpurender.tasks.normalised`, over the mean recipe of the study
             that the server was built from; or ``"score"``: the client's own mean score under the experts, weighted by
             their shares, over its plain mean. The second is all that is known without a study.
@@ -85,7 +87,6 @@ class Recommendation:
     expected_gain: float
     baselines: Mapping[str, Mapping[str, Any]]
     gain_of: str
-    checkpoint: Any = field(default=None, compare=False)
 
     def to_json(self) -> str:
         """Return all but recipe and files as JSON text."""

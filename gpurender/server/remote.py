@@ -53,8 +53,11 @@ def text(url: str) -> bytes:
         OSError: it does not answer, or not with a file.
         ValueError: the answer is longer than 256 MiB.
     """
-    with _opened(url, {}) as answer:
-        found = answer.read(MAX_TEXT + 1)
+    try:
+        with _opened(url, {}) as answer:
+            found = answer.read(MAX_TEXT + 1)
+    except http.client.HTTPException as error:
+        raise OSError(f"{url} was cut off: {error}") from None
     if len(found) > MAX_TEXT:
         raise ValueError(f"server: {url} is longer than {MAX_TEXT:,} bytes")
     return found
@@ -123,15 +126,18 @@ def _opened(url: str, headers: dict[str, str]) -> Iterator[Any]:
     """Yield the answer to a GET request.
 
     Raises:
-        OSError: there is none, or it is an error.
+        OSError: there is none, it is an error or no HTTP.
+        ValueError: this is no address.
     """
-    request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            yield answer
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         raise OSError(f"{url}: the server answers {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
         raise OSError(f"{url}: no answer: {error.reason}") from None
-    except ValueError as error:
+    except (ValueError, http.client.InvalidURL) as error:
         raise ValueError(f"server: {url!r} is no address: {error}") from None
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"{url}: no answer in HTTP: {error or type(error).__name__}") from None
+    with answer:
+        yield answer

@@ -8,7 +8,8 @@ from typing import Any
 from gpurender.util import checks
 
 CONNECTIONS = 512  # open at once; further ones are answered 503
-SILENT_SECONDS = 15.0  # a connection without a request, or with one that does not end, is closed within twice as long
+SILENT_SECONDS = 15.0  # a connection without a request, or with one that does not end, is closed within twice as long,
+# and so is one whose client reads nothing of an answer
 KEEP_ALIVE = 5  # seconds
 MAX_HEADER = 1 << 14  # bytes
 
@@ -48,29 +49,39 @@ def serve(folder: Path, host: str, port: int, reports: bool) -> None:
 
 
 def _protocol() -> Any:
-    """Return uvicorn's HTTP protocol, which also closes silent connections: uvicorn itself waits for a first request
-    for ever, and for the end of a later one.
+    """Return uvicorn's HTTP protocol, which also closes silent and stuck connections: uvicorn itself waits for ever for
+    a first request, for the end of a later one, and for a client that does not read its answer.
     """
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Impatient(H11Protocol):
         _silent = False
+        _drained = 0  # how often the client has read enough for more to be written
+        _unread = (0, 0)  # bytes that were not sent yet at the last look, and how often it had read then
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._look_again()
 
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._drained += 1
+
         def _look_again(self) -> None:
             asyncio.get_running_loop().call_later(SILENT_SECONDS, self._look)
 
         def _look(self) -> None:
-            if self.transport.is_closing():
+            unsent = self.transport.get_write_buffer_size()
+            if not unsent and self.transport.is_closing():
                 return
-            silent = self.cycle is None or self.cycle.response_complete
+            if unsent and self._unread == (unsent, self._drained):
+                self.transport.abort()  # close() would wait until the rest is read
+                return
+            silent = not unsent and (self.cycle is None or self.cycle.response_complete)
             if silent and self._silent:
                 self.transport.close()
                 return
-            self._silent = silent
+            self._silent, self._unread = silent, (unsent, self._drained)
             self._look_again()
 
     return Impatient

@@ -4,6 +4,7 @@ Both kinds give a feed of batches for training, and a few samples by which they 
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from gpurender.recipes.base import Recipe
 from gpurender.renderer import Renderer
 from gpurender.tasks import Samples
 from gpurender.tasks.sources import SUFFIXES, Set, open_image
-from gpurender.training.examples import Examples, order
+from gpurender.training.examples import Examples
 from gpurender.training.loop import Feed
 from gpurender.training.pretrain import Stream
 from gpurender.util import checks
@@ -131,24 +132,40 @@ def samples_of(folder: Path, names: Any) -> Samples:
 
 
 def image_names(folder: Path) -> list[str]:
-    """Return the paths of all images in a folder and its subfolders, relative to it and sorted.
+    """Return the paths of all images in a folder and its subfolders, relative to it and sorted; links are followed.
 
     Raises:
         ValueError: it is no folder, or has no image.
     """
     if not folder.is_dir():
         raise ValueError(f"data must be a folder of images, and there is no folder {str(folder)!r}")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = (path for path in _files(folder, set()) if path.suffix.lower() in SUFFIXES and path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in found)
     if not names:
         raise ValueError(f"data: {str(folder)!r} has no image ({', '.join(SUFFIXES)})")
     return names
 
 
+def _files(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """Yield what is in a folder and its subfolders; links to folders are followed, unless they lead back up.
+
+    Args:
+        folder: to be listed.
+        above: the real paths of the folders that it is in.
+    """
+    here = folder.resolve()
+    if here in above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path, above | {here})
+        else:
+            yield path
+
+
 def few(samples: Samples, count: int) -> Samples:
     """Return at most ``count`` of the images, chosen at random but always the same."""
-    chosen = np.sort(order(len(samples), 0, 0)[:count])
-    return samples.part(chosen)
+    return samples.part(_some(len(samples), count))
 
 
 def _some(length: int, count: int) -> np.ndarray:
@@ -169,10 +186,10 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe that can be part of a mixture.
 
     Raises:
-        ValueError: it is multi-hot, or a mixture, whose parts can be given instead.
+        ValueError: it is multi-hot, a schedule, or a mixture, whose parts can be given instead.
     """
-    if recipe.family == "mixture":
-        raise ValueError("recipes must not be mixtures: the server makes one; give the recipes inside")
+    if not recipe.order().on_device:  # a mixture would refuse it when all experts are trained
+        raise ValueError(f"recipes must not be {recipe.family}s: the server makes a mixture; give the recipes inside")
     if recipe.multi_hot:
         raise ValueError(f"recipes must have one label per image, and {checks.shown(recipe)} has several")
     return recipe

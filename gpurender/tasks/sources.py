@@ -111,9 +111,16 @@ def open_image(path: Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
                 raise ValueError(f"{path} has {size} pixels; an image must have at most {MAX_PIXELS:,}")
-            return image.convert("RGB")
+            return _in_bytes(image).convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: Pillow's for a broken PNG
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """Return an image of 16 bits per pixel in the upper 8: Pillow's conversion to RGB cuts levels above 255 off."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 # ----------------------------------------------------------------------------------------------------- IDX, NPZ, others

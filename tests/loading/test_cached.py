@@ -24,6 +24,13 @@ def test_the_first_batches_are_kept_and_repeated(count):
         assert second[number][0] is images is first[number % count][0]
 
 
+def test_the_rest_of_a_resumed_pass_is_kept_and_repeated():
+    feed, whole = loader(), list(loader())
+    feed.load_state_dict(feed.state_dict() | {"position": 25})
+    found = list(gr.Cached(feed, batches=4))
+    assert [torch.equal(found[n][0], whole[5 + n % 2][0]) for n in range(7)] == [True] * 7
+
+
 def test_nothing_is_rendered_after_the_first_batches(monkeypatch):
     feed, taken = loader(), []
     plain = type(feed).__iter__

@@ -211,6 +211,27 @@ def test_an_image_whose_pixels_are_its_own_has_no_partner():
     assert [each["partner"] and each["partner"]["number"] for each in facts(RECIPE, mixed, False)] == [None, None, 0]
 
 
+def test_facts_of_a_schedule_are_those_of_the_stage_of_each_image():
+    long = gr.Mixture({RECIPE: 1, gr.Noise(classes=2, instances=3, image_size=32): 1})
+    moving = gr.Schedule(long, weights=((0, (1, 1)), (20, (3, 1))))
+    tail = gr.Schedule(RECIPE, instances=((0, 8), (20, 4)), radius=((0, (2, 4)), (20, (3, 5))))
+    drawn = gr.Renderer(tail)
+    stages = set()
+    for step in range(12):
+        for each in facts(tail, loader(tail, augment="crop", batch_size=4).parameters_at(step), False):
+            stages.add(each["stage"])
+            assert each["stage"] == (each["position"] >= 20)
+            own = tail.recipes[each["stage"]]
+            assert torch.equal(gr.Renderer(own)([each["draw_id"]]), drawn([each["sample"]]))
+            values = own.parameters(np.array([each["class"]]))
+            assert each["class_parameters"] == {name: value[0].tolist() for name, value in values.items()}
+    assert stages == {0, 1}
+    told = facts(moving, loader(moving, batch_size=8, augment="crop", fresh=True).parameters_at(3), True)
+    assert [each["draw_id"] for each in told] == list(range(24, 32))
+    assert [each["stage"] for each in told] == [1] * 8
+    assert [("class_parameters" in each) for each in told] == [each["class"] < 4 for each in told]
+
+
 def test_samples_of_long_tails_and_mixtures_have_their_class_and_address():
     tail = gr.VisualAtom(
         classes=3, instances=6, image_size=32, orbits=(1, 3), quantization=(5, 9), radius=(2, 4), class_prior=[6, 0, 3]

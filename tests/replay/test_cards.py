@@ -119,6 +119,28 @@ def test_the_samples_that_were_seen_in_words(changes, said):
     assert cards.samples_seen(about(**changes)).startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("mixture", "shared among the recipes by their weights"), ("schedule", "each with a sample of its stage"),
+        ("visualatom", "each with another sample"),
+    ],
+)  # fmt: skip
+def test_the_order_of_an_epoch_in_words(family, said):
+    found = about()
+    found["data"]["recipe"] = {"family": family}
+    assert cards.samples_seen(found).endswith(f"; an epoch is 64 positions, {said}")
+
+
+def test_a_card_leaves_the_description_of_its_checkpoint_as_it_is(folder):
+    trained(folder)
+    subject = cards.subject_of(folder / "run")
+    before = json.dumps(subject.about)
+    first = cards.card(subject, "x.png", [(0, 0, "a")])
+    assert json.dumps(subject.about) == before
+    assert cards.card(subject, "x.png", [(0, 0, "a")]) == first
+
+
 def test_repeated_samples_in_words():
     repeated = about(stream={"length": 64, "epoch": 0, "position": 6, "repeats": 3, "fresh": 0}, images=6)
     assert cards.samples_seen(repeated).endswith("; an epoch is 64 positions, 3 in a row with the same sample")
@@ -216,6 +238,11 @@ def test_what_a_user_gave_to_the_recipe_is_said():
     assert cards.GIVEN in cards.card(cards.Subject(own), "x.png", [(0, 0, "a")])
     both = cards.card(cards.Subject(gr.Mixture({own: 1, picture: 1})), "x.png", [(0, 0, "a")])
     assert (both.count(cards.GIVEN), both.count(cards.PICTURE)) == (1, 1)
+    moving = gr.Schedule(gr.Mixture({own: 1, picture: 1}), weights=((0, (1, 1)), (5, (1, 2))))
+    for recipe in (moving, moving.recipe):
+        assert "| seed |" not in cards.card(cards.Subject(recipe), "x.png", [(0, 0, "a")])
+    assert cards._given(moving) == [cards.GIVEN, cards.PICTURE]
+    assert cards._given(gr.Noise(classes=2, instances=2, image_size=16)) == []
     assert cards.samples_of(gr.Noise(classes=2, instances=2, image_size=16)) == [0, 1, 2, 3]
 
 

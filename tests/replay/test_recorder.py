@@ -109,7 +109,8 @@ def test_tensors_are_read_fifty_at_a_time(monkeypatch):
     assert [(spike.step, spike.loss) for spike in found.spikes] == [(70, 10.0)]
     assert read == [50, 50, 1]
     found.note(2)
-    assert read == [50, 50, 1, 1]
+    found.note(np.float32(2))
+    assert read == [50, 50, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

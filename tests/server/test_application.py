@@ -1,7 +1,9 @@
 """The server by HTTP: a real one on loopback, and real clients, well-behaved and not."""
 
 import concurrent.futures
+import errno
 import http.client
+import io
 import json
 import os
 import random
@@ -255,6 +257,68 @@ def test_slow_and_silent_clients_are_sent_away(server):
     for one in silent:
         one.close()
     assert server.json("GET", "/")[0] == 200
+
+
+def test_a_client_that_does_not_read_its_answer_is_sent_away(tmp_path):
+    recipe_server(tmp_path)
+    os.truncate(tmp_path / "experts" / "ant.safetensors", 1 << 26)  # more than the system keeps for a socket
+    made = Running(tmp_path)
+    try:
+        stuck = socket.create_connection(("127.0.0.1", made.port), timeout=20)
+        stuck.sendall(b"GET /experts/ant.safetensors HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stuck.recv(12) == b"HTTP/1.1 200"
+        process = psutil.Process(made.process.pid)
+        until = time.monotonic() + 20
+        while any(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        stuck.close()
+        reading = socket.create_connection(("127.0.0.1", made.port), timeout=20)
+        reading.sendall(b"GET /experts/ant.safetensors HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        taken = 0
+        while block := reading.recv(1 << 22):  # slow, but not stuck: longer than a silent client is kept
+            taken += len(block)
+            time.sleep(0.05)
+        assert taken > 1 << 26
+        reading.close()
+    finally:
+        made.stop()
+
+
+def test_a_catalogue_that_is_damaged_meanwhile_is_said(tmp_path):
+    recipe_server(tmp_path)
+    made, whole = Running(tmp_path), (tmp_path / "catalogue.json").read_text()
+    said = (503, {"error": "the catalogue of this server cannot be read"})
+    try:
+        (tmp_path / "catalogue.json").write_text(whole[:-9])
+        assert made.json("GET", "/") == said
+        assert made.json("POST", "/recommend", {"scores": Z, "budget": 5}) == said
+        os.remove(tmp_path / "catalogue.json")
+        assert made.json("GET", "/experts/ant.safetensors") == said
+        (tmp_path / "catalogue.json").write_text(whole)
+        assert made.json("GET", "/")[1]["experts"] == 3
+    finally:
+        made.stop()
+
+
+def test_half_a_report_is_taken_back(tmp_path, monkeypatch):
+    from gpurender.server import application
+
+    recipe_server(tmp_path)
+    site = application._Site(tmp_path, True, 1)
+    site._keep("whole")
+
+    class Full(io.StringIO):
+        def write(self, text):
+            with open(tmp_path / "reports.jsonl", "a") as file:
+                file.write(text[:2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(application, "open", lambda *_, **__: Full(), raising=False)
+    with pytest.raises(application.HTTPException) as caught:
+        site._keep("half")
+    assert (caught.value.status_code, caught.value.detail) == (507, "the report cannot be kept")
+    assert (tmp_path / "reports.jsonl").read_text() == "whole\n"
 
 
 def test_clients_that_go_away_do_no_harm(server):

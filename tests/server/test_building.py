@@ -82,8 +82,10 @@ def test_the_catalogue_knows_what_experts_make_of_each_others_images(made):
 def test_a_finished_server_is_not_built_again(made, monkeypatch):
     done = fake(monkeypatch)
     before = (made / "catalogue.json").read_bytes()
+    (made / "work" / "part").mkdir(parents=True)  # of a process that was killed at the very end
     assert build([recipe(0), recipe(1)], made, **SMALL).catalogue.experts
     assert done == []
+    assert not (made / "work").exists()
     assert (made / "catalogue.json").read_bytes() == before
     with pytest.raises(ValueError, match="is a server with another recipes"):
         build([recipe(0), recipe(2)], made, **SMALL)

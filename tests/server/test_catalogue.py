@@ -102,6 +102,14 @@ def test_names_must_differ(folder):
         catalogues.from_json(json.dumps(values), "here")
 
 
+def test_recipes_must_differ(folder):
+    values = json.loads((folder / "catalogue.json").read_text())
+    values["sources"].append({**values["sources"][0], "name": "dog"})
+    values["vectors"].append([0, 0, 0])
+    with pytest.raises(ValueError, match=r"^server: the catalogue 'here' is damaged: recipes must differ$"):
+        catalogues.from_json(json.dumps(values), "here")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, b"\xff", '{"layout": 1}'])
 def test_other_texts_are_no_catalogue(text):
     with pytest.raises(ValueError, match="the catalogue 'x' is damaged: "):

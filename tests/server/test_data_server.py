@@ -52,6 +52,12 @@ def test_the_scores_are_equation_5_and_need_no_labels(folder, tmp_path):
     assert all(type(value) is float for value in found.values())
 
 
+@pytest.mark.parametrize("data", ["", "a\0b"])
+def test_an_empty_path_is_not_the_present_folder(folder, data):
+    with pytest.raises(ValueError, match=r"^data must be a path, neither empty nor with a null character, got "):
+        DataServer(folder).adapt(data, device="cpu")
+
+
 def test_an_image_folder_with_classes_is_scored_by_its_training_images(folder, tmp_path):
     names = pictures(tmp_path / "data" / "train", 6, side=36, classes=["x", "y"])
     pictures(tmp_path / "data" / "val", 2, side=36, seed=9, classes=["x", "y"])

@@ -3,6 +3,8 @@
 import hashlib
 import http.server
 import os
+import re
+import socket
 import threading
 
 import pytest
@@ -124,6 +126,33 @@ def test_errors_of_the_server_are_said(server, tmp_path, code):
 def test_a_server_that_does_not_answer_is_said(tmp_path):
     with pytest.raises(OSError, match=r"^http://127\.0\.0\.1:9/x: no answer: "):
         remote.text("http://127.0.0.1:9/x")
+
+
+@pytest.mark.parametrize("url", ["http://localhost:abc/x", "http://a b/x", "https://[::1/x"])
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(ValueError, match=f"^server: {re.escape(repr(url))} is no address: "):
+        remote.text(url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"220 mail.example ESMTP\r\n", "no answer in HTTP: 220 mail.example"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "was cut off: "),
+    ],
+)
+def test_what_is_no_whole_answer_in_http_is_said(answer, said):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def one():
+            with listening.accept()[0] as client:
+                client.recv(1000)
+                client.sendall(answer)
+
+        threading.Thread(target=one, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"
+        with pytest.raises(OSError, match=f"^{re.escape(url)}:? {said}"):
+            remote.text(url)
 
 
 def test_texts_have_a_limit(server, monkeypatch):

@@ -101,6 +101,16 @@ def test_names_of_images(tmp_path):
         sources.image_names(tmp_path / "nothing")
 
 
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
+    pictures(tmp_path / "elsewhere", 2)
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / "mine" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine" / "deep" / "up").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    assert sources.image_names(tmp_path / "mine") == ["a/000.png", "a/001.png", "b/000.png", "b/001.png"]
+
+
 def test_a_few_are_always_the_same_ones(tmp_path):
     samples = sources.samples_of(tmp_path, [f"{i:03d}" for i in range(50)])
     names = [
@@ -120,8 +130,10 @@ def test_a_recipe_describes_itself():
 
 def test_recipes_that_no_mixture_takes_are_refused():
     mixture = gr.Mixture({recipe(): 1})
-    with pytest.raises(ValueError, match="recipes must not be mixtures: the server makes one"):
-        sources.check_recipe(mixture)
+    for inside in (mixture, gr.Schedule(recipe(), seed=((0, 1), (5, 2)))):
+        said = f"^recipes must not be {inside.family}s: the server makes a mixture; give the recipes inside$"
+        with pytest.raises(ValueError, match=said):
+            sources.check_recipe(inside)
     many = gr.MultiFractal(classes=4, instances=2)
     with pytest.raises(ValueError, match="recipes must have one label per image, and MultiFractal"):
         sources.check_recipe(many)

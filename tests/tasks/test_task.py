@@ -422,3 +422,12 @@ def test_scores():
     assert str(found) == "60.0 ± 10.0 % (3 seeds, normalised 0.200)"
     with pytest.raises(ValueError, match="at least one number"):
         summary([], 2)
+
+
+def test_images_of_16_bits_keep_their_levels(tmp_path):
+    levels = np.array([[0, 255], [256, 65_535]], np.uint16)
+    for suffix in ("png", "tif"):
+        Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
+        found = sources.open_image(tmp_path / f"a.{suffix}")
+        assert found.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(found)[..., 0], [[0, 0], [1, 255]])
