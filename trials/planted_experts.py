@@ -99,8 +99,8 @@ def main() -> int:
     options = parser.parse_args()
     recipes = RECIPES[: options.experts]
     server = gr.server.build(
-        recipes, options.work, task=options.task, model=options.model, image_size=48, images=options.images, batch_size=128,
-        seed=options.seed, device="cpu",
+        recipes, options.work, task=options.task, model=options.model, image_size=48, images=options.images,
+        batch_size=128, seed=options.seed, device="cpu",
     )  # fmt: skip
     rows = [trial(server, recipes, kind, options.clients) for kind in ("same", "family")]
     result = {

@@ -27,7 +27,7 @@ from gpurender.server import catalogue as catalogues
 from gpurender.server import partition
 from gpurender.server.catalogue import CATALOGUE, Catalogue, Entry, Expert
 from gpurender.server.data_server import DataServer
-from gpurender.server.experts import Schooling, last_features, score, trained
+from gpurender.server.experts import FEWEST, Schooling, Shown, last_features, score, trained
 from gpurender.server.files import digest, read_files
 from gpurender.server.plan import Plan, claim, name_of, planned
 from gpurender.server.rotation import TURNS
@@ -239,7 +239,10 @@ class _Builder:
         write(self.root, Catalogue(task, kind, experts, entries, vectors, seen, provenance))
 
     def _scores(self, samples: Any, names: list[str]) -> list[float]:
-        return [score(self._expert(name), self.plan.schooling.task, samples, self.device) for name in names]
+        if len(samples) < FEWEST and self.plan.schooling.task == "classify":  # a part of one image
+            return [0.0] * len(names)
+        shown = Shown(samples)
+        return [score(self._expert(name), self.plan.schooling.task, shown, self.device) for name in names]
 
     def _entry(self, name: str, source: Source) -> Entry:
         if isinstance(source, RecipeSource):

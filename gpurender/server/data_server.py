@@ -15,7 +15,7 @@ from gpurender.runtime import devices
 from gpurender.server import catalogue as catalogues
 from gpurender.server import remote
 from gpurender.server.catalogue import CATALOGUE, Entry, Expert
-from gpurender.server.experts import score
+from gpurender.server.experts import Shown, score
 from gpurender.server.files import checked, read_files
 from gpurender.server.recommend import Recommendation, recommendation
 from gpurender.server.sources import SHOWN, few, image_names, samples_of
@@ -97,10 +97,10 @@ class DataServer:
 
     def scores(self, samples: Samples, device: torch.device) -> dict[str, float]:
         """Return what each expert makes of images, by name."""
-        found = {}
+        found, shown = {}, Shown(samples)
         with progress(total=len(self.catalogue.experts), desc="adapt", unit="expert") as bar:
             for expert in self.catalogue.experts:
-                found[expert.name] = score(self._fetched(expert), self.catalogue.task, samples, device)
+                found[expert.name] = score(self._fetched(expert), self.catalogue.task, shown, device)
                 bar.update()
         return found
 

@@ -1,6 +1,7 @@
 """Experts: models trained on one source each, and what they make of other images."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gpurender.search.measures import ridge
 from gpurender.server.rotation import TURNS, Turned, rotation_accuracy
 from gpurender.server.sources import Source
 from gpurender.tasks import Samples
+from gpurender.tasks.sources import Set
 from gpurender.training import checkpoint, engine, models
 from gpurender.training.evaluation import depth, features
 from gpurender.training.examples import order, test_transform
@@ -26,7 +28,7 @@ BATCH = 256  # images of a forward pass
 WEIGHT_DECAY = 0.05
 WARMUP = 20  # one step in so many
 HELD_OUT = 5  # one image in so many judges a linear head
-FEWEST = 10  # images of a client with labels: two judge
+FEWEST = 2  # images with labels: one is judged by the other
 LOG_EVERY, SAVE_EVERY = 10, 200
 
 
@@ -99,7 +101,40 @@ def trained(source: Source, how: Schooling, about: dict[str, Any], folder: Path,
     return folder / CHECKPOINT
 
 
-def score(path: Path, task: str, samples: Samples, device: torch.device) -> float:
+class Shown:
+    """Images that several experts look at: read, resized and cropped once for all experts of a size.
+
+    Args:
+        samples: the images.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._at: dict[int, Samples] = {}
+
+    def at(self, side: int) -> Samples:
+        """Return samples whose images are tensors, uint8 ``[3, S, S]``, as an evaluation crops them."""
+        if side not in self._at:
+            bytes_of = test_transform(side, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # to [0, 1], in steps of 1/255
+            pixels = torch.stack(
+                [bytes_of(self._samples[i][0]).mul_(255.0).round_().to(torch.uint8) for i in range(len(self._samples))]
+            )  # [N, 3, S, S]
+            image: Any = pixels.__getitem__
+            names = [str(i) for i in range(len(pixels))]
+            made = Set(names, self._samples.labels, self._samples.classes, image)
+            self._at[side] = Samples(made, np.arange(len(pixels)))
+        return self._at[side]
+
+
+def normalised(mean: Sequence[float], std: Sequence[float]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the normalisation of bytes, uint8 ``[3, S, S]``, with the roundings of torchvision's transforms."""
+    centre, scale = (
+        torch.tensor(list(values), dtype=torch.float32, device="cpu").view(3, 1, 1) for values in (mean, std)
+    )
+    return lambda image: image.to(torch.float32).div_(255.0).sub_(centre).div_(scale)
+
+
+def score(path: Path, task: str, shown: Shown, device: torch.device) -> float:
     """Return what an expert makes of images: a share of right answers, 0 to 1.
 
     With the task ``"rotation"`` the expert says by how much each image was rotated. With ``"classify"`` a new linear
@@ -108,11 +143,11 @@ def score(path: Path, task: str, samples: Samples, device: torch.device) -> floa
     Args:
         path: the expert's checkpoint.
         task: of the experts.
-        samples: the images; labels are used for ``"classify"`` alone.
+        shown: the images; labels are used for ``"classify"`` alone.
         device: that computes.
     """
     made = checkpoint.describe(path)["model"]
-    transform = test_transform(made["image_size"], made["mean"], made["std"])
+    samples, transform = shown.at(made["image_size"]), normalised(made["mean"], made["std"])
     with engine.explained(BATCH, device):
         model = checkpoint.load(path).to(device)
         if task == "rotation":

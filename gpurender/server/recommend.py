@@ -29,8 +29,8 @@ from gpurender.server.weighting import predicted, similarity, weights, whole_sha
 from gpurender.util import checks
 
 SHARES = 1000  # the weights of a mixture are thousandths: an order that repeats soon has exact shares soon
-BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)(i?B)?")
-POWERS = {"": 0, "k": 1, "M": 2, "G": 3}
+BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(i?B)?")
+POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 MAX_BUDGET = 2**50
 
 
@@ -51,7 +51,9 @@ def budget_of(value: Any) -> Budget:
     if not isinstance(value, str):
         return Budget(images=checks.integer("budget", value, 1, MAX_BUDGET))
     found = BUDGET.fullmatch(value.strip())
-    amount = 0.0 if found is None else float(found[1]) * (1024 if found[3] == "iB" else 1000) ** POWERS[found[2]]
+    amount = (
+        0.0 if found is None else float(found[1]) * (1024 if found[3] == "iB" else 1000) ** POWERS[found[2].lower()]
+    )
     amount = round(min(amount, 2.0 * MAX_BUDGET))  # hundreds of digits are infinite, which is no integer
     if found is None or not 1 <= amount <= MAX_BUDGET:
         raise ValueError(

@@ -47,7 +47,7 @@ def fake(monkeypatch):
         return folder / made.path
 
     monkeypatch.setattr(builder, "trained", trained)
-    monkeypatch.setattr(builder, "score", lambda path, task, samples, device: len(samples) / 10_000)
+    monkeypatch.setattr(builder, "score", lambda path, task, shown, device: len(shown.at(8)) / 10_000)
     return done
 
 
@@ -68,14 +68,14 @@ def test_experts_are_trained_on_rotations_of_their_recipes(made):
 
 
 def test_the_catalogue_knows_what_experts_make_of_each_others_images(made):
-    from gpurender.server.experts import score
+    from gpurender.server.experts import Shown, score
     from gpurender.server.sources import RecipeSource
 
     server = gr.DataServer(made)
     for row in range(2):
-        samples = RecipeSource(recipe(row)).shown(False)
+        shown = Shown(RecipeSource(recipe(row)).shown(False))
         for column in range(2):
-            expected = score(server.expert(named(column)), "rotation", samples, torch.device("cpu"))
+            expected = score(server.expert(named(column)), "rotation", shown, torch.device("cpu"))
             assert server.catalogue.vectors[row, column] == expected
 
 

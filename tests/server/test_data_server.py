@@ -77,7 +77,7 @@ def test_at_most_2048_images_are_looked_at(folder, tmp_path, monkeypatch):
     pictures(tmp_path / "mine", 9, side=36)
     monkeypatch.setattr(data_server, "SHOWN", 4)
     counts = []
-    monkeypatch.setattr(data_server, "score", lambda path, task, samples, device: counts.append(len(samples)) or 0.5)
+    monkeypatch.setattr(data_server, "score", lambda path, task, shown, device: counts.append(len(shown.at(8))) or 0.5)
     DataServer(folder).adapt(tmp_path / "mine", device="cpu")
     assert counts == [4, 4, 4]
 
@@ -121,14 +121,32 @@ def test_the_linear_head_is_fitted_to_the_other_images():
     samples = samples_of(None, names)
     features = np.eye(3)[samples.labels] + generator.normal(0, 0.01, (200, 3))
     assert expert_module._linear(features.astype(np.float32), samples) == 1.0
-    few = samples.part(np.arange(9))
-    with pytest.raises(ValueError, match="data must have at least 10 labelled images for experts on classes, got 9"):
-        expert_module._linear(features[:9], few)
-    assert expert_module._linear(features[:10], samples.part(np.arange(10))) >= 0.0
+    with pytest.raises(ValueError, match="data must have at least 2 labelled images for experts on classes, got 1"):
+        expert_module._linear(features[:1], samples.part(np.arange(1)))
+    assert expert_module._linear(features[:2], samples.part(np.arange(2))) >= 0.0
     wrong = features.copy()
     judged = order(200, 0, 0)[::5]
     wrong[judged] = np.roll(features[judged], 1, 1)  # what was learned is wrong for all that are judged
     assert expert_module._linear(wrong.astype(np.float32), samples) == 0.0
+
+
+def test_images_are_read_once_for_all_experts_and_normalised_as_timm_does(tmp_path):
+    from gpurender.server.sources import samples_of
+    from gpurender.training.examples import test_transform as evaluation
+
+    names = pictures(tmp_path, 3, side=50)
+    samples, reads = samples_of(tmp_path, names), []
+    plain = samples._found.image
+    object.__setattr__(samples._found, "image", lambda i: reads.append(i) or plain(i))
+    shown = expert_module.Shown(samples)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    for side in (32, 24, 32):
+        found, transform = shown.at(side), expert_module.normalised(mean, std)
+        for i in range(3):
+            assert found[i][0].dtype == torch.uint8
+            assert torch.equal(transform(found[i][0]), evaluation(side, mean, std)(plain(i)))
+    assert len(reads) == 6
+    assert found.labels.tolist() == samples.labels.tolist()
 
 
 def test_an_expert_is_the_file_of_the_catalogue(tmp_path):

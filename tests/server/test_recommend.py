@@ -33,7 +33,8 @@ def catalogue(kind="recipes", added=0, seen=None, vectors=None):
         (1, Budget(images=1)), (2**50, Budget(images=2**50)), ("50000", Budget(images=50_000)),
         ("10M", Budget(images=10_000_000)), ("1.5k", Budget(images=1500)), ("2G", Budget(images=2 * 10**9)),
         (" 3k ", Budget(images=3000)), ("2.5GB", Budget(bytes=2_500_000_000)), ("2GiB", Budget(bytes=2**31)),
-        ("700 B", Budget(bytes=700)), ("1kiB", Budget(bytes=1024)), ("1 MB", Budget(bytes=10**6)),
+        ("700 B", Budget(bytes=700)), ("10m", Budget(images=10**7)), ("1.5KB", Budget(bytes=1500)),
+        ("2TB", Budget(bytes=2 * 10**12)), ("1kiB", Budget(bytes=1024)), ("1 MB", Budget(bytes=10**6)),
     ],
 )  # fmt: skip
 def test_budgets(given, expected):
@@ -41,7 +42,7 @@ def test_budgets(given, expected):
 
 
 @pytest.mark.parametrize(
-    "given", ["", "ten", "-5", "10T", "1e6", "0", "0.2", "2000000G", "5 M B", "k", "1.k", "9" * 400]
+    "given", ["", "ten", "-5", "10P", "1e6", "0", "0.2", "2000000G", "5 M B", "k", "1.k", "9" * 400]
 )
 def test_other_budgets_are_refused(given):
     with pytest.raises(ValueError, match=r"^budget must be images, such as 50000 or 10M, or bytes, .* got "):
