@@ -101,7 +101,7 @@ def build(
     root = checks.path("output", output)
     target = devices.resolve(device)
     engine.accelerator(target, "no", 1)  # raises if Accelerate is missing
-    plan = planned(sources, k, partition, schooling)
+    plan = planned(sources, k, partition, schooling, Plan.of(root))
     claim(root, plan)
     if (root / CATALOGUE).exists():
         shutil.rmtree(root / WORK, ignore_errors=True)  # of a process that was killed after it wrote the catalogue

@@ -24,7 +24,7 @@ from gpurender.util.atomic_files import TEMPORARY
 from gpurender.util.folder_lock import LOCK
 
 PLAN = "plan.json"
-ENTRIES = ("layout", "schooling", "recipes", "files", "seen")
+ENTRIES = ("layout", "schooling", "recipes", "files", "seen", "study")
 DEFAULT_K = 5  # a portfolio of five has three quarters of the gain of the best of 256 recipes (docs/server.md)
 
 
@@ -38,22 +38,38 @@ class Plan:
         files: ``folder``, ``k``, ``partition`` and ``images`` (how many there were) of an image folder; ``None`` for
             recipes.
         seen: tasks of a study by name: ``task``, its JSON values, and ``gains``, of each recipe over the mean recipe.
+        study: ``folder`` and ``k`` of the study that the recipes are of; ``None`` if they were given.
     """
 
     schooling: Schooling
     recipes: dict[str, dict[str, Any]]
     files: dict[str, Any] | None
     seen: dict[str, dict[str, Any]]
+    study: dict[str, Any] | None = None
 
     def values(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         return {
             "layout": LAYOUT, "schooling": dataclasses.asdict(self.schooling), "recipes": self.recipes,
-            "files": self.files, "seen": self.seen,
+            "files": self.files, "seen": self.seen, "study": self.study,
         }  # fmt: skip
 
+    @classmethod
+    def of(cls, root: Path) -> "Plan | None":
+        """Return the plan in a server's folder; ``None`` if there is none."""
+        if not (root / PLAN).exists():
+            return None
+        values = read(root / PLAN, ENTRIES)
+        try:
+            schooling = Schooling(**values["schooling"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"output: {str(root / PLAN)!r} is damaged: {error}") from None
+        return cls(schooling, values["recipes"], values["files"], values["seen"], values["study"])
 
-def planned(sources: Any, k: int | None, partition: str | None, schooling: Schooling) -> Plan:
+
+def planned(
+    sources: Any, k: int | None, partition: str | None, schooling: Schooling, there: Plan | None = None
+) -> Plan:
     """Return the plan for a study's folder, an image folder, or recipes.
 
     Args:
@@ -61,17 +77,18 @@ def planned(sources: Any, k: int | None, partition: str | None, schooling: Schoo
         k: how many experts; ``None``: 5, or as many as there are recipes.
         partition: of an image folder, ``"superclass"`` or ``"unsupervised"``; ``None``: unsupervised.
         schooling: how experts are trained.
+        there: a plan that was begun. If it is of the same study, it is returned, whatever the study has found since.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and what is allowed.
     """
     listed = list(sources) if isinstance(sources, (list, tuple)) else [sources]
     if len(listed) == 1 and isinstance(listed[0], Study):
-        return _of_study(listed[0], k, partition, schooling)
+        return _of_study(listed[0], k, partition, schooling, there)
     if len(listed) == 1 and _is_folder(listed[0]):
         folder = Path(listed[0])
         if (folder / STUDY).exists():
-            return _of_study(Study(folder), k, partition, schooling)
+            return _of_study(Study(folder), k, partition, schooling, there)
         return _of_folder(folder, k, partition, schooling)
     _refuse_partition(partition)
     return _of_recipes(listed, k, schooling)
@@ -104,11 +121,14 @@ def name_of(recipe: Any) -> str:
     return f"{recipe.family}-{recipe.fingerprint[:12]}"
 
 
-def _of_study(study: Study, k: int | None, partition: str | None, schooling: Schooling) -> Plan:
+def _of_study(study: Study, k: int | None, partition: str | None, schooling: Schooling, there: Plan | None) -> Plan:
     _refuse_partition(partition)
     count = DEFAULT_K if k is None else checks.integer("k", k, 1, MAX_EXPERTS)
+    origin = {"folder": os.path.abspath(study.root), "k": count}
+    if there is not None and (there.study, there.schooling) == (origin, schooling):
+        return there
     best: dict[str, dict[str, Any]] = {}  # the best config of each recipe, by fingerprint, on one rung
-    rows = [row for row in study.table() if row["score"] is not None]
+    rows = [row for row in study.table() if row["score"] is not None and _can_be_served(row["recipe"])]
     for rung in range(study.ladder.rungs - 1, -1, -1):
         best = {}
         for row in rows:
@@ -130,7 +150,17 @@ def _of_study(study: Study, k: int | None, partition: str | None, schooling: Sch
         name: {"task": json.loads(task.to_json()), "gains": row.tolist()}
         for (name, task), row in zip(study.tasks.items(), gains, strict=True)
     }
-    return Plan(schooling, {name_of(recipe): json.loads(recipe.to_json()) for recipe in recipes}, None, seen)
+    named = {name_of(recipe): json.loads(recipe.to_json()) for recipe in recipes}
+    return Plan(schooling, named, None, seen, origin)
+
+
+def _can_be_served(values: Any) -> bool:
+    """Return whether a recipe, as JSON values, can be part of the mixture that a server recommends."""
+    try:
+        check_recipe(as_recipe(values))
+    except ValueError:
+        return False
+    return True
 
 
 def _of_folder(folder: Path, k: int | None, partition: str | None, schooling: Schooling) -> Plan:

@@ -125,6 +125,42 @@ def test_of_a_study_the_greedy_portfolio_is_taken(tmp_path):
         plan.planned(made.root, 2, "superclass", HOW)
 
 
+def test_a_plan_of_a_study_that_goes_on_stays_as_it_was_begun(tmp_path):
+    made, _ = study_of(tmp_path, [(0.9, 0.1), (0.5, 0.7), (0.8, 0.61)])
+    first = plan.planned(made, 2, None, HOW)
+    assert first.study == {"folder": str(made.root), "k": 2}
+    plan.claim(tmp_path / "s", first)
+    assert plan.Plan.of(tmp_path / "s") == first
+    assert plan.Plan.of(tmp_path) is None
+    for path in (made.root / "results").glob("*.json"):  # it has found something else since
+        values = json.loads(path.read_text())
+        values["tasks"]["a"]["score"] = 1.0 - values["tasks"]["a"]["score"]
+        path.write_text(json.dumps(values))
+    grown = gr.search.Study(made.root)
+    there = plan.Plan.of(tmp_path / "s")
+    assert plan.planned(grown, 2, None, HOW) != first
+    assert plan.planned(grown, 2, None, HOW, there) == first
+    assert len(plan.planned(grown, 3, None, HOW, there).recipes) == 3
+    other = Schooling(model=MODEL)
+    assert plan.planned(grown, 2, None, other, there).schooling == other
+    (tmp_path / "s" / "plan.json").write_text(json.dumps({**first.values(), "schooling": {"task": "sing"}}))
+    with pytest.raises(ValueError, match=r"output: '.*plan\.json' is damaged: task must be one of"):
+        plan.Plan.of(tmp_path / "s")
+
+
+def test_recipes_that_no_mixture_takes_are_left_out_of_a_portfolio(tmp_path, monkeypatch):
+    made, recipes = study_of(tmp_path, [(0.9, 0.1), (0.5, 0.7), (0.8, 0.61)])
+    right = plan.check_recipe
+
+    def refused(found):
+        if found == recipes[2]:
+            raise ValueError("it is a mixture")
+        return right(found)
+
+    monkeypatch.setattr(plan, "check_recipe", refused)
+    assert set(plan.planned(made, 2, None, HOW).recipes) == {plan.name_of(recipes[0]), plan.name_of(recipes[1])}
+
+
 def test_of_rungs_the_highest_with_enough_recipes_counts(tmp_path):
     made, recipes = study_of(tmp_path, [(0.9, 0.1), (0.5, 0.7), (0.8, 0.61)])
     for number in (0, 1):
