@@ -36,8 +36,8 @@ def serve(folder: Path, host: str, port: int, reports: bool) -> None:
     except ImportError as error:
         raise RuntimeError(f"serve needs Starlette and uvicorn: pip install 'gpurender[serve]' ({error})") from None
     made = application(folder, reports=reports)
-    config = uvicorn.Config(
-        made, http=_protocol(), lifespan="off", access_log=False, log_level="warning",
+    config = uvicorn.Config(  # log_level: a line for each malformed request would let anybody fill the log
+        made, http=_protocol(), lifespan="off", access_log=False, log_level="error",
         limit_concurrency=CONNECTIONS, timeout_keep_alive=KEEP_ALIVE, h11_max_incomplete_event_size=MAX_HEADER,
         timeout_graceful_shutdown=5, server_header=False,
     )  # fmt: skip
