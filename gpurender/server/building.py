@@ -55,6 +55,7 @@ PATIENCE = 120.0  # seconds after which the job of a silent process on another m
 WAIT = 1.0  # seconds between two looks at what other processes have done
 WORK = "work"  # folder of trainings under way
 COMMON = "common"  # the network whose features part an image folder
+WEAK = 0.3  # accuracy on its own source below which an expert on rotations has learned next to nothing
 SEEN = 2048  # images of a study's task by which experts are scored
 
 
@@ -228,6 +229,13 @@ class _Builder:
             for row, source in enumerate(sources.values()):
                 vectors[row] = self._scores(source.shown(task == "classify"), names)
                 bar.update()
+                if task == "rotation" and vectors[row, row] < WEAK:
+                    log.warning(
+                        "expert %s is right about %.0f %% of the rotations of its own source, and 25 %% is chance: its "
+                        "scores say little. Train longer (images=), or use task='classify'",
+                        names[row],
+                        100 * vectors[row, row],
+                    )
             seen = {}
             for name, one in self.plan.seen.items():
                 images = few(Task.from_json(json.dumps(one["task"])).samples("train"), SEEN)

@@ -91,6 +91,18 @@ def test_a_finished_server_is_not_built_again(made, monkeypatch):
         build([recipe(0), recipe(2)], made, **SMALL)
 
 
+@pytest.mark.parametrize(("accuracy", "warned"), [(0.2999, True), (0.3, False)])
+def test_an_expert_that_has_learned_nothing_is_said(tmp_path, monkeypatch, caplog, accuracy, warned):
+    fake(monkeypatch)
+    monkeypatch.setattr(builder, "score", lambda path, task, shown, device: accuracy)
+    build([recipe(0)], tmp_path / "s", **SMALL)
+    said = f"expert {named(0)} is right about 30 % of the rotations of its own source, and 25 % is chance"
+    assert (said in caplog.text) == warned
+    caplog.clear()
+    build([recipe(0)], tmp_path / "t", **SMALL, task="classify")
+    assert said not in caplog.text
+
+
 def test_a_build_goes_on_with_what_is_left(tmp_path, monkeypatch):
     done = fake(monkeypatch)
     right = builder.trained
