@@ -19,6 +19,7 @@ from gpurender.training import checkpoint
 from gpurender.training.loop import CHECKPOINT
 from gpurender.util import checks
 from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util.file_hash import sha256_of
 from gpurender.util.progress import progress
 from gpurender.util.texts import read_text
 from gpurender.util.version import __version__
@@ -166,7 +167,7 @@ def _training(subject: Subject) -> list[str]:
     assert subject.path is not None
     rows = {
         "model": f"{about['model']['name']}, {about['model']['image_size']} pixels",
-        "checkpoint": f"`{subject.path.name}`, SHA-256 `{_file_hash(subject.path)}`",
+        "checkpoint": f"`{subject.path.name}`, SHA-256 `{sha256_of(subject.path)}`",
         "length": f"{about['step']:,} steps of {settings['batch_size']:,} images: {about['images']:,} images",
         "samples": samples_seen(about),
         "order": f"shuffled by Philox4x32-10, seed {data['loader_seed']}; `gpurender replay` shows any step again",
@@ -226,19 +227,6 @@ def _block(subject: Subject, hashes: list[tuple[int, int, str]]) -> str:
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()]
     rows = ",\n".join(f"    {json.dumps(row)}" for row in hashes)
     return "{\n" + ",\n".join([*lines, f'  "canvases": [\n{rows}\n  ]']) + "\n}"
-
-
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    """Return the SHA-256 of a file; Python 3.10 has no ``hashlib.file_digest``."""
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_card(text: str) -> dict[str, Any]:

@@ -1,22 +1,15 @@
 """The files of a server: experts with a digest, lists of images."""
 
-import hashlib
 import json
 from pathlib import Path, PurePosixPath
 
 from gpurender.util import checks
-
-BLOCK = 1 << 20
+from gpurender.util.file_hash import sha256_of
 
 
 def digest(path: Path) -> tuple[str, int]:
     """Return SHA-256, as 64 hex digits, and the size of a file in bytes."""
-    hashed, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            hashed.update(block)
-            size += len(block)
-    return hashed.hexdigest(), size
+    return sha256_of(path), path.stat().st_size
 
 
 def checked(path: Path, sha256: str, size: int) -> Path:

@@ -248,12 +248,3 @@ def test_what_a_user_gave_to_the_recipe_is_said():
 
 def test_a_cell_of_a_table_stays_one_cell():
     assert cards._cell("a |\n b") == "a \\| b"
-
-
-def test_files_are_hashed_in_parts(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(bytes(range(256)) * 9000)
-    expected = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert cards._file_hash(path) == expected
-    with open(path, "rb") as file:
-        assert cards._digest(file) == expected
