@@ -51,9 +51,9 @@ PLANS: dict[str, tuple[Part, ...]] = {
         Part("train", 28, "short"),
     ),
     "second": (
-        Part("doctor", 50, "short"), Part("profile", 60, "short"), Part("consumers", 45, "short"),
-        Part("tests", 130, "short"), Part("memcheck", 62, "short"), Part("train", 65, "long"),
-        Part("table", 25, "short"), Part("pretrain", 35, "short"),
+        Part("doctor", 70, "short"), Part("table", 38, "short"), Part("search", 20, "short"),
+        Part("profile", 55, "short"), Part("consumers", 40, "short"), Part("tests", 120, "short"),
+        Part("memcheck", 50, "short"), Part("train", 53, "long"), Part("pretrain", 25, "short"),
     ),
     "full": (
         Part("start", 120, "long"), Part("doctor", 120, "long"), Part("kernels", 120, "long"),

@@ -26,8 +26,9 @@ that are made once for many loaders are held by the graph itself (:mod:`gpurende
 """
 
 import contextlib
+import gc
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -147,11 +148,14 @@ def capture(launches: Callable[[], Made], device: torch.device, pool: Any) -> tu
     then pay for cudaMalloc again. A capture needs neither: the stream is the one that the plain launches ran on, not
     the default stream, and no captured launch depends on concurrent work of the device.
 
+    Python collects no garbage meanwhile: among it may be the graphs of another loader, and to destroy a graph makes CUDA
+    give up a capture that its thread has begun (seen on an H100 with torch 2.11, where loaders followed each other).
+
     Raises:
         Exception: the error of the launches, or torch's about the capture; torch's state has then been cleaned up.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.stream(torch.cuda.current_stream(device)):
+    with _no_garbage_collected(), torch.cuda.stream(torch.cuda.current_stream(device)):
         try:
             # thread_local: other threads, such as one that saves a checkpoint, may go on calling CUDA
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
@@ -161,6 +165,18 @@ def capture(launches: Callable[[], Made], device: torch.device, pool: Any) -> tu
             _abandon(graph, device, pool)
             raise
     return graph, made
+
+
+@contextlib.contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """Leave Python's cyclic garbage alone while the block lasts."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _abandon(graph: Any, device: torch.device, pool: Any) -> None:

@@ -1,5 +1,8 @@
 """When a sequence of launches is captured, and what happens when it cannot be."""
 
+import contextlib
+import gc
+
 import pytest
 import torch
 
@@ -117,6 +120,48 @@ def test_without_a_good_graph_all_goes_on(counter, monkeypatch, failure, caplog)
     if failure == "raises":
         assert LONG[:200] in caplog.text
         assert LONG[:201] not in caplog.text
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_garbage_is_collected_during_a_capture(monkeypatch, collecting, fails):
+    """It may hold another loader's graphs, whose end would end the capture, too."""
+
+    class Graph:
+        def capture_begin(self, pool, capture_error_mode):
+            seen.append(gc.isenabled())
+
+        def capture_end(self):
+            seen.append(gc.isenabled())
+
+        def reset(self):
+            pass
+
+    def launches():
+        seen.append(gc.isenabled())
+        if fails:
+            raise RuntimeError("it cannot be captured")
+        return (torch.zeros(1, dtype=torch.int64, device="cpu"),)
+
+    seen = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(cuda_graphs, "_failed", [])
+    monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool", raising=False)
+    before = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        if fails:
+            with pytest.raises(RuntimeError, match="it cannot be captured"):
+                cuda_graphs.capture(launches, CPU, "pool")
+        else:
+            cuda_graphs.capture(launches, CPU, "pool")
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert len(seen) == 3
+    assert not any(seen)
 
 
 def test_a_cpu_captures_nothing(monkeypatch):
