@@ -11,7 +11,8 @@ PROGRAM = """
 import json, sys, time
 import torch, gpurender as gr
 from gpurender.util import disk_cache
-disk_cache.load, disk_cache.save = lambda kind, key: None, lambda kind, key, values: None  # nothing is known, nothing is left
+disk_cache.load = lambda kind, key: None  # nothing is known
+disk_cache.save = lambda kind, key, values: None  # and nothing is left
 where, classes, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 def maps(classes, seed):

@@ -148,8 +148,9 @@ def capture(launches: Callable[[], Made], device: torch.device, pool: Any) -> tu
     then pay for cudaMalloc again. A capture needs neither: the stream is the one that the plain launches ran on, not
     the default stream, and no captured launch depends on concurrent work of the device.
 
-    Python collects no garbage meanwhile: among it may be the graphs of another loader, and to destroy a graph makes CUDA
-    give up a capture that its thread has begun (seen on an H100 with torch 2.11, where loaders followed each other).
+    Python collects no garbage meanwhile: among it may be the graphs of another loader, and to destroy a graph makes
+    CUDA give up a capture that its thread has begun (seen on an H100 with torch 2.11, where loaders followed each
+    other).
 
     Raises:
         Exception: the error of the launches, or torch's about the capture; torch's state has then been cleaned up.
