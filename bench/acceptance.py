@@ -53,7 +53,7 @@ PLANS: dict[str, tuple[Part, ...]] = {
     "second": (
         Part("doctor", 70, "short"), Part("table", 38, "short"), Part("search", 20, "short"),
         Part("profile", 55, "short"), Part("consumers", 40, "short"), Part("tests", 120, "short"),
-        Part("memcheck", 50, "short"), Part("train", 53, "long"), Part("pretrain", 25, "short"),
+        Part("memcheck", 50, "short"), Part("train", 53, "long"), Part("pretrain", 26, "short"),
     ),
     "full": (
         Part("start", 120, "long"), Part("doctor", 120, "long"), Part("kernels", 120, "long"),
