@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append(asdict(made))
     if given.json:
         with replacing(given.json) as temporary:
-            text = json.dumps({"environment": environment(), "rows": rows}, indent=2)
+            text = json.dumps({"environment": environment(), "host_cost": rows}, indent=2)
             Path(temporary).write_text(text + "\n", encoding="utf-8")
     return 0
 

@@ -123,7 +123,7 @@ def main() -> int:
         command = " ".join(["python -m bench.portfolio", *sys.argv[1:]])
         found = {
             "environment": environment(), "command": command, "k": options.k, "rung": rung, "tasks": tasks,
-            "recipes": table.shape[1], "rows": rows,
+            "recipes": table.shape[1], "portfolio": rows,
         }  # fmt: skip
         with replacing(options.json) as temporary:
             Path(temporary).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -106,7 +106,7 @@ def main() -> int:
     result = {
         "environment": environment(), "command": " ".join(["python -m trials.planted_experts",
         *sys.argv[1:]]), "recipes": [json.loads(recipe.to_json()) for recipe in recipes],
-        "vectors": server.catalogue.vectors.tolist(), "rows": rows,
+        "vectors": server.catalogue.vectors.tolist(), "planted": rows,
     }  # fmt: skip
     for row in rows:
         print(row)
