@@ -18,7 +18,8 @@ pytest.importorskip("triton")
 pytest.importorskip("timm", reason="needs timm, whose functions the kernels are compared with")
 pytest.importorskip("torchvision", reason="needs torchvision, whose functions the kernels are compared with")
 from bench import triton_code
-from tests.kernels.triton_checks import CHECKS, outcome
+from tests.kernels.triton_checks import CHECKS, outcome, trace
+from tests.kernels.triton_race_checks import RACE_CHECKS
 
 TUNED = (3, 8)  # the Triton whose registers are counted: older ones spill some bytes, which costs time alone
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -30,7 +31,7 @@ SINGLE_PRECISION = ("mix_erase_pixels", "soft_targets_rows", "tabulate", "change
 
 @pytest.fixture(scope="module")
 def interpreted():
-    """A function that runs a check in a process that interprets Triton, and returns its traceback, empty if it passed.
+    """A function that runs another in a process that interprets Triton, and returns a traceback, empty if it passed.
 
     One check at a time, when its test asks: so each test lasts what its check does, whichever others are run.
     """
@@ -38,13 +39,19 @@ def interpreted():
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("TRITON_INTERPRET", "1")  # read when a process imports Triton
             pool.submit(os.getpid).result(timeout=600)  # starts it
-        yield lambda check: pool.submit(outcome, check).result(timeout=1500)
+        yield lambda *called: pool.submit(*called).result(timeout=1500)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=NAMES)
 def test_interpreted_as_computed_by_numpy_and_numba(interpreted, check):
-    trace = interpreted(check)
-    assert not trace, trace
+    found = interpreted(outcome, check)
+    assert not found, found
+
+
+@pytest.mark.parametrize("check", RACE_CHECKS, ids=[check.__name__ for check in RACE_CHECKS])
+def test_races_are_found(interpreted, check):
+    found = interpreted(trace, check)
+    assert not found, found
 
 
 @pytest.mark.gpu

@@ -18,6 +18,7 @@ from gpurender.numerics.portable_math import exp
 from gpurender.numerics.streams import Stream
 from tests.kernels import triton_augment_params, triton_image_ops, triton_mix_erase
 from tests.support.triton_paths import CPU, few_programs, gpu_path, refused
+from tests.support.triton_races import watched
 
 # Random123's kat_vectors of philox4x32 10: counter, key, words.
 KNOWN = [
@@ -279,9 +280,15 @@ CHECKS = (
 
 
 def outcome(check):
-    """Return the traceback of a check on the CPU, empty if it passes."""
+    """Return the traceback of a check on the CPU, whose launches have no race, empty if it passes."""
+    with watched():
+        return trace(check, CPU)
+
+
+def trace(check, *arguments):
+    """Return the traceback of a check, empty if it passes."""
     try:
-        check(CPU)
+        check(*arguments)
     except Exception:
         return traceback.format_exc()
     return ""

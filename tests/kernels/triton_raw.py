@@ -41,3 +41,13 @@ def estimate_of(rows, fractions, out, count, bicubic, SIZE: tl.constexpr):  # no
     down = cubic_weights(tl.load(fractions + i, mask=used, other=0.0), bicubic != 0)
     across = cubic_weights(tl.load(fractions + count + i, mask=used, other=0.0), bicubic != 0)
     tl.store(out + i, estimated(w0, w1, w2, w3, (0, 8, 16, 24), down, across), mask=used)
+
+
+@triton.jit
+def add_and_shift(values, out, stride, SIZE: tl.constexpr, BARRIER: tl.constexpr):  # noqa: N803
+    """values[i] += 1, then out[i] = values[i + 1]; a program has SIZE places from a multiple of the stride on."""
+    i = tl.program_id(0) * stride + tl.arange(0, SIZE)
+    tl.store(values + i, tl.load(values + i) + 1)
+    if BARRIER:
+        tl.debug_barrier()
+    tl.store(out + i, tl.load(values + i + 1))

@@ -125,14 +125,16 @@ def nearest_byte(total):
 
 @triton.jit
 def pixels_of(q, block, height, width, VERTICAL: tl.constexpr, INDEX: tl.constexpr):
-    """Return the starts of the lines of a block's q-th pixels, their places there, and whether they are inside."""
+    """Return the starts of the lines of a block's q-th pixels, their places there, and whether they are inside.
+
+    Pixels behind the block's own are those of the next program, which may be at another pass: they are not inside.
+    """
     if VERTICAL:
         y, x = q // COLUMNS, block * COLUMNS + q % COLUMNS
-        line, place = x.to(INDEX), y.to(INDEX)
-    else:
-        y, x = block * ROWS + q // width, q % width
-        line, place = y.to(INDEX) * width, x.to(INDEX)
-    return line, place, (y < height) & (x < width)
+        return x.to(INDEX), y.to(INDEX), (y < height) & (x < width)
+    y, x = q // width, q % width
+    line = (block * ROWS + y).to(INDEX) * width
+    return line, x.to(INDEX), (y < ROWS) & (block * ROWS + y < height)
 
 
 @triton.jit

@@ -1,0 +1,47 @@
+"""Races between programs and between threads, which the interpreter must find where the other checks run."""
+
+import pytest
+import torch
+
+from tests.support.triton_races import Race, watched
+
+
+def shifted(programs, stride, barrier):
+    """Run a kernel that is watched; return its result."""
+    from tests.kernels.triton_raw import add_and_shift
+
+    values, out = torch.arange(200, dtype=torch.int32), torch.zeros(200, dtype=torch.int32)
+    with watched():
+        add_and_shift[(programs,)](values, out, stride, 64, barrier)
+    return out
+
+
+def two_programs_that_store_to_one_address():
+    """Of 64 places each, 60 apart, in both tensors."""
+    with pytest.raises(Race, match=r"^add_and_shift: two programs store to each of 8 addresses$"):
+        shifted(2, 60, True)
+
+
+def a_program_that_loads_what_another_stores():
+    """The first place of the second program, by the first one."""
+    with pytest.raises(Race, match=r"^add_and_shift: programs load 1 times what another program stores$"):
+        shifted(2, 64, True)
+
+
+def threads_that_load_without_a_barrier():
+    """All but the last, whose neighbour nobody stores."""
+    with pytest.raises(Race, match=r"^add_and_shift: 63 loads of what the program stored, with no barrier between$"):
+        shifted(1, 64, False)
+
+
+def no_race():
+    """The same loads behind a barrier."""
+    assert shifted(1, 64, True)[:65].tolist() == [*range(2, 65), 64, 0]
+
+
+RACE_CHECKS = (
+    two_programs_that_store_to_one_address,
+    a_program_that_loads_what_another_stores,
+    threads_that_load_without_a_barrier,
+    no_race,
+)
