@@ -243,7 +243,7 @@ def test_doctor_reports_and_tries(capsys):
 def test_doctor_names_the_cache(tmp_path, monkeypatch, capsys):
     from gpurender.commands.checkup import examine
 
-    monkeypatch.setattr(examine, "_TRIALS", {"nothing": lambda device: torch.zeros(1)})
+    monkeypatch.setattr(examine, "TRIALS", {"nothing": lambda device: torch.zeros(1)})
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "own"))
     assert cli.main(["doctor", "--json"]) == 0
@@ -266,7 +266,7 @@ def test_doctor_says_why_a_kernel_is_off(monkeypatch, capsys):
     def broken(device):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(examine, "_TRIALS", {"chaos_game": broken})
+    monkeypatch.setattr(examine, "TRIALS", {"chaos_game": broken})
     assert cli.main(["doctor"]) == 1
     assert "off: RuntimeError: no luck" in capsys.readouterr().out
 

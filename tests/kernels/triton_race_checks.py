@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.support.triton_races import Race, watched
+from tests.support.triton_races import RaceError, watched
 
 
 def shifted(programs, stride, barrier):
@@ -18,19 +18,20 @@ def shifted(programs, stride, barrier):
 
 def two_programs_that_store_to_one_address():
     """Of 64 places each, 60 apart, in both tensors."""
-    with pytest.raises(Race, match=r"^add_and_shift: two programs store to each of 8 addresses$"):
+    with pytest.raises(RaceError, match=r"^add_and_shift: two programs store to each of 8 addresses$"):
         shifted(2, 60, True)
 
 
 def a_program_that_loads_what_another_stores():
     """The first place of the second program, by the first one."""
-    with pytest.raises(Race, match=r"^add_and_shift: programs load 1 times what another program stores$"):
+    with pytest.raises(RaceError, match=r"^add_and_shift: programs load 1 times what another program stores$"):
         shifted(2, 64, True)
 
 
 def threads_that_load_without_a_barrier():
     """All but the last, whose neighbour nobody stores."""
-    with pytest.raises(Race, match=r"^add_and_shift: 63 loads of what the program stored, with no barrier between$"):
+    told = r"^add_and_shift: 63 loads of what the program stored, with no barrier between$"
+    with pytest.raises(RaceError, match=told):
         shifted(1, 64, False)
 
 

@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 
 
-class Race(AssertionError):
+class RaceError(AssertionError):
     """The result of a launch depends on the order of its programs or threads."""
 
 
@@ -31,14 +31,14 @@ class Accesses:
         kind.append(np.column_stack([used, here]))
 
     def check(self, kernel: str) -> None:
-        """Raise a Race if a program stores what another one stores or loads, or loads what it stored in a section."""
+        """Raise an error if a program stores what another stores or loads, or loads what it stored in a section."""
         if not self.stores:
             return
         stores = np.concatenate(self.stores)
         stores = stores[np.lexsort(stores.T[::-1])]  # by address, program, section, number
         same = stores[1:, 0] == stores[:-1, 0]
         if (shared := same & (stores[1:, 1] != stores[:-1, 1])).any():
-            raise Race(f"{kernel}: two programs store to each of {shared.sum()} addresses")
+            raise RaceError(f"{kernel}: two programs store to each of {shared.sum()} addresses")
         loads = np.concatenate([*self.loads, stores[:0]])
         place = np.searchsorted(stores[:, 0], loads[:, 0]).clip(max=max(len(stores) - 1, 0))
         if not len(stores):
@@ -46,17 +46,17 @@ class Accesses:
         stored = stores[place, 0] == loads[:, 0]
         loads, owners = loads[stored], stores[place[stored], 1]
         if (foreign := owners != loads[:, 1]).any():
-            raise Race(f"{kernel}: programs load {foreign.sum()} times what another program stores")
+            raise RaceError(f"{kernel}: programs load {foreign.sum()} times what another program stores")
         both = np.concatenate([np.insert(stores, 4, 0, axis=1), np.insert(loads, 4, 1, axis=1)])
         both = both[np.lexsort((both[:, 3], both[:, 2], both[:, 0]))]  # by address, section, number
         follows = (both[1:, [0, 2]] == both[:-1, [0, 2]]).all(axis=1) & (both[:-1, 4] == 0) & (both[1:, 4] == 1)
         if follows.any():
-            raise Race(f"{kernel}: {follows.sum()} loads of what the program stored, with no barrier between")
+            raise RaceError(f"{kernel}: {follows.sum()} loads of what the program stored, with no barrier between")
 
 
 @contextlib.contextmanager
 def watched():
-    """Raise a Race behind a launch, of those that are interpreted while this lasts, that has one."""
+    """Raise a RaceError behind a launch, of those that are interpreted while this lasts, that has one."""
     from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 
     own = {name: getattr(InterpreterBuilder, name) for name in ("create_masked_load", "create_masked_store")}

@@ -126,7 +126,7 @@ def test_another_process_may_be_faster(own, monkeypatch):
 def test_doctor_tells_the_size(own, monkeypatch, capsys):
     from gpurender.commands.checkup import examine
 
-    monkeypatch.setattr(examine, "_TRIALS", {"nothing": lambda device: 0})
+    monkeypatch.setattr(examine, "TRIALS", {"nothing": lambda device: 0})
     put(own / f"fractaldb-{KEY}.json", 1_200_000)
     assert cli.main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cache"]["bytes"] == 1_200_000
