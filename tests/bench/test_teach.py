@@ -11,11 +11,13 @@ from PIL import Image
 import gpurender as gr
 from bench import teach, teach_figure
 
-CELLS = teach.few_labels(teach.VIT)
+CELLS = teach.few_labels(teach.TRANSFORMER)
 
 
 def test_cells_are_distinct_and_equal_but_for_the_pre_training():
-    every = [cell for make in teach.STUDIES.values() for model in (teach.VIT, teach.RESNET) for cell in make(model)]
+    every = [
+        cell for make in teach.STUDIES.values() for model in (teach.TRANSFORMER, teach.RESNET) for cell in make(model)
+    ]
     assert len({cell.key for cell in every}) == len(set(every))
     rest = {
         recipe: [(cell.task, cell.labels, cell.seed) for cell in CELLS if cell.recipe == recipe]
@@ -23,19 +25,19 @@ def test_cells_are_distinct_and_equal_but_for_the_pre_training():
     }
     assert len(set(map(tuple, rest.values()))) == 1
     assert not any(cell.held_out for cell in CELLS)
-    assert all(cell.held_out and cell.seed not in teach.SEEDS for cell in teach.rates(teach.VIT))
+    assert all(cell.held_out and cell.seed not in teach.SEEDS for cell in teach.rates(teach.TRANSFORMER))
 
 
 def test_rates_are_chosen_for_each_kind_of_weights(tmp_path, monkeypatch):
     best = {"scratch": 1e-3, "onepfrac": 3e-4}
-    with pytest.raises(ValueError, match="the study 'rates' of vit_tiny_patch16_224 must be complete first"):
+    with pytest.raises(ValueError, match="the study 'rates' of levit_128s must be complete first"):
         teach.chosen_rate(tmp_path, CELLS[0])
     monkeypatch.setattr(
         teach,
         "measure",
         lambda tasks, work, cell, lr: dataclasses.asdict(cell) | {"accuracy": float(cell.lr == best[cell.recipe])},
     )
-    teach.run(tmp_path, tmp_path, teach.rates(teach.VIT), 1.0)
+    teach.run(tmp_path, tmp_path, teach.rates(teach.TRANSFORMER), 1.0)
     for cell in CELLS:
         assert teach.chosen_rate(tmp_path, cell) == best["scratch" if cell.recipe == "scratch" else "onepfrac"]
 
@@ -50,7 +52,7 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
         return dataclasses.asdict(cell) | {"lr": lr, "accuracy": 0.5}
 
     monkeypatch.setattr(teach, "measure", measure)
-    cells = teach.rates(teach.VIT)[:5]
+    cells = teach.rates(teach.TRANSFORMER)[:5]
     with pytest.raises(KeyboardInterrupt):
         teach.run(tmp_path, tmp_path, cells, 1.0)
     monkeypatch.setattr(
@@ -58,12 +60,12 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
     )
     teach.run(tmp_path, tmp_path, cells, 1.0)
     assert done == cells
-    teach.run(tmp_path, tmp_path, teach.rates(teach.VIT), -1.0)  # no time
+    teach.run(tmp_path, tmp_path, teach.rates(teach.TRANSFORMER), -1.0)  # no time
     assert done == cells
     teach.write(tmp_path / "found.json", tmp_path)
     found = json.loads((tmp_path / "found.json").read_text())
-    assert list(found["studies"]) == [f"rates {teach.VIT}"]
-    assert len(found["studies"][f"rates {teach.VIT}"]) == 5
+    assert list(found["studies"]) == [f"rates {teach.TRANSFORMER}"]
+    assert len(found["studies"][f"rates {teach.TRANSFORMER}"]) == 5
     assert set(found["teach"]["recipes"]) == set(teach.RECIPES)
 
 
@@ -75,11 +77,11 @@ def test_a_study_goes_on_from_an_earlier_result_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(teach, "SEEDS", (0,))
     monkeypatch.setattr(teach, "measure", measure)
-    cells = [*teach.rates(teach.VIT), *teach.few_labels(teach.VIT)[:7]]
+    cells = [*teach.rates(teach.TRANSFORMER), *teach.few_labels(teach.TRANSFORMER)[:7]]
     teach.run(tmp_path, tmp_path / "old", cells, 1.0)
     teach.write(tmp_path / "found.json", tmp_path / "old")
     teach.restore(tmp_path / "found.json", tmp_path / "new")
-    assert len(list((tmp_path / "new" / "rows").iterdir())) == 25
+    assert len(list((tmp_path / "new" / "rows").iterdir())) == 31
     for cell in cells:
         assert teach.read(tmp_path / "new", cell) == teach.read(tmp_path / "old", cell)
     monkeypatch.setattr(teach, "STEPS", 201)
