@@ -222,7 +222,7 @@ class Recipe:
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hex digits that change if and only if an image or a label could change: SHA-256 of :meth:`canonical`."""
+        """64 hex digits that change if and only if an image or a label could change: SHA-256 of ``canonical()``."""
         text = json.dumps(
             {"layout": LAYOUT, "family": self.family, **self.canonical()}, sort_keys=True, allow_nan=False
         )

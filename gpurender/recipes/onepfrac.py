@@ -74,7 +74,7 @@ class OnePFrac(Recipe):
             value is drawn from U(sigma - 0.1, sigma + 0.1), at most 3 x maps.
         maps: N, number of affine maps of the base.
         base: the base, as rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the
-            probabilities are in proportion to |det|.
+            probabilities are in proportion to \\|det\\|.
         delta: the perturbation. Released: each parameter times U(1 - delta, 1 + delta). Paper: plus U(-delta/2,
             delta/2).
         points: points per image.
