@@ -26,6 +26,7 @@ include_patterns = [
     "docs/**.md", "bench/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md",
     "gpurender/kernels/README.md", "README.md", "trials/README.md",
 ]  # fmt: skip
+exclude_patterns = [".*", "build"]  # an environment beside the sources need not be searched
 root_doc = "docs/index"
 
 myst_enable_extensions = ["fieldlist"]
@@ -52,6 +53,8 @@ html_theme = "furo"
 html_title = f"gpurender {release}"
 html_show_sphinx = False
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme_options = {"navigation_with_keys": True}
 
 
