@@ -21,7 +21,7 @@ def site(tmp_path_factory):
     """The folder of the pages."""
     for package in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(package, reason=f"needs {package}, of the extra 'docs'")
-    for package in ("timm", "accelerate", "transformers"):  # whose adapters the reference describes
+    for package in ("timm", "accelerate", "lightning", "transformers"):  # whose adapters the reference describes
         pytest.importorskip(package, reason=f"needs {package}, of the extra 'test'")
     folder = tmp_path_factory.mktemp("site")
     words = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "-c", "docs", "-d", folder / "trees"]
