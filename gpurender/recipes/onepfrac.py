@@ -169,6 +169,14 @@ class OnePFrac(Recipe):
             found.systems, found.complete = systems.to(device), True
         return found
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``maps`` of classes: the perturbed system, rows of a, b, c, d, e, f (as float32) and p."""
+        found = self.catalog(torch.device("cpu"))
+        self._find_attempts(found, np.unique(classes), torch.device("cpu"))
+        maps = found.systems.maps[torch.from_numpy(classes)].double().numpy()
+        probabilities = np.repeat(ifs.map_probabilities(self._base(found.base)[None]), len(classes), axis=0)
+        return ifs.stated(maps, probabilities, np.full(len(classes), maps.shape[1]))
+
     def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
         if self.variant == "paper":
             return 0
