@@ -31,7 +31,7 @@ from gpurender.util.progress import progress
 
 SERIES = ("off", "on", "again")
 SETTINGS = {  # name: batch size, side, policy, batches of a window
-    "usual": (256, 224, "deit", 1),
+    "usual": (256, 224, "deit", 2),
     "small": (8, 32, "crop", 100),  # as little work per batch as anyone asks for
 }
 
@@ -100,7 +100,7 @@ def main() -> int:
     """Print the figures; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
-    parser.add_argument("--rounds", type=int, default=60, help="of each setting, at least 5 (default 60)")
+    parser.add_argument("--rounds", type=int, default=100, help="of each setting, at least 5 (default 100)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     options = parser.parse_args()
     if options.json:
