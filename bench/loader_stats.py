@@ -6,7 +6,8 @@ A round is one window of batches each of three series, in an order that turns fr
 (``loader.measured = True``) and *again*, which is off once more. Windows of one round are neighbours in time, so their
 ratio is what is compared: on with off, and again with off, which is the noise of the comparison. What the loader does
 when it is off cannot be taken out of it, so that is counted: the stages of a batch, times the nanoseconds of one that
-is not measured. On a CPU everything runs on one thread.
+is not measured. On a CPU everything runs on one thread, and seconds are those of its CPU time, which other processes do
+not stretch.
 """
 
 import argparse
@@ -44,12 +45,13 @@ def endless(loader: Any) -> Iterator[Any]:
 
 def window(loader: Any, batches: Iterator[Any], count: int, device: torch.device) -> float:
     """Return the seconds of ``count`` batches."""
-    begin = time.perf_counter()
+    clock = time.perf_counter if devices.on_gpu(device) else time.process_time
+    begin = clock()
     for _ in range(count):
         next(batches)
     if devices.on_gpu(device):
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def seconds_of(loader: Any, count: int, rounds: int, device: torch.device) -> dict[str, list[float]]:

@@ -4,8 +4,8 @@
 
 *PixMix* mixes in pictures of ``colorfractal-1k``, as the authors mix in fractals; *MoireMix* whole Moiré images. Their
 batches, and those of the pictures alone (as many as a batch mixes in on average, drawn anew each time), are measured in
-turn. Images are noise: no operation depends on what an image shows. On a CPU everything runs on one thread, so that the
-figures are those of a core.
+turn. Images are noise: no operation depends on what an image shows. On a CPU everything runs on one thread, and seconds
+are those of its CPU time, so that the figures are those of a core.
 """
 
 import argparse
@@ -60,17 +60,18 @@ def pictures_of(mix: gr.augment.PixMix, count: int) -> float:
 def in_turn(steps: dict[str, Callable[[int], Any]], seconds: float, device: torch.device) -> dict[str, list[float]]:
     """Return the seconds of each step, in turn, after one of each as a warm-up."""
     found: dict[str, list[float]] = {name: [] for name in steps}
+    clock = time.perf_counter if devices.on_gpu(device) else time.process_time
     begun, number = None, 0
     with progress(desc="batches", unit="batch") as bar:
-        while begun is None or number <= LEAST or time.perf_counter() - begun < seconds:
+        while begun is None or number <= LEAST or clock() - begun < seconds:
             for name, step in steps.items():
-                begin = time.perf_counter()
+                begin = clock()
                 step(number)
                 if devices.on_gpu(device):
                     torch.cuda.synchronize(device)
                 if begun is not None:
-                    found[name].append(time.perf_counter() - begin)
-            begun = begun or time.perf_counter()
+                    found[name].append(clock() - begin)
+            begun = begun or clock()
             number += 1
             bar.update()
     return found
