@@ -6,7 +6,7 @@ A round is one window of batches each of three series, in an order that turns fr
 (``loader.measured = True``) and *again*, which is off once more. Windows of one round are neighbours in time, so their
 ratio is what is compared: on with off, and again with off, which is the noise of the comparison. What the loader does
 when it is off cannot be taken out of it, so that is counted: the stages of a batch, times the nanoseconds of one that
-is not measured. On a CPU everything runs on one thread, and seconds are those of its CPU time, which other processes do
+is not measured; and for comparison the same of one that is. On a CPU everything runs on one thread, and seconds are those of its CPU time, which other processes do
 not stretch.
 """
 
@@ -24,7 +24,7 @@ import torch
 
 import gpurender as gr
 from gpurender.benchmark.timing import paired_percent, spread
-from gpurender.loading.watch import stage
+from gpurender.loading.watch import Watch, stage
 from gpurender.runtime import devices
 from gpurender.util.atomic_files import check_writable, replacing
 from gpurender.util.environment import environment
@@ -78,17 +78,27 @@ def measured(name: str, rounds: int, device: torch.device) -> dict[str, Any]:
     loader.measured = True
     next(iter(loader))
     stages = 1 + len(loader.stats()["stage_ms"])  # with that of waiting
-    nanoseconds = 1e9 * min(timeit.repeat(lambda: stage(None, "batch").__enter__(), number=10_000, repeat=5)) / 10_000
     batch = statistics.median(found["off"]) / count
+    costs = {"off": nanoseconds(None), "on": nanoseconds(Watch(device))}
     return {
         "setting": name, "batch_size": batch_size, "image_size": side, "augment": policy, "batches_per_window": count,
         "rounds": rounds,
         "images_per_second": {who: spread([count * batch_size / s for s in some], 1) for who, some in found.items()},
         "on_percent": percent(found["on"], found["off"]),
         "again_percent": percent(found["again"], found["off"]),
-        "stages": stages, "off_ns_per_stage": round(nanoseconds, 1),
-        "off_percent_counted": round(1e2 * stages * nanoseconds / 1e9 / batch, 4),
+        "stages": stages, "ns_per_stage": {who: round(cost, 1) for who, cost in costs.items()},
+        "counted_percent": {who: round(1e2 * stages * cost / 1e9 / batch, 4) for who, cost in costs.items()},
     }  # fmt: skip
+
+
+def nanoseconds(watch: Watch | None) -> float:
+    """Return the nanoseconds that a stage takes which holds nothing."""
+
+    def empty() -> None:
+        with stage(watch, "batch"):
+            pass
+
+    return 1e9 * min(timeit.repeat(empty, number=1000, repeat=20)) / 1000
 
 
 def percent(some: list[float], others: list[float]) -> dict[str, Any]:
@@ -118,7 +128,7 @@ def main() -> int:
             f"{each['median']:+.2f} % ({each['interval'][0]:+.2f} to {each['interval'][1]:+.2f})"
             for each in (row["on_percent"], row["again_percent"])
         )
-        print(f"{name}: images/s {rates}; on {on}, noise {again}; off, counted {row['off_percent_counted']} %")
+        print(f"{name}: images/s {rates}; on {on}, noise {again}; counted {row['counted_percent']} %")
     if options.json:
         with replacing(options.json) as temporary:
             text = json.dumps({"environment": environment(), "loader_stats": found}, indent=1)
