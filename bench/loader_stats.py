@@ -6,8 +6,8 @@ A round is one window of batches each of three series, in an order that turns fr
 (``loader.measured = True``) and *again*, which is off once more. Windows of one round are neighbours in time, so their
 ratio is what is compared: on with off, and again with off, which is the noise of the comparison. What the loader does
 when it is off cannot be taken out of it, so that is counted: the stages of a batch, times the nanoseconds of one that
-is not measured; and for comparison the same of one that is. On a CPU everything runs on one thread, and seconds are those of its CPU time, which other processes do
-not stretch.
+is not measured; and the same of one that is. On a CPU everything runs on one thread, and seconds are those of its CPU
+time, which other processes do not stretch.
 """
 
 import argparse
