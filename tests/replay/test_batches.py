@@ -256,6 +256,16 @@ def test_samples_of_long_tails_and_mixtures_have_their_class_and_address():
     assert [each["draw_id"] - each["sample"] for each in told] == [64, 64, 64]
 
 
+def test_a_family_that_states_nothing_has_no_class_parameters(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        type(RECIPE), "_class_parameters", lambda self, classes: asked.append(classes.tolist()) or [{} for _ in classes]
+    )
+    told = facts(RECIPE, loader(augment="crop", batch_size=16).parameters_at(0), False)
+    assert not any("class_parameters" in each for each in told)
+    assert asked == [sorted({each["class"] for each in told})]  # each class once
+
+
 def test_bytes_are_those_before_normalisation():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
     mean, std = (0.5, 0.25, 0.125), (0.5, 0.2, 2.0)
