@@ -12,6 +12,7 @@ import gpurender as gr
 from gpurender.sheet import CAPTION, GAP, contact_sheet
 
 HERE = Path(__file__).parent
+ROWS = HERE / "families"  # a picture for each section of families.md
 IMAGES, CELL = 7, 160
 FEW, SMALL = 4, 112  # images of a family and their side, with which the file stays below 400 kB
 COLUMNS = 2
@@ -40,8 +41,8 @@ def named(name: str, recipe: gr.Recipe) -> Image.Image:
     return sheet
 
 
-def families() -> Image.Image:
-    """Return a few images of every family."""
+def rows() -> dict[str, tuple[str, Image.Image]]:
+    """Return a few images of every family: rows by their names, each with its recipe's family."""
     cat = data.chelsea()
     recipes = {
         "1p-frac": gr.OnePFrac(),
@@ -62,9 +63,14 @@ def families() -> Image.Image:
         "SingleImage, colours, elastic": gr.SingleImage(cat, edges=None, transform="elastic", image_size=224),
         "Noise, Gaussian": gr.recipe("gaussian-lpce-1k"),
         "Noise, uniform": gr.recipe("uniform-lpce-1k"),
+        "Moire": gr.Moire(instances=1),
     }
-    rows = [named(name, recipe) for name, recipe in recipes.items()]
-    columns = [stacked(rows[first::COLUMNS]) for first in range(COLUMNS)]
+    return {name: (recipe.family, named(name, recipe)) for name, recipe in recipes.items()}
+
+
+def families(sheets: list[Image.Image]) -> Image.Image:
+    """Return the rows of all families in columns."""
+    columns = [stacked(sheets[first::COLUMNS]) for first in range(COLUMNS)]
     whole = Image.new("RGB", (sum(column.width for column in columns), columns[0].height), "white")
     for number, column in enumerate(columns):
         whole.paste(column, (number * column.width, 0))
@@ -81,4 +87,9 @@ def augmentation() -> Image.Image:
 
 if __name__ == "__main__":
     augmentation().quantize(128).save(HERE / "augmentation.png", optimize=True)
-    families().quantize(200).save(HERE / "families.png", optimize=True)
+    found = rows()
+    families([sheet for _, sheet in found.values()]).quantize(128).save(HERE / "families.png", optimize=True)
+    ROWS.mkdir(exist_ok=True)
+    for family in {family for family, _ in found.values()}:
+        own = stacked([sheet for owner, sheet in found.values() if owner == family])
+        own.quantize(64).save(ROWS / f"{family}.png", optimize=True)

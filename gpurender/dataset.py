@@ -82,7 +82,7 @@ class Dataset(torch.utils.data.Dataset[tuple[Any, int]]):
 
     @cached_property
     def targets(self) -> list[Any]:
-        """Labels of all samples, as :meth:`__getitem__` returns them (with ``label_noise``, including the noisy ones):
+        """Labels of all samples, as ``dataset[index]`` returns them (with ``label_noise``, including the noisy ones):
         ints, or pairs (recipe, label) for a mixture with separate labels. Computed at first use; no image is rendered.
 
         Raises:

@@ -31,7 +31,7 @@ class LPCE(torch.nn.Module):
 
     The paper leaves open what p_theta(y | x) is for a continuous y, and how the L points become more than L images.
     Chosen: p_theta is a softmax over the L points. With ``fresh=True`` a loader of a recipe with ``perturb``, or of
-    ``gr.OnePFrac(redraw=True)``, draws a new point for every image, uniform in the cube of volume |R| / L around the
+    ``gr.OnePFrac(redraw=True)``, draws a new point for every image, uniform in a cube of R's volume / L around the
     label's point; each label then stands for its part of the integral (7), of which every epoch is another sample.
 
     Soft targets t (mixed or smoothed by the loader's policy) give -sum over l of t_l log p_theta(l | x).

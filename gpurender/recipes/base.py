@@ -133,6 +133,32 @@ class Recipe:
         """Return the name of a class: its number in at least five digits, as the published folders are named."""
         return f"{label:0{max(5, len(str(self.classes - 1)))}d}"
 
+    def class_parameters(self, classes: Any) -> list[dict[str, Any]]:
+        """Return what decides each of some classes, as JSON values by name.
+
+        For 1p-frac, FractalDB and ExFractalDB: ``maps``, rows of parameters and a probability, as ``base`` and
+        ``categories`` take them; for OFDB also ``weights``, which multiply them. ColorFractal, MultiFractal:
+        ``systems``, rows of maps. VisualAtom, RCDB: what ``parameters`` returns. Moire: ``frequencies``. Noise:
+        ``mean`` and ``covariance``, or ``low`` and ``high``. SingleImage: ``epsilon``. A mixture states those of the
+        class's own recipe, a schedule those of its ``stages``. What an instance adds to its class is not among them.
+        A search that is still to be made is made, on the CPU.
+
+        Args:
+            classes: numbers of classes: an int, a list, a NumPy array or a torch tensor of integers.
+
+        Returns:
+            One dictionary for each; an empty one for a family of your own that states nothing.
+
+        Raises:
+            TypeError, ValueError: classes are not integers or out of range.
+        """
+        numbers = checks.integers("classes", classes, self.classes - 1).astype(np.int64)
+        return self._class_parameters(numbers) if len(numbers) else []
+
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return :meth:`class_parameters` of checked classes, int64 ``[N]``, at least one."""
+        return [{} for _ in classes]
+
     def canonical(self) -> dict[str, Any]:
         """Return exactly the values that decide a pixel or a label; a family drops fields overridden by others."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -222,7 +248,7 @@ class Recipe:
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hex digits that change if and only if an image or a label could change: SHA-256 of :meth:`canonical`."""
+        """64 hex digits that change if and only if an image or a label could change: SHA-256 of ``canonical()``."""
         text = json.dumps(
             {"layout": LAYOUT, "family": self.family, **self.canonical()}, sort_keys=True, allow_nan=False
         )

@@ -8,7 +8,7 @@ object k - 1. All arithmetic is float64 or integer, one operation of torch at a 
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -94,17 +94,20 @@ class ColoredRecipe(Recipe):
         """Return the systems of all classes. (No two images are the same, so none are kept.)"""
         return catalog(self.seed, self.classes * self.systems, self.maps, device)
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``systems`` of classes, ``systems`` of the recipe each: rows of a, b, c, d, e, f, before the jitter.
+
+        A map is chosen with a probability in proportion to \\|det\\|.
+        """
+        numbers = (classes[:, None] * self.systems + np.arange(self.systems)).flatten()
+        tables, counts = sampled(self.seed, numbers.astype(np.uint64), self.maps)
+        rows = [table[:count].tolist() for table, count in zip(tables, counts, strict=True)]
+        return [{"systems": rows[first : first + self.systems]} for first in range(0, len(rows), self.systems)]
+
 
 def catalog(seed: int, count: int, maps: tuple[int, int], device: torch.device) -> ColoredSystems:
-    """Sample systems of n maps, n uniform in ``maps``, with sigma-factors U((5 + n) / 2, (6 + n) / 2), at most 3 n."""
-    numbers = np.arange(count, dtype=np.uint64)
-    drawn = words(seed, Stream.SYSTEM, numbers << np.uint64(32) | np.uint64(COUNT_ID))[:, 0]
-    counts = maps[0] + bounded(drawn, maps[1] - maps[0] + 1)
-    systems = np.zeros((count, maps[1], 6))
-    for n in range(maps[0], maps[1] + 1):
-        which = np.flatnonzero(counts == n)
-        if len(which):
-            systems[which, :n] = sigma_factor.sample(seed, numbers[which], n, 0.5 * (5.0 + n), SIGMA_WIDTH)
+    """Return the first ``count`` systems of :func:`sampled` on a device, and the weights of blurs."""
+    systems, counts = sampled(seed, np.arange(count, dtype=np.uint64), maps)
     least, steps = blur_steps(*SIGMAS)
     return ColoredSystems(
         torch.from_numpy(systems).to(device),
@@ -112,6 +115,27 @@ def catalog(seed: int, count: int, maps: tuple[int, int], device: torch.device) 
         torch.from_numpy(steps).to(device),
         least,
     )
+
+
+def sampled(seed: int, numbers: np.ndarray, maps: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Sample systems of n maps, n uniform in ``maps``, with sigma-factors U((5 + n) / 2, (6 + n) / 2), at most 3 n.
+
+    Args:
+        seed: of the recipe.
+        numbers: of the systems, uint64 ``[N]``.
+        maps: range of the number of maps.
+
+    Returns:
+        float64 ``[N, M, 6]``, rows of zeros as padding, and the numbers of maps, int64 ``[N]``.
+    """
+    drawn = words(seed, Stream.SYSTEM, numbers << np.uint64(32) | np.uint64(COUNT_ID))[:, 0]
+    counts = maps[0] + bounded(drawn, maps[1] - maps[0] + 1)
+    systems = np.zeros((len(numbers), maps[1], 6))
+    for n in range(maps[0], maps[1] + 1):
+        which = np.flatnonzero(counts == n)
+        if len(which):
+            systems[which, :n] = sigma_factor.sample(seed, numbers[which], n, 0.5 * (5.0 + n), SIGMA_WIDTH)
+    return systems, counts
 
 
 def playable(maps: torch.Tensor, counts: torch.Tensor) -> Systems:

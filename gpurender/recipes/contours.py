@@ -132,6 +132,11 @@ def by_name(rows: Any, columns: tuple[str, ...], bounds: Bounds) -> dict[str, np
     return {name: x.astype(np.int64) if is_integer(bounds, name) else x for name, x in found.items()}
 
 
+def stated(values: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return columns of parameters, ``[N]`` each, as N rows of JSON values by name."""
+    return [dict(zip(values, row, strict=True)) for row in zip(*(x.tolist() for x in values.values()), strict=True)]
+
+
 def _row(shown: str, row: Any, columns: tuple[str, ...], bounds: Bounds) -> tuple[float, ...]:
     if not checks.is_sequence(row, len(columns)):
         raise TypeError(f"{shown} must be {len(columns)} numbers, {', '.join(columns)}; got {checks.shown(row)}")

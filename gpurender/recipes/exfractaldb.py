@@ -269,11 +269,20 @@ class ExFractalDB(Recipe):
             torch.tensor(self.factors(), dtype=torch.float64, device=device),
         )
 
-    def _tables(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return maps float64 [classes, M, 12], probabilities [classes, M], counts [classes], given or searched."""
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``maps`` of classes: the category, rows of a, b, ..., l and p, before its instance weights."""
+        return ifs.stated(*self._tables(torch.device("cpu"), classes))
+
+    def _tables(
+        self, device: torch.device, classes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return maps float64 [N, M, 12], probabilities [N, M], counts [N] of classes (by default all), given or
+        searched.
+        """
+        which = np.arange(self.classes) if classes is None else classes
         if self.categories is not None:
-            return ifs.padded(self.categories)
-        return candidates(self.seed, np.array(self._search(device).ids(self.classes)[: self.classes]))
+            return ifs.padded([self.categories[number] for number in which])
+        return candidates(self.seed, np.array(self._search(device).ids(self.classes))[which])
 
     def canvases(
         self,

@@ -247,11 +247,20 @@ class FractalDB(Recipe):
             ifs.Bitmaps(cache_bytes),
         )
 
-    def _tables(self, device: torch.device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return maps float64 [classes, M, 6], probabilities [classes, M], counts [classes], given or searched."""
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``maps`` of classes: the category, rows of a, b, c, d, e, f and p, before its instance weights."""
+        return ifs.stated(*self._tables(torch.device("cpu"), classes))
+
+    def _tables(
+        self, device: torch.device, classes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return maps float64 [N, M, 6], probabilities [N, M], counts [N] of classes (by default all), given or
+        searched.
+        """
+        which = np.arange(self.classes) if classes is None else classes
         if self.categories is not None:
-            return ifs.padded(self.categories)
-        return candidates(self.seed, self.variant, np.array(self._search(device)[: self.classes]))
+            return ifs.padded([self.categories[number] for number in which])
+        return candidates(self.seed, self.variant, np.array(self._search(device))[which])
 
     def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
         if self.variant == "paper":

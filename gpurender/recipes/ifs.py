@@ -122,6 +122,14 @@ def rows_of(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> 
         yield tuple(map(tuple, table[:count].tolist()))
 
 
+def stated(maps: np.ndarray, probabilities: np.ndarray, counts: np.ndarray) -> list[dict[str, Any]]:
+    """Return systems as JSON values: ``maps``, rows of parameters and p, as ``base`` and ``categories`` take them.
+
+    Arguments as :func:`padded` returns them.
+    """
+    return [{"maps": [list(row) for row in rows]} for rows in rows_of(maps, probabilities, counts)]
+
+
 def _without_p(row: Sequence[float]) -> Sequence[float]:
     return row[: len(row) // PLANE * PLANE]
 

@@ -135,6 +135,19 @@ class Mixture(Recipe):
             label -= part.classes
         raise IndexError(f"label must be below {self.classes}")
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return what decides classes of the joint label space: that of the recipe that each is of."""
+        ends = np.cumsum([part.classes for part in self.recipes])
+        sources = np.searchsorted(ends, classes, side="right")
+        found: list[dict[str, Any]] = [{} for _ in classes]
+        for i in np.unique(sources).tolist():
+            rows = np.flatnonzero(sources == i)
+            part = self.recipes[i]
+            own = part.class_parameters(classes[rows] - (int(ends[i]) - part.classes))
+            for row, each in zip(rows.tolist(), own, strict=True):
+                found[row] = each
+        return found
+
     def joint(self, labels: torch.Tensor) -> torch.Tensor:
         """Return labels of the joint label space, int64 ``[N]``; ``labels``: as in the targets."""
         if self.labels == "joint":

@@ -8,6 +8,7 @@ released generator says what the papers leave open.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from gpurender.kernels.philox import bounded, uniform, words
@@ -102,7 +103,17 @@ class Moire(Recipe):
 
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> Fringes:
         """Return the waves of all classes. (No images are kept.)"""
-        drawn = self._words(torch.arange(self.classes, dtype=torch.int64, device=device), 0)
+        return self._fringes(torch.arange(self.classes, dtype=torch.int64, device=device))
+
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``frequencies`` of classes, waves per side, one for each centre."""
+        found = self._fringes(torch.from_numpy(classes))
+        pairs = zip(found.frequencies.tolist(), found.counts.tolist(), strict=True)
+        return [{"frequencies": row[:count]} for row, count in pairs]
+
+    def _fringes(self, classes: torch.Tensor) -> Fringes:
+        """Return the waves of classes, int64 [N], on their device."""
+        drawn = self._words(classes, 0)
         least, most = self.centres
         ranks = different(drawn[:, 1 : 1 + most], self._choices)
         return Fringes(least + bounded(drawn[:, 0], most - least + 1), self.frequencies[0] + ranks)

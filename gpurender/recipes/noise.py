@@ -6,6 +6,7 @@ Source: Nakamura, Tadokoro et al., "Scaling Backwards: Minimal Synthetic Pre-tra
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from gpurender.kernels.pixel_noise import pixels
@@ -88,6 +89,17 @@ class Noise(Recipe):
         """Return the coefficients of pixels from perturbations, float64 ``[N, d]``: float32 ``[N, 3, 4]``."""
         return (of_gaussian if self.distribution == "gaussian" else of_uniform)(points).float()
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return the law of the pixels of classes, in the units above: ``mean`` and ``covariance``, or ``low`` and
+        ``high``, a and b.
+        """
+        points = self._perturbations.points(torch.from_numpy(classes))
+        if self.distribution == "uniform":
+            ends = zip((points[:, :3] - 1.0).tolist(), (points[:, 3:] + 1.0).tolist(), strict=True)
+            return [{"low": low, "high": high} for low, high in ends]
+        laws = zip(points[:, :3].tolist(), covariances(points).tolist(), strict=True)
+        return [{"mean": mean, "covariance": covariance} for mean, covariance in laws]
+
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> torch.Tensor:
         """Return the coefficients of all classes, float32 ``[classes, 3, 4]``. (No images are kept.)"""
         return self._coefficients(self._perturbations.points(torch.arange(self.classes, device=device)))
@@ -129,6 +141,12 @@ def of_gaussian(points: torch.Tensor) -> torch.Tensor:
     zero = torch.zeros_like(l00)
     rows = [torch.stack(row, 1) for row in ((l00, zero, zero), (l10, l11, zero), (l20, l21, l22))]
     return torch.cat([(MIDDLE + DEVIATION * m)[:, :, None], DEVIATION * torch.stack(rows, 1)], 2)
+
+
+def covariances(points: torch.Tensor) -> torch.Tensor:
+    """Return C, float64 ``[N, 3, 3]``, of perturbations as :func:`of_gaussian` takes them."""
+    places = torch.tensor([[3, 6, 7], [6, 4, 8], [7, 8, 5]], dtype=torch.int64, device=points.device)
+    return torch.eye(3, dtype=torch.float64, device=points.device) + points[:, places]
 
 
 def of_uniform(points: torch.Tensor) -> torch.Tensor:

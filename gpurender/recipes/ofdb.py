@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from gpurender.kernels.device.bit_canvases import BitCanvases
@@ -109,6 +110,11 @@ class OFDB(Recipe):
     def canonical(self) -> dict[str, Any]:
         categories = self._fractals.canonical()
         return super().canonical() | {name: categories[name] for name in ("categories", "fill_rate")}
+
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``maps`` of classes, as :class:`FractalDB` does, and ``weights``, by which a to f are multiplied."""
+        weights = list(WEIGHTS[self.variant])
+        return [found | {"weights": weights} for found in self._fractals.class_parameters(classes)]
 
     def needs_search(self) -> bool:
         return self._fractals.needs_search()

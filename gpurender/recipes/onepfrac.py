@@ -74,7 +74,7 @@ class OnePFrac(Recipe):
             value is drawn from U(sigma - 0.1, sigma + 0.1), at most 3 x maps.
         maps: N, number of affine maps of the base.
         base: the base, as rows of a, b, c, d, e, f (and p), instead of ``sigma`` and ``maps``; without p the
-            probabilities are in proportion to |det|.
+            probabilities are in proportion to \\|det\\|.
         delta: the perturbation. Released: each parameter times U(1 - delta, 1 + delta). Paper: plus U(-delta/2,
             delta/2).
         points: points per image.
@@ -168,6 +168,14 @@ class OnePFrac(Recipe):
             self._find_attempts(found, np.arange(n), device)
             found.systems, found.complete = systems.to(device), True
         return found
+
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``maps`` of classes: the perturbed system, rows of a, b, c, d, e, f (as float32) and p."""
+        found = self.catalog(torch.device("cpu"))
+        self._find_attempts(found, np.unique(classes), torch.device("cpu"))
+        maps = found.systems.maps[torch.from_numpy(classes)].double().numpy()
+        probabilities = np.repeat(ifs.map_probabilities(self._base(found.base)[None]), len(classes), axis=0)
+        return ifs.stated(maps, probabilities, np.full(len(classes), maps.shape[1]))
 
     def kept_bytes(self, cache_bytes: int, *, masked: bool = True) -> int:
         if self.variant == "paper":

@@ -252,6 +252,10 @@ class RCDB(Recipe):
         moved = {"oval_x": p["oval_x"] * (1.0 + points[:, 0]), "oval_y": p["oval_y"] * (1.0 + points[:, 1])}
         return p | moved | {"w": (p["c"] + p["w"]) * (1.0 + points[:, 2]) - p["c"]}
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return :meth:`parameters` of classes, one dictionary each."""
+        return contours.stated(self.parameters(classes))
+
     @property
     def _perturbations(self) -> perturbation.Law:
         return perturbation.Law(self.seed, self.perturb, self.classes, len(PERTURBED))  # type: ignore[arg-type]

@@ -154,6 +154,11 @@ class Schedule(Recipe):
     def class_name(self, label: int) -> str:
         return self.recipe.class_name(label)
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``stages`` of classes: what decides the class in each stage."""
+        stages = [stage.class_parameters(classes) for stage in self.recipes]
+        return [{"stages": list(each)} for each in zip(*stages, strict=True)]
+
     def class_counts(self) -> np.ndarray:
         """Return the number of images of each class, of all stages together, int64 ``[classes]``."""
         return np.sum([stage.class_counts() for stage in self.recipes], axis=0)

@@ -141,6 +141,10 @@ class SingleImage(Recipe):
         points = self._perturbations.points(torch.arange(self.classes, device=device))
         return Picture(torch.from_numpy(self._pixels).to(device), points)
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``epsilon`` of classes, the point of the hypercube."""
+        return [{"epsilon": point} for point in self._perturbations.points(torch.from_numpy(classes)).tolist()]
+
     def canvases(
         self,
         catalog: Picture,

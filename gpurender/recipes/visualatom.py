@@ -338,6 +338,10 @@ class VisualAtom(Recipe):
         moved = {across: p[across] * (1.0 + points[:, 0]), down: p[down] * (1.0 + points[:, 1])}
         return p | moved | {"lambda1": p["lambda1"] + points[:, 2], "lambda2": p["lambda2"] + points[:, 3]}
 
+    def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
+        """Return :meth:`parameters` of classes, one dictionary each."""
+        return contours.stated(self.parameters(classes))
+
     @property
     def _perturbations(self) -> perturbation.Law:
         return perturbation.Law(self.seed, self.perturb, self.classes, len(PERTURBED))  # type: ignore[arg-type]

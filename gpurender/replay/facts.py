@@ -27,8 +27,8 @@ def facts(recipe: Recipe, found: StepParameters, fresh: bool) -> list[dict[str, 
     Returns:
         One dictionary an image: ``position`` in the epoch, ``sample``, ``class``, ``instance``, ``label``,
         ``draw_id`` (the address of the canvas's randomness under the recipe's seed) and ``augment_id`` (that of the
-        augmentation's under the loader's seed); ``stage``, of a schedule, from 0; ``class_parameters``, for the
-        families that state them;
+        augmentation's under the loader's seed); ``stage``, of a schedule, from 0;
+        ``class_parameters`` (:meth:`gpurender.Recipe.class_parameters`);
         ``augmentation``, every parameter that the policy drew, by the policy's own names; ``partner``, the image of the
         batch that it is mixed with, or ``None``.
     """
@@ -36,6 +36,7 @@ def facts(recipe: Recipe, found: StepParameters, fresh: bool) -> list[dict[str, 
     labels = found.labels.tolist()
     count = len(found.indices)
     stages, owners = _owners(recipe, found.indices, classes, instances)
+    stated = _class_parameters(owners)
     return [
         {
             **({} if stages is None else {"stage": stages[n]}),
@@ -46,7 +47,7 @@ def facts(recipe: Recipe, found: StepParameters, fresh: bool) -> list[dict[str, 
             "label": labels[n],
             "draw_id": int(found.draw_ids[n]) if fresh else _own_id(*owners[n]),
             "augment_id": int(found.augment_ids[n]),
-            **class_parameters(*owners[n][:2]),
+            **stated[n],
             "augmentation": _augmentation(found.parameters, n),
             "partner": _partner(found, classes, n, count),
         }
@@ -71,17 +72,16 @@ def _owners(
     return stages.tolist(), owners
 
 
-def class_parameters(recipe: Recipe, number: int) -> dict[str, Any]:
-    """Return ``{"class_parameters": …}``, those that a family draws for a class, or ``{}`` if it does not state them.
-
-    Of a mixture these are those of the recipe that the class is of.
+def _class_parameters(owners: list[tuple[Recipe, int, int]]) -> list[dict[str, Any]]:
+    """Return for each image ``{"class_parameters": …}``, or ``{}`` if its family states none; each class is asked for
+    once.
     """
-    recipe, number = _part(recipe, number)
-    state = getattr(recipe, "parameters", None)
-    if state is None:
-        return {}
-    values = state(np.array([number], np.int64))
-    return {"class_parameters": {name: each[0].tolist() for name, each in values.items()}}
+    known: dict[tuple[int, int], dict[str, Any]] = {}
+    for key, recipe in {id(recipe): recipe for recipe, _, _ in owners}.items():
+        numbers = np.unique(np.array([number for own, number, _ in owners if own is recipe], np.int64))
+        for number, each in zip(numbers.tolist(), recipe.class_parameters(numbers), strict=True):
+            known[key, number] = {"class_parameters": each} if each else {}
+    return [known[id(recipe), number] for recipe, number, _ in owners]
 
 
 def _part(recipe: Recipe, number: int) -> tuple[Recipe, int]:

@@ -61,7 +61,7 @@ class Recorder:
     ...     recorder.note(loss)
     >>> Path("spikes.json").write_text(recorder.to_json())  # gpurender replay spikes.json -o spikes.png
 
-    In Lightning, ``training_step`` calls ``self.recorder.note(loss)``. Each rank has a recorder of its own.
+    In Lightning, :class:`gpurender.interop.lightning.NoteLosses` does this. Each rank has a recorder of its own.
 
     A loss is a spike if it is not finite, or lies more than ``above`` standard deviations over the median of the up to
     100 finite losses before it; the deviation is estimated by the median of the absolute deviations. The first 10
@@ -128,7 +128,7 @@ class Recorder:
         return json.dumps(record, allow_nan=False)
 
     def load_json(self, text: str | bytes) -> None:
-        """Go on from the text of :meth:`to_json`, of a recorder of a loader that gives the same samples.
+        """Go on from the text of :meth:`to_json`, of a recorder of a loader that gives the same batches.
 
         The losses that say what is usual are not in the text: the next 10 losses are no spikes, unless not finite.
 
@@ -137,11 +137,11 @@ class Recorder:
         """
         record = read_record(text)
         ours = self._loader.describe()
-        for name in ("recipe", "seed", "shuffle", "fresh", "steps_per_epoch"):
-            if record["loader"].get(name) != ours[name]:
+        for name, own in ours.items():  # the text describes one loader, by which the batches are found again
+            if record["loader"].get(name) != own:
                 raise ValueError(
                     f"text is of another loader's recorder: its {name} is {checks.shown(record['loader'].get(name))}, "
-                    f"this loader's is {checks.shown(ours[name])}"
+                    f"this loader's is {checks.shown(own)}"
                 )
         self._kept, self._step = list(record["spikes"]), record["steps"]
         self._pending.clear()

@@ -36,7 +36,8 @@ class Config:
         recipe: of the images.
         model: timm's name of the model.
         preset: a name of :data:`gpurender.training.presets.PRESETS`; ``None``: that of the recipe's paper.
-        training: arguments of :func:`gpurender.training.pretrain` in place of the preset's, of :data:`TRAINING`.
+        training: arguments of :func:`gpurender.training.pretrain` in place of the preset's, of
+            :data:`gpurender.search.config.TRAINING`.
         seed: of weights, order, augmentation and the model's randomness.
         choices: what the space's parameters were, by name; not part of what is trained.
     """

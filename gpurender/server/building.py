@@ -88,7 +88,8 @@ def build(
         task: ``"rotation"``: experts say by how much an image was rotated, and clients need no labels; ``"classify"``:
             experts are trained on classes, and clients need labels.
         partition: of an image folder: ``"superclass"`` or ``"unsupervised"`` (the default).
-        model, image_size, images, batch_size, lr, seed: of the training of an expert (:class:`experts.Schooling`).
+        model, image_size, images, batch_size, lr, seed: of the training of an expert
+            (:class:`gpurender.server.experts.Schooling`).
         device: that renders and trains; ``None``: the GPU if there is one.
 
     Raises:

@@ -123,6 +123,23 @@ def test_stages_are_ranges_of_the_profiler():
     }
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_a_range_is_made_only_while_a_profiler_runs(monkeypatch, said):
+    """Or if torch does not say so."""
+    if not said:
+        monkeypatch.delattr(torch.autograd.profiler, "_is_profiler_enabled")
+    made, plain = [], module.record_function
+    monkeypatch.setattr(module, "record_function", lambda name: made.append(name) or plain(name))
+    watch = Watch(torch.device("cpu"))
+    with watch.stage("batch"):
+        pass
+    assert made == ([] if said else ["gpurender: batch"])
+    if said:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]), watch.stage("batch"):
+            pass
+        assert made == ["gpurender: batch"]
+
+
 class Event:
     """An event of a GPU whose time is set by hand; it is over up to a given time."""
 

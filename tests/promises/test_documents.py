@@ -49,6 +49,9 @@ MORE = {  # appended to a command
 ELSEWHERE = {  # beginnings of commands that other tests run
     "python3 -m venv": "README's two commands: .ci/run, tests/promises/test_packaging.py",
     ". .venv/bin/activate": "of the shell",
+    "export ": "of the shell",
+    "sbatch": "tests/test_examples.py",
+    "pip wheel": "tests/promises/test_packaging.py",
     "pip install": "tests/promises/test_packaging.py",
     ".venv/bin/pip": "tests/promises/test_packaging.py",
     '"$VENV"/bin/pip': "README's two commands",

@@ -94,7 +94,7 @@ def test_wheel_metadata(wheel, metadata):
     assert metadata["Version"] == gr.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
-    extras = {*STACKS, "cuda12", "cuda13", "plot", "fuzz", "test", "dev"}
+    extras = {*STACKS, "cuda12", "cuda13", "plot", "docs", "fuzz", "test", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
     oldest = metadata["Requires-Python"].removeprefix(">=")

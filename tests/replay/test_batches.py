@@ -229,7 +229,9 @@ def test_facts_of_a_schedule_are_those_of_the_stage_of_each_image():
     told = facts(moving, loader(moving, batch_size=8, augment="crop", fresh=True).parameters_at(3), True)
     assert [each["draw_id"] for each in told] == list(range(24, 32))
     assert [each["stage"] for each in told] == [1] * 8
-    assert [("class_parameters" in each) for each in told] == [each["class"] < 4 for each in told]
+    assert [next(iter(each["class_parameters"])) for each in told] == [
+        "K" if each["class"] < 4 else "mean" for each in told
+    ]
 
 
 def test_samples_of_long_tails_and_mixtures_have_their_class_and_address():
@@ -245,13 +247,23 @@ def test_samples_of_long_tails_and_mixtures_have_their_class_and_address():
     told = facts(mixture, loader(mixture, batch_size=8, augment="crop").parameters_at(0), False)
     for each in told:
         own = each["class"] - 4
-        assert ("class_parameters" in each) == (own < 0)
+        assert [each["class_parameters"]] == mixture.class_parameters(np.array([each["class"]]))
         assert each["draw_id"] == (each["sample"] if own < 0 else own * 5 + each["instance"])
     assert {each["class"] < 4 for each in told} == {True, False}
     fresh = loader(fresh=True)
     fresh.set_epoch(2)
     told = facts(RECIPE, fresh.parameters_at(0), True)
     assert [each["draw_id"] - each["sample"] for each in told] == [64, 64, 64]
+
+
+def test_a_family_that_states_nothing_has_no_class_parameters(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        type(RECIPE), "_class_parameters", lambda self, classes: asked.append(classes.tolist()) or [{} for _ in classes]
+    )
+    told = facts(RECIPE, loader(augment="crop", batch_size=16).parameters_at(0), False)
+    assert not any("class_parameters" in each for each in told)
+    assert asked == [sorted({each["class"] for each in told})]  # each class once
 
 
 def test_bytes_are_those_before_normalisation():

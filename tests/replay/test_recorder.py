@@ -176,6 +176,17 @@ def test_the_text_of_another_loader_is_refused():
         Recorder(Places("other")).load_json(text)
 
 
+@pytest.mark.parametrize("changes", [{"batch_size": 3}, {"image_size": 8}, {"augment": "crop"}, {"drop_last": True}])
+def test_the_text_of_a_loader_of_other_batches_is_refused(changes):
+    """Its places would be read as those of this loader's batches."""
+    [name] = changes
+    with pytest.raises(ValueError, match=rf"^text is of another loader's recorder: its {name} is "):
+        Recorder(loader(**changes)).load_json(Recorder(loader()).to_json())
+    with pytest.raises(ValueError, match=r"^text is of another loader's recorder: its rank is 0, this loader's is 1$"):
+        Recorder(loader(rank=1, world_size=2)).load_json(Recorder(loader(rank=0, world_size=2)).to_json())
+    Recorder(loader()).load_json(Recorder(loader()).to_json())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,0 +1,140 @@
+"""What ``loader.stats()`` costs: the same loader measured and not measured, in turn.
+
+    python -m bench.loader_stats [--device D] [--rounds N] [--json FILE]
+
+A round is one window of batches each of three series, in an order that turns from round to round: *off*, *on*
+(``loader.measured = True``) and *again*, which is off once more. Windows of one round are neighbours in time, so their
+ratio is what is compared: on with off, and again with off, which is the noise of the comparison. What the loader does
+when it is off cannot be taken out of it, so that is counted: the stages of a batch, times the nanoseconds of one that
+is not measured; and the same of one that is. On a CPU everything runs on one thread, and seconds are those of its CPU
+time, which other processes do not stretch.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import timeit
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gpurender as gr
+from gpurender.benchmark.timing import paired_percent, spread
+from gpurender.loading.watch import Watch, stage
+from gpurender.runtime import devices
+from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util.environment import environment
+from gpurender.util.progress import progress
+
+SERIES = ("off", "on", "again")
+SETTINGS = {  # name: batch size, side, policy, batches of a window
+    "usual": (256, 224, "deit", 2),
+    "small": (8, 32, "crop", 100),  # as little work per batch as anyone asks for
+}
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """Yield batches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def window(loader: Any, batches: Iterator[Any], count: int, device: torch.device) -> float:
+    """Return the seconds of ``count`` batches."""
+    clock = time.perf_counter if devices.on_gpu(device) else time.process_time
+    begin = clock()
+    for _ in range(count):
+        next(batches)
+    if devices.on_gpu(device):
+        torch.cuda.synchronize(device)
+    return clock() - begin
+
+
+def seconds_of(loader: Any, count: int, rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Return the seconds of the windows of each series, round by round."""
+    batches, found = endless(loader), {name: [] for name in SERIES}
+    window(loader, batches, len(loader) + 1, device)  # compiled, and what repeats is kept
+    with progress(total=rounds, desc="rounds", unit="round") as bar:
+        for number in range(rounds):
+            turn = number % len(SERIES)
+            for name in SERIES[turn:] + SERIES[:turn]:
+                loader.measured = name == "on"
+                found[name].append(window(loader, batches, count, device))
+            bar.update()
+    return found
+
+
+def measured(name: str, rounds: int, device: torch.device) -> dict[str, Any]:
+    """Return the figures of a setting."""
+    batch_size, side, policy, count = SETTINGS[name]
+    loader = gr.DataLoader(
+        "onepfrac-1k", batch_size, shuffle=True, drop_last=True, image_size=side, augment=policy, device=device
+    )
+    found = seconds_of(loader, count, rounds, device)
+    loader.measured = True
+    next(iter(loader))
+    stages = 1 + len(loader.stats()["stage_ms"])  # with that of waiting
+    batch = statistics.median(found["off"]) / count
+    costs = {"off": nanoseconds(None), "on": nanoseconds(Watch(device))}
+    return {
+        "setting": name, "batch_size": batch_size, "image_size": side, "augment": policy, "batches_per_window": count,
+        "rounds": rounds,
+        "images_per_second": {who: spread([count * batch_size / s for s in some], 1) for who, some in found.items()},
+        "on_percent": percent(found["on"], found["off"]),
+        "again_percent": percent(found["again"], found["off"]),
+        "stages": stages, "ns_per_stage": {who: round(cost, 1) for who, cost in costs.items()},
+        "counted_percent": {who: round(1e2 * stages * cost / 1e9 / batch, 4) for who, cost in costs.items()},
+    }  # fmt: skip
+
+
+def nanoseconds(watch: Watch | None) -> float:
+    """Return the nanoseconds that a stage takes which holds nothing."""
+
+    def empty() -> None:
+        with stage(watch, "batch"):
+            pass
+
+    return 1e9 * min(timeit.repeat(empty, number=1000, repeat=20)) / 1000
+
+
+def percent(some: list[float], others: list[float]) -> dict[str, Any]:
+    """Return by how many percent windows take longer than those beside them: the median, and its 95 % interval."""
+    middle = statistics.median(one / other for one, other in zip(some, others, strict=True))
+    low, high = paired_percent(some, others)
+    return {"median": round(1e2 * (middle - 1.0), 2), "interval": [round(low, 2), round(high, 2)]}
+
+
+def main() -> int:
+    """Print the figures; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    parser.add_argument("--rounds", type=int, default=100, help="of each setting, at least 5 (default 100)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    options = parser.parse_args()
+    if options.json:
+        check_writable(options.json)
+    torch.set_num_threads(1)
+    device = devices.resolve(options.device)
+    found = []
+    for name in SETTINGS:
+        row = measured(name, options.rounds, device)
+        found.append(row)
+        rates = ", ".join(f"{who} {each['median']:,.0f}" for who, each in row["images_per_second"].items())
+        on, again = (
+            f"{each['median']:+.2f} % ({each['interval'][0]:+.2f} to {each['interval'][1]:+.2f})"
+            for each in (row["on_percent"], row["again_percent"])
+        )
+        print(f"{name}: images/s {rates}; on {on}, noise {again}; counted {row['counted_percent']} %")
+    if options.json:
+        with replacing(options.json) as temporary:
+            text = json.dumps({"environment": environment(), "loader_stats": found}, indent=1)
+            Path(temporary).write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

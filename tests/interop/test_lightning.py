@@ -1,0 +1,117 @@
+"""The callback for a recorder in the real Lightning: which losses are noted, and that their batches are found again."""
+
+import logging
+
+import pytest
+import torch
+
+import gpurender as gr
+
+lightning = pytest.importorskip("lightning", reason="needs Lightning, of the extra 'lightning'")
+from gpurender.interop.lightning import NoteLosses  # noqa: E402
+
+RECIPE = gr.Noise(classes=4, instances=10, image_size=16)
+BATCHES = 20  # of an epoch
+
+
+def loader(**changes):
+    keywords = {"batch_size": 2, "image_size": 16, "shuffle": True, "augment": "crop", "seed": 3, "device": "cpu"}
+    return gr.DataLoader(RECIPE, **keywords | changes)
+
+
+class Module(lightning.LightningModule):
+    """A module whose losses are given; it keeps the images that it sees."""
+
+    def __init__(self, losses, wrap=lambda loss: loss):
+        super().__init__()
+        self.layer, self.losses, self.wrap, self.seen = torch.nn.Linear(1, 1), losses, wrap, []
+
+    def training_step(self, batch, index):
+        self.seen.append(batch[0])
+        loss = self.losses(len(self.seen) - 1)
+        return None if loss is None else self.wrap(self.layer.weight.sum() * 0 + loss)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Manual(Module):
+    """The same, with an optimisation of its own."""
+
+    automatic_optimization = False
+
+
+def jumping(*steps):
+    """Losses between 1 and 2, and 100 at some steps."""
+    return lambda step: 100.0 if step in steps else 1.0 + (step * 7 % 10) / 10
+
+
+@pytest.fixture
+def fit(tmp_path):
+    def run(module, recorder, source, epochs=2, resume=None, **keywords):
+        trainer = lightning.Trainer(
+            max_epochs=epochs, callbacks=[NoteLosses(recorder)], accelerator="cpu", logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            default_root_dir=tmp_path, **keywords,
+        )  # fmt: skip
+        trainer.fit(module, source, ckpt_path=resume)
+        return trainer
+
+    return run
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("wrap", [lambda loss: loss, lambda loss: {"loss": loss, "other": 1}], ids=["alone", "named"])
+def test_spikes_of_a_fit_are_replayed(fit, tmp_path, accumulate, wrap):
+    source, module = loader(), Module(jumping(15, 19, 33), wrap)
+    recorder = gr.replay.Recorder(source)
+    fit(module, recorder, source, accumulate_grad_batches=accumulate)
+    assert len(module.seen) == 2 * BATCHES
+    assert [spike.step for spike in recorder.spikes] == [15, 19, 33]
+    assert [spike.loss for spike in recorder.spikes] == pytest.approx([100.0] * 3, rel=1e-6)
+    (tmp_path / "spikes.json").write_text(recorder.to_json())
+    again = list(gr.replay.replay(tmp_path / "spikes.json"))
+    assert [(batch.step, batch.epoch) for batch in again] == [(15, 0), (19, 0), (33, 1)]
+    assert all(torch.equal(batch.images, module.seen[batch.step]) for batch in again)
+
+
+def test_a_loss_of_a_manual_optimisation_is_noted(fit):
+    source = loader()
+    recorder = gr.replay.Recorder(source)
+    fit(Manual(jumping(12)), recorder, source, epochs=1)
+    assert [spike.step for spike in recorder.spikes] == [12]
+
+
+def test_a_step_without_a_loss_is_not_noted(fit):
+    source = loader()
+    recorder = gr.replay.Recorder(source)
+    module = Module(lambda step: None if step in (2, 17) else jumping(15, 18)(step))
+    with pytest.warns(UserWarning, match="returned `None`"):
+        fit(module, recorder, source, epochs=1)
+    assert [spike.step for spike in recorder.spikes] == [14, 16]  # the numbers of those that were noted
+    again = loader()
+    for spike, step in zip(recorder.spikes, (15, 18), strict=True):
+        again.load_state_dict(spike.state)
+        assert torch.equal(next(iter(again))[0], module.seen[step])
+
+
+def test_a_checkpoint_goes_on_with_its_record(fit, tmp_path, caplog):
+    source, resumed, other = loader(), loader(), loader(image_size=17)
+    trainer = fit(Module(jumping(15)), gr.replay.Recorder(source), source, epochs=1)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    recorder = gr.replay.Recorder(resumed)
+    fit(Module(jumping(12)), recorder, resumed, epochs=2, resume=tmp_path / "one.ckpt")
+    assert [spike.step for spike in recorder.spikes] == [15, BATCHES + 12]
+    recorder = gr.replay.Recorder(other)
+    with caplog.at_level(logging.INFO, "gpurender"):
+        fit(Module(jumping(12)), recorder, other, epochs=2, resume=tmp_path / "one.ckpt")
+    assert [spike.step for spike in recorder.spikes] == [12]
+    assert (
+        "the checkpoint's record of losses is left out: text is of another loader's recorder: its image_size is 16, "
+        "this loader's is 17"
+    ) in caplog.messages
+
+
+def test_what_is_no_recorder_is_refused():
+    with pytest.raises(TypeError, match=r"^recorder must be a gr\.replay\.Recorder, got \[1\]$"):
+        NoteLosses([1])
