@@ -12,7 +12,7 @@ Everything but the pre-training is equal for all cells of a model: task, labels,
 of the fine-tuning is chosen for random and for pre-trained weights apart, on held-out training images of other labels
 (study ``rates``), never on test images. The seed of a cell decides pre-training, head, labels and order together.
 Sizes are those that two cores can train: 64 x 64 pixels, LeViT-128S (a vision transformer behind four convolutions,
-7.4 M weights) and ResNet-10-T (5.4 M).
+7.0 M weights) and ResNet-10-T (5.4 M).
 
 Pre-training crops and flips and does nothing else. Under DeiT's whole policy (mixup, CutMix, RandAugment), and with the
 16 patches of a ViT-Tiny at this size, 100,000 images left the loss at chance, and accuracies fell below those of random
