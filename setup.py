@@ -30,6 +30,7 @@ setup(
     packages=find_namespace_packages(include=["gpurender", "gpurender.*"]),
     package_data={
         "gpurender": ["py.typed"],
+        "gpurender.commands.explorer.static": ["*.html", "*.css", "*.js", "*.svg"],
         "gpurender.recipes": ["*.json"],
         "": ["*.cu", "*.cuh"],
     },

@@ -1,0 +1,73 @@
+"""Slots: of the requests for one picture on one page, only the newest is worth drawing."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from gpurender.runtime import threads
+from gpurender.util import checks
+
+SECONDS = 20.0  # for one answer: a search for many classes goes on where it stopped when it is asked for again
+MOST_NAME = 64  # characters
+AT_ONCE = 4  # answers being made; the newest of further slots wait
+
+Made = TypeVar("Made")
+
+
+class Slots:
+    """Makes answers in threads: a newer request of a slot ends the older ones, also in the midst of their work."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._newest: dict[str, threading.Event] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def newest(self, slot: object, make: Callable[[], Made]) -> Made:
+        """Return what ``make`` returns, made in a thread.
+
+        Args:
+            slot: name of the picture on the page that asks, such as ``"k3f9-A"``.
+            make: makes the answer; its parallel loops stop when it is not wanted any more.
+
+        Raises:
+            HTTPException: 409: a newer request of the slot has come; 503: it takes too long.
+            TypeError, ValueError: the name is not allowed, or those of ``make``.
+        """
+        if not isinstance(slot, str) or not 1 <= len(slot) <= MOST_NAME:
+            raise TypeError(f"slot must be a text of 1 to {MOST_NAME} characters, got {checks.shown(slot)}")
+        with self._taken(slot) as unwanted:
+            late = asyncio.get_running_loop().call_later(self._seconds, unwanted.set)
+            try:
+                async with self._room:
+                    return await run_in_threadpool(_made, make, unwanted)
+            except threads.StoppedError:
+                if self._newest.get(slot) is unwanted:
+                    raise HTTPException(503, f"this takes more than {self._seconds:g} s; ask again to go on") from None
+                raise HTTPException(409, "a newer request has come") from None
+            finally:
+                late.cancel()
+                unwanted.set()  # when the server ends, the thread must not hold it up
+
+    @contextlib.contextmanager
+    def _taken(self, slot: str) -> Iterator[threading.Event]:
+        """Take a slot over, and leave it unless it has been taken over."""
+        if (older := self._newest.get(slot)) is not None:
+            older.set()
+        self._newest[slot] = unwanted = threading.Event()
+        try:
+            yield unwanted
+        finally:
+            if self._newest.get(slot) is unwanted:
+                del self._newest[slot]
+
+
+def _made(make: Callable[[], Made], unwanted: threading.Event) -> Made:
+    if unwanted.is_set():
+        raise threads.StoppedError
+    with threads.stopped_by(unwanted):
+        return make()
