@@ -12,6 +12,7 @@ What a family does not allow is answered 400 with its sentence and the parameter
 1 MiB, canvases have at most 2048 pixels a side, and nothing is read from the disk or unpickled for a request.
 """
 
+import contextlib
 import importlib.resources
 import json
 import time
@@ -39,21 +40,26 @@ from gpurender.util.web import json_body, json_error
 
 MAX_BODY = 1 << 20  # bytes: the 1,000 categories of a published FractalDB are 500 kB
 LONGEST_VALUE = 4000  # characters: a longer value is not sent back to the page, which has stated it
-FIRST = "visualatom-1k"  # what the page opens with if nothing is said
+FIRST = Asked("visualatom-1k", {})  # what the page opens with if nothing is said
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-class _Page:
+class Page:
     """The answers.
 
     Args:
         first: what the page opens with.
     """
 
-    def __init__(self, first: Asked) -> None:
+    def __init__(self, first: Asked = FIRST) -> None:
         self._first = first
         self._easel, self._slots = easel.Easel(), Slots()
         self._files = _files()
+
+    def warm_up(self) -> None:
+        """Draw the picture that the page opens with: kernels are compiled or read, which takes seconds."""
+        with contextlib.suppress(TypeError, ValueError):  # the page will say what is wrong with it
+            self._easel.draw(self._first.recipe, 0, 0, None, False)
 
     async def index(self, request: Request) -> Response:
         """Answer the page."""
@@ -168,14 +174,13 @@ def _files() -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.name[file.name.rfind(".") :] in TYPES}
 
 
-def application(first: Asked | None = None, token: str | None = None) -> Guard:
+def application(page: Page, token: str | None = None) -> Guard:
     """Return the application.
 
     Args:
-        first: what the page opens with.
+        page: the answers.
         token: what a request must bring; ``None``: requests to this machine's loopback are answered.
     """
-    page = _Page(first or Asked.of(FIRST, {}))
     routes = [
         Route("/", page.index),
         Route("/static/{name}", page.static),

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from typing import Any
 
@@ -30,12 +31,12 @@ def serve(recipe: str | None, host: str, port: int, browser: bool) -> None:
     try:
         import uvicorn  # noqa: F401
 
-        from gpurender.commands.explorer.application import application
+        from gpurender.commands.explorer.application import Page, application
         from gpurender.commands.explorer.guard import is_loopback
     except ImportError as error:
         raise web.missing("explore", error) from None
     token = None if is_loopback(host) else secrets.token_urlsafe(32)
-    made = application(_first(recipe), token)
+    page = Page() if recipe is None else Page(_asked(recipe))
 
     def announce(shown: str, port: int) -> None:
         name = socket.gethostname() if shown in ANYWHERE else shown
@@ -43,20 +44,21 @@ def serve(recipe: str | None, host: str, port: int, browser: bool) -> None:
         print(address, flush=True)
         if hint := tunnel(os.environ, shown, port):
             print(hint, file=sys.stderr, flush=True)
+        threading.Thread(target=page.warm_up, daemon=True).start()
         if browser and has_screen(os.environ, sys.platform):
             webbrowser.open(address)
 
-    web.run(made, host, port, announce)
+    web.run(application(page, token), host, port, announce)
 
 
-def _first(recipe: str | None) -> Any:
-    """Return what the page opens with, in its words."""
+def _asked(recipe: str) -> Any:
+    """Return a preset's name or a JSON file in the page's words."""
     from gpurender.commands.explorer.asked import Asked, settings_of
     from gpurender.recipes.base import presets
     from gpurender.recipes.base import recipe as as_recipe
 
-    if recipe is None or recipe in presets():
-        return None if recipe is None else Asked.of(recipe, {})
+    if recipe in presets():
+        return Asked.of(recipe, {})
     found = as_recipe(recipe)
     return Asked.of(found.family, settings_of(found))
 

@@ -72,7 +72,7 @@ export class Pane {
     const rows = [
       ["shown", [`class ${data.class}, instance ${data.instance}: sample ${data.sample.toLocaleString("en")}, label ${label}`]],
       ["size", [data.size]],
-      ["drawn in", [`${data.milliseconds} ms`]],
+      ["drawn in", [`${data.milliseconds < 10 ? data.milliseconds : Math.round(data.milliseconds)} ms`]],
       ["fingerprint", [make("code", { title: data.fingerprint }, data.fingerprint)]],
       ["after", paper],
     ];

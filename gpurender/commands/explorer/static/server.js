@@ -75,8 +75,9 @@ export class Slot {
     this.running = false;
   }
 
-  ask(body) {
-    this.next = body;
+  // `note` comes back with the answer.
+  ask(body, note = null) {
+    this.next = { body, note };
     if (!this.running) this.#run();
     else if (performance.now() - this.since > PATIENCE) this.stop.abort();
   }
@@ -90,7 +91,8 @@ export class Slot {
   async #run() {
     this.running = true;
     while (this.next) {
-      const body = this.next;
+      const wanted = this.next;
+      const { body, note } = wanted;
       this.next = null;
       this.stop = new AbortController();
       this.since = performance.now();
@@ -101,13 +103,13 @@ export class Slot {
           body: JSON.stringify({ slot: this.name, ...body }),
         });
         const data = await answer.json();
-        if (answer.ok) this.answered(data, body);
-        else if (answer.status === 403) { this.next ??= body; await connection.back(); }
-        else if (answer.status !== 409) this.refused(data, body);
+        if (answer.ok) this.answered(data, body, note);
+        else if (answer.status === 403) { this.next ??= wanted; await connection.back(); }
+        else if (answer.status !== 409) this.refused(data, body, note);
       } catch (error) {
         if (error.name !== "AbortError") {
           if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error; // SyntaxError: half an answer
-          this.next ??= body;
+          this.next ??= wanted;
           await connection.back();
         }
       } finally {

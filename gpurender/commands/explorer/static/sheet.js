@@ -25,7 +25,7 @@ export class Sheet {
     this.recipe = null;
     this.side = 96;
     this.slot = new Slot("api/sheet", "sheet", {
-      answered: (data, body) => this.#arrived(data, body),
+      answered: (data, body, key) => this.#arrived(data, body, key),
       refused: data => { this.status.textContent = data.error; },
     });
     this.scroller.addEventListener("scroll", () => {
@@ -73,15 +73,20 @@ export class Sheet {
     this.columns = this.single ? Math.max(1, Math.floor((width - GAP) / this.pitch)) : Math.min(this.instances, most);
     const rows = this.single ? Math.ceil(this.classes / this.columns) : this.classes;
     this.rows = Math.min(rows, most);
+    const plan = String([this.single, this.columns, this.classes, this.rows, this.pitch]);
     this.field.style.height = `${this.rows * this.pitch + GAP}px`;
     this.field.style.width = this.single ? "100%" : `${this.left + this.columns * this.pitch}px`;
     const cut = rows > most ? `, the first ${most.toLocaleString("en")} rows of them` : "";
     this.about.textContent = this.single
       ? `${this.classes.toLocaleString("en")} classes, one image each${cut}`
       : `${this.classes.toLocaleString("en")} classes down${cut}, ${this.instances.toLocaleString("en")} instances across`;
-    this.field.replaceChildren();
-    this.elements.clear();
-    this.scroller.scrollTop = row * this.pitch;
+    if (plan !== this.plan) {
+      this.plan = plan;
+      this.field.replaceChildren();
+      this.elements.clear();
+      this.scroller.scrollTop = row * this.pitch;
+    }
+    for (const element of this.elements.values()) element.classList.add("old"); // until its new picture has come
     this.#lay();
   }
 
@@ -143,6 +148,7 @@ export class Sheet {
     const url = this.pictures.get(`${label},${instance}`);
     if (url === undefined || element.dataset.shown === `${this.key}${label},${instance}`) return;
     element.dataset.shown = `${this.key}${label},${instance}`;
+    element.classList.remove("old");
     element.classList.toggle("none", url === null);
     element.disabled = url === null;
     const name = this.single ? make("span", {}, String(label)) : null;
@@ -155,20 +161,20 @@ export class Sheet {
     element.replaceChildren(image, ...(name ? [name] : []));
   }
 
-  // Ask for what is missing, from the middle of the screen outwards.
+  // Ask for what is missing: what is on screen first, as one reads, then what is around it.
   #ask(places) {
     const { scrollTop, scrollLeft, clientHeight, clientWidth } = this.scroller;
-    const middle = [(scrollTop + clientHeight / 2) / this.pitch, (scrollLeft + clientWidth / 2 - this.left) / this.pitch];
-    const far = ([row, column]) => Math.abs(row + 0.5 - middle[0]) + Math.abs(column + 0.5 - middle[1]);
+    const outside = (place, begin, length) => Math.max(0, begin / this.pitch - place - 1, place - (begin + length) / this.pitch);
+    const far = ([row, column]) => outside(row, scrollTop, clientHeight) + outside(column, scrollLeft, clientWidth - this.left);
     const missing = places.filter(([row, column]) => column >= 0 && !this.pictures.has(String(this.#cellAt(row, column))));
     if (!missing.length) return;
-    missing.sort((one, other) => far(one) - far(other));
+    missing.sort((one, other) => far(one) - far(other)); // a stable sort
     const cells = missing.slice(0, PART).map(place => this.#cellAt(...place));
-    this.slot.ask({ ...this.recipe, cells, side: this.side * (devicePixelRatio > 1.5 && this.side <= 128 ? 2 : 1), key: this.key });
+    this.slot.ask({ ...this.recipe, cells, side: this.side * (devicePixelRatio > 1.5 && this.side <= 128 ? 2 : 1) }, this.key);
   }
 
-  #arrived(data, body) {
-    if (body.key !== this.key) return;
+  #arrived(data, body, key) {
+    if (key !== this.key) return;
     this.status.textContent = "";
     body.cells.forEach((cell, i) => this.pictures.set(String(cell), data.pictures[i]));
     while (this.pictures.size > KEPT) this.pictures.delete(this.pictures.keys().next().value);
