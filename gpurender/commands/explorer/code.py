@@ -45,19 +45,20 @@ def _expression(recipe: Recipe) -> str:
 
 def _few(recipe: Recipe) -> dict[str, Any]:
     """Return the values that a family needs in order to make a recipe, as few as its defaults allow."""
-    values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
-    fixed = {field.name: field.default for field in dataclasses.fields(recipe)}
-    few = {name: value for name, value in values.items() if value is not None and repr(value) != repr(fixed[name])}
-    for name in list(few):  # those that follow from the others
-        fewer = {other: value for other, value in few.items() if other != name}
+    kept = {
+        field.name: getattr(recipe, field.name)
+        for field in dataclasses.fields(recipe)
+        if repr(getattr(recipe, field.name)) != repr(field.default)
+    }
+    for name in list(kept):  # those that follow from the others
+        fewer = {other: value for other, value in kept.items() if other != name}
         try:
             follows = from_data({**fewer, "family": recipe.family}) == recipe
         except (TypeError, ValueError):
             continue
         if follows:
-            few = fewer
-    whole = from_data({**few, "family": recipe.family}) == recipe
-    return few if whole else {name: value for name, value in values.items() if value is not None}
+            kept = fewer
+    return kept
 
 
 def _call(name: str, given: list[str], values: dict[str, Any]) -> str:

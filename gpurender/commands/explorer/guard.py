@@ -69,7 +69,7 @@ class Guard:
                 return _refused(403, "the address needs the token that gpurender explore printed")
             if scope["method"] != "GET":
                 return _refused(403, "the token is taken from the cookie")
-            answer = RedirectResponse(scope["path"], 303)
+            answer = RedirectResponse("./", 303)
             answer.set_cookie(self._cookie, self._token, httponly=True, samesite="lax")
             return answer
         origin = headers.get("origin")
@@ -95,7 +95,7 @@ def _equal(given: str, token: str) -> bool:
 def name_of(host: str) -> str:
     """Return the name in the header Host, without the port; an IPv6 address without its brackets."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return "" if "@" in host else urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from gpurender.util import web
 
+MOST_TEXT = 1_000_000  # characters: the page sends its recipe with every request, and has it in its address
 ANYWHERE = ("0.0.0.0", "[::]", "::")
 
 
@@ -60,7 +61,10 @@ def _asked(recipe: str) -> Any:
     if recipe in presets():
         return Asked.of(recipe, {})
     found = as_recipe(recipe)
-    return Asked.of(found.family, settings_of(found))
+    settings = settings_of(found)
+    if (size := sum(map(len, settings.values()))) > MOST_TEXT:
+        raise ValueError(f"recipe must have at most {MOST_TEXT} characters of JSON for this page, got {size}")
+    return Asked.of(found.family, settings)
 
 
 def tunnel(environment: Any, host: str, port: int) -> str:

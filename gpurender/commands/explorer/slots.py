@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from gpurender.runtime import threads
 from gpurender.util import checks
 
-SECONDS = 20.0  # for one answer: a search for many classes goes on where it stopped when it is asked for again
+SECONDS = 60.0  # for one answer, in which all kernels can be compiled; a search goes on where it stopped when the page
+# asks again
 MOST_NAME = 64  # characters
 AT_ONCE = 4  # answers being made; the newest of further slots wait
 
@@ -25,7 +26,7 @@ class Slots:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._newest: dict[str, threading.Event] = {}
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._pool = ThreadPoolExecutor(AT_ONCE, "gpurender-explore")
 
     async def newest(self, slot: object, make: Callable[[], Made]) -> Made:
         """Return what ``make`` returns, made in a thread.
@@ -41,17 +42,17 @@ class Slots:
         if not isinstance(slot, str) or not 1 <= len(slot) <= MOST_NAME:
             raise TypeError(f"slot must be a text of 1 to {MOST_NAME} characters, got {checks.shown(slot)}")
         with self._taken(slot) as unwanted:
-            late = asyncio.get_running_loop().call_later(self._seconds, unwanted.set)
+            loop = asyncio.get_running_loop()
+            late = loop.call_later(self._seconds, unwanted.set)
             try:
-                async with self._room:
-                    return await run_in_threadpool(_made, make, unwanted)
+                return await loop.run_in_executor(self._pool, _made, make, unwanted)
             except threads.StoppedError:
                 if self._newest.get(slot) is unwanted:
                     raise HTTPException(503, f"this takes more than {self._seconds:g} s; ask again to go on") from None
                 raise HTTPException(409, "a newer request has come") from None
             finally:
                 late.cancel()
-                unwanted.set()  # when the server ends, the thread must not hold it up
+                unwanted.set()  # when the server ends, which does not wait here, the thread ends soon
 
     @contextlib.contextmanager
     def _taken(self, slot: str) -> Iterator[threading.Event]:

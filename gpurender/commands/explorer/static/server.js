@@ -105,6 +105,7 @@ export class Slot {
         const data = await answer.json();
         if (answer.ok) this.answered(data, body, note);
         else if (answer.status === 403) { this.next ??= wanted; await connection.back(); }
+        else if (answer.status === 503) this.next ??= wanted; // a long search, which goes on where it was
         else if (answer.status !== 409) this.refused(data, body, note);
       } catch (error) {
         if (error.name !== "AbortError") {
