@@ -58,9 +58,7 @@ def _listening(host: str, port: int, family: socket.AddressFamily) -> socket.soc
         return socket.create_server((host, port), family=family, backlog=CONNECTIONS)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:  # the system's words name no remedy
-            raise OSError(
-                f"port {port} of {host} is in use: address already in use; --port 0 takes a free one"
-            ) from None
+            raise OSError(f"port {port} of {host}: address already in use; --port 0 takes a free one") from None
         raise
 
 

@@ -16,12 +16,12 @@ from gpurender.runtime import threads
 
 pytest.importorskip("starlette", reason="needs starlette, of the extra 'serve'")
 pytest.importorskip("httpx", reason="needs httpx, with which Starlette tests")
-from starlette.testclient import TestClient  # noqa: E402
+from starlette.testclient import TestClient
 
-from gpurender.commands.explorer import application as module  # noqa: E402
-from gpurender.commands.explorer.application import Page, application  # noqa: E402
-from gpurender.commands.explorer.asked import Asked  # noqa: E402
-from gpurender.commands.explorer.slots import Slots  # noqa: E402
+from gpurender.commands.explorer import application as module
+from gpurender.commands.explorer.application import Page, application
+from gpurender.commands.explorer.asked import Asked
+from gpurender.commands.explorer.slots import Slots
 
 ATOMS = gr.VisualAtom(classes=3, instances=4, image_size=48, orbits=(2, 4), radius=(3, 6))
 SET = {"classes": "3", "instances": "4", "image_size": "48", "orbits": "[2, 4]", "radius": "[3, 6]"}
@@ -148,7 +148,11 @@ def test_refusals_of_a_sheet(client, more, said):
         (b"\x80\x04\x95.", 400, "the body must be JSON: "),
         (b"[" * 100_000, 400, "the body must be JSON: "),
         (b"[]", 400, "the body must be a JSON object"),
-        (b'{"path": 1}', 400, "the body has no entry 'path'; it has slot, recipe, set, class, instance, augment, fresh"),
+        (
+            b'{"path": 1}',
+            400,
+            "the body has no entry 'path'; it has slot, recipe, set, class, instance, augment, fresh",
+        ),
         (b" " * (2**20 + 1), 413, "a body must have at most 1048576 bytes"),
     ],
 )
@@ -236,7 +240,8 @@ def test_methods(client):
     ("host", "status"),
     [
         ("127.0.0.1:8050", 200), ("localhost:9000", 200), ("LOCALHOST", 200), ("localhost.", 200), ("[::1]:8050", 200),
-        ("127.9.9.9", 200), ("evil.example:8050", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil.example", 421),
+        ("127.9.9.9", 200), ("evil.example:8050", 421), ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421),
         ("192.168.1.5:8050", 421), ("0.0.0.0:8050", 421), ("[::1", 421), ("evil.example@127.0.0.1", 421),
         ("127.0.0.1@evil.example", 421),
     ],
@@ -244,7 +249,9 @@ def test_methods(client):
 def test_on_loopback_the_host_must_be_this_machine(client, host, status):
     """Else the page of a site whose name was turned to 127.0.0.1 could read the answers (DNS rebinding)."""
     for path in ("/", "/api/start", "/static/main.js", "/nothing"):
-        assert client.get(path, headers={"Host": host}).status_code == (404 if path == "/nothing" and status == 200 else status)
+        assert client.get(path, headers={"Host": host}).status_code == (
+            404 if path == "/nothing" and status == 200 else status
+        )
     if status != 200:
         said = {"error": "this server is asked as localhost or 127.0.0.1"}
         assert client.get("/", headers={"Host": host}).json() == said
@@ -274,7 +281,9 @@ def guarded():
 
 
 @pytest.mark.parametrize("path", ["/", "/api/start", "/static/main.js", "/api/alive", "/nothing"])
-@pytest.mark.parametrize("given", ["", "?token=", "?token=s3cret-toke", "?token=s3cret-token2", "?token=%ff", "?Token=s3cret-token"])
+@pytest.mark.parametrize(
+    "given", ["", "?token=", "?token=s3cret-toke", "?token=s3cret-token2", "?token=%ff", "?Token=s3cret-token"]
+)
 def test_elsewhere_nobody_asks_without_the_token(guarded, path, given):
     answer = guarded.get(path + given)
     assert answer.status_code == 403

@@ -50,7 +50,7 @@ def test_settings_and_python_are_few():
         "gr.Mixture({gr.OnePFrac(): 1}, labels='separate')"
     )
     long = gr.FractalDB(categories=[TRIANGLE] * 50)
-    assert python_of(long).startswith("gr.Recipe.from_json('{\"gpurender\": 1, ")
+    assert python_of(long).startswith('gr.Recipe.from_json(\'{"gpurender": 1, ')
 
 
 def test_a_preset_s_python_that_would_be_another_recipe_is_not_given():
@@ -104,7 +104,9 @@ def test_wrong_words_are_refused(base, settings, error, said):
 )
 def test_no_path_is_opened(monkeypatch, base, settings):
     monkeypatch.setattr("PIL.Image.open", lambda source: pytest.fail(f"{source} is opened"))
-    with pytest.raises(ValueError, match="^image must be a picture that is chosen on this page, not a path, got '/etc/"):
+    with pytest.raises(
+        ValueError, match=r"^image must be a picture that is chosen on this page, not a path, got '/etc/"
+    ):
         Asked.of(base, settings).recipe  # noqa: B018
 
 
@@ -117,13 +119,15 @@ def test_a_picture_s_text_is_taken():
 def test_sizes_that_would_take_long_are_refused():
     check_size(gr.RCDB(image_size=2048, classes=200_000))
     check_size(gr.ColorFractal(classes=1000, systems=200))
-    with pytest.raises(ValueError, match="^image_size must be at most 2048 to be drawn on this page, got 2049$"):
+    with pytest.raises(ValueError, match=r"^image_size must be at most 2048 to be drawn on this page, got 2049$"):
         check_size(gr.RCDB(image_size=2049))
-    with pytest.raises(ValueError, match="^classes: classes must be at most 200,000 to be drawn on this page, got 200,001$"):
+    with pytest.raises(
+        ValueError, match=r"^classes: classes must be at most 200,000 to be drawn on this page, got 200,001$"
+    ):
         check_size(gr.RCDB(classes=200_001))
-    with pytest.raises(ValueError, match="^systems: classes x systems must be at most 200,000 .*, got 201,000$"):
+    with pytest.raises(ValueError, match=r"^systems: classes x systems must be at most 200,000 .*, got 201,000$"):
         check_size(gr.ColorFractal(classes=1000, systems=201))
-    with pytest.raises(ValueError, match="^classes: classes x systems must be at most 200,000 .*, got 400,002$"):
+    with pytest.raises(ValueError, match=r"^classes: classes x systems must be at most 200,000 .*, got 400,002$"):
         check_size(gr.ColorFractal(classes=200_001, systems=2))
 
 
@@ -154,7 +158,7 @@ def test_places_cells_and_policies():
             asked.place("class", value)
     assert asked.policy_name(None) is None
     assert asked.policy_name("deit") == "deit"
-    with pytest.raises(ValueError, match="^augment must be one of 'crop', 'deit', "):
+    with pytest.raises(ValueError, match=r"^augment must be one of 'crop', 'deit', "):
         asked.policy_name("dei")
     assert asked.cells([[0, 1]] * 48) == [(0, 1)] * 48
     for value in ([], [[0, 1]] * 49, "00", None, {}):
@@ -163,5 +167,5 @@ def test_places_cells_and_policies():
     for value in ([[0]], [[0, 1, 2]], [3], [None]):
         with pytest.raises(TypeError, match=r"^cells must be pairs \(class, instance\), got "):
             asked.cells(value)
-    with pytest.raises(ValueError, match="^cells must be an integer in "):
+    with pytest.raises(ValueError, match=r"^cells must be an integer in "):
         asked.cells([[0, -1]])

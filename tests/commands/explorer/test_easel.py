@@ -184,14 +184,14 @@ class TestSearched:
         monkeypatch.setattr(gr.FractalDB, "_accepted", lambda recipe, ids, device: [])
         monkeypatch.setattr(Search, "limit", 100, raising=False)
         monkeypatch.setattr("gpurender.recipes.fractaldb.SEARCH_LIMIT", 100)
-        with pytest.raises(ValueError, match="^fill_rate: 100 random systems in a row cover less than"):
+        with pytest.raises(ValueError, match=r"^fill_rate: 100 random systems in a row cover less than"):
             Easel().draw(self.recipe, 0, 0, None, False)
 
 
 def test_too_large_recipes_are_refused():
-    with pytest.raises(ValueError, match="^image_size must be at most 2048"):
+    with pytest.raises(ValueError, match=r"^image_size must be at most 2048"):
         Easel().draw(dataclasses.replace(ATOMS, image_size=4096), 0, 0, None, False)
-    with pytest.raises(ValueError, match="^image_size must be at most 2048"):
+    with pytest.raises(ValueError, match=r"^image_size must be at most 2048"):
         Easel().sheet(dataclasses.replace(ATOMS, image_size=4096), [(0, 0)], 16, None)
 
 

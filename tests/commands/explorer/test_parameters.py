@@ -58,17 +58,17 @@ def test_bounds_and_choices_are_those_that_the_family_takes(family):
 
 
 def refusal(data):
-    with pytest.raises((TypeError, ValueError)) as caught:
+    """What a family says of values, or nothing if it takes them."""
+    try:
         from_data(data)
-        raise ValueError
-    return str(caught.value)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def test_kinds():
     found = of("visualatom")
-    assert found["orbits"] == Parameter(
-        "orbits", "integers", 1, 2048, help="K, lines around the nucleus, 1 to 2048."
-    )
+    assert found["orbits"] == Parameter("orbits", "integers", 1, 2048, help="K, lines around the nucleus, 1 to 2048.")
     assert dataclasses.replace(found["amplitudes"], help="") == Parameter("amplitudes", "reals", -4.0, 4.0)
     assert dataclasses.replace(found["seed"], help="") == Parameter("seed", "integer", 0, 2**64 - 1)
     assert dataclasses.replace(found["variant"], help="") == Parameter(
@@ -77,7 +77,12 @@ def test_kinds():
     assert dataclasses.replace(found["perturb"], help="") == Parameter("perturb", "real", 1e-4, 0.5, off=True)
     assert dataclasses.replace(of("onepfrac")["redraw"], help="") == Parameter("redraw", "boolean")
     weights = of("fractaldb")["weights"]
-    assert (weights.kind, weights.choices, weights.more, weights.off) == ("choice", ("small", "base", "large"), True, False)
+    assert (weights.kind, weights.choices, weights.more, weights.off) == (
+        "choice",
+        ("small", "base", "large"),
+        True,
+        False,
+    )
     assert not of("fractaldb")["draw_type"].more
     picture = of("singleimage")
     assert (picture["image"].kind, picture["edges"].choices, picture["edges"].off) == ("picture", ("canny",), True)
@@ -109,9 +114,6 @@ def test_mixtures_and_schedules():
 
 def test_no_file_is_looked_for(monkeypatch):
     """The value that every parameter refuses must not be taken for the path of a picture."""
-    monkeypatch.setattr("PIL.Image.open", lambda source: pytest.fail(f"{source} is opened") if source == PROBE else real(source))
-    from PIL import Image
-
-    real = Image.registered_extensions and __import__("PIL.Image", fromlist=["open"]).open
-    with pytest.raises(ValueError, match="image must be a path, or a uint8 array"):
+    monkeypatch.setattr("PIL.Image.open", lambda source: pytest.fail(f"{source} is opened"))
+    with pytest.raises(ValueError, match=r"^image must be a path, or a uint8 array"):
         gr.SingleImage(PROBE)

@@ -62,7 +62,7 @@ def test_a_page_is_served_until_ctrl_c(tmp_path):
     try:
         assert made.address == f"http://127.0.0.1:{made.port}/"
         assert made.token is None
-        status, headers, body = made.get("/")
+        status, _, body = made.get("/")
         assert status == 200
         assert b"<title>gpurender explore</title>" in body
         status, _, body = made.get("/api/start")
