@@ -59,6 +59,7 @@ setup(
             "cosmic-ray",
             "coverage",
             "cupy-cuda13x",
+            "httpx",
             "hypothesis",
             "lightning>=2.6",
             "matplotlib",
@@ -83,7 +84,7 @@ setup(
             "uvicorn>=0.34",
             "webdataset>=1.0",
         ],
-        "dev": ["gpurender[test]", "ruff"],
+        "dev": ["gpurender[test]", "playwright", "ruff"],
     },
     entry_points={"console_scripts": ["gpurender = gpurender.commands.cli:main"]},
     classifiers=[

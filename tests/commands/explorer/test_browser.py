@@ -220,7 +220,7 @@ def test_narrow_and_dark(browser, server):
 
 def test_every_control_has_a_name(page):
     names = page.evaluate(
-        """Array.from(document.querySelectorAll('#controls input, #controls select, #controls textarea, button'), each =>
+        """Array.from(document.querySelectorAll('#controls :is(input, select, textarea), button'), each =>
              (each.getAttribute('aria-label') || each.labels?.[0]?.innerText || each.innerText ||
               each.querySelector('img')?.alt || (each.matches('.cell') && 'cell') || '').trim())"""
     )
