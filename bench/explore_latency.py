@@ -4,7 +4,8 @@
 
 Each request changes a parameter, so no renderer or catalog is kept from the request before: the seed, or, where another
 seed means another search, the number of points. The time is that of the whole answer (picture as PNG in JSON, values,
-bounds of all parameters, fingerprint, Python) through Starlette's test client, without a network. Needs the extra `test`.
+bounds of all parameters, fingerprint, Python) through Starlette's test client, without a network. Needs the extra
+`test`.
 """
 
 import argparse

@@ -107,7 +107,7 @@ def test_a_parameter_is_changed_copied_and_reset(page):
     page.wait_for_selector("text=Copied")
     assert gr.recipe(page.evaluate("navigator.clipboard.readText()")) == changed(orbits=(2, 9))
     page.click("text=Copy as Python")
-    page.wait_for_function("navigator.clipboard.readText().then(text => text.startsWith('import'))")
+    page.wait_for_function("() => navigator.clipboard.readText().then(text => text.startsWith('import'))")
     made = {}
     exec(page.evaluate("navigator.clipboard.readText()"), made)
     assert made["recipe"] == changed(orbits=(2, 9))
@@ -132,7 +132,7 @@ def test_a_refusal_stands_beside_its_control_and_the_picture_stays(page):
 def test_sliders_keys_and_menus(page):
     page.focus("[data-name=orbits] input[type=range] >> nth=1")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('#p-orbits-1').value > 4")
+    page.wait_for_function("() => document.querySelector('#p-orbits-1').value > 4")
     page.focus("#p-orbits")
     page.keyboard.press("ArrowUp")
     assert page.input_value("#p-orbits") == "3"
@@ -155,15 +155,15 @@ def test_a_reload_and_a_link_give_the_same_view(page, browser):
     page.click("#compare")
     page.fill("#p-seed", "18446744073709551615")  # no number of JavaScript
     wait_for_fingerprint(page, changed(orbits=(2, 7), seed=2**64 - 1).fingerprint, 1)
-    page.wait_for_function("location.hash.includes('b.set.seed=18446744073709551615')")
-    page.wait_for_function("document.querySelectorAll('.views img').length === 16")
+    page.wait_for_function("() => location.hash.includes('b.set.seed=18446744073709551615')")
+    page.wait_for_function("() => document.querySelectorAll('.views img').length === 16")
     pictures = "Array.from(document.querySelectorAll('.pane img'), image => image.src)"
     before, link = page.evaluate(pictures), page.url
     again = browser.new_context(viewport={"width": 1300, "height": 900}).new_page()
     for other in (page, again):
         other.goto("about:blank")
         opened(other, link)
-        other.wait_for_function("document.querySelectorAll('.views img').length === 16")
+        other.wait_for_function("() => document.querySelectorAll('.views img').length === 16")
         assert other.evaluate(pictures) == before
         assert fingerprint(other) == changed(orbits=(2, 7)).fingerprint
         assert "seed: 0 → 18446744073709551615" in other.inner_text("#differences")
@@ -173,10 +173,10 @@ def test_a_reload_and_a_link_give_the_same_view(page, browser):
 def test_the_sheet_is_drawn_as_one_scrolls(page):
     asked = []
     page.on("request", lambda request: asked.append(request.post_data) if "sheet" in request.url else None)
-    page.wait_for_function("document.querySelectorAll('.cell img').length > 20")
+    page.wait_for_function("() => document.querySelectorAll('.cell img').length > 20")
     page.evaluate("document.querySelector('#scroller').scrollTop = 1e6")
     page.wait_for_function(
-        "Array.from(document.querySelectorAll('.cell img'), image => image.alt).includes('class 39, instance 5')"
+        "() => Array.from(document.querySelectorAll('.cell img'), image => image.alt).includes('class 39, instance 5')"
     )
     assert all(len(json.loads(body)["cells"]) <= 24 for body in asked)
     assert page.evaluate("document.querySelectorAll('.cell').length") < 40 * 6
@@ -250,7 +250,7 @@ def test_a_killed_server_comes_back_without_a_reload_and_two_tabs_go_on(tmp_path
         server = Server(path, server.port)
         wait_for_fingerprint(tabs[0], changed(orbits=(2, 20)).fingerprint)
         for tab in tabs:
-            tab.wait_for_function("document.querySelector('#connection').textContent === ''")
+            tab.wait_for_function("() => document.querySelector('#connection').textContent === ''")
         tabs[1].fill("#p-orbits-1", "21")
         wait_for_fingerprint(tabs[1], changed(orbits=(2, 21)).fingerprint)
         context.close()
