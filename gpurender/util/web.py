@@ -28,7 +28,13 @@ def checked_port(port: int) -> int:
     return checks.integer("port", port, 0, 65_535)
 
 
-def run(application: Any, host: str, port: int, announce: Callable[[str, int], None]) -> None:
+def run(
+    application: Any,
+    host: str,
+    port: int,
+    announce: Callable[[str, int], None],
+    ending: Callable[[], None] = lambda: None,
+) -> None:
     """Answer requests until a signal comes.
 
     Args:
@@ -36,6 +42,7 @@ def run(application: Any, host: str, port: int, announce: Callable[[str, int], N
         host: address to listen on; ``"127.0.0.1"`` is this machine alone.
         port: 1 to 65535, or 0 for a free one.
         announce: called once the address is listened on, with the host as an address has it and the port.
+        ending: called when the signal comes; answers under way then have ``GRACE`` seconds.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -50,7 +57,15 @@ def run(application: Any, host: str, port: int, announce: Callable[[str, int], N
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with _listening(host, port, family) as listening:
         announce(f"[{host}]" if family == socket.AF_INET6 else host, listening.getsockname()[1])
-        uvicorn.Server(config).run([listening])
+        server = uvicorn.Server(config)
+        exits = server.handle_exit
+
+        def handle_exit(number: int, frame: Any) -> None:
+            ending()
+            exits(number, frame)
+
+        server.handle_exit = handle_exit  # type: ignore[method-assign]
+        server.run([listening])
 
 
 def _listening(host: str, port: int, family: socket.AddressFamily) -> socket.socket:

@@ -61,6 +61,10 @@ class Page:
         with contextlib.suppress(TypeError, ValueError):  # the page will say what is wrong with it
             self._easel.draw(self._first.recipe, 0, 0, None, False)
 
+    def end(self) -> None:
+        """Give up all answers under way."""
+        self._slots.end()
+
     async def index(self, request: Request) -> Response:
         """Answer the page."""
         return self._file("index.html")

@@ -49,7 +49,7 @@ def serve(recipe: str | None, host: str, port: int, browser: bool) -> None:
         if browser and has_screen(os.environ, sys.platform):
             webbrowser.open(address)
 
-    web.run(application(page, token), host, port, announce)
+    web.run(application(page, token), host, port, announce, page.end)
 
 
 def _asked(recipe: str) -> Any:

@@ -14,6 +14,7 @@ from gpurender.util import checks
 
 SECONDS = 60.0  # for one answer, in which all kernels can be compiled; a search goes on where it stopped when the page
 # asks again
+LOOK = 0.2  # seconds between two looks at whether the server ends
 MOST_NAME = 64  # characters
 AT_ONCE = 4  # answers being made; the newest of further slots wait
 
@@ -26,7 +27,12 @@ class Slots:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._newest: dict[str, threading.Event] = {}
+        self._ended = False
         self._pool = ThreadPoolExecutor(AT_ONCE, "gpurender-explore")
+
+    def end(self) -> None:
+        """Give up all answers: the server ends, and does not wait for what is being compiled, for example."""
+        self._ended = True
 
     async def newest(self, slot: object, make: Callable[[], Made]) -> Made:
         """Return what ``make`` returns, made in a thread.
@@ -45,14 +51,18 @@ class Slots:
             loop = asyncio.get_running_loop()
             late = loop.call_later(self._seconds, unwanted.set)
             try:
-                return await loop.run_in_executor(self._pool, _made, make, unwanted)
+                work = loop.run_in_executor(self._pool, _made, make, unwanted)
+                while not (await asyncio.wait({work}, timeout=LOOK))[0]:
+                    if self._ended:
+                        raise HTTPException(503, "the server ends")
+                return work.result()
             except threads.StoppedError:
                 if self._newest.get(slot) is unwanted:
                     raise HTTPException(503, f"this takes more than {self._seconds:g} s; ask again to go on") from None
                 raise HTTPException(409, "a newer request has come") from None
             finally:
                 late.cancel()
-                unwanted.set()  # when the server ends, which does not wait here, the thread ends soon
+                unwanted.set()  # when the server ends, the thread ends soon
 
     @contextlib.contextmanager
     def _taken(self, slot: str) -> Iterator[threading.Event]:

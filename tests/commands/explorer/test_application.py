@@ -403,6 +403,20 @@ def test_what_takes_too_long_is_given_up():
     assert (found.status_code, found.detail) == (503, "this takes more than 0.05 s; ask again to go on")
 
 
+def test_a_server_that_ends_waits_for_no_answer():
+    slots, slow = Slots(), Slow()
+
+    async def later():
+        import asyncio
+
+        while not slow.begun.is_set():
+            await asyncio.sleep(0.001)
+        slots.end()
+
+    found, _ = gathered(slots.newest("a", slow), later())
+    assert (found.status_code, found.detail) == (503, "the server ends")
+
+
 def test_errors_come_through():
     def wrong():
         raise ValueError("points must be right")

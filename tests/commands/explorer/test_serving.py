@@ -143,7 +143,7 @@ def test_what_is_missing_is_said(monkeypatch, capsys):
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3"])
 def test_a_browser_is_opened_where_there_is_a_screen(monkeypatch, capsys, words, screen, opened, host):
     calls, drawn = [], []
-    monkeypatch.setattr(web, "run", lambda made, host, port, announce: announce(host, port))
+    monkeypatch.setattr(web, "run", lambda made, host, port, announce, ending: announce(host, port))
     monkeypatch.setattr(serving.webbrowser, "open", calls.append)
     monkeypatch.setattr(serving.secrets, "token_urlsafe", lambda size: "T" * size)
     monkeypatch.setattr(serving, "has_screen", lambda environment, platform: screen)

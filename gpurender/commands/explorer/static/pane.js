@@ -16,13 +16,14 @@ export class Pane {
       refused: (data, body) => { this.refuse(data.error); refused(data, body); },
       busy: busy => this.frame.classList.toggle("busy", busy),
     });
-    this.image = make("img", { alt: "", draggable: "false" });
+    this.image = make("img", { alt: "", draggable: "false", hidden: true });
+    this.first = make("p", { class: "first" }, "The first picture may take up to a minute: its kernels are compiled, once on a machine.");
     this.error = make("p", { class: "refusal", hidden: true });
     this.frame = make("div", {
       class: "frame", tabindex: "0", role: "group",
       "aria-label": `Picture ${name}: left and right choose the instance, up and down the class`,
       onkeydown: event => this.#key(event, moved),
-    }, this.image, this.error);
+    }, this.first, this.image, this.error);
     this.title = make("h2");
     this.list = make("dl");
     this.python = make("pre", { tabindex: "0" });
@@ -53,6 +54,8 @@ export class Pane {
     this.frame.classList.remove("stale");
     this.error.hidden = true;
     this.image.src = data.canvas;
+    this.image.hidden = false;
+    this.first.hidden = true;
     this.image.classList.toggle("small", data.side < 256);
     this.image.alt = `class ${data.class}, instance ${data.instance} of ${body.recipe}`;
     this.title.textContent = `${this.name}: ${body.recipe}`;
@@ -85,5 +88,6 @@ export class Pane {
     this.frame.classList.add("stale");
     this.error.textContent = text;
     this.error.hidden = false;
+    this.first.hidden = true;
   }
 }
