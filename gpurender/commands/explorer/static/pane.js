@@ -70,8 +70,11 @@ export class Pane {
 
   #list(data, body) {
     const label = Array.isArray(data.label) ? data.label.join(", ") : String(data.label);
-    const found = LINK.exec(data.paper);
-    const paper = found ? [found[1], " ", make("a", { href: found[2], target: "_blank", rel: "noreferrer" }, found[2].replace("https://", ""))] : [data.paper];
+    const paper = data.paper.split("; ").flatMap((text, i) => { // a mixture has several
+      const [, words, link] = LINK.exec(text) ?? [null, text, null];
+      const address = link && make("a", { href: link, target: "_blank", rel: "noreferrer" }, link.replace("https://", ""));
+      return [i ? "; " : "", words, ...(address ? [" ", address] : [])];
+    });
     const rows = [
       ["shown", [`class ${data.class}, instance ${data.instance}: sample ${data.sample.toLocaleString("en")}, label ${label}`]],
       ["size", [data.size]],
