@@ -40,7 +40,8 @@ def measured(client: TestClient, base: str, repeats: int) -> list[float]:
     for number in range(repeats + 1):
         body: dict[str, Any] = {"slot": "bench", "recipe": base, "set": changed(base, number)}
         begin = time.perf_counter()
-        answer = client.post("/api/draw", json=body)
+        while (answer := client.post("/api/draw", json=body)).status_code == 503:
+            pass  # kernels are being compiled: the page asks again, too
         times.append(1000.0 * (time.perf_counter() - begin))
         if answer.status_code != 200:
             raise RuntimeError(f"{base}: {answer.text}")
