@@ -65,7 +65,7 @@ def main() -> None:
         print(f"{base:20} {rows[-1]['median_ms']:8.1f} ms   slowest {rows[-1]['slowest_ms']:8.1f} ms", flush=True)
     if options.json is not None:
         with replacing(options.json) as temporary:
-            text = json.dumps({"environment": environment(), "repeats": options.repeats, "rows": rows}, indent=1)
+            text = json.dumps({"environment": environment(), "repeats": options.repeats, "answers": rows}, indent=1)
             Path(temporary).write_text(text + "\n", encoding="utf-8")
 
 
