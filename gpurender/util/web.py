@@ -49,6 +49,11 @@ def run(
     """
     import uvicorn
 
+    class Ending(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            ending()
+            super().handle_exit(sig, frame)
+
     config = uvicorn.Config(  # log_level: a line for each malformed request would let anybody fill the log
         application, http=_protocol(), lifespan="off", access_log=False, log_level="error",
         limit_concurrency=CONNECTIONS, timeout_keep_alive=KEEP_ALIVE, h11_max_incomplete_event_size=MAX_HEADER,
@@ -57,15 +62,7 @@ def run(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with _listening(host, port, family) as listening:
         announce(f"[{host}]" if family == socket.AF_INET6 else host, listening.getsockname()[1])
-        server = uvicorn.Server(config)
-        exits = server.handle_exit
-
-        def handle_exit(number: int, frame: Any) -> None:
-            ending()
-            exits(number, frame)
-
-        server.handle_exit = handle_exit  # type: ignore[method-assign]
-        server.run([listening])
+        Ending(config).run([listening])
 
 
 def _listening(host: str, port: int, family: socket.AddressFamily) -> socket.socket:

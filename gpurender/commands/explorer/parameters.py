@@ -75,7 +75,8 @@ def described(data: Mapping[str, Any]) -> list[Parameter]:
     kind = Recipe.families[data["family"]]
     names = [field.name for field in fields(kind)]
     ordered = [*(name for name in names if name not in GENERAL), *(name for name in GENERAL if name in names)]
-    found = (_described(data, name, _help(kind).get(name, "")) for name in ordered)
+    helps = _help(kind.family)
+    found = (_described(data, name, helps.get(name, "")) for name in ordered)
     return [parameter for parameter in found if parameter is not None]
 
 
@@ -124,10 +125,10 @@ def _keeps_none(data: Mapping[str, Any], name: str) -> bool:
 
 
 @functools.cache
-def _help(kind: type[Recipe]) -> dict[str, str]:
+def _help(family: str) -> dict[str, str]:
     """Return what the docstrings of a family, and of those that it is a kind of, say of the parameters."""
     found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
+    for each in reversed(Recipe.families[family].__mro__):
         section = inspect.cleandoc(each.__doc__ or "").partition("Args:\n")[2]
         for names, text in ENTRY.findall(section.partition("\n\n")[0]):
             for form, replacement in MARKS:
