@@ -30,6 +30,7 @@ setup(
     packages=find_namespace_packages(include=["gpurender", "gpurender.*"]),
     package_data={
         "gpurender": ["py.typed"],
+        "gpurender.commands.explorer.static": ["*.html", "*.css", "*.js", "*.svg"],
         "gpurender.recipes": ["*.json"],
         "": ["*.cu", "*.cuh"],
     },
@@ -60,6 +61,7 @@ setup(
             "coverage",
             "cupy-cuda13x",
             "furo",
+            "httpx",
             "hypothesis",
             "lightning>=2.6",
             "matplotlib",
@@ -86,7 +88,7 @@ setup(
             "uvicorn>=0.34",
             "webdataset>=1.0",
         ],
-        "dev": ["gpurender[test]", "ruff"],
+        "dev": ["gpurender[test]", "playwright", "ruff"],
     },
     entry_points={"console_scripts": ["gpurender = gpurender.commands.cli:main"]},
     classifiers=[

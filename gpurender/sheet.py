@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from gpurender.augment.adapter import PolicyLike, as_policy
+from gpurender.augment.policy import Policy
 from gpurender.kernels.resized_crop import MAX_SIDE
 from gpurender.recipes.base import Recipe
 from gpurender.util import checks
@@ -188,6 +189,11 @@ def _augmented(
     draw_ids = samples + epochs * len(renderer.recipe)
     parameters = policy.draw(draw_ids, canvas_size=renderer.recipe.image_size, image_size=cell)
     images = policy.apply(canvases, parameters, image_size=cell)  # [N, 3, cell, cell], normalised
+    return in_bytes(images, policy)
+
+
+def in_bytes(images: torch.Tensor, policy: Policy) -> np.ndarray:
+    """Return images ``[N, 3, S, S]`` as they were before a policy normalised them; uint8 ``[N, S, S, 3]``."""
     mean, std = (
         torch.tensor(values, dtype=torch.float32, device="cpu").view(1, 3, 1, 1) for values in (policy.mean, policy.std)
     )
@@ -197,11 +203,16 @@ def _augmented(
 
 def _brightened(pictures: np.ndarray) -> np.ndarray:
     """Return pictures, uint8 ``[N, cell, cell, 3]``, multiplied by one factor that makes their bright parts visible."""
+    levels = np.arange(256) * brightness(pictures)
+    return levels.round().clip(0, 255).astype(np.uint8)[pictures]
+
+
+def brightness(pictures: np.ndarray) -> float:
+    """Return the factor, 1 to 4, that makes the bright parts of pictures visible; uint8 ``[N, cell, cell, C]``."""
     grey = torch.from_numpy(pictures.mean(3, dtype=np.float32))[:, None]  # [N, 1, cell, cell]
     blocks = torch.nn.functional.adaptive_avg_pool2d(grey, BLOCKS).numpy()
     factor = BRIGHT / max(float(np.percentile(blocks, BRIGHT_PART)), 1.0)
-    levels = np.arange(256) * min(max(factor, 1.0), BRIGHTEST)
-    return levels.round().clip(0, 255).astype(np.uint8)[pictures]
+    return min(max(factor, 1.0), BRIGHTEST)
 
 
 def _drawn(pictures: np.ndarray, names: list[str], cols: int) -> Image.Image:

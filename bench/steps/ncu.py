@@ -50,9 +50,14 @@ SECTIONS = (
     "SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis", "SchedulerStats", "WarpStateStats",
     "Occupancy", "LaunchStats",
 )  # fmt: skip
+STALLS = (
+    "barrier", "branch_resolve", "dispatch_stall", "lg_throttle", "long_scoreboard", "math_pipe_throttle", "mio_throttle",
+    "no_instruction", "not_selected", "short_scoreboard", "wait",
+)  # fmt: skip
 METRICS = (
     "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum.pct_of_peak_sustained_elapsed",
     "smsp__inst_executed.max", "smsp__inst_executed.min", "smsp__inst_executed.sum",
+    *(f"smsp__average_warps_issue_stalled_{why}_per_issue_active.ratio" for why in STALLS),  # warps that wait, of each
 )  # fmt: skip
 
 

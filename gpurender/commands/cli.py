@@ -15,6 +15,7 @@ from gpurender.commands import (
     card,
     doctor,
     experts,
+    explore,
     export,
     finetune,
     pretrain,
@@ -30,8 +31,8 @@ from gpurender.commands import (
 )
 
 COMMANDS = (
-    doctor, recipes, recipe, preview, bench, export, pretrain, finetune, probe, replay, card, verify, search, experts,
-    adapt, recommend, serve,
+    doctor, recipes, recipe, preview, explore, bench, export, pretrain, finetune, probe, replay, card, verify, search,
+    experts, adapt, recommend, serve,
 )  # fmt: skip
 
 EPILOG = """\
@@ -44,6 +45,7 @@ examples:
   gpurender recipe onepfrac-1k --set seed=7 -o r.json   a dataset of your own, as a JSON file
   gpurender preview fractaldb-1k                        look at a dataset: fractaldb-1k.png, one class per row
   gpurender preview onepfrac-1k --augment deit -o x.png look at what training sees
+  gpurender explore visualatom-1k                       change its parameters on a local page
   gpurender bench onepfrac-1k --seconds 5 --json r.json images/s on this machine
   gpurender bench --plot r.json -o rates.png            plot result files
   gpurender export visualatom-1k atoms/ --per-class 10  files for a program that needs files

@@ -58,11 +58,11 @@ def overrides(settings: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set must be NAME=VALUE, such as classes=10, got {setting!r}")
         if name in found:
             raise ValueError(f"--set must name each parameter once, got {name!r} twice")
-        found[name] = _value(text)
+        found[name] = value_of(text)
     return found
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """Return the value of a JSON text, or the text itself if it is not JSON."""
     try:
         return json.loads(text)

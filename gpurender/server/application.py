@@ -24,18 +24,18 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gpurender.server.catalogue import CATALOGUE, Catalogue
 from gpurender.server.data_server import DataServer
 from gpurender.util import checks
+from gpurender.util.web import json_body, json_error
 
 log = logging.getLogger("gpurender")
 
 MAX_BODY = 1 << 18  # bytes: scores of 1,024 experts are 130 kB
-BODY_SECONDS = 10.0  # for a body to arrive
 RATE = 600  # requests per minute and client
 MAX_CLIENTS = 65_536  # whose requests are counted; beyond them the longest silent ones are forgotten
 MAX_REPORTS = 1 << 30  # bytes of the file of reports
@@ -136,7 +136,7 @@ class _Site:
     async def recommend(self, request: Request) -> Response:
         """Answer a recommendation."""
         self._check_rate(request)
-        given = await _body(request, "recommend")
+        given = await json_body(request, POST_KEYS["recommend"], MAX_BODY)
         options = {name: given[name] for name in ("max_share", "seed") if name in given}
         scores: Any = given.get("scores")
         try:
@@ -152,7 +152,7 @@ class _Site:
         self._check_rate(request)
         if not self._reports:
             raise HTTPException(404, "this server takes no reports")
-        given = await _body(request, "report")
+        given = await json_body(request, POST_KEYS["report"], MAX_BODY)
         try:
             scores = self.server().catalogue.scores(given.get("scores"))  # type: ignore[arg-type]
             result = checks.real("result", given.get("result"), -1e9, 1e9)
@@ -185,45 +185,6 @@ def _file(path: Path, kind: str) -> Response:
     return FileResponse(path, media_type=kind)
 
 
-async def _body(request: Request, what: str) -> dict[str, Any]:
-    """Return the JSON object of a request.
-
-    Raises:
-        HTTPException: it is too long, too slow or not JSON, or has unknown entries.
-    """
-    try:
-        data = await asyncio.wait_for(_bytes(request), BODY_SECONDS)
-    except asyncio.TimeoutError:
-        raise HTTPException(408, "the body did not arrive in time") from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the client has gone") from None
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body must be JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise HTTPException(400, "the body must be a JSON object")
-    for name in values:
-        if name not in POST_KEYS[what]:
-            raise HTTPException(400, f"the body has no entry {checks.shown(name)}; it has {', '.join(POST_KEYS[what])}")
-    return values
-
-
-async def _bytes(request: Request) -> bytes:
-    """Return the body of a request, unless it is too long."""
-    data = bytearray()
-    async for block in request.stream():
-        data += block
-        if len(data) > MAX_BODY:
-            raise HTTPException(413, f"a body must have at most {MAX_BODY} bytes")
-    return bytes(data)
-
-
-async def _error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
 def application(folder: Path, *, reports: bool = False, rate: int = RATE) -> Starlette:
     """Return the application of a server's folder.
 
@@ -244,4 +205,4 @@ def application(folder: Path, *, reports: bool = False, rate: int = RATE) -> Sta
         Route("/recommend", site.recommend, methods=["POST"]),
         Route("/report", site.report, methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _error})
+    return Starlette(routes=routes, exception_handlers={HTTPException: json_error})

@@ -38,9 +38,9 @@ def run(*arguments, **options):
 def test_help_teaches():
     overview = run("--help")
     assert overview.returncode == 0
-    for word in ("doctor", "recipes", "recipe", "preview", "bench", "export", "onepfrac-1k", "examples:"):
+    for word in ("doctor", "recipes", "recipe", "preview", "explore", "bench", "export", "onepfrac-1k", "examples:"):
         assert word in overview.stdout
-    for command in ("doctor", "recipes", "recipe", "preview", "bench", "export"):
+    for command in ("doctor", "recipes", "recipe", "preview", "explore", "bench", "export"):
         shown = run(command, "--help")
         assert shown.returncode == 0
         assert len(shown.stdout.splitlines()) > 5
@@ -63,6 +63,7 @@ def test_help_teaches():
             {"recipe": None, "device": None, "batch_size": 256, "seconds": 5.0, "augment": "crop", "train": None}
             | {"json": None, "trace": None, "plot": None, "output": None},
         ),
+        ("explore", {"recipe": None, "port": 8050, "host": "127.0.0.1", "no_browser": False}),
         ("card R", {"of": "R", "output": "card.md", "device": "cpu"}),
         ("verify C", {"card": "C", "device": "cpu"}),
         (

@@ -62,6 +62,8 @@ ELSEWHERE = {  # beginnings of commands that other tests run
     ".venv/bin/mypy": "the type checker",
     "python examples/quickstart.py": "tests/test_examples.py",
     "gpurender preview --gallery": "tests/commands/gallery/test_page.py",
+    "gpurender explore": "tests/commands/explorer",
+    "ssh -N -L": "of the network",
     "gpurender doctor --warm": "tests/commands/checkup/test_precompile.py",
     "gpurender search": "tests/commands/test_search.py",
     "gpurender experts": "tests/commands/test_server.py",

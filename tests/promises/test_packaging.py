@@ -16,7 +16,7 @@ import gpurender as gr
 from tests.support.fresh_venv import copied_project, fresh_venv, run
 from trials.versions import lower_bounds
 
-SOURCES = {".py", ".cu", ".cuh", ".json", ".typed"}
+SOURCES = {".py", ".cu", ".cuh", ".json", ".typed", ".html", ".css", ".js", ".svg"}
 OPTIONAL = {  # what the library imports only when asked, or where found
     "cupy",
     "matplotlib",
@@ -87,6 +87,8 @@ def test_wheel_holds_the_library_and_nothing_else(checkout, wheel):
     assert inside == {f"gpurender/{path}" for path in library if path.suffix in SOURCES}
     assert "gpurender/kernels/chaos_game/packaged.cu" in inside
     assert "gpurender/kernels/__init__.py" not in inside
+    page = {"index.html", "main.js", "style.css", "icon.svg"}
+    assert {f"gpurender/commands/explorer/static/{name}" for name in page} <= inside
 
 
 def test_wheel_metadata(wheel, metadata):

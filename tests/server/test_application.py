@@ -67,8 +67,9 @@ class Running:
 # The limits of rate and silence are lowered, so that tests need not wait for them.
 CODE = """
 import sys
-from gpurender.server import application, serving
-serving.SILENT_SECONDS, application.BODY_SECONDS = 0.4, 0.5
+from gpurender.server import application
+from gpurender.util import web
+web.SILENT_SECONDS, web.BODY_SECONDS = 0.4, 0.5
 from gpurender.commands.cli import main
 if "--slow" in sys.argv:
     sys.argv.remove("--slow")

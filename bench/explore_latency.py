@@ -1,0 +1,73 @@
+"""How long `gpurender explore` takes from a changed parameter to its answer, for every preset, at 512 x 512 pixels.
+
+    python -m bench.explore_latency [--repeats N] [--json FILE]
+
+Each request changes a parameter, so no renderer or catalog is kept from the request before: the seed, or, where another
+seed means another search, the number of points. The time is that of the whole answer (picture as PNG in JSON, values,
+bounds of all parameters, fingerprint, Python) through Starlette's test client, without a network. Needs the extra
+`test`.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from gpurender.commands.explorer.application import Page, application
+from gpurender.recipes.base import presets, recipe
+from gpurender.util.atomic_files import check_writable, replacing
+from gpurender.util.environment import environment
+
+SIDE = 512
+OTHERS = ("moire", "mixture", "schedule", "singleimage")  # families without presets
+
+
+def changed(base: str, number: int) -> dict[str, str]:
+    """Return settings of a base that no other request has."""
+    if base in ("mixture", "schedule"):
+        return {"weights": f"[1, {number + 1}]"} if base == "mixture" else {"knots": f'{{"delta": [[0, 0.{number}1]]}}'}
+    searched = base in presets() and "categories" in recipe(base).to_json()
+    return {"image_size": str(SIDE)} | ({"points": str(100_000 + number)} if searched else {"seed": str(number + 1)})
+
+
+def measured(client: TestClient, base: str, repeats: int) -> list[float]:
+    """Return the milliseconds of some requests, after one that compiles and searches."""
+    times = []
+    for number in range(repeats + 1):
+        body: dict[str, Any] = {"slot": "bench", "recipe": base, "set": changed(base, number)}
+        begin = time.perf_counter()
+        while (answer := client.post("/api/draw", json=body)).status_code == 503:
+            pass  # kernels are being compiled: the page asks again, too
+        times.append(1000.0 * (time.perf_counter() - begin))
+        if answer.status_code != 200:
+            raise RuntimeError(f"{base}: {answer.text}")
+    return times[1:]
+
+
+def main() -> None:
+    """Measure and print every preset, and write a JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    if options.json is not None:
+        check_writable(options.json)
+    client, rows = TestClient(application(Page()), base_url="http://127.0.0.1"), []
+    for base in (*presets(), *OTHERS):
+        times = sorted(measured(client, base, options.repeats))
+        rows.append(
+            {"recipe": base, "median_ms": round(statistics.median(times), 1), "slowest_ms": round(times[-1], 1)}
+        )
+        print(f"{base:20} {rows[-1]['median_ms']:8.1f} ms   slowest {rows[-1]['slowest_ms']:8.1f} ms", flush=True)
+    if options.json is not None:
+        with replacing(options.json) as temporary:
+            text = json.dumps({"environment": environment(), "repeats": options.repeats, "answers": rows}, indent=1)
+            Path(temporary).write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
