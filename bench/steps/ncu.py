@@ -51,8 +51,8 @@ SECTIONS = (
     "Occupancy", "LaunchStats",
 )  # fmt: skip
 STALLS = (
-    "barrier", "branch_resolve", "dispatch_stall", "lg_throttle", "long_scoreboard", "math_pipe_throttle", "mio_throttle",
-    "no_instruction", "not_selected", "short_scoreboard", "wait",
+    "barrier", "branch_resolve", "dispatch_stall", "lg_throttle", "long_scoreboard", "math_pipe_throttle",
+    "mio_throttle", "no_instruction", "not_selected", "short_scoreboard", "wait",
 )  # fmt: skip
 METRICS = (
     "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum.pct_of_peak_sustained_elapsed",
