@@ -28,7 +28,7 @@ except ImportError as error:
 
 __all__ = ["NoteLosses"]
 
-RECORD = "record"
+RECORD, EARLIER = "record", "earlier"
 log = logging.getLogger("gpurender")
 
 
@@ -46,10 +46,14 @@ class NoteLosses(Callback):
 
     The loss is what ``training_step`` returns, alone or as ``"loss"`` of a dictionary; a step that returns ``None`` is
     not noted. Lightning's checkpoints hold the record, which is rank 0's. With ``ckpt_path`` the recorder goes on from
-    it, if it is of a loader of the same batches and the same rank; else the record is left out, with a line in the log.
+    it, if it is of a loader of the same batches and the same rank. Else, as after a resume with other ranks, a new
+    record begins, with a warning in the log, and the old one is kept in ``earlier``, in later checkpoints, too.
 
     Args:
         recorder: a ``gr.replay.Recorder`` of the training loader.
+
+    Attributes:
+        earlier: JSON texts of the records of other batches or ranks, oldest first; ``gpurender replay`` takes each.
 
     Raises:
         TypeError: ``recorder`` is something else.
@@ -59,6 +63,7 @@ class NoteLosses(Callback):
         if not all(hasattr(recorder, name) for name in ("note", "to_json", "load_json")):
             raise TypeError(f"recorder must be a gr.replay.Recorder, got {checks.shown(recorder)}")
         self._recorder = recorder
+        self.earlier: list[str] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Note the loss, which Lightning has divided by the number of batches that it accumulates.
@@ -71,11 +76,13 @@ class NoteLosses(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
-        return {RECORD: self._recorder.to_json()}
+        return {RECORD: self._recorder.to_json(), EARLIER: list(self.earlier)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what a checkpoint holds."""
+        text, self.earlier = state_dict[RECORD], list(state_dict[EARLIER])
         try:
-            self._recorder.load_json(state_dict[RECORD])
+            self._recorder.load_json(text)
         except ValueError as error:  # of another loader or rank: the training itself may go on
-            log.info("the checkpoint's record of losses is left out: %s", error)
+            self.earlier.append(text)
+            log.warning("gpurender: a new record of losses begins, the checkpoint's is kept as it was: %s", error)

@@ -103,13 +103,22 @@ def test_a_checkpoint_goes_on_with_its_record(fit, tmp_path, caplog):
     fit(Module(jumping(12)), recorder, resumed, epochs=2, resume=tmp_path / "one.ckpt")
     assert [spike.step for spike in recorder.spikes] == [15, BATCHES + 12]
     recorder = gr.replay.Recorder(other)
-    with caplog.at_level(logging.INFO, "gpurender"):
-        fit(Module(jumping(12)), recorder, other, epochs=2, resume=tmp_path / "one.ckpt")
+    trainer = fit(Module(jumping(12)), recorder, other, epochs=2, resume=tmp_path / "one.ckpt")
     assert [spike.step for spike in recorder.spikes] == [12]
-    assert (
-        "the checkpoint's record of losses is left out: text is of another loader's recorder: its image_size is 16, "
-        "this loader's is 17"
-    ) in caplog.messages
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "gpurender: a new record of losses begins, the checkpoint's is kept as it was: text is of another loader's "
+        "recorder: its image_size is 16, this loader's is 17"
+    ]
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    kept = torch.load(tmp_path / "two.ckpt", weights_only=False)["callbacks"]["NoteLosses"]
+    assert kept["record"] == recorder.to_json()
+    (text,) = kept["earlier"]
+    again = gr.replay.Recorder(loader())
+    again.load_json(text)
+    assert [spike.step for spike in again.spikes] == [15]
+    last = NoteLosses(gr.replay.Recorder(loader()))
+    last.load_state_dict(kept)  # of the other size: the second that is kept
+    assert last.earlier == [text, kept["record"]]
 
 
 def test_what_is_no_recorder_is_refused():

@@ -51,3 +51,10 @@ def add_and_shift(values, out, stride, SIZE: tl.constexpr, BARRIER: tl.constexpr
     if BARRIER:
         tl.debug_barrier()
     tl.store(out + i, tl.load(values + i + 1))
+
+
+@triton.jit
+def halve(values, out, SIZE: tl.constexpr):  # noqa: N803
+    """out[i // 2] = values[i]: of two lanes, either may be the last."""
+    i = tl.arange(0, SIZE)
+    tl.store(out + i // 2, tl.load(values + i))
