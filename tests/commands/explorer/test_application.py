@@ -326,7 +326,7 @@ class Slow:
 
     def __call__(self):
         self.begun.set()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not self.go_on.is_set():
             try:
                 threads.parallel_ranges(1, lambda a, b: time.sleep(0.005))

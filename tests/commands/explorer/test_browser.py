@@ -24,7 +24,7 @@ if CHROMIUM is None:
 
 ATOMS = gr.VisualAtom(classes=40, instances=6, image_size=64, orbits=(2, 4), radius=(3, 6))
 SAME = "document.querySelector('.frame img').src"
-WAIT = 120_000  # milliseconds: a machine may be busy, and the first picture compiles
+WAIT = 300_000  # milliseconds: a machine may be busy, and the first picture compiles
 
 
 class Server:
@@ -50,7 +50,7 @@ def server(tmp_path_factory):
     yield made
     made.process.send_signal(signal.SIGINT)
     try:
-        assert made.process.wait(60) == -signal.SIGINT
+        assert made.process.wait(WAIT / 1000) == -signal.SIGINT
     finally:
         made.kill()
 
@@ -58,7 +58,9 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=WAIT
+        )
         yield chromium
         chromium.close()
 
@@ -160,6 +162,7 @@ def test_a_reload_and_a_link_give_the_same_view(page, browser):
     pictures = "Array.from(document.querySelectorAll('.pane img'), image => image.src)"
     before, link = page.evaluate(pictures), page.url
     again = browser.new_context(viewport={"width": 1300, "height": 900}).new_page()
+    again.set_default_timeout(WAIT)
     for other in (page, again):
         other.goto("about:blank")
         opened(other, link)

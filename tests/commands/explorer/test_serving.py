@@ -20,6 +20,7 @@ from gpurender.util import web
 
 pytest.importorskip("starlette", reason="needs starlette, of the extra 'serve'")
 pytest.importorskip("uvicorn", reason="needs uvicorn, of the extra 'serve'")
+PATIENCE = 300  # seconds: a machine may be busy, and kernels compile
 SMALL = gr.RCDB(classes=2, instances=2, image_size=32, polygons=(2, 3))
 
 
@@ -38,7 +39,7 @@ class Running:
         self.port, self.token = int(found[2]), found[3]
 
     def get(self, path, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
@@ -50,7 +51,7 @@ class Running:
         """Status and standard error."""
         self.process.send_signal(number)
         try:
-            _, errors = self.process.communicate(timeout=60)
+            _, errors = self.process.communicate(timeout=PATIENCE)
             return self.process.returncode, errors
         finally:
             self.process.kill()
@@ -72,7 +73,7 @@ def test_a_page_is_served_until_ctrl_c(tmp_path):
     finally:
         status, errors = made.stop()
     assert status == -signal.SIGINT  # as of gpurender serve: a shell's loop ends, too
-    tunnel, said = errors.splitlines()
+    tunnel, said = (line for line in errors.splitlines() if "compiling the kernels" not in line)  # where none are kept
     assert tunnel == (
         f"on your own machine: ssh -N -L {made.port}:127.0.0.1:{made.port} {socket.gethostname()}, "
         "then open the address there"
