@@ -259,7 +259,7 @@ def test_on_loopback_the_host_must_be_this_machine(client, host, status):
 
 
 def test_other_sites_cannot_make_it_work(client):
-    for origin in ("http://evil.example", "null", "http://localhost:8050", "http://127.0.0.1", "https://127.0.0.1:1"):
+    for origin in ("http://evil.example", "null", "http://[::1", "http://localhost:8050", "http://127.0.0.1", "https://127.0.0.1:1"):
         answer = client.post("/api/draw", json=DRAW, headers={"Origin": origin})
         assert (answer.status_code, answer.json()) == (403, {"error": "this server answers its own page alone"})
     assert client.post("/api/draw", json=DRAW, headers={"Origin": HOME}).status_code == 200
@@ -303,6 +303,14 @@ def test_the_token_becomes_a_cookie(guarded):
     assert guarded.post("/api/draw", json=DRAW).status_code == 200
     assert guarded.post("/api/draw", json=DRAW, headers={"Origin": "http://evil.example"}).status_code == 403
     assert guarded.get("/", headers={"Host": "127.0.0.1"}).status_code == 200  # through a tunnel
+
+
+def test_cookies_of_other_servers_of_the_host_do_not_hide_the_token(guarded):
+    """Cookies know no ports: those of another one come, too, and a browser sends what a script has set."""
+    name = module.Guard(None, TOKEN)._cookie
+    for cookie in ('ui={"a":1}; %s', '%s; ui={"a": [1, 2]}', "odd,name=1; %s", "a; %s; =b", 'open="; %s', "é=ü;%s"):
+        given = (cookie % f"{name}={TOKEN}").encode()
+        assert guarded.get("/", headers={"Cookie": given}).status_code == 200
 
 
 def test_wrong_cookies_and_posts_with_the_token(guarded):
