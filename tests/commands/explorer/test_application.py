@@ -259,7 +259,14 @@ def test_on_loopback_the_host_must_be_this_machine(client, host, status):
 
 
 def test_other_sites_cannot_make_it_work(client):
-    for origin in ("http://evil.example", "null", "http://[::1", "http://localhost:8050", "http://127.0.0.1", "https://127.0.0.1:1"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "http://[::1",
+        "http://localhost:8050",
+        "http://127.0.0.1",
+        "https://127.0.0.1:1",
+    ):
         answer = client.post("/api/draw", json=DRAW, headers={"Origin": origin})
         assert (answer.status_code, answer.json()) == (403, {"error": "this server answers its own page alone"})
     assert client.post("/api/draw", json=DRAW, headers={"Origin": HOME}).status_code == 200
@@ -409,6 +416,60 @@ def test_other_slots_go_on():
 def test_what_takes_too_long_is_given_up():
     [found] = gathered(Slots(0.05).newest("a", Slow()))
     assert (found.status_code, found.detail) == (503, "this takes more than 0.05 s; ask again to go on")
+
+
+def test_an_answer_for_which_nobody_waits_is_given_up():
+    slots, slow, looks = Slots(), Slow(), []
+
+    async def gone():
+        looks.append(slow.begun.wait(120))
+        return len(looks) == 2
+
+    [found] = gathered(slots.newest("a", slow, gone))
+    assert (found.status_code, found.detail) == (400, "the client has gone")
+    assert looks == [True, True]
+    slots._pool.shutdown()
+    assert slow.stopped
+    assert slots._newest == {}
+
+
+def test_a_request_whose_client_goes_is_looked_at(monkeypatch):
+    """The page's requests say whether they are waited for."""
+    asked = []
+
+    async def newest(slot, make, gone):
+        asked.append((slot, await gone()))
+        return {}
+
+    page = Page()
+    monkeypatch.setattr(page._slots, "newest", newest)
+    other = TestClient(application(page), base_url=HOME)
+    assert other.post("/api/draw", json=DRAW).status_code == 200
+    assert other.post("/api/sheet", json={"slot": "s"}).status_code == 200
+    assert asked == [("t", False), ("s", False)]
+
+
+def test_too_many_slots_are_refused():
+    slots = Slots()
+    slots._newest = {str(i): threading.Event() for i in range(63)}
+    [found] = gathered(slots.newest("a", lambda: 1))
+    assert found == 1
+    slots._newest["63"] = threading.Event()
+    refused, newer = gathered(slots.newest("a", lambda: 1), slots.newest("63", lambda: 2))
+    assert (refused.status_code, refused.detail) == (503, "too many pictures are asked for at once; ask again")
+    assert newer == 2
+
+
+def test_other_errors_are_said_in_one_line_and_logged(monkeypatch, caplog):
+    def broken(*given):
+        raise RuntimeError("out of\n  luck")
+
+    page = Page()
+    monkeypatch.setattr(page._easel, "draw", broken)
+    answer = TestClient(application(page), base_url=HOME).post("/api/draw", json=DRAW)
+    assert (answer.status_code, answer.json()) == (500, {"error": "RuntimeError: out of luck", "parameter": None})
+    assert [record.getMessage() for record in caplog.records] == ["gpurender explore: RuntimeError: out of luck"]
+    assert caplog.records[0].exc_info[0] is RuntimeError
 
 
 def test_a_server_that_ends_waits_for_no_answer():

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -153,8 +154,35 @@ def test_a_browser_is_opened_where_there_is_a_screen(monkeypatch, capsys, words,
     assert cli.main(["explore", "rcdb-1k", "--host", host, "--port", "123", *words]) == 0
     address = f"http://{host}:123/" + ("" if host == "127.0.0.1" else "?token=" + "T" * 32)
     assert capsys.readouterr() == (address + "\n", "")
+    for thread in threading.enumerate():
+        if thread.name in ("gpurender-browser", "gpurender-warm-up"):
+            thread.join(PATIENCE)
     assert calls == ([address] if opened else [])
     assert len(drawn) == 1
+
+
+def test_a_browser_that_comes_back_when_it_ends_holds_nothing_up(monkeypatch):
+    """``$BROWSER`` may name one; the server begins while it runs."""
+    closed, threads = threading.Event(), []
+
+    def window(address):
+        threads.append(threading.current_thread())
+        closed.wait(PATIENCE)
+
+    def run(made, host, port, announce, ending):
+        announce(host, port)
+        assert not closed.is_set()
+        closed.set()
+
+    monkeypatch.setattr(web, "run", run)
+    monkeypatch.setattr(serving.webbrowser, "open", window)
+    monkeypatch.setattr(serving, "has_screen", lambda environment, platform: True)
+    monkeypatch.setattr("gpurender.commands.explorer.application.Page.warm_up", lambda page: None)
+    assert cli.main(["explore", "rcdb-1k", "--port", "123"]) == 0
+    for thread in threading.enumerate():
+        if thread.name == "gpurender-browser":
+            thread.join(PATIENCE)
+    assert [thread.daemon for thread in threads] == [True]
 
 
 def test_where_there_is_a_screen():
