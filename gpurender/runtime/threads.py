@@ -34,6 +34,13 @@ def stopped_by(event: threading.Event) -> Iterator[None]:
         _of_thread.event = None
 
 
+def check_wanted() -> None:
+    """Raise :class:`StoppedError` if the event of :func:`stopped_by` in this thread is set."""
+    event: threading.Event | None = getattr(_of_thread, "event", None)
+    if event is not None and event.is_set():
+        raise StoppedError
+
+
 def parallel_ranges(n: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(start, stop)`` over disjoint ranges that cover ``range(n)``, on torch's number of threads.
 

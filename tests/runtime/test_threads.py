@@ -53,6 +53,17 @@ def test_an_event_stops_the_loops_of_its_thread_while_it_says_so(monkeypatch):
     assert len(done) == 16
 
 
+def test_work_that_waits_asks_whether_it_is_wanted():
+    stop = threading.Event()
+    threads.check_wanted()
+    with threads.stopped_by(stop):
+        threads.check_wanted()
+        stop.set()
+        with pytest.raises(threads.StoppedError):
+            threads.check_wanted()
+    threads.check_wanted()
+
+
 def test_an_error_holds_nothing_when_it_is_gone():
     """It keeps the frames that it went through; no cycle must keep it, and the images that were computed."""
 

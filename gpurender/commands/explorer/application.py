@@ -9,12 +9,15 @@
     POST /api/sheet         {..., "cells": [[0, 0], [0, 1]], "side": 96} -> small pictures
 
 What a family does not allow is answered 400 with its sentence and the parameter's name. Bodies are JSON of at most
-1 MiB, canvases have at most 2048 pixels a side, and nothing is read from the disk or unpickled for a request.
+1 MiB, canvases have at most 2048 pixels a side, and nothing that a request brings is unpickled or taken as a path. The
+disk has a part in an answer where the library itself keeps something in the user's cache: compiled kernels, and the
+categories that a search has found.
 """
 
 import contextlib
 import importlib.resources
 import json
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +40,8 @@ from gpurender.recipes.base import Recipe
 from gpurender.util import checks
 from gpurender.util.version import __version__
 from gpurender.util.web import json_body, json_error
+
+log = logging.getLogger("gpurender")
 
 MAX_BODY = 1 << 20  # bytes: the 1,000 categories of a published FractalDB are 500 kB
 LONGEST_VALUE = 4000  # characters: a longer value is not sent back to the page, which has stated it
@@ -92,19 +97,25 @@ class Page:
     async def draw(self, request: Request) -> Response:
         """Answer one sample of a recipe, and all that the page says of the recipe."""
         given = await json_body(request, asked.KEYS, MAX_BODY)
-        return await self._answer(given, lambda: self._drawn(given))
+        return await self._answer(request, given, lambda: self._drawn(given))
 
     async def sheet(self, request: Request) -> Response:
         """Answer small pictures of samples."""
         given = await json_body(request, asked.SHEET_KEYS, MAX_BODY)
-        return await self._answer(given, lambda: self._sheet(given))
+        return await self._answer(request, given, lambda: self._sheet(given))
 
-    async def _answer(self, given: dict[str, Any], make: Callable[[], dict[str, Any]]) -> Response:
+    async def _answer(self, request: Request, given: dict[str, Any], make: Callable[[], dict[str, Any]]) -> Response:
         try:
-            return JSONResponse(await self._slots.newest(given.get("slot"), make))
+            return JSONResponse(await self._slots.newest(given.get("slot"), make, request.is_disconnected))
+        except HTTPException:
+            raise
         except (TypeError, ValueError) as error:
             text, names = " ".join(str(error).split()), _names(given.get("recipe"))
             return JSONResponse({"error": text, "parameter": asked.parameter_of(text, names)}, 400)
+        except Exception as error:  # the page says it, and goes on
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            log.error("gpurender explore: %s", text, exc_info=error)
+            return JSONResponse({"error": text, "parameter": None}, 500)
 
     def _drawn(self, given: dict[str, Any]) -> dict[str, Any]:
         since = time.perf_counter()

@@ -16,6 +16,7 @@ from gpurender.augment.adapter import as_policy
 from gpurender.augment.policy import Policy
 from gpurender.augment.resize import resized_crop
 from gpurender.commands.explorer.asked import check_size
+from gpurender.commands.explorer.turns import Turns
 from gpurender.recipes.base import Recipe
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.renderer import Renderer
@@ -69,17 +70,14 @@ class Easel:
             StoppedError: a newer request has come.
         """
         warm = self.warm(recipe, label)
-        with warm.lock:
-            sample = warm.sample(label, instance)
-            if sample is None:
-                raise ValueError(f"class {label} of this recipe has no image {instance}")
-            canvas = warm.canvases([sample])
-            policy = as_policy(augment)
-            views = [] if augment is None else [png(view) for view in self._views(warm, sample, policy, fresh)]
-            thumbnail = resized(canvas, THUMBNAIL)
-            return Drawn(
-                sample, warm.label(sample), png(pixels(canvas)[0]), views, brightness(pixels(thumbnail))
-            )  # fmt: skip
+        sample = warm.sample(label, instance)
+        if sample is None:
+            raise ValueError(f"class {label} of this recipe has no image {instance}")
+        with warm.turns.taken(first=True):
+            canvas, known = warm.canvases([sample]), warm.label(sample)
+            views = [] if augment is None else self._views(warm, sample, as_policy(augment), fresh)
+        thumbnail = resized(canvas, THUMBNAIL)
+        return Drawn(sample, known, png(pixels(canvas)[0]), list(map(png, views)), brightness(pixels(thumbnail)))
 
     def _views(self, warm: "Warm", sample: int, policy: Policy, fresh: bool) -> list[np.ndarray]:
         """Return the augmented views of a sample, uint8 [side, side, 3] each."""
@@ -99,20 +97,20 @@ class Easel:
             StoppedError: a newer request has come.
         """
         warm = self.warm(recipe, max((label for label, _ in cells if label < recipe.classes), default=0))
-        with warm.lock:
-            samples = [warm.sample(label, instance) for label, instance in cells]
-            found: dict[int, bytes] = {}
-            wanted = [sample for sample in samples if sample is not None]
-            if augment is not None:
-                policy = as_policy(augment)
-                found = {sample: png(augmented(warm, sample, 0, 0, policy, side)) for sample in wanted}
-                return [None if sample is None else found[sample] for sample in samples]
-            step = max(1, BATCH_BYTES // (recipe.channels * recipe.image_size**2))
-            for begin in range(0, len(wanted), step):
-                part = wanted[begin : begin + step]
-                pictures = pixels(resized(warm.canvases(part), side))
-                found |= dict(zip(part, map(png, pictures), strict=True))
-            return [None if sample is None else found[sample] for sample in samples]
+        samples = [warm.sample(label, instance) for label, instance in cells]
+        wanted = [sample for sample in samples if sample is not None]
+        policy = None if augment is None else as_policy(augment)
+        step = 1 if policy else max(1, BATCH_BYTES // (recipe.channels * recipe.image_size**2))
+        found: dict[int, bytes] = {}
+        for begin in range(0, len(wanted), step):
+            part = wanted[begin : begin + step]
+            with warm.turns.taken(first=False):  # for a part alone: a picture does not wait for the whole sheet
+                if policy is None:
+                    pictures = pixels(resized(warm.canvases(part), side))
+                else:
+                    pictures = augmented(warm, part[0], 0, 0, policy, side)[None]
+            found |= dict(zip(part, map(png, pictures), strict=True))
+        return [None if sample is None else found[sample] for sample in samples]
 
     def warm(self, recipe: Recipe, label: int) -> "Warm":
         """Return the renderer of a recipe, kept or new, for a class.
@@ -157,7 +155,7 @@ class Warm:
 
     def __init__(self, recipe: Recipe, part: Recipe) -> None:
         self.recipe = recipe
-        self.lock = threading.Lock()  # catalogs are completed while they are used
+        self.turns = Turns()  # catalogs are completed while they are used
         self._renderer = Renderer(part, cache_bytes=0)
         self._whole = self._renderer if part is recipe else Renderer(recipe, cache_bytes=0)
         self._part = part is not recipe
@@ -188,12 +186,18 @@ class Warm:
         return self._renderer.render(dense, numbers + epoch * len(self.recipe), True)
 
     def partner(self, sample: int) -> int:
-        """Return the sample that a policy mixes with another one: of a class half the classes away.
-
-        Of classes that are to be searched for, those that are known alone count.
+        """Return the sample that a policy mixes with another one: of another of the first classes, which are known
+        whatever has been searched for, so that a sample's views are always the same.
         """
-        samples = int(self._counts[: self._renderer.recipe.classes].sum())
-        return (sample + samples // 2) % samples
+        label = int(np.searchsorted(self._first, sample, side="right")) - 1
+        instance = sample - int(self._first[label])
+        few = min(SEARCHED, len(self._counts))
+        for number in range(few):
+            other = (label + few // 2 + number) % few
+            if other != label and self._counts[other]:
+                return int(self._first[other]) + instance % int(self._counts[other])
+        count = int(self._counts[label])  # no other one has images
+        return int(self._first[label]) + (instance + count // 2) % count
 
 
 def augmented(warm: Warm, sample: int, shown: int, epoch: int, policy: Policy, side: int) -> np.ndarray:

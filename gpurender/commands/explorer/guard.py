@@ -4,11 +4,11 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 Scope = MutableMapping[str, Any]
@@ -63,7 +63,7 @@ class Guard:
         if self._token is None:
             if not is_loopback(name_of(headers.get("host", ""))):
                 return _refused(421, "this server is asked as localhost or 127.0.0.1")
-        elif not self._is_known(headers.get("cookie", "")):
+        elif not self._is_known(scope):
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if not _equal(given, self._token):
                 return _refused(403, "the address needs the token that gpurender explore printed")
@@ -73,23 +73,28 @@ class Guard:
             answer.set_cookie(self._cookie, self._token, httponly=True, samesite="lax")
             return answer
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and _place(origin) != headers.get("host"):
             return _refused(403, "this server answers its own page alone")
         if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0] != "application/json":
             return _refused(415, "the body must be application/json")  # a form of another site cannot send it
         return None
 
-    def _is_known(self, cookies: str) -> bool:
-        try:
-            cookie = SimpleCookie(cookies).get(self._cookie)
-        except CookieError:
-            return False
-        return cookie is not None and _equal(cookie.value, self._token or "")
+    def _is_known(self, scope: Scope) -> bool:
+        given = HTTPConnection(scope).cookies.get(self._cookie)  # http.cookies drops all cookies for an odd one
+        return given is not None and _equal(given, self._token or "")
 
 
 def _equal(given: str, token: str) -> bool:
     """Return whether texts are equal, in a time that does not tell how much of them is."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
+
+
+def _place(origin: str) -> str | None:
+    """Return the host and port of the header Origin; ``None`` if it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def name_of(host: str) -> str:

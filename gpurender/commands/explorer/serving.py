@@ -45,9 +45,9 @@ def serve(recipe: str | None, host: str, port: int, browser: bool) -> None:
         print(address, flush=True)
         if hint := tunnel(os.environ, shown, port):
             print(hint, file=sys.stderr, flush=True)
-        threading.Thread(target=page.warm_up, daemon=True).start()
-        if browser and has_screen(os.environ, sys.platform):
-            webbrowser.open(address)
+        threading.Thread(target=page.warm_up, name="gpurender-warm-up", daemon=True).start()
+        if browser and has_screen(os.environ, sys.platform):  # in a thread: some browsers come back when they end
+            threading.Thread(target=webbrowser.open, args=(address,), name="gpurender-browser", daemon=True).start()
 
     web.run(application(page, token), host, port, announce, page.end)
 

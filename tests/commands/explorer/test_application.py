@@ -259,7 +259,14 @@ def test_on_loopback_the_host_must_be_this_machine(client, host, status):
 
 
 def test_other_sites_cannot_make_it_work(client):
-    for origin in ("http://evil.example", "null", "http://localhost:8050", "http://127.0.0.1", "https://127.0.0.1:1"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "http://[::1",
+        "http://localhost:8050",
+        "http://127.0.0.1",
+        "https://127.0.0.1:1",
+    ):
         answer = client.post("/api/draw", json=DRAW, headers={"Origin": origin})
         assert (answer.status_code, answer.json()) == (403, {"error": "this server answers its own page alone"})
     assert client.post("/api/draw", json=DRAW, headers={"Origin": HOME}).status_code == 200
@@ -305,6 +312,14 @@ def test_the_token_becomes_a_cookie(guarded):
     assert guarded.get("/", headers={"Host": "127.0.0.1"}).status_code == 200  # through a tunnel
 
 
+def test_cookies_of_other_servers_of_the_host_do_not_hide_the_token(guarded):
+    """Cookies know no ports: those of another one come, too, and a browser sends what a script has set."""
+    name = module.Guard(None, TOKEN)._cookie
+    for cookie in ('ui={"a":1}; %s', '%s; ui={"a": [1, 2]}', "odd,name=1; %s", "a; %s; =b", 'open="; %s', "é=ü;%s"):
+        given = (cookie % f"{name}={TOKEN}").encode()
+        assert guarded.get("/", headers={"Cookie": given}).status_code == 200
+
+
 def test_wrong_cookies_and_posts_with_the_token(guarded):
     name = module.Guard(None, TOKEN)._cookie
     for cookie in (f"{name}=x", f"{name}=", f"other={TOKEN}", f"{name}={TOKEN}x", "=;=;;", f"{name}=\xff"):
@@ -326,7 +341,7 @@ class Slow:
 
     def __call__(self):
         self.begun.set()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not self.go_on.is_set():
             try:
                 threads.parallel_ranges(1, lambda a, b: time.sleep(0.005))
@@ -401,6 +416,60 @@ def test_other_slots_go_on():
 def test_what_takes_too_long_is_given_up():
     [found] = gathered(Slots(0.05).newest("a", Slow()))
     assert (found.status_code, found.detail) == (503, "this takes more than 0.05 s; ask again to go on")
+
+
+def test_an_answer_for_which_nobody_waits_is_given_up():
+    slots, slow, looks = Slots(), Slow(), []
+
+    async def gone():
+        looks.append(slow.begun.wait(120))
+        return len(looks) == 2
+
+    [found] = gathered(slots.newest("a", slow, gone))
+    assert (found.status_code, found.detail) == (400, "the client has gone")
+    assert looks == [True, True]
+    slots._pool.shutdown()
+    assert slow.stopped
+    assert slots._newest == {}
+
+
+def test_a_request_whose_client_goes_is_looked_at(monkeypatch):
+    """The page's requests say whether they are waited for."""
+    asked = []
+
+    async def newest(slot, make, gone):
+        asked.append((slot, await gone()))
+        return {}
+
+    page = Page()
+    monkeypatch.setattr(page._slots, "newest", newest)
+    other = TestClient(application(page), base_url=HOME)
+    assert other.post("/api/draw", json=DRAW).status_code == 200
+    assert other.post("/api/sheet", json={"slot": "s"}).status_code == 200
+    assert asked == [("t", False), ("s", False)]
+
+
+def test_too_many_slots_are_refused():
+    slots = Slots()
+    slots._newest = {str(i): threading.Event() for i in range(63)}
+    [found] = gathered(slots.newest("a", lambda: 1))
+    assert found == 1
+    slots._newest["63"] = threading.Event()
+    refused, newer = gathered(slots.newest("a", lambda: 1), slots.newest("63", lambda: 2))
+    assert (refused.status_code, refused.detail) == (503, "too many pictures are asked for at once; ask again")
+    assert newer == 2
+
+
+def test_other_errors_are_said_in_one_line_and_logged(monkeypatch, caplog):
+    def broken(*given):
+        raise RuntimeError("out of\n  luck")
+
+    page = Page()
+    monkeypatch.setattr(page._easel, "draw", broken)
+    answer = TestClient(application(page), base_url=HOME).post("/api/draw", json=DRAW)
+    assert (answer.status_code, answer.json()) == (500, {"error": "RuntimeError: out of luck", "parameter": None})
+    assert [record.getMessage() for record in caplog.records] == ["gpurender explore: RuntimeError: out of luck"]
+    assert caplog.records[0].exc_info[0] is RuntimeError
 
 
 def test_a_server_that_ends_waits_for_no_answer():

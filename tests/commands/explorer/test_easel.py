@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -61,12 +63,12 @@ def test_a_long_tail_is_counted_class_by_class():
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("name", ["crop", "deit"])
 def test_views_are_those_of_a_loader_s_epochs(name, fresh):
-    """The same addresses of randomness: sample + epoch x length; it is mixed with a sample half the dataset away."""
+    """The same addresses of randomness: sample + epoch x length; class 3 is mixed with class (3 + 5 // 2) mod 5."""
     policy, renderer, total = named.policy(name), gr.Renderer(ATOMS), len(ATOMS)
     views = Easel().draw(ATOMS, 3, 2, name, fresh).views
     assert len(views) == 8
     for epoch in (0, 1, 7):
-        pair = [14, (14 + 10) % total]
+        pair = [14, 2]
         canvases = renderer(pair, epoch if fresh else 0)
         drawn = policy.draw([number + epoch * total for number in pair], canvas_size=48, image_size=224)
         image = policy.apply(canvases, drawn, image_size=224)[0]
@@ -84,9 +86,48 @@ def test_a_sheet_is_of_small_canvases_or_of_views():
     assert np.array_equal(shown(sheet[1]), gr.augment.resized_crop(canvases, [[0, 0, 48, 48]], 16)[0, 0].numpy())
     views = Easel().sheet(ATOMS, cells, 16, "crop")
     policy = gr.augment.Crop()
-    drawn = policy.draw([19, 9], canvas_size=48, image_size=16)
-    image = policy.apply(gr.Renderer(ATOMS)([19, 9]), drawn, image_size=16)[0]
+    drawn = policy.draw([19, 7], canvas_size=48, image_size=16)
+    image = policy.apply(gr.Renderer(ATOMS)([19, 7]), drawn, image_size=16)[0]
     assert np.array_equal(shown(views[1]), ((image * 0.5 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize(
+    ("classes", "prior", "pairs"),
+    [
+        (5, None, {0: 8, 7: 15, 14: 2, 19: 7}),  # classes 0, 1, 3, 4 with classes 2, 3, 0, 1
+        (30, None, {0: 24, 47: 23, 48: 24, 119: 47}),  # classes 0, 11, 12, 29 with 6, 5, 6, 11 of the first 12
+        (1, None, {0: 2, 3: 1}),  # in the class itself
+        (5, [4, 0, 2, 1, 1], {0: 4, 3: 5, 4: 7, 5: 7, 6: 0, 7: 4}),  # class 4 is mixed with 2, as 1 is empty
+        (3, [0, 4, 0], {0: 2, 3: 1}),
+        (2, [1, 0], {0: 2, 1: 3}),
+    ],
+)
+def test_what_a_sample_is_mixed_with(classes, prior, pairs):
+    recipe = dataclasses.replace(ATOMS, classes=classes, class_prior=prior)
+    warm = Easel().warm(recipe, 0)
+    assert {sample: warm.partner(sample) for sample in pairs} == pairs
+
+
+def test_a_picture_does_not_wait_for_a_whole_sheet(monkeypatch):
+    """It is drawn between two parts of the sheet that is under way."""
+    one, order, inside = Easel(), [], threading.Event()
+    whole, turns = easel.Warm.canvases, one.warm(ATOMS, 0).turns
+
+    def canvases(self, samples, epoch=0):
+        order.append(samples)
+        inside.set()
+        while len(order) == 1 and not turns._before:
+            time.sleep(0.001)
+        return whole(self, samples, epoch)
+
+    monkeypatch.setattr(easel.Warm, "canvases", canvases)
+    monkeypatch.setattr(easel, "BATCH_BYTES", 1)
+    sheet = threading.Thread(target=one.sheet, args=(ATOMS, [(0, 0), (0, 1), (0, 2)], 16, None))
+    sheet.start()
+    assert inside.wait(120)
+    one.draw(ATOMS, 4, 0, None, False)
+    sheet.join(120)
+    assert order == [[0], [16], [1], [2]]
 
 
 def test_a_sheet_is_drawn_in_parts(monkeypatch):
@@ -179,6 +220,16 @@ class TestSearched:
                 image = policy.apply(canvas, boxes, image_size=224)[0]
                 levels = ((image * 0.5 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0)
                 assert np.array_equal(shown(before.views[epoch]), levels.numpy())
+
+    def test_mixed_pictures_do_not_depend_on_what_else_is_shown(self):
+        """Neither on the other cells of the sheet, nor on what has been searched for."""
+        [alone] = Easel().sheet(self.recipe, [(3, 5)], 64, "deit")
+        assert Easel().sheet(self.recipe, [(3, 5), (30, 0)], 64, "deit")[0] == alone
+        before = Easel().draw(self.recipe, 3, 5, "deit", False).views
+        gr.Renderer(self.recipe)(0)  # all classes are known now
+        assert not self.recipe.needs_search()
+        assert Easel().draw(self.recipe, 3, 5, "deit", False).views == before
+        assert Easel().sheet(self.recipe, [(3, 5)], 64, "deit") == [alone]
 
     def test_a_search_that_is_hopeless_is_said(self, monkeypatch):
         monkeypatch.setattr(gr.FractalDB, "_accepted", lambda recipe, ids, device: [])

@@ -166,8 +166,8 @@ byId("controls").addEventListener("submit", event => event.preventDefault());
 byId("cell").addEventListener("change", event => {
   state.cell = Number(event.target.value);
   keep();
-  const { last } = panes[state.active];
-  if (last) sheet.show(active(), last, state.cell);
+  const { last, lastBody } = panes[state.active];
+  if (last) sheet.show(lastBody, last, state.cell);
 });
 
 // ------------------------------------------------------------------------------------------------ panes
@@ -220,11 +220,11 @@ function choose(i) {
   state.active = i;
   markActive();
   keep();
-  const { last } = panes[i];
+  const { last, lastBody } = panes[i];
   if (last) {
     showControls(last);
     controls.refuse(null, null);
-    followSheet(last, state.panes[i]);
+    followSheet(last, lastBody);
   }
   draw(i); // its refusal, if there is one, comes back to its control
 }

@@ -2,6 +2,7 @@
 
 import { copy, make } from "./dom.js";
 import { Slot } from "./server.js";
+import { copyOf } from "./state.js";
 
 const LINK = /^(.*?),? *(https?:\/\/\S+)$/;
 const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
@@ -10,7 +11,7 @@ export class Pane {
   // `answered(data)`, `refused(data)`: what the server said; `moved(classes, instances)`; `chosen()`: it was focused.
   constructor(name, { answered, refused, moved, chosen }) {
     this.name = name;
-    this.last = null;
+    this.last = this.lastBody = null; // the last answer, and what was asked for it
     this.slot = new Slot("api/draw", name, {
       answered: (data, body) => { this.show(data, body); answered(data, body); },
       refused: (data, body) => { this.refuse(data.error); refused(data, body); },
@@ -46,11 +47,11 @@ export class Pane {
   }
 
   ask(pane) {
-    this.slot.ask({ ...pane });
+    this.slot.ask(copyOf(pane)); // controls go on changing the pane
   }
 
   show(data, body) {
-    this.last = data;
+    Object.assign(this, { last: data, lastBody: body });
     this.frame.classList.remove("stale");
     this.error.hidden = true;
     this.image.src = data.canvas;

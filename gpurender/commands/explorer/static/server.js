@@ -2,6 +2,7 @@
 
 const AGAIN = 1000; // milliseconds between two tries while the server is gone
 const LOOK = 4000; // between two looks at a server of which nothing is wanted
+const BUSY = [1000, 8000]; // before a request that was answered 503 is made again: at first, and at most
 const PATIENCE = 600; // after which a request under way is given up for a newer one; quicker ones are let finish
 
 class Connection extends EventTarget {
@@ -65,6 +66,24 @@ export async function start() {
   }
 }
 
+// Resolves after a time, or when `signal` gives up what waits.
+function pause(milliseconds, signal) {
+  return new Promise(resolve => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); });
+  });
+}
+
+// What was refused, as the server says it; uvicorn itself answers with a plain text, or with a page of a proxy.
+async function refusalOf(answer) {
+  const text = await answer.text();
+  try {
+    const data = JSON.parse(text);
+    if (typeof data.error === "string") return { parameter: null, ...data };
+  } catch { /* a plain text */ }
+  return { error: `the server answered ${answer.status} ${answer.statusText}`.trim(), parameter: null };
+}
+
 const tab = Array.from(crypto.getRandomValues(new Uint32Array(2)), word => word.toString(36)).join("");
 
 // One picture of the page, or one sheet. `answered` and `refused` are called with what the newest request got.
@@ -77,7 +96,7 @@ export class Slot {
 
   // `note` comes back with the answer.
   ask(body, note = null) {
-    this.next = { body, note };
+    this.next = { body, note, tries: 0 };
     if (!this.running) this.#run();
     else if (performance.now() - this.since > PATIENCE) this.stop.abort();
   }
@@ -102,11 +121,10 @@ export class Slot {
           method: "POST", headers: { "Content-Type": "application/json" }, signal: this.stop.signal,
           body: JSON.stringify({ slot: this.name, ...body }),
         });
-        const data = await answer.json();
-        if (answer.ok) this.answered(data, body, note);
+        if (answer.ok) this.answered(await answer.json(), body, note);
         else if (answer.status === 403) { this.next ??= wanted; await connection.back(); }
-        else if (answer.status === 503) this.next ??= wanted; // a long search, which goes on where it was
-        else if (answer.status !== 409) this.refused(data, body, note);
+        else if (answer.status === 503) await this.#later(wanted, await refusalOf(answer));
+        else if (answer.status !== 409) this.refused(await refusalOf(answer), body, note);
       } catch (error) {
         if (error.name !== "AbortError") {
           if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error; // SyntaxError: half an answer
@@ -119,5 +137,15 @@ export class Slot {
       }
     }
     this.running = false;
+  }
+
+  // Ask again: the server has too much to do, or this is a long search, which goes on where it was.
+  async #later(wanted, refusal) {
+    if (this.next) return;
+    wanted.tries += 1;
+    if (wanted.tries >= 2) this.refused(refusal, wanted.body, wanted.note);
+    this.since = -Infinity; // a newer request does not wait
+    await pause(Math.min(BUSY[1], BUSY[0] * 2 ** (wanted.tries - 1)), this.stop.signal);
+    if (!this.stop.signal.aborted) this.next ??= wanted;
   }
 }

@@ -41,9 +41,9 @@ export class Sheet {
     return Math.floor(this.scroller.scrollTop / (this.pitch || 1));
   }
 
-  // Show a recipe: `body` as it is asked for, `data` as it was answered.
+  // Show a recipe: `data` as it was answered, `body` as it was asked for.
   show(body, data, side) {
-    const recipe = { recipe: body.recipe, set: body.set, augment: body.augment };
+    const recipe = { recipe: body.recipe, set: { ...body.set }, augment: body.augment };
     const key = JSON.stringify([recipe, side]);
     this.at = [data.class, data.instance];
     if (key !== this.key) {
