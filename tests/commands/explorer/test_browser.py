@@ -33,7 +33,10 @@ class Server:
     def __init__(self, recipe, port=0):
         words = [sys.executable, "-m", "gpurender", "explore", str(recipe), "--port", str(port), "--no-browser"]
         self.recipe = recipe
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+        self.process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # nohup ignores it
+        )  # fmt: skip
         self.address = self.process.stdout.readline().strip()
         self.port = int(self.address.rpartition(":")[2].strip("/"))
 

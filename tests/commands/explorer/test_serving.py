@@ -33,6 +33,7 @@ class Running:
             [sys.executable, "-m", "gpurender", "explore", *map(str, words), "--no-browser"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
             env={**os.environ, **environment},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # nohup ignores it
         )  # fmt: skip
         self.address = self.process.stdout.readline().strip()
         found = re.fullmatch(r"http://([^:/]+|\[.*\]):(\d+)/(?:\?token=(.+))?", self.address)
