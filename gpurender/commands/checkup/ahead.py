@@ -1,7 +1,7 @@
 """Compiling what the doctor's trials need, several kernels at a time, where nothing is kept yet.
 
-In one process the trials of a CPU take 50 s on a core of an EPYC, almost all of it in compilers; those of a GPU add
-about as much. Each trial runs here in a process of its own, whose kernels stay in the cache; how it ends is not asked:
+In one process the trials of a CPU take 50 s on a core of an EPYC, almost all of it in compilers; those of a GPU
+come on top. Each trial runs here in a process of its own, whose kernels stay in the cache; how it ends is not asked:
 the trials that follow tell. The processes take 3 s each to start, which fewer than four cores do not win back.
 """
 
