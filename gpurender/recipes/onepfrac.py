@@ -291,9 +291,11 @@ class OnePFrac(Recipe):
         The result depends on the class alone, so the time and the thread of the search do not matter.
         """
         unknown = classes[catalog.attempts[classes] == UNKNOWN]
+        if len(unknown) == 0:
+            return
         most = BATCH if dispatch.on_host(device) else GPU_BATCH_BYTES // (self.channels * self.image_size**2)
         with progress(total=len(unknown), desc="1p-frac: fill rates", unit="class") as bar:
-            for sparse in np.array_split(unknown, -(-len(unknown) // most)) if len(unknown) else ():
+            for sparse in np.array_split(unknown, -(-len(unknown) // most)):
                 self._fill(catalog, sparse, device)
                 bar.update(len(sparse))
 

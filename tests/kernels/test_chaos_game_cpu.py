@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from gpurender.kernels.chaos_game import cpu
+from gpurender.kernels.chaos_game import Systems, cpu
 from gpurender.kernels.device import cpu_bitmap, cpu_texture
 from gpurender.kernels.philox import philox
 
@@ -19,9 +20,10 @@ def random_system(rng, count, spread):
 
 
 def walked(system, number, points):
-    xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-    frame = cpu.walk(*system, np.array(KEY, np.uint32), np.array([number, 7], np.uint32), xs, ys)
-    return xs, ys, frame
+    maps, thresholds = torch.from_numpy(system[0]), torch.from_numpy(system[1].view(np.int32))
+    systems = Systems(maps[None], thresholds[None], torch.tensor([len(system[0])], dtype=torch.int32, device="cpu"))
+    draw_ids = torch.tensor([number | 7 << 32], dtype=torch.int64, device="cpu")
+    return cpu.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, points)()(0)
 
 
 def step(maps, which, x, y):
@@ -93,6 +95,27 @@ def test_a_walker_out_of_range_begins_again_at_the_origin(growth, columns, count
     assert np.array_equal(xs, expected[0])
     assert np.array_equal(ys, expected[1])
     assert np.array_equal(frame, np.array([xs.min(), xs.max(), ys.min(), ys.max()]))
+
+
+@pytest.mark.parametrize("numbers", [[5, 5, 5], [5, 5, 6], [6, 5, 5], [5]])
+def test_images_of_one_number_share_their_picks_and_those_of_several_do_not(numbers, monkeypatch):
+    rng = np.random.default_rng(3)
+    pairs = [random_system(rng, 2, 0.7) for _ in numbers]
+    systems = Systems(
+        torch.from_numpy(np.stack([maps for maps, _ in pairs])),
+        torch.from_numpy(np.stack([thresholds for _, thresholds in pairs]).view(np.int32)),
+        torch.full((len(pairs),), 2, dtype=torch.int32, device="cpu"),
+    )
+    drawn, draw = [], cpu.draw_picks
+    monkeypatch.setattr(cpu, "draw_picks", lambda *arguments: (drawn.append(1), draw(*arguments)))
+    draw_ids = torch.tensor(numbers, dtype=torch.int64, device="cpu") | 7 << 32
+    walk = cpu.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, 9000)()
+    for n in reversed(range(len(numbers))):
+        xs, ys, _ = walk(n)
+        expected = walked_by_definition(pairs[n], numbers[n], 9000)
+        assert np.array_equal(xs, expected[0])
+        assert np.array_equal(ys, expected[1])
+    assert len(drawn) == (1 if len(set(numbers)) == 1 else len(numbers))
 
 
 def mask_by_definition(size, number):

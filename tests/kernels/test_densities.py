@@ -20,9 +20,7 @@ def triangle(n=1):
 
 def points_of(system, draw_id, points, seed=3):
     """The points and their frame, float32."""
-    xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-    number = cpu.split(torch.tensor([draw_id]))[0]
-    return xs, ys, cpu.walk(*cpu.unpadded(system)(0), cpu.key_of(seed), number, xs, ys)
+    return cpu.walks(system, torch.tensor([draw_id], dtype=torch.int64, device="cpu"), seed, points)()(0)
 
 
 @pytest.mark.parametrize("size", [2, 16, 33, 112])

@@ -132,4 +132,4 @@ def test_a_cpu_checks_sixteen_classes_at_once_and_shows_how_far_it_is(monkeypatc
     assert sizes == [11, 11, 11]
     assert bars == [[33, "class", 11, 11, 11]]
     recipe._find_attempts(types.SimpleNamespace(attempts=known), np.array([3, 9]), torch.device("cpu"))
-    assert (len(sizes), bars[1]) == (3, [0, "class"])
+    assert (len(sizes), len(bars)) == (3, 1)

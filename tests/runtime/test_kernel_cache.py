@@ -375,7 +375,7 @@ PICKS = """
 import numpy as np
 from gpurender.kernels.chaos_game import cpu
 picks = np.empty((4, 2), np.uint32)
-cpu.draw_picks(0, 2, *np.arange(4, dtype=np.uint32).reshape(2, 2), picks)
+cpu.draw_eight(0, *np.arange(4, dtype=np.uint32).reshape(2, 2), picks)
 print(picks.tolist())
 """
 FULL = "import resource; import gpurender.kernels.chaos_game.cpu; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"

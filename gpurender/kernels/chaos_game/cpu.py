@@ -32,7 +32,7 @@ and OR do not depend on the order; the arithmetic is float32 without contraction
 
 import numpy as np
 import torch
-from numba import float32, int32, njit, uint32
+from numba import float32, int32, njit, uint32, uint64
 
 from gpurender.kernels.chaos_game import tables
 from gpurender.kernels.device.cpu_bitmap import count_bits, locate, splat
@@ -53,11 +53,13 @@ FEW = 8  # maps of which every one moves every walker
 PICKS_A_CALL = 8  # picks of sixteen bits each, from the four words of one Philox call
 LIMIT = np.float32(2.0**62)  # squares stay finite in float32
 
+ONE, TWO, THREE = (np.uint64(row * MAX_WALKERS) for row in (1, 2, 3))  # rows of an array of [4, W], flat
+
 CPU = torch.device("cpu")
 POINTS = np.uint32(Stream.POINTS)
 
 
-@njit(forceinline=True)
+@kernel
 def walker_count(points):
     """Return the largest power of two, at most 128, that leaves every walker 64 steps; 1 if there is none."""
     walkers = 1
@@ -67,8 +69,12 @@ def walker_count(points):
 
 
 @kernel
-def draw_picks(chunk, walkers, key, number, picks):
-    """Draw eight picks for every walker: picks[j, w] holds those of steps 2j (low half) and 2j + 1 (high half)."""
+def draw_eight(chunk, key, number, picks):
+    """Draw the picks of eight turns: picks[j, w] holds those of turns 2j (low half) and 2j + 1 (high half) of walker w.
+
+    picks  # [4, W] uint32
+    """
+    walkers = picks.shape[1]
     for w in range(walkers):
         block = uint32(chunk * walkers + w)
         picks[0, w], picks[1, w], picks[2, w], picks[3, w] = philox4x32(
@@ -76,13 +82,11 @@ def draw_picks(chunk, walkers, key, number, picks):
         )
 
 
-@njit(forceinline=True)
-def step(maps, i, x, y):
-    """Apply map i to (x, y); return the origin instead of a point out of range."""
-    next_x = maps[i, 0] * x + maps[i, 1] * y + maps[i, 4]
-    next_y = maps[i, 2] * x + maps[i, 3] * y + maps[i, 5]
-    inside = (abs(next_x) <= LIMIT) & (abs(next_y) <= LIMIT)  # False for NaN as well
-    return (next_x if inside else float32(0)), (next_y if inside else float32(0))
+@kernel
+def draw_picks(key, number, picks):
+    """Draw the picks of a walk, 50 us for 100,000 points (Zen 4); picks  # [turns / 8, 4, W] uint32."""
+    for chunk in range(picks.shape[0]):
+        draw_eight(chunk, key, number, picks[chunk])
 
 
 @kernel
@@ -92,6 +96,31 @@ def choose(thresholds, words, shift, which):
     for k in range(thresholds.shape[0] - 1):  # one threshold at a time: every loop over walkers is a vector loop
         for w in range(words.shape[0]):
             which[w] += int32(((words[w] >> shift) & uint32(0xFFFF)) >= thresholds[k])
+
+
+@kernel
+def lead(maps, which, checked, x, y):
+    """Fill x, y (float32 [W]) with every sixteenth point of a sequential game; return whether all points are in range.
+
+    Each step waits for the one before it, and a check between them takes as long as half a step: 11 us with, 7 us
+    without (Zen 4).
+
+    which  # [2, 8 W] int32, of even and of odd steps
+    checked: whether the game returns to the origin instead of leaving the range
+    """
+    here_x, here_y, inside = float32(0), float32(0), True
+    for w in range(x.shape[0]):
+        x[w], y[w] = here_x, here_y
+        for turn in range(PILOT_STEPS):
+            i = which[turn % 2, PILOT_STEPS // 2 * w + turn // 2]
+            next_x = maps[i, 0] * here_x + maps[i, 1] * here_y + maps[i, 4]
+            next_y = maps[i, 2] * here_x + maps[i, 3] * here_y + maps[i, 5]
+            within = (abs(next_x) <= LIMIT) & (abs(next_y) <= LIMIT)  # False for NaN as well
+            inside &= within
+            if checked and not within:
+                next_x, next_y = float32(0), float32(0)
+            here_x, here_y = next_x, next_y
+    return inside
 
 
 @kernel
@@ -105,11 +134,39 @@ def pilot(maps, thresholds, key, number, x, y):
         )
     choose(thresholds, words, uint32(0), which[0])
     choose(thresholds, words, uint32(16), which[1])
-    here_x, here_y = float32(0), float32(0)
-    for turn in range(x.shape[0] * PILOT_STEPS):
-        if turn % PILOT_STEPS == 0:
-            x[turn // PILOT_STEPS], y[turn // PILOT_STEPS] = here_x, here_y
-        here_x, here_y = step(maps, which[turn % 2, turn // 2], here_x, here_y)
+    for checked in (False, True):  # a loop, so that Numba compiles one variant
+        if lead(maps, which, checked, x, y):
+            break
+
+
+@kernel
+def eight_turns_of_two(maps, least, picks, xs, ys, extremes):
+    """Play eight turns of all 128 walkers by two maps; return nothing. The range is not checked.
+
+    Points and extremes of a walker stay in registers: of 100,000 points this takes 27 us, and turn after turn with the
+    extremes taken afterwards 70 us (Zen 4). The loop over walkers is a vector loop because all arrays are flat, indices
+    are unsigned and every offset is a constant.
+
+    picks  # [4 W] uint32; xs, ys  # [9 W] float32, of which the first W are given
+    extremes  # [4 W] float32: smallest x, largest x, smallest y, largest y of every walker; NaN is ignored
+    """
+    a0, b0, c0, d0, e0, f0 = maps[0, 0], maps[0, 1], maps[0, 2], maps[0, 3], maps[0, 4], maps[0, 5]
+    a1, b1, c1, d1, e1, f1 = maps[1, 0], maps[1, 1], maps[1, 2], maps[1, 3], maps[1, 4], maps[1, 5]
+    for walker in range(MAX_WALKERS):
+        w = uint64(walker)
+        x, y = xs[w], ys[w]
+        left, right, top, bottom = extremes[w], extremes[w + ONE], extremes[w + TWO], extremes[w + THREE]
+        for turn in range(PICKS_A_CALL):
+            word = picks[w + uint64(MAX_WALKERS * (turn // 2))]
+            chosen = ((word >> uint32(16 * (turn % 2))) & uint32(0xFFFF)) >= least
+            a, b, e = (a1 if chosen else a0), (b1 if chosen else b0), (e1 if chosen else e0)
+            c, d, f = (c1 if chosen else c0), (d1 if chosen else d0), (f1 if chosen else f0)
+            x, y = a * x + b * y + e, c * x + d * y + f
+            there = w + uint64(MAX_WALKERS * (turn + 1))
+            xs[there], ys[there] = x, y
+            left, right = (x if x < left else left), (x if x > right else right)
+            top, bottom = (y if y < top else top), (y if y > bottom else bottom)
+        extremes[w], extremes[w + ONE], extremes[w + TWO], extremes[w + THREE] = left, right, top, bottom
 
 
 @kernel
@@ -179,34 +236,53 @@ def contain(x, y):
 
 
 @kernel
-def play(maps, thresholds, key, number, checked, xs, ys):
-    """Fill xs, ys (float32 [points]) and return their frame, float32 [4]: min x, max x, min y, max y.
+def play_two(maps, least, picks, xs, ys, extremes):
+    """Play as many turns of two maps as whole groups of eight allow; return their number.
+
+    extremes  # [4] int32, ordered: extended by the points of these turns; NaN is ignored, and stays NaN up to the last
+    """
+    groups = (xs.shape[0] // MAX_WALKERS - 1) // PICKS_A_CALL
+    own = np.empty(4 * MAX_WALKERS, np.float32)
+    for w in range(MAX_WALKERS):
+        own[w] = own[MAX_WALKERS + w] = xs[w]
+        own[2 * MAX_WALKERS + w] = own[3 * MAX_WALKERS + w] = ys[w]
+    for group in range(groups):
+        first = group * PICKS_A_CALL * MAX_WALKERS
+        eight_turns_of_two(maps, least, picks[group].ravel(), xs[first:], ys[first:], own)
+    bits = own.view(np.int32)
+    extend(bits[: 2 * MAX_WALKERS], extremes[:2])
+    extend(bits[2 * MAX_WALKERS :], extremes[2:])
+    return groups * PICKS_A_CALL
+
+
+@kernel
+def play(maps, thresholds, key, number, picks, checked, xs, ys, frame):
+    """Fill xs, ys (float32 [points]) and their frame, float32 [4]: min x, max x, min y, max y.
 
     Point i follows point i - W. Extremes are taken of eight turns at a time, while these are in the L1 cache. They are
     those of the bits, so NaN is an extreme as well.
-    (The frame is an array because a scalar that Numba returns becomes float64 in Python, and so in the next kernel.)
 
-    maps  # [M, 6] float32; thresholds  # [M] uint32; key, number  # [2] uint32
-    checked: whether walkers out of range return to the origin
+    maps  # [M, 6] float32; thresholds  # [M] uint32; key, number  # [2] uint32, of the pilot
+    picks  # [turns / 8, 4, W] uint32; checked: whether walkers out of range return to the origin
     """
-    points = xs.shape[0]
-    walkers = walker_count(points)
-    picks, which = np.empty((4, walkers), np.uint32), np.empty(walkers, np.int32)
-    frame = np.empty(4, np.float32)
+    points, walkers = xs.shape[0], picks.shape[2]
+    which = np.empty(walkers, np.int32)
     extremes, x_bits, y_bits = frame.view(np.int32), xs.view(np.int32), ys.view(np.int32)
     extremes[0] = extremes[2] = int32(0x7FFFFFFF)
     extremes[1] = extremes[3] = int32(-0x7FFFFFFF)
     pilot(maps, thresholds, key, number, xs[:walkers], ys[:walkers])
-    seen = 0
-    for turn in range((points - 1) // walkers):
+    played = 0
+    if maps.shape[0] == 2 and walkers == MAX_WALKERS and not checked:
+        played = play_two(maps, thresholds[0], picks, xs, ys, extremes)
+    seen = played * walkers  # the last points that are known are looked at again: NaN, once there, is among them
+    for turn in range(played, (points - 1) // walkers):
         here, there, end = turn * walkers, (turn + 1) * walkers, min((turn + 2) * walkers, points)
         place = turn % PICKS_A_CALL
         if place == 0:
-            draw_picks(turn // PICKS_A_CALL, walkers, key, number, picks)
             extend(x_bits[seen:here], extremes[:2])
             extend(y_bits[seen:here], extremes[2:])
             seen = here
-        words, shift = picks[place // 2], uint32(16 * (place % 2))
+        words, shift = picks[turn // PICKS_A_CALL, place // 2], uint32(16 * (place % 2))
         x, y, next_x, next_y = xs[here:there], ys[here:there], xs[there:end], ys[there:end]
         if 2 <= maps.shape[0] <= FEW:
             advance_two(maps, thresholds[0], words, shift, x, y, next_x, next_y)
@@ -221,17 +297,23 @@ def play(maps, thresholds, key, number, checked, xs, ys):
     extend(y_bits[seen:], extremes[2:])
     for i in range(4):
         extremes[i] = ordered(extremes[i])
-    return frame
 
 
 @kernel
-def walk(maps, thresholds, key, number, xs, ys):
-    """Play the game: fill xs, ys (float32 [points]) and return their frame; arguments as for :func:`play`."""
-    frame = play(maps, thresholds, key, number, False, xs, ys)
-    inside = True
-    for i in range(4):
-        inside &= abs(frame[i]) <= LIMIT  # False for NaN as well
-    return frame if inside else play(maps, thresholds, key, number, True, xs, ys)
+def walk(maps, thresholds, key, number, picks, xs, ys):
+    """Play the game: fill xs, ys (float32 [points]) and return their frame; arguments as for :func:`play`.
+
+    (The frame is an array because a scalar that Numba returns becomes float64 in Python, and so in the next kernel.)
+    """
+    frame = np.empty(4, np.float32)
+    for checked in (False, True):  # a loop, so that Numba compiles one variant
+        play(maps, thresholds, key, number, picks, checked, xs, ys, frame)
+        inside = True
+        for i in range(4):
+            inside &= abs(frame[i]) <= LIMIT  # False for NaN as well
+        if inside:
+            break
+    return frame
 
 
 @kernel
@@ -271,28 +353,37 @@ def render_color(xs, ys, frame, patch, mask, gaps, palette, key, number, image):
 # optimised twice, and the first image would take two seconds longer.
 
 
-def render_cover(maps, thresholds, key, number, points, cover):
-    """Render the bitmap of an image's points; cover  # [size, words] uint32."""
-    xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-    frame = walk(maps, thresholds, key, number, xs, ys)
+def walks(systems, draw_ids, seed, points):
+    """Return a function that gives a thread its walk: a function of n that returns xs, ys and frame of image n.
+
+    Both are valid until the thread's next walk. Images of the same draw id, as those of 1p-frac's released variant,
+    choose the same maps in the same turns, so what they pick is drawn once.
+    """
+    own, key, numbers = unpadded(systems), key_of(seed), split(draw_ids)
+    walkers = walker_count(points)
+    shape = -(-((points - 1) // walkers) // PICKS_A_CALL), 4, walkers
+    shared = np.empty(shape, np.uint32) if len(numbers) and (numbers == numbers[0]).all() else None
+    if shared is not None:
+        draw_picks(key, numbers[0], shared)
+
+    def of_thread():
+        xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
+        picks = np.empty(shape, np.uint32) if shared is None else shared
+
+        def walk_of(n):
+            if shared is None:
+                draw_picks(key, numbers[n], picks)
+            return xs, ys, walk(*own(n), key, numbers[n], picks, xs, ys)
+
+        return walk_of
+
+    return of_thread
+
+
+def render_cover(xs, ys, frame, cover):
+    """Render the bitmap of points; cover  # [size, words] uint32."""
     cover[...] = 0
     splat(xs, ys, frame, len(cover), cover)
-
-
-def render_system(
-    maps, thresholds, key, point_number, mask_number, points, patch, mask, gaps, palette, orientation, image
-):
-    """Render one image; image  # [C, size, size] uint8, coloured if C is 3."""
-    if len(image) == 3:
-        xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-        frame = walk(maps, thresholds, key, point_number, xs, ys)
-        render_color(xs, ys, frame, patch, mask, gaps, palette, key, mask_number, image)
-        for plane in image:
-            orient(plane, orientation)
-    else:
-        cover = np.empty((image.shape[1], (image.shape[1] + 31) // 32), np.uint32)
-        render_cover(maps, thresholds, key, point_number, points, cover)
-        paint(cover, patch, mask, gaps, key, mask_number, orientation, image[0])
 
 
 def paint(cover, patch, mask, gaps, key, number, orientation, image):
@@ -312,14 +403,19 @@ def paint(cover, patch, mask, gaps, key, number, orientation, image):
 def render_systems(systems, point_ids, mask_ids, orientations, seed, points, size, color, patch, mask):
     """Render images; uint8 [N, C, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.render_systems`."""
     images = host_memory.empty((len(systems), 3 if color else 1, size, size), np.uint8)
-    own, key = unpadded(systems), key_of(seed)
-    point_words, mask_words, codes = split(point_ids), split(mask_ids), orientations.numpy()
-    gaps, hues = gap_tables(size), tables.palette(CPU).numpy()
+    key, numbers, codes = key_of(seed), split(mask_ids), orientations.numpy()
+    gaps, hues, of_thread = gap_tables(size), tables.palette(CPU).numpy(), walks(systems, point_ids, seed, points)
 
     def work(first, last):
+        walk_of, cover = of_thread(), np.empty((size, (size + 31) // 32), np.uint32)
         for n in range(first, last):
-            numbers = point_words[n], mask_words[n]
-            render_system(*own(n), key, *numbers, points, patch, mask, gaps, hues, int(codes[n]), images[n])
+            if color:
+                render_color(*walk_of(n), patch, mask, gaps, hues, key, numbers[n], images[n])
+                for plane in images[n]:
+                    orient(plane, int(codes[n]))
+            else:
+                render_cover(*walk_of(n), cover)
+                paint(cover, patch, mask, gaps, key, numbers[n], int(codes[n]), images[n, 0])
 
     parallel_ranges(len(images), work)
     return torch.from_numpy(images)
@@ -328,11 +424,12 @@ def render_systems(systems, point_ids, mask_ids, orientations, seed, points, siz
 def occupancy(systems, draw_ids, seed, points, size):
     """Compute bitmaps; int32 [N, size, words]; arguments as in :func:`gpurender.kernels.chaos_game.occupancy`."""
     covers = np.empty((len(systems), size, (size + 31) // 32), np.uint32)
-    own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
+    of_thread = walks(systems, draw_ids, seed, points)
 
     def work(first, last):
+        walk_of = of_thread()
         for n in range(first, last):
-            render_cover(*own(n), key, words[n], points, covers[n])
+            render_cover(*walk_of(n), covers[n])
 
     parallel_ranges(len(covers), work)
     return torch.from_numpy(covers.view(np.int32))
@@ -341,12 +438,12 @@ def occupancy(systems, draw_ids, seed, points, size):
 def covered_pixels(systems, draw_ids, seed, points, size):
     """Count covered pixels; int64 [N]; arguments as in :func:`gpurender.kernels.chaos_game.covered_pixels`."""
     covered = np.empty(len(systems), np.int64)
-    own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
+    of_thread = walks(systems, draw_ids, seed, points)
 
     def work(first, last):
-        cover = np.empty((size, (size + 31) // 32), np.uint32)
+        walk_of, cover = of_thread(), np.empty((size, (size + 31) // 32), np.uint32)
         for n in range(first, last):
-            render_cover(*own(n), key, words[n], points, cover)
+            render_cover(*walk_of(n), cover)
             covered[n] = count_bits(cover)
 
     parallel_ranges(len(covered), work)
@@ -356,14 +453,14 @@ def covered_pixels(systems, draw_ids, seed, points, size):
 def masked_occupancy(systems, point_ids, mask_ids, seed, points, size, mask):
     """Compute bitmaps of patches; int32 [N, size, words]; as :func:`gpurender.kernels.chaos_game.masked_occupancy`."""
     lit = np.empty((len(systems), size, (size + 31) // 32), np.uint32)
-    own, key, gaps = unpadded(systems), key_of(seed), gap_tables(size)
-    point_words, mask_words = split(point_ids), split(mask_ids)
+    key, gaps, numbers = key_of(seed), gap_tables(size), split(mask_ids)
+    of_thread = walks(systems, point_ids, seed, points)
 
     def work(first, last):
-        cover = np.empty(lit.shape[1:], np.uint32)
+        walk_of, cover = of_thread(), np.empty(lit.shape[1:], np.uint32)
         for n in range(first, last):
-            render_cover(*own(n), key, point_words[n], points, cover)
-            texture(cover, mask, gaps, key, mask_words[n], lit[n])
+            render_cover(*walk_of(n), cover)
+            texture(cover, mask, gaps, key, numbers[n], lit[n])
 
     parallel_ranges(len(lit), work)
     return torch.from_numpy(lit.view(np.int32))
@@ -400,17 +497,15 @@ def render_bitmaps(bitmaps, which, mask_ids, orientations, seed, patch, mask):
 def densities(systems, draw_ids, views, patches, seed, points, size):
     """Compute densities; float32 [N, size, size]; arguments as in :func:`gpurender.kernels.chaos_game.densities`."""
     found = host_memory.empty((len(systems), size, size), np.float32)
-    own, key, words = unpadded(systems), key_of(seed), split(draw_ids)
-    windows, bits = views.numpy(), patches.numpy()
+    of_thread, windows, bits = walks(systems, draw_ids, seed, points), views.numpy(), patches.numpy()
 
     def work(first, last):
-        xs, ys = np.empty(points, np.float32), np.empty(points, np.float32)
-        stride = size + 2
+        walk_of, stride = of_thread(), size + 2
         for n in range(first, last):
             if bits[n] == 0:
                 found[n] = 0.0
                 continue
-            frame = walk(*own(n), key, words[n], xs, ys)
+            xs, ys, frame = walk_of(n)
             counts = np.zeros(stride * stride + 1, np.int32)
             count_points(xs, ys, frame, windows[n], size, counts)
             density(counts[:-1].reshape(stride, stride), bits[n], found[n])

@@ -31,14 +31,17 @@ def expand(words, eights):
 def write(lit, orientation, image):
     """Set image[y, x] to GREY where bit x of row y of lit is set, else 0, flipped as bits 0 and 1 of orientation say.
 
+    The image is written from its first row to its last: backwards, the processor fetches no line ahead, and an image
+    that is not in the cache takes 35 us in place of 15 (Zen 4).
+
     lit  # [size, words] uint32; image  # [size, size] uint8
     """
     size, words = image.shape[0], lit.shape[1]
     eights = np.empty(4 * words, np.uint64)  # a row; its length is a multiple of 8, which that of the image need not be
     row = eights.view(np.uint8)
     for y in range(size):
-        expand(lit[y], eights)
-        target = image[size - 1 - y if orientation & 1 else y]
+        expand(lit[size - 1 - y if orientation & 1 else y], eights)
+        target = image[y]
         if orientation & 2:
             for x in range(size):
                 target[x] = row[size - 1 - x]

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import int32, njit, uint32
+from numba import int32, njit, uint32, uint64
 
 from gpurender.kernels.device.tables import survival_table
 from gpurender.kernels.philox.cpu import philox4x32
@@ -21,20 +21,27 @@ MASK = np.uint32(Stream.MASK)
 MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
 
 
+@njit(forceinline=True)
+def moved(word, before):
+    """Return the OR of a word of a row moved by one, two and three columns; ``before``: the word on its left."""
+    return (
+        (word << uint32(1)) | (word << uint32(2)) | (word << uint32(3))
+        | (before >> uint32(31)) | (before >> uint32(30)) | (before >> uint32(29))
+    )  # fmt: skip
+
+
 @kernel
 def widen(cover, wide):
     """Set wide to the OR of cover moved by one, two and three columns: the columns of the 3 x 3 patches, which are
     pasted at (x + 1, y + 1) as released.
+
+    One vector loop over all words, of which the first of each row is then mended: 2 us, row by row 8 us (Zen 4).
     """
+    words, widened = cover.ravel(), wide.ravel()
+    for i in range(1, words.shape[0]):
+        widened[uint64(i)] = moved(words[uint64(i)], words[uint64(i - 1)])
     for y in range(cover.shape[0]):
-        carry = uint32(0)
-        for j in range(cover.shape[1]):
-            word = cover[y, j]
-            wide[y, j] = (
-                (word << uint32(1)) | (word << uint32(2)) | (word << uint32(3))
-                | (carry >> uint32(31)) | (carry >> uint32(30)) | (carry >> uint32(29))
-            )  # fmt: skip
-            carry = word
+        wide[y, 0] = moved(cover[y, 0], uint32(0))
 
 
 @cache
@@ -66,6 +73,16 @@ def gap_of(word, gaps):
 
 
 @kernel
+def draw_fair(key, number, fair):
+    """Set fair  # [4 n] uint32 to the words of n Philox blocks: one vector loop."""
+    for block in range(fair.shape[0] // 4):
+        i = uint64(4 * block)
+        fair[i], fair[i + uint64(1)], fair[i + uint64(2)], fair[i + uint64(3)] = philox4x32(
+            uint32(block), MASK, number[0], number[1], key[0], key[1]
+        )
+
+
+@kernel
 def draw_mask(gaps, key, number, mask):
     """Draw mask bits, each lit with probability 256/511: a fair bit OR a bit lit with probability 1/511.
 
@@ -73,19 +90,19 @@ def draw_mask(gaps, key, number, mask):
     (:func:`gap_tables`). mask  # [size, words] uint32
     """
     size, words = mask.shape
-    calls = (words + 3) // 4
-    fair, rare = np.empty((4, size * calls), np.uint32), np.empty((4, size), np.uint32)
-    for i in range(size * calls):  # loops over Philox calls alone vectorise
-        fair[0, i], fair[1, i], fair[2, i], fair[3, i] = philox4x32(
-            uint32(i), MASK, number[0], number[1], key[0], key[1]
-        )
-    for y in range(size):
+    padded = (words + 3) // 4 * 4  # a row begins a block
+    fair = mask if words == padded else np.empty((size, padded), np.uint32)
+    draw_fair(key, number, fair.ravel())
+    if words != padded:
+        for y in range(size):
+            for j in range(words):
+                mask[y, j] = fair[y, j]
+    rare = np.empty((4, size), np.uint32)
+    for y in range(size):  # a loop over Philox calls alone is a vector loop
         rare[0, y], rare[1, y], rare[2, y], rare[3, y] = philox4x32(
             uint32(uint32(y) << uint32(16)), MASK_EXCESS, number[0], number[1], key[0], key[1]
         )
     for y in range(size):
-        for j in range(words):
-            mask[y, j] = fair[j % 4, y * calls + j // 4]
         x = -1
         for k in range(4):  # without branches: a processor would guess every second one wrong
             x += gap_of(rare[k, y], gaps) + 1
@@ -115,14 +132,27 @@ def texture(cover, mask, gaps, key, number, lit):
     Patches are pasted at (x + 1, y + 1) .. (x + 3, y + 3), as released.
     """
     size, words = cover.shape
-    wide, bits = np.empty((size, words), np.uint32), np.empty((size, words), np.uint32)
+    wide = np.empty((size, words), np.uint32)
     widen(cover, wide)
     if mask:
-        draw_mask(gaps, key, number, bits)
+        draw_mask(gaps, key, number, lit)
     else:
-        bits[:] = uint32(0xFFFFFFFF)
-    lit[:1] = 0
-    for y in range(1, size):
-        above, next_above = max(y - 2, 0), max(y - 3, 0)  # a row that counts twice changes nothing
-        for j in range(words):
-            lit[y, j] = (wide[y - 1, j] | wide[above, j] | wide[next_above, j]) & bits[y, j]
+        lit[:] = uint32(0xFFFFFFFF)
+    stack(wide.ravel(), words, lit.ravel())
+
+
+@kernel
+def stack(wide, words, lit):
+    """Keep those bits of lit that are set in one of the three rows above; flat arrays of rows of ``words`` uint32.
+
+    All but the first three rows are one vector loop: 2 us, row by row 5 us (Zen 4).
+    """
+    one, two, three = uint64(words), uint64(2 * words), uint64(3 * words)
+    for i in range(min(3 * words, lit.shape[0])):
+        above = uint32(0)
+        for there in range(i % words, i, words):
+            above |= wide[there]
+        lit[i] &= above
+    for place in range(3 * words, lit.shape[0]):
+        i = uint64(place)
+        lit[i] &= wide[i - one] | wide[i - two] | wide[i - three]
