@@ -56,7 +56,7 @@ VALIDATION = {
     "mnist-5k": 0.2,
     "emoji": 0.3,
     "digits": 0.3,
-    "stamps": 0.5,
+    "stamps": 0.3,
 }  # about 1,000 images at most
 LABELS = 10
 LADDER = gr.search.Ladder(images=(12_800, 38_400, 115_200), eta=3, finetune_steps=100, seeds=3)
