@@ -92,7 +92,8 @@ def _bars(axes: Any, rows: list[Row]) -> None:
         [f"{task}\n{labels} labels" for task, labels in columns],
     )
     axes.set_ylabel("accuracy on test images (%)")
-    axes.legend(fontsize=8, ncols=len(recipes))
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(fontsize=8, ncols=len(recipes), loc="upper left")
 
 
 def curves(axes: Any, rows: list[Row]) -> None:
