@@ -19,7 +19,7 @@ from torch import nn
 
 from gpurender.kernels.philox import words
 from gpurender.numerics.streams import Stream
-from gpurender.training import checkpoint, engine, optimisation
+from gpurender.training import checkpoint, engine, models, optimisation
 from gpurender.training.journal import Journal, Waiting
 from gpurender.training.stopping import Interrupted, Request
 from gpurender.util import checks
@@ -140,7 +140,7 @@ class Training:
         self.accelerator, self.feed, self.loss, self.settings = accelerator, feed, loss, settings
         self.folder, self.about = folder, about
         self.step = 0
-        self.network = model.to(accelerator.device)
+        self.network = models.arranged(model.to(accelerator.device))
         optimizer = optimisation.optimizer(model, settings.optimizer, settings.lr, settings.weight_decay)
         self.schedule = optimisation.scheduler(
             optimizer,

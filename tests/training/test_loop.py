@@ -220,6 +220,45 @@ def test_the_model_is_compiled_on_demand_and_moved(tmp_path, monkeypatch):
     assert compiled == [one.network]
 
 
+def test_convolutions_train_in_channels_last_and_are_saved_for_all(tmp_path):
+    """Weights, averages and moments; a state that an earlier version wrote, in torch's own format, goes on, too."""
+    settings = Settings(**{**PLAIN, "steps": 3, "ema": 0.5, "optimizer": "adamw"})
+    pictures = (torch.arange(96.0).view(2, 3, 4, 4).sin(), torch.zeros(2, 8, 4, 4))
+
+    def made():
+        torch.manual_seed(0)
+        network = torch.nn.Conv2d(3, 8, 3, padding=1)
+        return Training(engine.accelerator(CPU, "no", 1), network, Numbers(), mean, settings, tmp_path, about, False)
+
+    def lies_apart(tensor):
+        return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+    one = made()
+    for one.step in (0, 1):
+        one._take_step(iter([pictures]))
+    moments = one.optimizer.state_dict()["state"][0]["exp_avg"]
+    assert all(map(lies_apart, (one.network.weight, one.ema.module.weight, moments)))
+    one.step = 2
+    one.save()
+    saved = checkpoint.read_weights(tmp_path / "checkpoint.safetensors")["weight"]
+    assert saved.is_contiguous()
+    assert torch.equal(saved, one.ema.module.weight)
+    kept = torch.load(tmp_path / "state.pt", weights_only=True)
+    for name in ("model", "ema"):
+        kept[name]["weight"] = kept[name]["weight"].contiguous()
+    for name in ("exp_avg", "exp_avg_sq"):
+        kept["optimizer"]["state"][0][name] = kept["optimizer"]["state"][0][name].contiguous()
+    one._take_step(iter([pictures]))
+    for earlier in (False, True):
+        other = made()
+        other.resume()
+        other._take_step(iter([pictures]))
+        assert torch.equal(other.network.weight, one.network.weight)
+        assert torch.equal(other.ema.module.weight, one.ema.module.weight)
+        assert lies_apart(other.network.weight)
+        torch.save(kept, tmp_path / "state.pt") if not earlier else None
+
+
 def test_missing_memory_names_the_images_of_a_batch(tmp_path, monkeypatch):
     def step(self, batches):
         raise MemoryError
