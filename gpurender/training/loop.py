@@ -162,12 +162,29 @@ class Training:
         Raises:
             Interrupted: a signal came; the checkpoint is written.
         """
-        device = self.accelerator.device
-        waiting = Waiting(device)
-        images = per_batch(self.settings, self.accelerator.num_processes)
+        waiting = Waiting(self.accelerator.device)
         batches = waiting.batches(self.feed.batches())
+        with Request().watched() as request:
+            for _ in self.course(batches, waiting, request, journal, log_every, save_every):
+                pass
+        if request.number and self.accelerator.num_processes == 1:  # it came in the last step: the caller is to end
+            signal.raise_signal(request.number)
+
+    def course(
+        self, batches: Iterator[Batch], waiting: Waiting, request: Request, journal: Journal, log_every: int,
+        save_every: int,
+    ) -> Iterator[None]:  # fmt: skip
+        """Take the steps that are left, one whenever the iterator is asked; see :meth:`run`.
+
+        Args:
+            batches: those of the feed, from its place on.
+            waiting: the clock of the reports.
+            request: whether a signal has come.
+            journal, log_every, save_every: of :meth:`run`.
+        """
+        images = per_batch(self.settings, self.accelerator.num_processes)
         losses: list[torch.Tensor] = []
-        with Request().watched() as request, engine.explained(images, device):
+        with engine.explained(images, self.accelerator.device):
             self.model.train()
             while self.step < self.settings.steps:
                 losses.append(self._take_step(batches))
@@ -182,8 +199,7 @@ class Training:
                     self.save()
                 if stop and not last:
                     raise Interrupted(stop, f"step {self.step} of {self.settings.steps} is saved in {self.folder}")
-        if request.number and self.accelerator.num_processes == 1:  # it came in the last step: the caller is to end
-            signal.raise_signal(request.number)
+                yield
 
     def _take_step(self, batches: Iterator[Batch]) -> torch.Tensor:
         """Take one optimiser step; return its mean loss without reading the value."""
