@@ -25,7 +25,7 @@ from gpurender.search.analysis import costs, finished, pareto
 from gpurender.search.board import Board, Claim, LeaseBoard
 from gpurender.search.config import Config
 from gpurender.search.desk import MAX_CONFIGS, Desk
-from gpurender.search.folder import Folder, publish, read
+from gpurender.search.folder import STUDY, Folder, publish, read
 from gpurender.search.ladder import Ladder
 from gpurender.search.leases import is_stale
 from gpurender.search.measures import Judged, judged
@@ -44,7 +44,6 @@ __all__ = ["Study", "create"]
 log = logging.getLogger("gpurender")
 
 LAYOUT = 1
-STUDY = "study.json"
 ENTRIES = ("layout", "space", "tasks", "digests", "ladder", "proposer", "seed", "configs", "patience")
 LATER = {"objectives": ["accuracy"]}  # entries that earlier studies do not have, and what they mean there
 MAX_GRID = 1_000_000
@@ -107,6 +106,7 @@ def create(
     values = {
         "layout": LAYOUT,
         "space": json.loads(space.to_json()),
+        "fingerprint": space.fingerprint,
         "tasks": {name: json.loads(task.to_json()) for name, task in placed.items()},
         "digests": {name: digest(task, opened(name, task)) for name, task in placed.items()},
         "ladder": {"images": list(chosen.images), "eta": chosen.eta, "finetune_steps": chosen.finetune_steps,
@@ -177,7 +177,7 @@ def _claim(root: Path, values: dict[str, Any]) -> None:
         except OSError as error:
             raise ValueError(f"study: folder {str(root)!r} cannot be made: {error.strerror}") from None
         publish(path, values)
-    there = {**LATER, **read(path, ENTRIES)}
+    there = {**LATER, "fingerprint": values["fingerprint"], **read(path, ENTRIES)}
     for name, value in values.items():
         if there[name] != value:
             raise ValueError(
@@ -232,6 +232,10 @@ class Study:
             self._digests = {name: str(values["digests"][name]) for name in self.tasks}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"study: {str(path)!r} is damaged: {error}") from None
+        if values.get("fingerprint", self.space.fingerprint) != self.space.fingerprint:  # earlier studies have none
+            raise ValueError(
+                f"study: {str(path)!r} has another space than when the study was made: restore it, or make a new study"
+            )
         self._folder = Folder(self.root, self.ladder.rungs, list(self.tasks))
         self.desk = Desk(self, self._folder)
 

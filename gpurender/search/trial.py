@@ -67,8 +67,7 @@ def trained(
     except FailedError as error:
         return {"rung": rung, "score": None, "error": str(error)}
     score = sum(figures["score"] for figures in found.values()) / len(found)
-    below = folder / str(rung - 1) / CHECKPOINT  # it is not there if the lower rung was trained on another file system
-    begun = describe(below)["images"] if below.exists() else 0
+    begun = _images(folder / str(rung - 1) / CHECKPOINT)
     return {"rung": rung, "score": score, "tasks": found, "seconds": {"training": _seconds(output, begun)}}
 
 
@@ -112,7 +111,7 @@ def _arguments(config: Config, ladder: Ladder, rung: int, output: Path, device: 
 
 def _begun(folder: Path, rung: int) -> Path:
     """Return the folder of a training up to a rung, with the state of the rung below if it has none of its own."""
-    output, below = folder / str(rung), folder / str(rung - 1) / STATE
+    output, below = folder / str(rung), _below(folder, rung)
     output.mkdir(parents=True, exist_ok=True)
     check_writable(output / CHECKPOINT)
     if not (output / STATE).exists() and below.exists():
@@ -121,24 +120,36 @@ def _begun(folder: Path, rung: int) -> Path:
     return output
 
 
+def _below(folder: Path, rung: int) -> Path:
+    """Return the path of the state of the rung below."""
+    return folder / str(rung - 1) / STATE
+
+
 def _pretrained(config: Config, ladder: Ladder, rung: int, folder: Path, device: torch.device) -> Path:
-    """Train a config up to a rung, and return its checkpoint; a state that cannot be used is replaced."""
+    """Train a config up to a rung, and return its checkpoint.
+
+    A state that cannot be used is removed: first its own, then that of the rung below; then it begins anew.
+    """
+    own = (folder / str(rung) / STATE).exists()
     output = _begun(folder, rung)
     arguments = _arguments(config, ladder, rung, output, device)
     try:
-        try:
-            checkpoint = pretrain(**arguments, log_every=LOG_EVERY, save_every=SAVE_EVERY)
-        except StateError as error:
-            log.warning("config %s, rung %d begins again: %s", config.key[:8], rung, error)
-            shutil.rmtree(output)
-            checkpoint = pretrain(
-                **{**arguments, "output": _begun(folder, rung)}, log_every=LOG_EVERY, save_every=SAVE_EVERY
-            )
+        while True:
+            try:
+                checkpoint = pretrain(**arguments, log_every=LOG_EVERY, save_every=SAVE_EVERY)
+                break
+            except StateError as error:
+                log.warning("config %s, rung %d begins again: %s", config.key[:8], rung, error)
+                if not own:  # it was that of the rung below
+                    _below(folder, rung).unlink(missing_ok=True)
+                shutil.rmtree(output)
+                own = False
+                _begun(folder, rung)
     except DivergedError as error:
         raise FailedError(error.what) from None
     except (TypeError, ValueError, TooLargeError) as error:
         raise FailedError(" ".join(str(error).split())) from None
-    (folder / str(rung - 1) / STATE).unlink(missing_ok=True)  # the state alone: the checkpoint of every rung stays
+    _below(folder, rung).unlink(missing_ok=True)  # the state alone: the checkpoint of every rung stays
     return checkpoint
 
 
@@ -160,14 +171,24 @@ def _measured(
     return found
 
 
+def _images(checkpoint: Path) -> int:
+    """Return how many images a checkpoint has seen; 0 if it is not whole, or on another file system."""
+    try:
+        return describe(checkpoint)["images"]
+    except ValueError:
+        return 0
+
+
 def _seconds(output: Path, begun: int) -> float:
-    """Return how long the steps of a rung took, whatever killed it in between: from its journal.
+    """Return how long the steps of a rung took, whatever killed it in between: from its journal, 0 without one.
 
     Args:
         output: the folder of the training.
         begun: the images before the rung.
     """
     total = 0.0
+    if not (output / METRICS).exists():
+        return total
     for line in (output / METRICS).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         total += max(0, row["images"] - begun) / row["images_per_second"]

@@ -11,7 +11,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -265,7 +265,7 @@ class Training:
             "feed": state,
         }
         with replacing(self.folder / STATE, durable=True) as temporary, open(temporary, "wb") as file:
-            torch.save(kept, file)
+            _write(kept, file)
         self._save_checkpoint(state)
 
     def _save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -330,6 +330,20 @@ class Training:
             return checkpoint.describe(self.folder / CHECKPOINT)["step"] == self.step
         except ValueError:  # there is none, or it is not whole
             return False
+
+
+def _write(values: dict[str, Any], file: BinaryIO) -> None:
+    """Write values as torch does.
+
+    Raises:
+        OSError: the disk is full or broken. torch itself covers that by ``RuntimeError("unexpected pos 64 vs 0")``.
+    """
+    try:
+        torch.save(values, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

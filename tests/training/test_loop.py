@@ -1,6 +1,7 @@
 """The loop, with a model of one weight whose steps can be worked out by hand."""
 
 import dataclasses
+import io
 import math
 from types import SimpleNamespace
 
@@ -337,6 +338,30 @@ def test_a_state_is_all_that_a_training_is(tmp_path, monkeypatch):
     assert kept["identity"] == {"kind": "test", "name": "line", "of": "numbers", **settings}
     averaged = checkpoint.read_weights(tmp_path / "checkpoint.safetensors")
     assert averaged["w"].item() == kept["ema"]["w"].item()
+
+
+@pytest.mark.parametrize("room", [0, 10, 100, 1000])
+def test_a_disk_that_becomes_full_under_a_state_is_named(tmp_path, monkeypatch, room):
+    """Wherever in the file, and the state before stays."""
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() + len(bytes(data)) > room:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    one = training(tmp_path)
+    one.save()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(loop, "open", lambda path, mode: Full(path, mode), raising=False)
+    one.step = 2
+    with pytest.raises(OSError, match=r"No space left on device: .*state\.pt'$") as caught:
+        one.save()
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "state.pt"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
+    with pytest.raises(RuntimeError, match=r"^another$"):
+        one.save()
 
 
 def test_a_training_goes_on_where_it_was_also_with_less_memory(tmp_path):
