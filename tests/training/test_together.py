@@ -77,8 +77,10 @@ def same(one, two):
 def drawn(monkeypatch):
     """The places of the batches that are drawn."""
     found, batches = [], pretrain.Stream.batches
+    monkeypatch.setattr(pretrain.Stream, "drawers", set(), raising=False)
 
     def noted(self):
+        self.drawers.add(self)
         for batch in batches(self):
             place = self.state_dict()
             found.append((place["epoch"], place["position"]))
@@ -107,8 +109,10 @@ def test_trainings_that_were_cut_off_at_different_steps_come_together(tmp_path, 
     drawn.clear()
     trainings = [prepared(tmp_path, name) for name in STUDENTS]
     assert [training.resume() for training in trainings] == [True, True, False]
+    pretrain.Stream.drawers.clear()
     together.together(trainings, 2, 2)
     assert drawn == PLACES
+    assert len(pretrain.Stream.drawers) == 1  # one who draws has kernels and memory of its own
     assert all(same(ended(tmp_path / name), alone[name][:3]) for name in STUDENTS)
     again = [prepared(tmp_path, name) for name in STUDENTS]
     assert all(training.resume() for training in again)
