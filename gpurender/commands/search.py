@@ -40,6 +40,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--address", metavar="A", help="of the Ray cluster, for --engine ray (default: RAY_ADDRESS, the one on this "
         "machine, or a new one here)",
     )  # fmt: skip
+    work.add_argument(
+        "--together", type=int, default=1, metavar="N", help="train up to N configs at once that see the same batches, "
+        "which are drawn once, for --engine local and slurm (default 1)",
+    )  # fmt: skip
     status = _part(parts, "status", _status, "say how far a study is, and list its best configs")
     status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best, front and more")
     best = _part(parts, "best", _best, "print the recipe of the best config")
@@ -111,6 +115,7 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
+    from gpurender.search.study import MAX_TOGETHER
     from gpurender.util import checks
     from gpurender.util.plural import counted
 
@@ -120,6 +125,9 @@ def _work(options: argparse.Namespace) -> int:
         raise ValueError("--address is for --engine ray")
     if options.device is not None and options.engine != "local":
         raise ValueError("--device is for --engine local: an engine gives each worker its GPU")
+    checks.integer("--together", options.together, 1, MAX_TOGETHER)
+    if options.together != 1 and options.engine == "ray":
+        raise ValueError("--together is for --engine local and slurm: on Ray a worker has one job")
     if options.engine == "slurm":
         return _submit(study, options)
     if options.engine == "ray":
@@ -129,7 +137,7 @@ def _work(options: argparse.Namespace) -> int:
     elif options.workers is not None:
         raise ValueError("--workers is for --engine ray or slurm; on this machine start the command several times")
     else:
-        done = study.work(options.minutes, device=options.device)
+        done = study.work(options.minutes, device=options.device, together=options.together)
     status = study.status()
     print(f"{counted(done, 'result')} here; {status['finished']} of {status['wanted']} configs finished")
     return 0
@@ -141,7 +149,7 @@ def _submit(study: "Study", options: argparse.Namespace) -> int:
 
     if options.workers is None:
         raise ValueError("--engine slurm needs --workers N")
-    job = slurm.submit(study.root, options.workers, options.minutes)
+    job = slurm.submit(study.root, options.workers, options.minutes, options.together)
     print(f"job {job}: {counted(options.workers, 'worker')}")
     return 0
 

@@ -5,9 +5,10 @@ them out (:mod:`gpurender.search.ray_engine`).
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from gpurender.search.desk import Desk, Job
@@ -31,8 +32,8 @@ class Claim(Protocol):
 class Board(Protocol):
     """Who hands out jobs."""
 
-    def claimed(self) -> AbstractContextManager[Claim | None]:
-        """Hold a job while the block lasts; ``None`` if there is none now."""
+    def claimed(self) -> AbstractContextManager[Sequence[Claim]]:
+        """Hold jobs while the block lasts, of one rung and with the same batches; none if there is none now."""
 
     def is_done(self) -> bool:
         """Return whether no job is left; if not, others do the last ones, whose results may promote."""
@@ -40,22 +41,31 @@ class Board(Protocol):
 
 @dataclass(frozen=True)
 class LeaseBoard:
-    """Jobs that this process takes itself, by leases in the folder."""
+    """Jobs that this process takes itself, by leases in the folder.
+
+    Attributes:
+        desk: of the study.
+        together: the most that it takes at once.
+    """
 
     desk: Desk
+    together: int = 1
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator["LeaseClaim | None"]:
-        """Hold a job while the block lasts; ``None`` if there is none now."""
-        taken = self.desk.take(lambda path: claimed(path, self.desk.patience))
-        if taken is None:
-            yield None
-            return
-        job, lease = taken
-        try:
-            yield LeaseClaim(job, lease, self.desk)
-        finally:
-            lease.release()
+    def claimed(self) -> Iterator[Sequence["LeaseClaim"]]:
+        """Hold jobs while the block lasts, of one rung and with the same batches; none if there is none now."""
+        found: list[LeaseClaim] = []
+        with contextlib.ExitStack() as leases:
+            while len(found) < self.together:
+                taken = self.desk.take(self._claim, found[0].job if found else None, self.together)
+                if taken is None:
+                    break
+                leases.callback(taken[1].release)
+                found.append(LeaseClaim(*taken, self.desk))
+            yield found
+
+    def _claim(self, path: Path) -> Lease | None:
+        return claimed(path, self.desk.patience)
 
     def is_done(self) -> bool:
         """Return whether no job is left; if so, remove what nobody needs any more."""

@@ -55,6 +55,15 @@ class Config:
         values = [self.recipe.fingerprint, self.model, self.preset, dict(self.training), self.seed]
         return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
+    @property
+    def batches(self) -> tuple[Any, ...]:
+        """What decides the batches of its training: where it is equal, trainings see the same, in one precision."""
+        _, paper = find_preset(self.preset, self.recipe)
+        policy = policies.one_view(self.training.get("augment", paper.augment))
+        size = self.training.get("batch_size", paper.batch_size)
+        others = (self.training.get(name) for name in ("image_size", "fresh", "amp"))
+        return self.recipe.fingerprint, self.seed, policies.identity(policy), size, *others
+
     def to_json(self) -> str:
         """Return the config as JSON text; :meth:`from_data` takes it back."""
         recipe = json.loads(self.recipe.to_json())

@@ -20,6 +20,7 @@ from gpurender.util.folder_lock import turn
 
 MAX_CONFIGS = 1_000_000
 EXHAUSTED = "exhausted.json"  # of a space that has fewer configs than are wanted: how many
+AHEAD = 64  # configs that are added before a worker is free for them, to find those that see the same batches
 REPEATED = 10_000  # proposals in a row of configs that are there, before a space counts as exhausted
 
 
@@ -67,6 +68,7 @@ class Desk:
         self.patience = study.patience
         self._study = study
         self._repeated: set[int] = set()  # numbers of proposals whose config was there
+        self._batches: dict[str, tuple[Any, ...]] = {}  # of configs, by key
         self._exhausted = False
 
     def state(self) -> State:
@@ -76,17 +78,24 @@ class Desk:
         complete = self._exhausted or len(found) >= min(study.configs, _most(study.root))
         return State(found, results, study.ladder, complete)
 
-    def take(self, claim: Callable[[Path], H | None]) -> tuple[Job, H] | None:
+    def take(
+        self, claim: Callable[[Path], H | None], like: Job | None = None, together: int = 1
+    ) -> tuple[Job, H] | None:  # fmt: skip
         """Return the first job that can be claimed, and its claim; ``None`` if there is none now.
 
         A config is added where all jobs are being done and the study wants more.
 
         Args:
             claim: claims a lease by its path; returns ``None`` if another one holds it.
+            like: claim only a job of this one's rung whose training sees the same batches.
+            together: how many jobs a worker does at once. Where one is to be like another, configs are added ahead:
+                so many of Optuna's, who would know more if it were asked later, and 64 of other proposers.
         """
         while True:
             state = self.state()
             for key, rung in state.jobs():
+                if like is not None and not self._is_like(state.configs[key], rung, like):
+                    continue
                 held = claim(self.folder.lease(key, rung))
                 if held is None:
                     continue
@@ -98,6 +107,8 @@ class Desk:
                 if is_open:
                     return Job(key, rung, state.configs[key]), held
                 held.release()
+            if like is not None and not self._may_propose_ahead(state, like, together):
+                return None
             if not self._propose(state):
                 return None
 
@@ -122,6 +133,18 @@ class Desk:
         for name in ("configs", "results", "leases"):
             sweep(self.folder.root / name, names if name == "leases" else (), self.patience)
         self.folder.remove_states()
+
+    def _is_like(self, config: Config, rung: int, other: Job) -> bool:
+        """Return whether the training of a config up to a rung sees the same batches as that of another job."""
+        for one in (config, other.config):
+            if one.key not in self._batches:
+                self._batches[one.key] = one.batches
+        return rung == other.rung and self._batches[config.key] == self._batches[other.key]
+
+    def _may_propose_ahead(self, state: State, like: Job, together: int) -> bool:
+        """Return whether a config may be added that is like another one's, though others wait."""
+        most = AHEAD if self._study.proposer in ("random", "grid") else together
+        return like.rung == 0 and sum(rung == 0 for _, rung in state.jobs()) < most
 
     def _propose(self, state: State) -> bool:
         """Add the next config, if the study wants more; return whether there may be new jobs."""

@@ -30,6 +30,7 @@ from gpurender.util.atomic_files import REFUSALS, TEMPORARY, replacing
 
 log = logging.getLogger("gpurender")
 
+STUDY = "study.json"
 FOLDERS = ("configs", "results", "leases", "checkpoints", "work")
 TIMES = "seconds"  # the entry of a result that may differ
 
@@ -186,7 +187,8 @@ def _is_finite(value: Any) -> bool:
 
 def damaged(path: Path, error: Exception) -> ValueError:
     """Return the error that names a damaged file of a study."""
-    return ValueError(f"{path} is damaged ({' '.join(str(error).split())}): remove it, and it is made again")
+    advice = "only a copy of it can replace it" if path.name == STUDY else "remove it, and it is made again"
+    return ValueError(f"{path} is damaged ({' '.join(str(error).split())}): {advice}")
 
 
 def read(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, Any]:

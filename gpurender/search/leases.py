@@ -104,10 +104,10 @@ def made(path: Path, patience: float, holder: Mapping[str, Any]) -> int | None:
             continue
         try:
             os.write(handle, json.dumps(dict(holder)).encode())
-        except OSError:  # a full disk: without its holder's name the lease would be nobody's
+        except OSError as error:  # a full disk: without its holder's name the lease would be nobody's
             os.close(handle)
             os.unlink(path)
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from None
         return handle
     return None
 

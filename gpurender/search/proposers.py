@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpurender.search.config import Config
-from gpurender.search.space import Parameter, Space
+from gpurender.search.space import Parameter, Space, drawn_words
 
 SPACE = "gpurender.space"  # attribute of an exported study: the fingerprint of its space
 PROPOSERS = ("random", "grid", "tpe", "gp")
@@ -93,7 +93,7 @@ def _by_optuna(
     name: str, space: Space, seed: int, number: int, tried: Sequence[Tried], objectives: Sequence[str]
 ) -> Config:
     optuna = require_optuna()
-    own = (seed + number) % 2**32  # NumPy's generators take 32 bits
+    own = int(drawn_words(seed, "sampler", number)[0])  # 32 bits: NumPy's generators take no more
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the groups of conditional parameters
         if name == "tpe":

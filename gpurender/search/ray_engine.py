@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,18 +153,18 @@ class ActorBoard:
         self._actor = dispatcher(root)
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator["ActorClaim | None"]:
-        """Hold a job while the block lasts; ``None`` if there is none now."""
+    def claimed(self) -> Iterator[Sequence["ActorClaim"]]:
+        """Hold a job while the block lasts; none if there is none now."""
         ticket = self.ask("take", self._name, self._attempt)
         if ticket is None:
-            yield None
+            yield []
             return
         key, rung, config = ticket
         claim = ActorClaim(self, Job(key, rung, Config.from_data(json.loads(config))), self._attempt)
         ended = threading.Event()
         threading.Thread(target=self._touch, args=(claim, ended), name="gpurender-claim", daemon=True).start()
         try:
-            yield claim
+            yield [claim]
         finally:
             ended.set()
             self.ask("drop", self._attempt, key, rung)

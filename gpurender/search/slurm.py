@@ -8,7 +8,7 @@ from pathlib import Path
 from gpurender.util import checks
 
 
-def submit(study: Path, workers: int, minutes: float | None) -> str:
+def submit(study: Path, workers: int, minutes: float | None, together: int = 1) -> str:
     """Submit an array of workers by ``sbatch``; return the number of the job.
 
     A worker that is preempted is queued again, and goes on. What the cluster wants to know (partition, account, GPUs,
@@ -19,6 +19,7 @@ def submit(study: Path, workers: int, minutes: float | None) -> str:
         study: the folder, which the nodes see at the same path.
         workers: how many jobs; 1 to 100,000.
         minutes: of each worker, or ``None``.
+        together: how many configs each trains in step.
 
     Raises:
         RuntimeError: there is no ``sbatch``, or it refuses.
@@ -27,6 +28,7 @@ def submit(study: Path, workers: int, minutes: float | None) -> str:
     root = study.resolve()
     words = [sys.executable, "-m", "gpurender", "search", "work", str(root)]
     words += [] if minutes is None else ["--minutes", str(minutes)]
+    words += [] if together == 1 else ["--together", str(together)]
     command = [
         "sbatch", "--parsable", "--requeue", f"--array=0-{workers - 1}", f"--job-name=gpurender-{root.name}",
         f"--output={root}/slurm-%A_%a.log", f"--wrap=exec {shlex.join(words)}",

@@ -239,10 +239,15 @@ def _looked_up(answers: Mapping[str, Any], others: int, parameter: Parameter) ->
 
 def _drawn(seed: int, number: int, attempt: int, parameter: Parameter) -> Any:
     """Draw a value of a parameter, at the address (its name, the number of the config, the attempt)."""
-    text = f"{parameter.name}\n{number}\n{attempt}".encode()
-    address = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
-    drawn = words(seed, Stream.CONFIG, np.array([address], np.uint64))[0]
+    drawn = drawn_words(seed, parameter.name, number, attempt)
     return parameter.of((int(drawn[0]) << 21 | int(drawn[1]) >> 11) / 2**53)
+
+
+def drawn_words(seed: int, *address: Any) -> np.ndarray:
+    """Return random words of a search, uint32 ``[4]``, at an address of names and numbers."""
+    text = "\n".join(map(str, address)).encode()
+    draw_id = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+    return words(seed, Stream.CONFIG, np.array([draw_id], np.uint64))[0]
 
 
 def _parameters(node: Any, name: str) -> Iterator[tuple[Parameter, dict[str, Any]]]:

@@ -25,14 +25,14 @@ from gpurender.search.analysis import costs, finished, pareto
 from gpurender.search.board import Board, Claim, LeaseBoard
 from gpurender.search.config import Config
 from gpurender.search.desk import MAX_CONFIGS, Desk
-from gpurender.search.folder import Folder, publish, read
+from gpurender.search.folder import STUDY, Folder, publish, read
 from gpurender.search.ladder import Ladder
 from gpurender.search.leases import is_stale
 from gpurender.search.measures import Judged, judged
 from gpurender.search.proposers import OBJECTIVES, PROPOSERS, require_optuna
 from gpurender.search.space import Space
 from gpurender.search.state import comparable
-from gpurender.search.trial import trained
+from gpurender.search.trial import trained, trained_together
 from gpurender.tasks import Task
 from gpurender.training import engine, models
 from gpurender.util import checks, keywords
@@ -44,10 +44,10 @@ __all__ = ["Study", "create"]
 log = logging.getLogger("gpurender")
 
 LAYOUT = 1
-STUDY = "study.json"
 ENTRIES = ("layout", "space", "tasks", "digests", "ladder", "proposer", "seed", "configs", "patience")
 LATER = {"objectives": ["accuracy"]}  # entries that earlier studies do not have, and what they mean there
 MAX_GRID = 1_000_000
+MAX_TOGETHER = 64
 
 
 @keywords.checked
@@ -106,6 +106,7 @@ def create(
     values = {
         "layout": LAYOUT,
         "space": json.loads(space.to_json()),
+        "fingerprint": space.fingerprint,
         "tasks": {name: json.loads(task.to_json()) for name, task in placed.items()},
         "digests": {name: digest(task, opened(name, task)) for name, task in placed.items()},
         "ladder": {"images": list(chosen.images), "eta": chosen.eta, "finetune_steps": chosen.finetune_steps,
@@ -176,7 +177,7 @@ def _claim(root: Path, values: dict[str, Any]) -> None:
         except OSError as error:
             raise ValueError(f"study: folder {str(root)!r} cannot be made: {error.strerror}") from None
         publish(path, values)
-    there = {**LATER, **read(path, ENTRIES)}
+    there = {**LATER, "fingerprint": values["fingerprint"], **read(path, ENTRIES)}
     for name, value in values.items():
         if there[name] != value:
             raise ValueError(
@@ -231,12 +232,18 @@ class Study:
             self._digests = {name: str(values["digests"][name]) for name in self.tasks}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"study: {str(path)!r} is damaged: {error}") from None
+        if values.get("fingerprint", self.space.fingerprint) != self.space.fingerprint:  # earlier studies have none
+            raise ValueError(
+                f"study: {str(path)!r} has another space than when the study was made: restore it, or make a new study"
+            )
         self._folder = Folder(self.root, self.ladder.rungs, list(self.tasks))
         self.desk = Desk(self, self._folder)
 
     # ------------------------------------------------------------------------------------------------------- working
 
-    def work(self, minutes: float | None = None, *, device: str | torch.device | None = None) -> int:
+    def work(
+        self, minutes: float | None = None, *, device: str | torch.device | None = None, together: int = 1
+    ) -> int:  # fmt: skip
         """Do jobs until none is left; return how many results this process has made.
 
         While other processes do the last jobs, this one waits for what their results promote.
@@ -244,13 +251,16 @@ class Study:
         Args:
             minutes: begin no job after so long; ``None``: no limit.
             device: that renders and trains; ``None``: the GPU if there is one.
+            together: how many configs are trained at once, in step, if they see the same batches; each batch is drawn
+                once. The results are those of trainings alone.
 
         Raises:
             ValueError: a task has changed or vanished, or a file of the study is damaged.
             RuntimeError: a package is missing.
             OSError: the disk is full or broken.
         """
-        return self.work_for(LeaseBoard(self.desk), minutes, device=device)
+        most = checks.integer("together", together, 1, MAX_TOGETHER)
+        return self.work_for(LeaseBoard(self.desk, most), minutes, device=device)
 
     def work_for(self, board: Board, minutes: float | None = None, *, device: str | torch.device | None = None) -> int:
         """Do the jobs that a board hands out; see :meth:`work`."""
@@ -262,9 +272,11 @@ class Study:
         self._folder.make()
         done = 0
         while end is None or time.monotonic() < end:
-            with board.claimed() as claim:
-                done += claim is not None and self._do(claim, tasks, target)
-            if claim is None:
+            with board.claimed() as claims:
+                if len(claims) > 1:
+                    self._train(claims, target)
+                done += sum(self._do(claim, tasks, target) for claim in claims)
+            if not claims:
                 if board.is_done():
                     break
                 time.sleep(min(1.0, self.patience / 10.0))  # others do the last ones, whose results may promote
@@ -283,6 +295,13 @@ class Study:
                     f"task {name!r}: {one.task.data} has other classes or labels than when the study was made"
                 )
         return found
+
+    def _train(self, claims: Sequence[Claim], device: torch.device) -> None:
+        """Train the configs of several jobs of a rung in step, before each of them is done."""
+        rung = claims[0].job.rung
+        log.warning("rung %d: %d configs together", rung, len(claims))
+        configs = [(claim.job.config, self._folder.checkpoints(claim.job.key)) for claim in claims]
+        trained_together(configs, self.ladder, rung, device)
 
     def _do(self, claim: Claim, tasks: Mapping[str, Judged], device: torch.device) -> bool:
         """Do a job; return whether its result is new."""

@@ -24,18 +24,21 @@ class Journal:
         step, steps: where the training goes on, and its length in optimiser steps.
         writes: whether this process writes.
         tensorboard: whether TensorBoard's events are written.
+        shown: whether a process that writes shows its bar.
 
     Raises:
         RuntimeError: TensorBoard is wanted and not installed.
     """
 
-    def __init__(self, folder: Path, step: int, steps: int, writes: bool, tensorboard: bool) -> None:
+    def __init__(
+        self, folder: Path, step: int, steps: int, writes: bool, tensorboard: bool, shown: bool = True
+    ) -> None:  # fmt: skip
         self._path = folder / METRICS
         self._writes = writes
         self._board = _board(folder, step) if tensorboard and writes else None
         if writes:
             _cut(self._path, step)
-        self._bar = progress(total=steps, initial=step, desc="train", unit="step", hidden=not writes)
+        self._bar = progress(total=steps, initial=step, desc="train", unit="step", hidden=not (writes and shown))
 
     def advance(self) -> None:
         """Note one more step."""
@@ -66,30 +69,36 @@ class Waiting:
 
     On a CPU this is the time in which a batch is rendered. On a GPU it is the time that the training's CUDA stream
     stands still before a batch, by events; the events are read when a report is due, so no step waits for them.
+    What others do in between, where several trainings share a process, may be left out.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._pairs: list[tuple[Any, Any]] = []
-        self._seconds = 0.0
+        self._waits: list[tuple[Any, Any]] = []
+        self._absences: list[tuple[Any, Any]] = []
         self.begin = time.perf_counter()
 
     def batches(self, feed: Iterator[Any]) -> Iterator[Any]:
         """Yield the batches of a feed, measured."""
         while True:
-            first = self._mark()
+            first = self.mark()
             try:
                 batch = next(feed)
             except StopIteration:
                 return
-            last = self._mark()
-            if self._cuda:
-                self._pairs.append((first, last))
-            else:
-                self._seconds += last - first
+            self.waited(first, self.mark())
             yield batch
 
-    def _mark(self) -> Any:
+    def waited(self, first: Any, last: Any) -> None:
+        """Count the time between two marks as spent waiting."""
+        self._waits.append((first, last))
+
+    def was_away(self, first: Any, last: Any) -> None:
+        """Leave out the time between two marks."""
+        self._absences.append((first, last))
+
+    def mark(self) -> Any:
+        """Return a moment of this training's clock."""
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -98,14 +107,19 @@ class Waiting:
 
     def restart(self) -> tuple[float, float]:
         """Return seconds since the last call, and the share of them spent waiting, 0 to 1."""
-        if self._pairs:
+        if self._cuda and self._waits:
             torch.cuda.synchronize()
-            self._seconds = sum(first.elapsed_time(last) for first, last in self._pairs) / 1e3
-            self._pairs.clear()
+        waited, absent = self._sum(self._waits), self._sum(self._absences)
         now = time.perf_counter()
-        passed, waited = now - self.begin, self._seconds
-        self.begin, self._seconds = now, 0.0
+        passed = max(0.0, now - self.begin - absent)
+        self.begin = now
         return passed, min(1.0, waited / passed) if passed else 0.0
+
+    def _sum(self, pairs: list[tuple[Any, Any]]) -> float:
+        """Return the seconds between the marks of all pairs, and forget them."""
+        found = sum(first.elapsed_time(last) / 1e3 if self._cuda else last - first for first, last in pairs)
+        pairs.clear()
+        return found
 
 
 def _cut(path: Path, step: int) -> None:

@@ -11,7 +11,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import nn
 
 from gpurender.kernels.philox import words
 from gpurender.numerics.streams import Stream
-from gpurender.training import checkpoint, engine, optimisation
+from gpurender.training import checkpoint, engine, models, optimisation
 from gpurender.training.journal import Journal, Waiting
 from gpurender.training.stopping import Interrupted, Request
 from gpurender.util import checks
@@ -140,7 +140,7 @@ class Training:
         self.accelerator, self.feed, self.loss, self.settings = accelerator, feed, loss, settings
         self.folder, self.about = folder, about
         self.step = 0
-        self.network = model.to(accelerator.device)
+        self.network = models.arranged(model.to(accelerator.device))
         optimizer = optimisation.optimizer(model, settings.optimizer, settings.lr, settings.weight_decay)
         self.schedule = optimisation.scheduler(
             optimizer,
@@ -162,12 +162,29 @@ class Training:
         Raises:
             Interrupted: a signal came; the checkpoint is written.
         """
-        device = self.accelerator.device
-        waiting = Waiting(device)
-        images = per_batch(self.settings, self.accelerator.num_processes)
+        waiting = Waiting(self.accelerator.device)
         batches = waiting.batches(self.feed.batches())
+        with Request().watched() as request:
+            for _ in self.course(batches, waiting, request, journal, log_every, save_every):
+                pass
+        if request.number and self.accelerator.num_processes == 1:  # it came in the last step: the caller is to end
+            signal.raise_signal(request.number)
+
+    def course(
+        self, batches: Iterator[Batch], waiting: Waiting, request: Request, journal: Journal, log_every: int,
+        save_every: int,
+    ) -> Iterator[None]:  # fmt: skip
+        """Take the steps that are left, one whenever the iterator is asked; see :meth:`run`.
+
+        Args:
+            batches: those of the feed, from its place on.
+            waiting: the clock of the reports.
+            request: whether a signal has come.
+            journal, log_every, save_every: of :meth:`run`.
+        """
+        images = per_batch(self.settings, self.accelerator.num_processes)
         losses: list[torch.Tensor] = []
-        with Request().watched() as request, engine.explained(images, device):
+        with engine.explained(images, self.accelerator.device):
             self.model.train()
             while self.step < self.settings.steps:
                 losses.append(self._take_step(batches))
@@ -182,8 +199,7 @@ class Training:
                     self.save()
                 if stop and not last:
                     raise Interrupted(stop, f"step {self.step} of {self.settings.steps} is saved in {self.folder}")
-        if request.number and self.accelerator.num_processes == 1:  # it came in the last step: the caller is to end
-            signal.raise_signal(request.number)
+                yield
 
     def _take_step(self, batches: Iterator[Batch]) -> torch.Tensor:
         """Take one optimiser step; return its mean loss without reading the value."""
@@ -249,7 +265,7 @@ class Training:
             "feed": state,
         }
         with replacing(self.folder / STATE, durable=True) as temporary, open(temporary, "wb") as file:
-            torch.save(kept, file)
+            _write(kept, file)
         self._save_checkpoint(state)
 
     def _save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -314,6 +330,20 @@ class Training:
             return checkpoint.describe(self.folder / CHECKPOINT)["step"] == self.step
         except ValueError:  # there is none, or it is not whole
             return False
+
+
+def _write(values: dict[str, Any], file: BinaryIO) -> None:
+    """Write values as torch does.
+
+    Raises:
+        OSError: the disk is full or broken. torch itself covers that by ``RuntimeError("unexpected pos 64 vs 0")``.
+    """
+    try:
+        torch.save(values, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

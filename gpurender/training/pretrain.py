@@ -91,6 +91,26 @@ def pretrain(
             training.
         RuntimeError: a package is missing, or the memory of the device is too small.
     """
+    checks.integer("log_every", log_every, 1, 2**31 - 1)
+    checks.integer("save_every", save_every, 1, 2**31 - 1)
+    training = prepared(
+        recipe, model, output, preset=preset, steps=steps, images=images, image_size=image_size, batch_size=batch_size,
+        accumulate=accumulate, lr=lr, weight_decay=weight_decay, schedule=schedule, warmup=warmup, augment=augment,
+        fresh=fresh, ema=ema, clip=clip, amp=amp, compile=compile, device=device, seed=seed,
+    )  # fmt: skip
+    go(training, log_every, save_every, tensorboard)
+    return checks.path("output", output) / CHECKPOINT
+
+
+def prepared(
+    recipe: RecipeLike, model: str, output: str | os.PathLike[str], *, preset: str | None = None,
+    steps: int | None = None, images: int | None = None, image_size: int = 224, batch_size: int | None = None,
+    accumulate: int = 1, lr: float | None = None, weight_decay: float | None = None, schedule: str | None = None,
+    warmup: int | None = None, augment: PolicyLike | str | None = None, fresh: bool = False, ema: float | None = None,
+    clip: float | None = None, amp: str | None = None, compile: bool = False, device: str | torch.device | None = None,
+    seed: int = 0,
+) -> Training:  # fmt: skip
+    """Return the training that :func:`pretrain` runs, before its first step; the arguments are the same."""
     chosen = as_recipe(recipe)
     models.check_model(model)
     name, paper = find_preset(preset, chosen)
@@ -99,8 +119,6 @@ def pretrain(
         paper, steps, images, batch_size, warmup, schedule=schedule, lr=lr, weight_decay=weight_decay,
         accumulate=accumulate, ema=ema, clip=clip, amp=engine.precision(amp, target), seed=seed,
     )  # fmt: skip
-    checks.integer("log_every", log_every, 1, 2**31 - 1)
-    checks.integer("save_every", save_every, 1, 2**31 - 1)
     policy = policies.one_view(paper.augment if augment is None else augment)
     augmentation = policies.identity(policy)
     accelerator = engine.accelerator(target, settings.amp, accumulate)
@@ -131,11 +149,9 @@ def pretrain(
             "kind": "pretrain", "preset": name, "model": made, "data": data, "stream": state, "processes": processes,
         }  # fmt: skip
 
-    training = Training(
+    return Training(
         accelerator, network, Stream(stream), loss_of(chosen), settings, folder, about, compile
     )  # fmt: skip
-    go(training, log_every, save_every, tensorboard)
-    return folder / CHECKPOINT
 
 
 def _settings(

@@ -12,7 +12,7 @@ from gpurender.augment.adapter import PolicyLike
 from gpurender.loading.data_loader import DataLoader
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
-from gpurender.training import policies
+from gpurender.training import models, policies
 from gpurender.training.loss import loss_of
 from gpurender.util import checks, keywords
 from gpurender.util.progress import progress
@@ -40,7 +40,8 @@ def warm_up(
 
     The model's last linear layer is replaced by one for the recipe's classes while the training lasts. Everything
     before it is trained in place: AdamW, a rate that rises for a tenth of the time and falls as half a cosine, in
-    bfloat16 on a GPU. torch's generators, the mode and the gradients' flags of the model are as before.
+    bfloat16 on a GPU. torch's generators, and the mode, the gradients' flags and the memory format of the model are as
+    before.
 
     >>> model = gr.warm_up(timm.create_model("vit_tiny_patch16_224"), minutes=10)
 
@@ -74,7 +75,7 @@ def warm_up(
         drop_last=True, image_size=image_size, augment=policies.one_view(augment), device=target, seed=seed,
     )  # fmt: skip
     with _as_before(model, target), _replaced(model, name, chosen.classes, seed):
-        model.to(target).train()
+        models.arranged(model.to(target)).train()
         _train(model, loader, loss_of(chosen), seconds, lr, weight_decay, target, seed)
     return model.to(home)
 
@@ -135,11 +136,17 @@ def _replaced(model: nn.Module, name: str, classes: int, seed: int) -> Any:
 
 @contextlib.contextmanager
 def _as_before(model: nn.Module, device: torch.device) -> Any:
-    """Restore torch's generators and the modes of the model's parts after the block."""
+    """Restore torch's generators, the modes of the model's parts and the layout of its weights after the block."""
     modes = {module: module.training for module in model.modules()}
+    strides = {weight: weight.stride() for weight in model.parameters()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             yield
         finally:
             for module, mode in modes.items():
                 module.training = mode
+            for weight, stride in strides.items():
+                if weight.stride() != stride:
+                    weight.data = torch.empty_strided(
+                        weight.shape, stride, dtype=weight.dtype, device=weight.device
+                    ).copy_(weight.data)

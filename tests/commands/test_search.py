@@ -126,6 +126,22 @@ def test_slurm_gets_an_array_of_workers_that_work(tmp_path, files, sbatch, capsy
     env = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["/bin/sh", "-c", command], env=env, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == "0 results here; 0 of 1 configs finished\n"
+    assert run("work", folder, "--engine", "slurm", "--workers", 1, "--together", 4) == 0
+    assert json.loads(sbatch[0].read_text().splitlines()[-1])[-1].endswith(f" work '{folder}' --together 4")
+
+
+def test_how_many_go_together_is_checked(tmp_path, files, capsys, monkeypatch):
+    monkeypatch.setattr(gr.search.Study, "work", None)
+    assert run("init", tmp_path / "study", *files) == 0
+    capsys.readouterr()
+    for words, text in {
+        ("--together", 0): "--together must be an integer in [1, 64], got 0",
+        ("--together", 65): "--together must be an integer in [1, 64], got 65",
+        ("--together", 2, "--engine", "ray"): "--together is for --engine local and slurm: on Ray a worker has one job",
+    }.items():
+        assert run("work", tmp_path / "study", *words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(text)
 
 
 def test_what_slurm_refuses_is_one_line(tmp_path, files, sbatch, capsys, monkeypatch):
@@ -226,5 +242,5 @@ def test_a_worker_gets_its_device_and_its_time(tmp_path, files, monkeypatch):
     seen = []
     monkeypatch.setattr(gr.search.Study, "work", lambda self, *words, **more: seen.append((words, more)) or 0)
     assert run("work", tmp_path / "study", "--device", "cuda:7", "--minutes", 3) == 0
-    assert run("work", tmp_path / "study") == 0
-    assert seen == [((3.0,), {"device": "cuda:7"}), ((None,), {"device": None})]
+    assert run("work", tmp_path / "study", "--together", 64) == 0
+    assert seen == [((3.0,), {"device": "cuda:7", "together": 1}), ((None,), {"device": None, "together": 64})]

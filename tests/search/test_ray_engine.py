@@ -146,7 +146,7 @@ def test_a_dispatcher_that_is_away_is_waited_for(made, monkeypatch):
     monkeypatch.setattr(ray_engine.time, "sleep", slept.append)
     ray.trouble += [fake_ray.ActorUnavailableError("x"), fake_ray.ActorUnavailableError("x")]
     board = ray_engine.ActorBoard(made.root, "w", 60.0)
-    with board.claimed() as claim:
+    with board.claimed() as (claim,):
         assert slept == [1.0, 1.0]
         ray.kill(ray.named[ray_engine.name_of(made.root)])
         assert claim.is_held()
@@ -174,7 +174,7 @@ def test_a_job_is_given_back_whatever_happens(made, monkeypatch):
 def test_a_worker_says_that_it_lives_four_times_in_the_patience(made, monkeypatch):
     ray = fake(monkeypatch, CPU=1)
     board = ray_engine.ActorBoard(made.root, "w", 60.0)
-    with board.claimed() as claim:
+    with board.claimed() as (claim,):
         ray.asked.clear()
         ray.trouble += [RuntimeError("lost")]
         waits = []

@@ -1,5 +1,6 @@
 """Studies: whatever happens to workers, nothing is lost, done twice or different."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 import gpurender as gr
+from gpurender.kernels.philox import philox
+from gpurender.numerics.streams import Stream
 from gpurender.search import desk, folder, proposers, study
 from gpurender.search.leases import leased
 from tests.search.support import TEMPLATE, score_of, task
@@ -398,6 +401,28 @@ def test_optuna_proposes_from_what_is_known(tmp_path, monkeypatch, name):
     assert proposers.proposed(name, space, 0, 14, tried) == first
     found = [proposers.proposed(name, space, seed, 14, tried).model for seed in range(6)]
     assert found.count("test_resnet") >= 5
+
+
+@pytest.mark.parametrize(("name", "sampler"), [("tpe", "TPESampler"), ("gp", "GPSampler")])
+def test_the_seed_of_a_sampler_is_a_word_of_philox(monkeypatch, name, sampler):
+    """At an address of the study's seed and the config's number, so that studies of seeds 1 and 2 share nothing."""
+    optuna = pytest.importorskip("optuna", reason="needs optuna")
+    seeds = []
+
+    def noted(*, seed, **_):
+        seeds.append(seed)
+        return optuna.samplers.RandomSampler(seed)
+
+    monkeypatch.setattr(optuna.samplers, sampler, noted)
+    space = gr.search.Space(TEMPLATE)
+    for seed in (1, 2, 2**64 - 1):
+        for number in range(3):
+            proposers.proposed(name, space, seed, number, [])
+            draw_id = int.from_bytes(hashlib.sha256(f"sampler\n{number}".encode()).digest()[:8], "little")
+            counter = np.array([[0, Stream.CONFIG, draw_id % 2**32, draw_id >> 32]], np.uint32)
+            assert seeds[-1] == philox(counter, (seed % 2**32, seed >> 32))[0, 0]
+            assert type(seeds[-1]) is int
+    assert len(set(seeds)) == 9
 
 
 def test_configs_are_compared_on_the_highest_rung_that_ten_have_reached():

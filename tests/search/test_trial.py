@@ -196,6 +196,18 @@ def test_a_state_that_cannot_be_used_is_replaced(tmp_path, caplog, rung):
     assert "begins again: output: " in caplog.text
 
 
+def test_where_the_state_of_the_rung_below_is_torn_too_all_begins_again(tmp_path, caplog):
+    own, tasks = config(), {"a": task(tmp_path)}
+    calm = [run(own, tasks, rung, tmp_path / "calm") for rung in (0, 1)]
+    run(own, tasks, 0, tmp_path)
+    for rung in (0, 1):
+        (tmp_path / "c" / str(rung)).mkdir(exist_ok=True)
+        (tmp_path / "c" / str(rung) / "state.pt").write_bytes(b"torn")
+    again = run(own, tasks, 1, tmp_path)
+    assert {**again, "seconds": 0} == {**calm[1], "seconds": 0}
+    assert caplog.text.count("begins again: output: ") == 2
+
+
 def test_ridge_regression_is_scikit_learn_s():
     """With the penalty that leaving one out prefers."""
     linear_model = pytest.importorskip("sklearn.linear_model", reason="needs scikit-learn")

@@ -102,6 +102,13 @@ def test_other_processes_write_nothing_and_show_nothing(tmp_path, bar):
     assert bar[1:] == [("close", {})]
 
 
+def test_a_bar_may_be_hidden_from_a_process_that_writes(tmp_path, bar):
+    told = journal.Journal(tmp_path, 2, 9, True, False, False)
+    told.report(REPORT)
+    assert bar[0][1]["hidden"] is True
+    assert (tmp_path / "metrics.jsonl").exists()
+
+
 def test_tensorboard_gets_the_numbers_from_the_next_step_on(tmp_path, bar, monkeypatch):
     board = []
     module = SimpleNamespace(SummaryWriter=lambda folder, **options: Told(board, folder=folder, **options))

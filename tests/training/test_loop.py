@@ -1,6 +1,7 @@
 """The loop, with a model of one weight whose steps can be worked out by hand."""
 
 import dataclasses
+import io
 import math
 from types import SimpleNamespace
 
@@ -220,6 +221,45 @@ def test_the_model_is_compiled_on_demand_and_moved(tmp_path, monkeypatch):
     assert compiled == [one.network]
 
 
+def test_convolutions_train_in_channels_last_and_are_saved_for_all(tmp_path):
+    """Weights, averages and moments; a state that an earlier version wrote, in torch's own format, goes on, too."""
+    settings = Settings(**{**PLAIN, "steps": 3, "ema": 0.5, "optimizer": "adamw"})
+    pictures = (torch.arange(96.0).view(2, 3, 4, 4).sin(), torch.zeros(2, 8, 4, 4))
+
+    def made():
+        torch.manual_seed(0)
+        network = torch.nn.Conv2d(3, 8, 3, padding=1)
+        return Training(engine.accelerator(CPU, "no", 1), network, Numbers(), mean, settings, tmp_path, about, False)
+
+    def lies_apart(tensor):
+        return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+    one = made()
+    for one.step in (0, 1):
+        one._take_step(iter([pictures]))
+    moments = one.optimizer.state_dict()["state"][0]["exp_avg"]
+    assert all(map(lies_apart, (one.network.weight, one.ema.module.weight, moments)))
+    one.step = 2
+    one.save()
+    saved = checkpoint.read_weights(tmp_path / "checkpoint.safetensors")["weight"]
+    assert saved.is_contiguous()
+    assert torch.equal(saved, one.ema.module.weight)
+    kept = torch.load(tmp_path / "state.pt", weights_only=True)
+    for name in ("model", "ema"):
+        kept[name]["weight"] = kept[name]["weight"].contiguous()
+    for name in ("exp_avg", "exp_avg_sq"):
+        kept["optimizer"]["state"][0][name] = kept["optimizer"]["state"][0][name].contiguous()
+    one._take_step(iter([pictures]))
+    for earlier in (False, True):
+        other = made()
+        other.resume()
+        other._take_step(iter([pictures]))
+        assert torch.equal(other.network.weight, one.network.weight)
+        assert torch.equal(other.ema.module.weight, one.ema.module.weight)
+        assert lies_apart(other.network.weight)
+        torch.save(kept, tmp_path / "state.pt") if not earlier else None
+
+
 def test_missing_memory_names_the_images_of_a_batch(tmp_path, monkeypatch):
     def step(self, batches):
         raise MemoryError
@@ -298,6 +338,30 @@ def test_a_state_is_all_that_a_training_is(tmp_path, monkeypatch):
     assert kept["identity"] == {"kind": "test", "name": "line", "of": "numbers", **settings}
     averaged = checkpoint.read_weights(tmp_path / "checkpoint.safetensors")
     assert averaged["w"].item() == kept["ema"]["w"].item()
+
+
+@pytest.mark.parametrize("room", [0, 10, 100, 1000])
+def test_a_disk_that_becomes_full_under_a_state_is_named(tmp_path, monkeypatch, room):
+    """Wherever in the file, and the state before stays."""
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() + len(bytes(data)) > room:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    one = training(tmp_path)
+    one.save()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(loop, "open", lambda path, mode: Full(path, mode), raising=False)
+    one.step = 2
+    with pytest.raises(OSError, match=r"No space left on device: .*state\.pt'$") as caught:
+        one.save()
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "state.pt"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
+    with pytest.raises(RuntimeError, match=r"^another$"):
+        one.save()
 
 
 def test_a_training_goes_on_where_it_was_also_with_less_memory(tmp_path):

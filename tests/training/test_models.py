@@ -120,3 +120,43 @@ def test_a_missing_or_broken_timm_is_said(monkeypatch, error):
 def test_a_body_has_no_head(classifier, left):
     weights = dict.fromkeys(["body.weight", "head.weight", "head_norm.weight", "head2.bias"])
     assert list(models.body(weights, SimpleNamespace(default_cfg={"classifier": classifier}))) == left
+
+
+def channels_last(weight):
+    """Whether a weight with more than one channel and a window lies with its channels side by side."""
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("size", "step", "wanted"),
+    [((3, 3), (2, 2), True), ((4, 4), (4, 4), False), ((4, 4), (4, 3), True), ((4, 4), (3, 4), True),
+     ((2, 2), (3, 3), False), ((1, 1), (1, 1), False)],
+)  # fmt: skip
+def test_windows_that_overlap_make_a_model_channels_last(size, step, wanted):
+    """ViT and Swin cut patches, whose windows do not overlap; they were not faster."""
+    first, patches = torch.nn.Conv2d(3, 8, size, step), torch.nn.Conv2d(8, 8, 2, 2)
+    model = torch.nn.Sequential(first, patches, torch.nn.Linear(2, 2), torch.nn.Conv3d(2, 2, 2, 2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    parameters = list(model.parameters())
+    assert models.arranged(model) is model
+    assert channels_last(patches.weight) == wanted
+    assert channels_last(first.weight) == (wanted and size != (1, 1))
+    assert model[3].weight.is_contiguous()
+    assert all(one is other for one, other in zip(parameters, model.parameters(), strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in parameters)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("test_resnet", True), ("test_efficientnet", True), ("test_vit", False)])
+def test_timm_s_convolutional_nets_are_channels_last(name, wanted):
+    model = models.arranged(models.create(name, 3, 32))
+    assert any(map(channels_last, model.parameters())) == wanted
+    with torch.inference_mode():
+        plain = models.create(name, 3, 32).eval()
+        images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(model.eval()(images), plain(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_convolutions_stays():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    assert models.arranged(model).state_dict().keys() == {"0.weight", "0.bias"}

@@ -87,11 +87,15 @@ class DisturbedError(Exception):
     """What ends a training midway."""
 
 
-@pytest.mark.parametrize("options", [{}, {"ema": 0.9, "accumulate": 2}], ids=["plain", "averaged"])
-def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path, monkeypatch, options):
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("test_vit", {}), ("test_vit", {"ema": 0.9, "accumulate": 2}), ("test_resnet", {"ema": 0.9, "amp": "bf16"})],
+    ids=["plain", "averaged", "convolutions"],
+)
+def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path, monkeypatch, model, options):
     calm, cut = tmp_path / "calm", tmp_path / "cut"
     keywords = {**SHORT, **options, "log_every": 1, "save_every": 2}
-    gr.training.pretrain(RECIPE, "test_vit", calm, **keywords)
+    gr.training.pretrain(RECIPE, model, calm, **keywords)
     take = Training._take_step
 
     def failing(at):
@@ -106,10 +110,10 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes(tmp_path, monkeypatch, 
         with monkeypatch.context() as patch:
             patch.setattr(Training, "_take_step", failing(at))
             with pytest.raises(DisturbedError):
-                gr.training.pretrain(RECIPE, "test_vit", cut, **keywords)
+                gr.training.pretrain(RECIPE, model, cut, **keywords)
     torch.manual_seed(77)  # the generators' state is no part of a training
     taken = noted_steps(monkeypatch)
-    gr.training.pretrain(RECIPE, "test_vit", cut, **keywords)
+    gr.training.pretrain(RECIPE, model, cut, **keywords)
     assert taken == [4, 5]  # it goes on, and does not begin again
     paths = [folder / "checkpoint.safetensors" for folder in (cut, calm)]
     assert equal(*map(weights, paths))
@@ -494,6 +498,7 @@ def test_signals_save_and_kills_lose_nothing(tmp_path):
 def test_a_warm_up_leaves_the_head(name):
     model = timm.create_model(name, num_classes=7, **({"img_size": 32} if "vit" in name else {})).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
+    strides = [weight.stride() for weight in model.parameters()]
     head = model.get_classifier()
     state = torch.get_rng_state()
     found = gr.warm_up(model, RECIPE, minutes=0, image_size=32, batch_size=8)
@@ -501,6 +506,7 @@ def test_a_warm_up_leaves_the_head(name):
     assert model.get_classifier() is head
     assert not model.training
     assert torch.equal(torch.get_rng_state(), state)
+    assert [weight.stride() for weight in model.parameters()] == strides
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     heads = {key for key in before if key.startswith(model.default_cfg["classifier"] + ".")}
     assert heads

@@ -144,6 +144,26 @@ def test_what_is_frozen_stays_and_modes_come_back(clock, optimiser):
     assert (model.training, model.body.training, model.norm.training) == (True, True, False)
 
 
+@pytest.mark.parametrize("chosen", [torch.contiguous_format, torch.channels_last])
+def test_convolutions_train_in_channels_last_and_come_back_as_they_were(monkeypatch, clock, chosen):
+    """Whichever format the user has chosen."""
+    convolution = torch.nn.Conv2d(3, 8, 3, padding=1).to(memory_format=chosen)
+    model = torch.nn.Sequential(convolution, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+    stride, before, weight = convolution.weight.stride(), convolution.weight.clone(), convolution.weight
+    clock.images = torch.ones(2, 3, 4, 4)
+    seen = []
+    forward = torch.nn.Conv2d.forward
+    monkeypatch.setattr(
+        torch.nn.Conv2d, "forward", lambda self, x: seen.append(self.weight.stride()) or forward(self, x)
+    )
+    gr.warm_up(model, RECIPE, 0.0, batch_size=2)
+    assert seen == [(27, 1, 9, 3)]
+    assert convolution.weight is weight
+    assert weight.stride() == stride
+    assert not torch.equal(weight, before)
+    assert weight.requires_grad
+
+
 def test_all_comes_back_after_an_error(clock, monkeypatch):
     def fail(*_):
         raise KeyError
