@@ -92,7 +92,7 @@ def _cos(x: np.ndarray) -> np.ndarray:
 
 
 def _horner(x: np.ndarray, beside: int) -> np.ndarray:
-    """Return the sum over k = 1 .. 8 of the product over j = 1 .. k of -x^2 / (2 j (2 j + beside)), by Horner's rule."""
+    """Return the sum over k = 1 .. 8 of the product over j = 1 .. k of -x^2 / (2 j (2 j + beside)), by Horner."""
     square, total, part = -(x * x), np.zeros_like(x), np.empty_like(x)
     for k in range(TERMS - 1, 0, -1):  # in place: half the time
         total += 1.0
