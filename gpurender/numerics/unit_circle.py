@@ -37,7 +37,7 @@ def cos_sin_tables(parts: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     """
     q = np.repeat(parts.astype(np.int64), parts)
     i = np.arange(len(q), dtype=np.int64) - np.repeat(np.cumsum(parts) - parts, parts)
-    found = np.empty((2, len(q)), dtype)
+    found: np.ndarray = np.empty((2, len(q)), dtype)
     for first in range(0, len(q), BLOCK):
         block = slice(first, first + BLOCK)
         found[:, block] = _cos_sin(i[block], q[block])
