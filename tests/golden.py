@@ -144,10 +144,11 @@ def of_objects():
     catalog = colored.catalog(3, 200, (1, 8), CPU)
     u = colored.object_words(5, torch.arange(200), 2).flatten(0, 1)
     own = u[:, colored.OWN :]
-    played = colored.playable(catalog.maps, catalog.counts)
+    maps, counts = catalog.of(torch.arange(200))
+    played = colored.playable(maps, counts)
     drawn = [colored.patches(u), colored.orientations(u), colored.colours(u, True), colorfractal.views(own[:, :4])]
     blurs = catalog.blurs(own[:, 4], own[:, 5])
-    return catalog.maps, catalog.counts, catalog.blur_steps, played.maps, played.thresholds, *drawn, blurs
+    return maps, counts, catalog.blur_steps, played.maps, played.thresholds, *drawn, blurs
 
 
 def of_classes(recipe):

@@ -6,8 +6,10 @@ A ``Trainer`` takes a ``gr.DataLoader`` as it is (``docs/stacks.md``). What this
 
     loader = gr.DataLoader("onepfrac-1k", batch_size=256, shuffle=True)
     recorder = gr.replay.Recorder(loader)
-    lightning.Trainer(callbacks=[NoteLosses(recorder)]).fit(module, loader)
-    Path("spikes.json").write_text(recorder.to_json())  # gpurender replay spikes.json -o spikes.png
+    trainer = lightning.Trainer(callbacks=[NoteLosses(recorder)])
+    trainer.fit(module, loader)
+    file = f"spikes-{trainer.global_rank}.json"  # every rank has its own batches, and so a record of its own
+    Path(file).write_text(recorder.to_json())  # gpurender replay spikes-0.json -o spikes.png
 
 This module needs the extra ``lightning``. Written for Lightning 2.6 (``loops/training_epoch_loop.py``,
 ``loops/optimization/automatic.py``).

@@ -458,6 +458,14 @@ class DataLoader(Generic[BatchT_co]):
         batch = batch_of(plan, self._cursor.place, step, self._ranks())
         return self._made_pipeline().parameters(batch, plan.addresses(batch), self._mixes)
 
+    def check_numbered(self) -> None:
+        """Check that the batches have numbers, also in a process that does not know its rank yet.
+
+        Raises:
+            ValueError: the loader follows a user's sampler.
+        """
+        self._own_plan()
+
     def describe(self) -> dict[str, Any]:
         """Return what decides this loader's batches, as JSON values; with :meth:`state_dict` any batch can be replayed.
 

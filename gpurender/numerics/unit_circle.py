@@ -16,18 +16,43 @@ from gpurender.util import device_tables
 
 QUARTER_PI = 0.7853981633974483
 CELLS, CELL_BITS = 256, 24  # cells of a turn, bits of an angle within its cell
+BLOCK = 1 << 14  # entries computed together, whose arrays stay in a core's cache
 TERMS = 9  # the first omitted term is below (pi/4)^18 / 18! = 2^-59: negligible in float64
 
 
 def cos_sin_table(q: int) -> tuple[np.ndarray, np.ndarray]:
     """Return cos(2 pi i / q) and sin(2 pi i / q) for i = 0 .. q-1, float64 ``[q]`` each, to within two ulp."""
-    octant, r = np.divmod(8 * np.arange(q, dtype=np.int64), q)
-    odd = octant % 2 == 1
-    x = QUARTER_PI * (np.where(odd, q - r, r) / q)  # odd octants run backwards
+    cosines, sines = cos_sin_tables(np.array([q]))
+    return cosines, sines
+
+
+def cos_sin_tables(parts: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+    """Return the tables of several q one after another, rounded to a type, ``[2, T]``: cosines and sines.
+
+    All entries are computed together: table by table the 800 of VisualAtom take six times as long (83 ms, not 14).
+
+    Args:
+        parts: integers ``[N]`` from 1, the q of the tables; T is their sum.
+        dtype: of the result.
+    """
+    q = np.repeat(parts.astype(np.int64), parts)
+    i = np.arange(len(q), dtype=np.int64) - np.repeat(np.cumsum(parts) - parts, parts)
+    found: np.ndarray = np.empty((2, len(q)), dtype)
+    for first in range(0, len(q), BLOCK):
+        block = slice(first, first + BLOCK)
+        found[:, block] = _cos_sin(i[block], q[block])
+    return found
+
+
+def _cos_sin(i: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return cosine and sine of i / q of a turn, float64 [N] each; int64 [N] both, 0 <= i < q."""
+    octant, r = np.divmod(8 * i, q)
+    x = QUARTER_PI * (np.where(octant % 2 == 1, q - r, r) / q)  # odd octants run backwards
     c, s = _cos(x), _sin(x)
-    # (cos, sin) of the octants 0 .. 7, from the octant's own angle x
-    cosines = np.choose(octant, [c, s, -s, -c, -c, -s, s, c])
-    sines = np.choose(octant, [s, c, c, s, -s, -c, -c, -s])
+    # (cos, sin) of octants 0 .. 7: (c, s) (s, c) (-s, c) (-c, s) (-c, -s) (-s, -c) (s, -c) (c, -s)
+    swapped = (octant + 1) & 2
+    cosines, sines = np.where(swapped, s, c), np.where(swapped, c, s)
+    cosines, sines = np.where((octant + 2) & 4, -cosines, cosines), np.where(octant & 4, -sines, sines)
     return cosines + 0.0, sines + 0.0  # no negative zeros
 
 
@@ -57,16 +82,19 @@ def _table_on_device(device: torch.device) -> torch.Tensor:
 
 
 def _sin(x: np.ndarray) -> np.ndarray:
-    """Return sin x by Horner's rule, x in [0, pi/4]; the small terms are summed first and x is added last."""
-    total = np.zeros_like(x)
-    for k in range(TERMS - 1, 0, -1):
-        total = (1.0 + total) * (-(x * x) / ((2 * k) * (2 * k + 1)))
-    return x + x * total
+    """Return sin x, x in [0, pi/4]; the small terms are summed first and x is added last."""
+    return x + x * _horner(x, 1)
 
 
 def _cos(x: np.ndarray) -> np.ndarray:
-    """Return cos x by Horner's rule, x in [0, pi/4]."""
-    total = np.zeros_like(x)
-    for k in range(TERMS - 1, 0, -1):
-        total = (1.0 + total) * (-(x * x) / ((2 * k - 1) * (2 * k)))
-    return 1.0 + total
+    """Return cos x, x in [0, pi/4]."""
+    return 1.0 + _horner(x, -1)
+
+
+def _horner(x: np.ndarray, beside: int) -> np.ndarray:
+    """Return the sum over k = 1 .. 8 of the product over j = 1 .. k of -x^2 / (2 j (2 j + beside)), by Horner."""
+    square, total, part = -(x * x), np.zeros_like(x), np.empty_like(x)
+    for k in range(TERMS - 1, 0, -1):  # in place: half the time
+        total += 1.0
+        total *= np.divide(square, 2 * k * (2 * k + beside), out=part)
+    return total

@@ -24,6 +24,7 @@ GAUSSIAN = tuple(
         "0x1.9884a307594fbp-2",
     )
 )  # fmt: skip
+REACH = len(GAUSSIAN) - 1
 STEPS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
 
 
@@ -34,7 +35,7 @@ def edges(grey: np.ndarray, low: float, high: float) -> np.ndarray:
         grey: float64 ``[H, W]`` in [0, 1], at least 3 x 3.
         low, high: thresholds of the magnitude; low <= high.
     """
-    smoothed = _smooth(grey) / (_smooth(np.ones_like(grey)) + np.finfo(np.float64).eps)
+    smoothed = _smooth(grey) / (_known(grey.shape) + np.finfo(np.float64).eps)
     gi, gj = _sobel(smoothed, 0), _sobel(smoothed, 1)
     magnitude = np.sqrt(gi * gi + gj * gj)
     weak = _thinned(gi, gj, magnitude, float(np.float32(low)) or 1e-14)  # scikit-image rounds this one to float32
@@ -44,13 +45,25 @@ def edges(grey: np.ndarray, low: float, high: float) -> np.ndarray:
 def _smooth(image: np.ndarray) -> np.ndarray:
     """Return an image convolved with the Gaussian, rows first; beyond the edge it is 0."""
     for axis in (0, 1):
-        reach, size = len(GAUSSIAN) - 1, image.shape[axis]
-        padded = np.pad(image, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)])
-        parts = [padded.take(range(k, k + size), axis) for k in range(2 * reach + 1)]
-        image = parts[reach] * GAUSSIAN[reach]
-        for k in range(reach):
-            image = image + (parts[k] + parts[2 * reach - k]) * GAUSSIAN[k]
+        padded = np.pad(image, [(REACH, REACH) if a == axis else (0, 0) for a in (0, 1)])
+        parts = _moved(padded, axis, 2 * REACH + 1)
+        image = parts[REACH] * GAUSSIAN[REACH]
+        for k in range(REACH):
+            pair = parts[k] + parts[2 * REACH - k]
+            pair *= GAUSSIAN[k]
+            image += pair
     return image
+
+
+def _known(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the weight of the known pixels around each one, ``_smooth(np.ones(shape))``; one pixel stands for all
+    that are far enough from an edge.
+    """
+    known = _smooth(np.ones([min(n, 2 * REACH + 1) for n in shape]))
+    for axis, n in enumerate(shape):
+        if n > 2 * REACH + 1:
+            known = np.repeat(known, [1] * REACH + [n - 2 * REACH] + [1] * REACH, axis)
+    return known
 
 
 def _sobel(image: np.ndarray, axis: int) -> np.ndarray:
@@ -62,27 +75,29 @@ def _sobel(image: np.ndarray, axis: int) -> np.ndarray:
 
 def _three(image: np.ndarray, axis: int) -> Sequence[np.ndarray]:
     """Return an image moved by one pixel forwards, the image, and the image moved backwards."""
-    size = image.shape[axis]
-    padded = np.pad(image, [(1, 1) if a == axis else (0, 0) for a in (0, 1)], mode="symmetric")
-    return [padded.take(range(k, k + size), axis) for k in range(3)]
+    return _moved(np.pad(image, [(1, 1) if a == axis else (0, 0) for a in (0, 1)], mode="symmetric"), axis, 3)
+
+
+def _moved(padded: np.ndarray, axis: int, count: int) -> list[np.ndarray]:
+    """Return the windows of a padded image along an axis, from the first to the last."""
+    size = padded.shape[axis] - count + 1
+    return [padded[k : k + size] if axis == 0 else padded[:, k : k + size] for k in range(count)]
 
 
 def _thinned(gi: np.ndarray, gj: np.ndarray, magnitude: np.ndarray, low: float) -> np.ndarray:
     """Return the pixels of at least ``low`` at which the magnitude has a maximum along the gradient, bool [H, W]."""
-    inner = np.zeros(magnitude.shape, bool)
-    inner[1:-1, 1:-1] = True
-    i, j = np.nonzero(inner & (magnitude >= low))
-    gi, gj, here = gi[i, j], gj[i, j], magnitude[i, j]
-    di, dj = np.where(gi > 0, 1, -1), np.where(gj > 0, 1, -1)  # the diagonal neighbour along the gradient
-    steep = np.abs(gi) > np.abs(gj)
-    ai, aj = np.where(steep, di, 0), np.where(steep, 0, dj)  # the other one
-    share = np.minimum(np.abs(gi), np.abs(gj)) / np.maximum(np.abs(gi), np.abs(gj))
-    kept = np.ones(len(i), bool)
+    weak = magnitude >= low
+    weak[[0, -1]] = weak[:, [0, -1]] = False
+    at, flat, row = np.flatnonzero(weak), magnitude.ravel(), magnitude.shape[1]
+    gi, gj, here = gi.ravel()[at], gj.ravel()[at], flat[at]
+    down, across = np.where(gi > 0, row, -row), np.where(gj > 0, 1, -1)  # along the gradient
+    gi, gj = np.abs(gi), np.abs(gj)
+    straight = np.where(gi > gj, down, across)  # of the two neighbours; the other one is the diagonal
+    share = np.minimum(gi, gj) / np.maximum(gi, gj)
+    kept = np.ones(len(at), bool)
     for way in (1, -1):
-        diagonal, straight = magnitude[i + way * di, j + way * dj], magnitude[i + way * ai, j + way * aj]
-        kept &= diagonal * share + straight * (1.0 - share) <= here
-    weak = np.zeros(magnitude.shape, bool)
-    weak[i[kept], j[kept]] = True
+        kept &= flat[at + way * (down + across)] * share + flat[at + way * straight] * (1.0 - share) <= here
+    weak.ravel()[at] = kept
     return weak
 
 

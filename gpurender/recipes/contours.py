@@ -10,7 +10,7 @@ import torch
 
 from gpurender.kernels.philox import bounded, uniform
 from gpurender.kernels.visual_atom import Atoms
-from gpurender.numerics.unit_circle import cos_sin_table
+from gpurender.numerics.unit_circle import cos_sin_tables
 from gpurender.recipes import published
 from gpurender.util import checks
 
@@ -53,9 +53,8 @@ def atoms(vertices: np.ndarray, reach: float, **columns: np.ndarray) -> Atoms:
             :class:`Atoms`, as arrays of any type.
     """
     quantizations, which = np.unique(vertices, return_inverse=True)
-    turns = [np.stack(cos_sin_table(q)).astype(np.float32) for q in quantizations.tolist()]  # [2, q] each
+    cosines, sines = cos_sin_tables(quantizations, np.float32)
     begins = np.cumsum(quantizations) - quantizations
-    cosines, sines = np.concatenate(turns, axis=1)
     integral = {"rings", "frequencies"}
     host = {name: column.astype(np.int32 if name in integral else np.float32) for name, column in columns.items()}
     host |= {"vertices": vertices.astype(np.int32), "offsets": begins[which], "cosines": cosines, "sines": sines}

@@ -1,6 +1,7 @@
 """Pictures as data: a picture file or an array becomes a text that holds the pixels, which is part of a recipe."""
 
 import base64
+import functools
 import io
 import os
 from typing import Any
@@ -12,6 +13,7 @@ from gpurender.util import checks
 
 PREFIX = "data:image/png;base64,"  # RFC 2397
 LEAST = 16  # pixels of a side
+KEPT = 4  # texts; the page of `gpurender explore` shows two recipes
 WANTED = "a path, or a uint8 array [H, W] or [H, W, 3]"
 
 
@@ -26,7 +28,18 @@ def text_of(name: str, value: Any, size: int) -> str:
     Raises:
         TypeError, ValueError: it is none of these, cannot be read, is smaller than 16 pixels or of a single colour.
     """
-    image = _image(name, value)
+    if isinstance(value, str) and value.startswith("data:"):
+        return _text_of_text(name, value, size)
+    return _text(name, _image(name, value), size)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _text_of_text(name: str, text: str, size: int) -> str:
+    """Return :func:`text_of` of a text: recipes of one picture with other parameters are made one after another."""
+    return _text(name, _read(name, "<PNG text>", _decoded(name, text)), size)
+
+
+def _text(name: str, image: Image.Image, size: int) -> str:
     side = min(image.size)
     if side < LEAST:
         raise ValueError(f"{name} must have sides of at least {LEAST} pixels, got {image.width} x {image.height}")
@@ -57,8 +70,6 @@ def _image(name: str, value: Any) -> Image.Image:
         if not value.size:
             raise ValueError(f"{name} must have sides of at least {LEAST} pixels, got {list(value.shape)}")
         return Image.fromarray(np.ascontiguousarray(value)).convert("RGB")
-    if isinstance(value, str) and value.startswith("data:"):
-        return _read(name, "<PNG text>", _decoded(name, value))
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} must be {WANTED}, got {checks.shown(value)}")
     path = checks.path(name, value)

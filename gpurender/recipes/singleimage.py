@@ -4,6 +4,7 @@ Source: Nakamura, Tadokoro et al., "Scaling Backwards: Minimal Synthetic Pre-tra
 tables 11 and 12.
 """
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -122,15 +123,14 @@ class SingleImage(Recipe):
     @cached_property
     def _pixels(self) -> np.ndarray:
         """What is warped, uint8 [C, S, S]."""
-        pixels = pictures.pixels_of(self.image)
         if self.edges is None:
-            return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        found = canny.edges(pictures.grey_of(pixels) / 255.0, *self.thresholds)
+            return np.ascontiguousarray(pictures.pixels_of(self.image).transpose(2, 0, 1))
+        found = _edges(self.image, *self.thresholds)
         if not found.any():
             raise ValueError(
                 f"image has no edges at thresholds {self.thresholds}: lower them, or take the colours, edges=None"
             )
-        return 255 * found[None].astype(np.uint8)
+        return found
 
     @property
     def _perturbations(self) -> perturbation.Law:
@@ -158,6 +158,13 @@ class SingleImage(Recipe):
         which = indices // self.instances
         points = self._perturbations.fresh_points(which, draw_ids) if fresh else catalog.points[which]
         return warped(catalog.pixels, *transforms(points, self.image_size))
+
+
+@functools.lru_cache(maxsize=pictures.KEPT)
+def _edges(image: str, low: float, high: float) -> np.ndarray:
+    """Return the edges of a picture's text, 0 and 255, uint8 [1, S, S]; recipes share them, and must only read them."""
+    grey = pictures.grey_of(pictures.pixels_of(image)) / 255.0
+    return 255 * canny.edges(grey, low, high)[None].astype(np.uint8)
 
 
 def transforms(points: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor | None]:

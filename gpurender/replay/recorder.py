@@ -3,7 +3,6 @@
 import json
 import math
 from collections import deque
-from collections.abc import Mapping
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
@@ -27,9 +26,9 @@ class Places(Protocol):
 
     mixup_enabled: Any
 
+    def check_numbered(self) -> None: ...
     def describe(self) -> dict[str, Any]: ...
     def last_state_dict(self) -> dict[str, Any] | None: ...
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None: ...
 
 
 class Spike(NamedTuple):
@@ -78,9 +77,9 @@ class Recorder:
     """
 
     def __init__(self, loader: Places, *, most: int = 64, above: float = 6.0) -> None:
-        if not all(hasattr(loader, name) for name in ("describe", "last_state_dict", "load_state_dict")):
+        if not all(hasattr(loader, name) for name in ("check_numbered", "describe", "last_state_dict")):
             raise TypeError(f"loader must be a gr.DataLoader, got {checks.shown(loader)}")
-        loader.describe()  # refuses a loader that follows a sampler
+        loader.check_numbered()
         self._loader = loader
         self._most = checks.integer("most", most, 1, MOST_KEPT)
         self._above = checks.real("above", above, 0.0, 1e6)

@@ -1,6 +1,11 @@
 """The callback for a recorder in the real Lightning: which losses are noted, and that their batches are found again."""
 
+import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,6 +124,77 @@ def test_a_checkpoint_goes_on_with_its_record(fit, tmp_path, caplog):
     last = NoteLosses(gr.replay.Recorder(loader()))
     last.load_state_dict(kept)  # of the other size: the second that is kept
     assert last.earlier == [text, kept["record"]]
+
+
+TWO_RANKS = """
+import logging, sys
+from pathlib import Path
+
+import lightning
+import torch
+
+import gpurender as gr
+from gpurender.interop.lightning import NoteLosses
+from tests.interop import test_lightning as of
+
+folder, said = Path(sys.argv[1]), []
+handler = logging.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("gpurender").addHandler(handler)
+torch.set_num_threads(1)
+
+
+def fit(epochs, steps, resume=None):
+    source = of.loader()
+    recorder = gr.replay.Recorder(source)  # before there is a process group
+    note = NoteLosses(recorder)
+    trainer = lightning.Trainer(
+        max_epochs=epochs, callbacks=[note], accelerator="cpu", devices=2, strategy="ddp_find_unused_parameters_true",
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    module = of.Module(lambda step: of.jumping(steps[trainer.global_rank])(step))
+    trainer.fit(module, source, ckpt_path=resume)
+    trainer.save_checkpoint(folder / f"{epochs}.ckpt")
+    name = f"{epochs}-{trainer.global_rank}"
+    (folder / f"spikes-{name}.json").write_text(recorder.to_json())
+    torch.save({"images": module.seen, "said": said, "earlier": note.earlier}, folder / f"seen-{name}.pt")
+
+
+fit(2, (12, 14))
+fit(4, (13, 12), folder / "2.ckpt")
+"""
+
+
+def test_two_ranks_record_their_own_batches(tmp_path):
+    """Launched by Lightning itself; 10 steps an epoch and rank. A checkpoint has the record of rank 0."""
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    finished = subprocess.run(
+        [sys.executable, script, tmp_path], env=environment, cwd=root, capture_output=True, text=True, timeout=600
+    )
+    assert finished.returncode == 0, finished.stderr
+    expected = {"2-0": [12], "2-1": [14], "4-0": [12, BATCHES + 13], "4-1": [12]}
+    images = {name: torch.load(tmp_path / f"seen-{name}.pt") for name in expected}
+    for name, steps in expected.items():
+        file = tmp_path / f"spikes-{name}.json"
+        record = json.loads(file.read_text())
+        assert (record["loader"]["rank"], record["loader"]["world_size"]) == (int(name[-1]), 2)
+        assert [spike["step"] for spike in record["spikes"]] == steps
+        before = images["2-0"]["images"] if name == "4-0" else []
+        for batch in gr.replay.replay(file):
+            assert torch.equal(batch.images, [*before, *images[name]["images"]][batch.step])
+    assert not torch.equal(images["2-0"]["images"][0], images["2-1"]["images"][0])
+    assert images["4-0"]["said"] == images["4-0"]["earlier"] == []
+    assert images["4-1"]["said"] == [
+        "gpurender: a new record of losses begins, the checkpoint's is kept as it was: text is of another loader's "
+        "recorder: its rank is 0, this loader's is 1"
+    ]
+    assert images["4-1"]["earlier"] == [(tmp_path / "spikes-2-0.json").read_text()]
 
 
 def test_what_is_no_recorder_is_refused():

@@ -147,7 +147,8 @@ def test_systems_of_coloured_fractals_are_those_that_are_played(monkeypatch, fam
         assert played == [stated[i % 3] for i in range(6)]
     else:
         assert all(each in stated for each in played)
-    assert recipe.catalog(torch.device("cpu")).maps[14, : len(stated[2])].tolist() == found[0]["systems"][2]
+    maps, counts = recipe.catalog(torch.device("cpu")).of(torch.tensor([14]))
+    assert maps[0, : counts[0]].tolist() == found[0]["systems"][2]
 
 
 def test_frequencies_of_moire_are_the_waves(monkeypatch):

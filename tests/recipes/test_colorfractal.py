@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_a_class_is_its_systems_and_an_instance_is_drawn_anew():
     recipe = small(systems=2)
     catalog = recipe.catalog(torch.device("cpu"))
     assert len(catalog.maps) == len(catalog.counts) == 12
-    assert set(catalog.counts.tolist()) <= {2, 3, 4}
+    assert set(catalog.of(torch.arange(12))[1].tolist()) <= {2, 3, 4}
     images = pictures(recipe)
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
     again = gr.Renderer(recipe)
@@ -74,6 +75,54 @@ def test_a_class_is_its_systems_and_an_instance_is_drawn_anew():
     other = gr.Renderer(recipe)([7], epoch=1)
     assert torch.equal(other, gr.Renderer(recipe)([7], epoch=1, fresh=False))  # nothing is shared between images
     assert not torch.equal(other, again([7]))
+
+
+def test_systems_are_sampled_a_page_at_a_time_when_they_are_wanted(monkeypatch):
+    sizes, sampled = [], colored.sampled
+    monkeypatch.setattr(colored, "sampled", lambda seed, n, maps: sizes.append(n.tolist()) or sampled(seed, n, maps))
+    monkeypatch.setattr(colored, "PAGE", 4)
+    catalog = colored.catalog(7, 14, (2, 4), torch.device("cpu"))
+    assert sizes == []  # not before
+    assert (catalog.maps.shape, catalog.counts.shape, catalog.pages.known.tolist()) == ((14, 4, 6), (14,), [False] * 4)
+    whole = tuple(map(torch.from_numpy, sampled(7, np.arange(14, dtype=np.uint64), (2, 4))))
+    for wanted, new in (
+        ([5], [4, 5, 6, 7]),
+        ([4, 7, 5], None),
+        ([13, 6, 12], [12, 13]),  # the last page has two
+        ([3, 13, 8], [0, 1, 2, 3, 8, 9, 10, 11]),
+        (list(range(14)), None),
+    ):
+        before = len(sizes)
+        maps, counts = catalog.of(torch.tensor(wanted))
+        assert sizes[before:] == ([] if new is None else [new])
+        assert torch.equal(maps, whole[0][wanted])
+        assert torch.equal(counts, whole[1][wanted])
+    assert torch.equal(catalog.maps, whole[0])
+    assert torch.equal(catalog.counts, whole[1])
+    assert catalog.pages.known.all()
+
+
+def test_a_copy_of_a_catalog_goes_on_alone():
+    first = colored.catalog(7, 3000, (2, 4), torch.device("cpu"))
+    assert len(first.pages.known) == 3  # of 1024
+    first.of(torch.tensor([0]))
+    other = pickle.loads(pickle.dumps(first))
+    expected = colored.catalog(7, 3000, (2, 4), torch.device("cpu")).of(torch.tensor([2999, 1]))
+    for got, wanted in zip(other.of(torch.tensor([2999, 1])), expected, strict=True):
+        assert torch.equal(got, wanted)
+    assert first.pages.known.tolist() == [True, False, False]
+    assert other.pages.known.tolist() == [True, False, True]
+
+
+def test_a_device_that_is_not_the_host_gets_all_systems_at_once(monkeypatch):
+    device = torch.device("cpu")
+    wanted = colored.catalog(3, 9, (1, 5), device).of(torch.arange(9))
+    monkeypatch.setattr(colored.dispatch, "on_host", lambda device: False)
+    catalog = colored.catalog(3, 9, (1, 5), device)
+    assert catalog.pages is None
+    assert torch.equal(catalog.maps, wanted[0])
+    assert torch.equal(catalog.counts, wanted[1])
+    assert torch.equal(catalog.of(torch.tensor([8]))[1], wanted[1][8:])
 
 
 def test_parameters_change_what_they_say():

@@ -1,6 +1,8 @@
 """Several fractals in one image: the law of the images, and labels that tell what is in them, through every
 consumer."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -48,9 +50,8 @@ def test_labels_tell_what_is_in_the_image(monkeypatch, epoch, fresh):
     quarter = [[0.5, 0, 0, 0.5, x, y] for x in (0, 0.5) for y in (0, 0.5)]
     line = [[0.5, 0, 0, 1e-9, 0, 0], [0.5, 0, 0, 1e-9, 0.5, 0], [0] * 6, [0] * 6]
     recipe = small(classes=2, instances=60, objects=(2, 2), sizes=(0.6, 0.6), points=20_000, image_size=128)
-    catalog = recipe.catalog(torch.device("cpu"))
-    object.__setattr__(catalog, "maps", torch.tensor([quarter, line], dtype=torch.float64))
-    object.__setattr__(catalog, "counts", torch.tensor([4, 2]))
+    maps, counts = torch.tensor([quarter, line], dtype=torch.float64), torch.tensor([4, 2])
+    catalog = dataclasses.replace(recipe.catalog(torch.device("cpu")), maps=maps, counts=counts, pages=None)
     monkeypatch.setattr(gr.MultiFractal, "catalog", lambda self, device, cache_bytes=0: catalog)
     renderer = gr.Renderer(recipe)
     ink = renderer(range(120), epoch, fresh=fresh).any(1).sum((1, 2))

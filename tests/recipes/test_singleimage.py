@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import gpurender as gr
-from gpurender.recipes import pictures
+from gpurender.recipes import pictures, singleimage
 from tests.support.optional import optional
 
 ndimage = optional("scipy.ndimage")
@@ -146,6 +146,36 @@ def test_files_that_are_no_pictures_are_named(tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=rf"^image '.*{name}' cannot be read: "):
             gr.SingleImage(tmp_path / name)
+
+
+def test_a_picture_is_read_and_its_edges_are_found_once(monkeypatch):
+    """Not anew for each parameter that has nothing to do with it: ``gpurender explore`` changes one after another."""
+    first = recipe(thresholds=(0.1, 0.3))
+    dataclasses.replace(first, seed=1)
+    monkeypatch.setattr(pictures.Image, "open", None)
+    monkeypatch.setattr(singleimage.canny, "edges", None)
+    other = dataclasses.replace(first, seed=2, perturb=0.2)
+    assert other.image == first.image
+    assert np.array_equal(gr.Renderer(other).catalog.pixels, gr.Renderer(first).catalog.pixels)
+
+
+def test_each_picture_size_and_threshold_has_its_own_edges():
+    first = recipe()
+    sharp, large = dataclasses.replace(first, thresholds=(0.0, 0.01)), dataclasses.replace(first, image_size=80)
+    for each in (first, sharp, large, first):
+        grey = pictures.grey_of(pictures.pixels_of(each.image)) / 255.0
+        assert grey.shape == (each.image_size, each.image_size)
+        wanted = singleimage.canny.edges(grey, *each.thresholds)
+        assert np.array_equal(gr.Renderer(each).catalog.pixels[0], 255 * wanted.astype(np.uint8))
+    assert not np.array_equal(gr.Renderer(sharp).catalog.pixels, gr.Renderer(first).catalog.pixels)
+
+
+def test_a_text_that_is_no_picture_is_refused_by_its_parameter_each_time():
+    for name in ("image", "other", "image"):
+        with pytest.raises(
+            ValueError, match=rf"^{name} <PNG text> cannot be read: it is no picture that Pillow reads$"
+        ):
+            pictures.text_of(name, "data:image/png;base64,AAAA", 16)
 
 
 def test_an_image_without_edges_is_refused():

@@ -31,14 +31,14 @@ class Places:
     def __init__(self, recipe="r"):
         self.given, self.recipe = -1, recipe
 
+    def check_numbered(self):
+        pass
+
     def describe(self):
         return {"recipe": self.recipe, "seed": 1, "shuffle": True, "fresh": False, "steps_per_epoch": None}
 
     def last_state_dict(self):
         return None if self.given < 0 else {"position": self.given}
-
-    def load_state_dict(self, state_dict):
-        raise AssertionError
 
 
 def noted(losses, **keywords):
@@ -139,6 +139,16 @@ def test_what_is_no_loader_is_refused():
         Recorder([1])
     with pytest.raises(ValueError, match=r"^sampler must be left out: only batches of the loader's own order"):
         Recorder(loader(sampler=range(4), shuffle=None))
+
+
+def test_a_recorder_is_made_before_the_rank_is_known(monkeypatch):
+    """Lightning's processes have a world size long before they have a process group."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    found = Recorder(loader())
+    monkeypatch.setenv("RANK", "1")
+    record = json.loads(found.to_json())["loader"]
+    assert (record["rank"], record["world_size"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@
                             -> pictures, the values of all parameters, fingerprint, JSON, Python
     POST /api/sheet         {..., "cells": [[0, 0], [0, 1]], "side": 96} -> small pictures
 
-What a family does not allow is answered 400 with its sentence and the parameter's name. Bodies are JSON of at most
+What a family does not allow is answered 400 with its sentence and the parameter's name; every other refusal and error
+is JSON with a sentence, too, but what uvicorn answers by itself. Bodies are JSON of at most
 1 MiB, canvases have at most 2048 pixels a side, and nothing that a request brings is unpickled or taken as a path. The
 disk has a part in an answer where the library itself keeps something in the user's cache: compiled kernels, and the
 categories that a search has found.
@@ -113,8 +114,7 @@ class Page:
             text, names = " ".join(str(error).split()), _names(given.get("recipe"))
             return JSONResponse({"error": text, "parameter": asked.parameter_of(text, names)}, 400)
         except Exception as error:  # the page says it, and goes on
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            log.error("gpurender explore: %s", text, exc_info=error)
+            log.error("gpurender explore: %s", text := _in_one_line(error), exc_info=error)
             return JSONResponse({"error": text, "parameter": None}, 500)
 
     def _drawn(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -141,6 +141,16 @@ class Page:
         cells, augment = asked.cells(given.get("cells")), asked.policy_name(given.get("augment"))
         pictures = self._easel.sheet(wanted.recipe, cells, side, augment)
         return {"pictures": [None if picture is None else easel.url(picture) for picture in pictures]}
+
+
+def _in_one_line(error: Exception) -> str:
+    """Return what an error that no parameter explains says, with its type."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer an error of any other request as JSON, which the page says; the server logs it."""
+    return JSONResponse({"error": _in_one_line(error)}, 500)
 
 
 def _facts(wanted: Asked) -> dict[str, Any]:
@@ -204,4 +214,5 @@ def application(page: Page, token: str | None = None) -> Guard:
         Route("/api/draw", page.draw, methods=["POST"]),
         Route("/api/sheet", page.sheet, methods=["POST"]),
     ]
-    return Guard(Starlette(routes=routes, exception_handlers={HTTPException: json_error}), token)
+    handlers: dict[Any, Any] = {HTTPException: json_error, Exception: _failed}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), token)

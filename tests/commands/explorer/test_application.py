@@ -472,6 +472,39 @@ def test_other_errors_are_said_in_one_line_and_logged(monkeypatch, caplog):
     assert caplog.records[0].exc_info[0] is RuntimeError
 
 
+@pytest.mark.parametrize("path", ["/api/start", "/"])
+def test_an_error_of_any_other_request_is_a_sentence_too(monkeypatch, path):
+    def broken(*given):
+        raise RuntimeError("out of\n  luck")
+
+    monkeypatch.setattr(module, "_families", broken)
+    monkeypatch.setattr(Page, "_file", broken)
+    client = TestClient(application(Page()), base_url=HOME, raise_server_exceptions=False)
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()) == (500, {"error": "RuntimeError: out of luck"})
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given", "status"),
+    [
+        ("GET", "/api/nothing", {}, 404),
+        ("GET", "/api/draw", {}, 405),
+        ("POST", "/api/draw", {"content": b"{}", "headers": {"content-type": "text/plain"}}, 415),
+        ("POST", "/api/draw", {"content": b"no", "headers": {"content-type": "application/json"}}, 400),
+        ("POST", "/api/draw", {"json": {"slot": "t", "recipe": "none"}}, 400),
+        ("POST", "/api/sheet", {"json": {"slot": 7}}, 400),
+        ("GET", "/api/alive", {"headers": {"host": "elsewhere"}}, 421),
+        ("GET", "/api/alive", {"headers": {"origin": "http://elsewhere"}}, 403),
+    ],
+)
+def test_every_refusal_is_json_with_a_sentence(client, method, path, given, status):
+    answer = client.request(method, path, **given)
+    assert answer.status_code == status
+    assert isinstance(answer.json()["error"], str)
+    assert answer.json()["error"]
+
+
 def test_a_server_that_ends_waits_for_no_answer():
     slots, slow = Slots(), Slow()
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,21 +25,21 @@ if CHROMIUM is None:
 
 ATOMS = gr.VisualAtom(classes=40, instances=6, image_size=64, orbits=(2, 4), radius=(3, 6))
 SAME = "document.querySelector('.frame img').src"
-WAIT = 300_000  # milliseconds: a machine may be busy, and the first picture compiles
+WAIT = 40_000  # milliseconds: a machine may be busy, and the first picture compiles
 
 
 class Server:
     """The command in a process, on one port through its lives."""
 
-    def __init__(self, recipe, port=0):
-        words = [sys.executable, "-m", "gpurender", "explore", str(recipe), "--port", str(port), "--no-browser"]
+    def __init__(self, recipe, port=0, *more):
+        words = [sys.executable, "-m", "gpurender", "explore", str(recipe), "--port", str(port), "--no-browser", *more]
         self.recipe = recipe
         self.process = subprocess.Popen(
             words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # nohup ignores it
         )  # fmt: skip
         self.address = self.process.stdout.readline().strip()
-        self.port = int(self.address.rpartition(":")[2].strip("/"))
+        self.port = urlsplit(self.address).port
 
     def kill(self):
         self.process.kill()
@@ -267,6 +268,101 @@ def test_a_busy_server_is_asked_again_after_a_while(page):
     assert len(answers) == 3
     assert answers[1] - answers[0] >= 900
     assert answers[2] - answers[1] >= 1900
+
+
+REFUSALS = [
+    ({"status": 500, "body": '{"error": "RuntimeError: out of luck"}'}, "RuntimeError: out of luck"),
+    ({"status": 500, "body": "gone wrong"}, "the server answered 500 Internal Server Error"),
+    ({"status": 421, "body": '{"error": "ask localhost"}'}, "ask localhost"),
+    ({"status": 200, "body": "<html>"}, "the answer is no JSON: another program may be at this address"),
+]
+
+
+@pytest.mark.parametrize(("answer", "said"), REFUSALS)
+def test_a_start_that_is_refused_says_why_and_goes_on(browser, server, answer, said):
+    context = browser.new_context()
+    context.set_default_timeout(WAIT)
+    page, seen = context.new_page(), []
+    page.add_init_script(
+        """window.said = [];
+        document.addEventListener("DOMContentLoaded", () => new MutationObserver(
+          () => window.said.push(document.querySelector("#connection").textContent)
+        ).observe(document.querySelector("#connection"), {childList: true}));"""
+    )
+    page.route("**/api/start", lambda route: seen.append(1) or route.fulfill(**answer))
+    page.goto(server.address)
+    page.wait_for_selector(f"#connection.lost >> text=The page cannot begin: {said}")
+    page.wait_for_function("() => window.said.length > 1")  # asked again
+    page.unroute("**/api/start")
+    page.wait_for_selector(".frame img[src^=data]")
+    assert page.inner_text("#connection") == ""
+    assert set(page.evaluate("window.said")) == {f"The page cannot begin: {said}", ""}  # never "Disconnected"
+    assert len(seen) > 1
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [REFUSALS[3], ({"status": 403, "body": '{"error": "its own page alone"}'}, "its own page alone")],
+)
+def test_what_a_server_refuses_twice_is_said(page, answer, said):
+    """Not as a lost connection that is never found again: a proxy may ask for a log-in, or change the header Host."""
+    answers = []
+    page.route("**/api/draw", lambda route: answers.append(1) or route.fulfill(**answer))
+    page.fill("#p-orbits-1", "5")
+    page.wait_for_selector(f".frame .refusal >> text={said}")
+    page.wait_for_function("() => document.querySelector('#connection').textContent === ''")
+    assert len(answers) == 2
+    page.unroute("**/api/draw")
+    page.fill("#p-orbits-1", "6")
+    wait_for_fingerprint(page, changed(orbits=(2, 6)).fingerprint)
+    assert page.locator(".frame.stale").count() == 0
+
+
+def test_an_error_of_the_sheet_is_said(page):
+    page.route("**/api/sheet", lambda route: route.fulfill(status=500, body='{"error": "KeyError: 3"}'))
+    page.fill("#p-orbits-1", "5")
+    page.wait_for_selector("#sheet-status >> text=KeyError: 3")
+    page.unroute("**/api/sheet")
+    page.fill("#p-orbits-1", "6")
+    page.wait_for_function("() => document.querySelector('#sheet-status').textContent === ''")
+
+
+def test_a_server_that_is_there_and_refuses_is_told_from_one_that_is_gone(page):
+    page.route("**/api/alive", lambda route: route.fulfill(status=502, body="no"))
+    page.route("**/api/draw", lambda route: route.abort())
+    page.fill("#p-orbits-1", "5")
+    page.wait_for_selector("#connection >> text=Waiting for the server: the server answered 502 Bad Gateway")
+    page.unroute("**/api/draw")
+    page.unroute("**/api/alive")
+    wait_for_fingerprint(page, changed(orbits=(2, 5)).fingerprint)
+    page.wait_for_function("() => document.querySelector('#connection').textContent === ''")
+
+
+def test_elsewhere_the_page_needs_the_token_and_says_so_when_there_is_another_one(tmp_path, browser):
+    path = tmp_path / "atoms.json"
+    path.write_text(ATOMS.to_json())
+    server = Server(path, 0, "--host", "0.0.0.0")
+    try:
+        context = browser.new_context()
+        context.set_default_timeout(WAIT)
+        page, home = context.new_page(), f"http://127.0.0.1:{server.port}/"
+        page.goto(home)
+        assert "the address needs the token that gpurender explore printed" in page.inner_text("body")
+        opened(page, f"{home}?{urlsplit(server.address).query}")
+        assert page.url.startswith(home)
+        assert "token" not in page.url  # nor in a link that is copied
+        server.kill()
+        server = Server(path, server.port, "--host", "0.0.0.0")
+        page.fill("#p-orbits-1", "9")
+        page.wait_for_selector("#connection >> text=The server was started anew with another token: open the address")
+        other = context.new_page()
+        opened(other, f"{home}?{urlsplit(server.address).query}")
+        wait_for_fingerprint(page, changed(orbits=(2, 9)).fingerprint)  # the cookie is this page's, too
+        assert page.inner_text("#connection") == ""
+        context.close()
+    finally:
+        server.kill()
 
 
 def test_narrow_and_dark(browser, server):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import threading
 import time
 
@@ -220,6 +221,20 @@ class TestSearched:
                 image = policy.apply(canvas, boxes, image_size=224)[0]
                 levels = ((image * 0.5 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0)
                 assert np.array_equal(shown(before.views[epoch]), levels.numpy())
+
+    def test_what_the_page_leaves_in_the_cache_is_the_beginning_of_the_whole_search(self, monkeypatch, tmp_path):
+        Easel().draw(self.recipe, 100, 0, None, False)
+        [file] = tmp_path.iterdir()
+        begun = json.loads(file.read_text())["values"]
+        assert begun == list(range(0, 384, 3))  # three batches
+        self.tried.clear()
+        pictures = gr.Renderer(self.recipe)([0, 999_999])
+        assert min(self.tried) == 256  # from the last batch on
+        [same] = tmp_path.iterdir()
+        assert same == file
+        assert json.loads(file.read_text())["values"][: len(begun)] == begun
+        monkeypatch.setenv("GPURENDER_CACHE_DIR", str(tmp_path / "other"))
+        assert torch.equal(gr.Renderer(self.recipe)([0, 999_999]), pictures)
 
     def test_mixed_pictures_do_not_depend_on_what_else_is_shown(self):
         """Neither on the other cells of the sheet, nor on what has been searched for."""
