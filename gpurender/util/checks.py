@@ -64,7 +64,7 @@ def integers(name: str, values: Any, high: int) -> np.ndarray:
     allowed = f"integers in [0, {high}], one or a list"
     if values.ndim > 1 or (values.dtype.kind not in "iu" and values.size > 0):  # np.array([]) has a float dtype
         raise TypeError(f"{name} must be {allowed}, got {shown(values)} of {values.dtype}")
-    if values.size:
+    if values.size and not 0 <= values.min() <= values.max() <= high:
         integer(name, values.min(), 0, high)
         integer(name, values.max(), 0, high)
     return np.atleast_1d(values).astype(np.uint64)
