@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,13 @@ def drawn(address: str, settings: dict[str, str]) -> dict[str, Any]:
     """Return the server's answer for the recipe that the page opens with, some parameters changed."""
     body = json.dumps({"slot": "newcomer", "recipe": "visualatom-1k", "set": settings}).encode()
     headers = {"Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(f"{address}api/draw", body, headers)) as answer:
-        return json.load(answer)
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"{address}api/draw", body, headers)) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # kernels are being compiled: the page asks again, too
+                raise
 
 
 def explored(python: str, folder: Path, surroundings: dict[str, str], seconds: dict[str, float]) -> None:
@@ -45,9 +51,7 @@ def explored(python: str, folder: Path, surroundings: dict[str, str], seconds: d
         seconds[name] = round(time.perf_counter() - since, 2)
         since = time.perf_counter()
 
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=surroundings, cwd=folder
-    ) as server:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=surroundings, cwd=folder) as server:
         assert server.stdout is not None
         try:
             address = server.stdout.readline().strip()

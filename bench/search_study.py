@@ -3,7 +3,7 @@
     python -m bench.fetch_tasks TASKS
     python -m bench.search_study TASKS WORK --json bench/results/NAME.json    # --minutes 60
 
-The study tries 24 random recipes of six families with one small net. A share of the training images of five tasks
+The study tries 26 random recipes of six families with one small net. A share of the training images of five tasks
 judges them. Then the winner, the presets and the first random recipes of the study are trained from the beginning, all
 of them with the same settings for as many images as the highest rung has, and fine-tuned with few labels: figures are
 accuracies on test images, which have chosen nothing. Whatever is done is a file in WORK, so the program may be killed
@@ -60,7 +60,7 @@ VALIDATION = {
 }  # about 1,000 images at most
 LABELS = 10
 LADDER = gr.search.Ladder(images=(12_800, 38_400, 115_200), eta=3, finetune_steps=100, seeds=3)
-CONFIGS = 26  # 24 different ones
+CONFIGS = 26
 PRESETS = {"onepfrac": 100, "fractaldb": 20, "visualatom": 100}  # classes, as many as the net learns (bench.teach)
 RANDOM = 5  # of the study's configs, those with the lowest numbers
 SEEDS = (1000, 1001, 1002)  # of labels, head and order; those of the study begin at 0

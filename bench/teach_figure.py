@@ -3,7 +3,8 @@
     python -m bench.teach_figure bench/results/NAME.json -o docs/teach.png
 
 One row of panels per model: accuracy on test images by recipe and task with few labels, mean and standard deviation
-over seeds; accuracy against the number of pre-training images. The table is printed as Markdown.
+over seeds; where the study ``lengths`` was run, accuracy against the number of pre-training images. The table is
+printed as Markdown.
 """
 
 import argparse
@@ -65,13 +66,18 @@ def draw(studies: dict[str, list[Row]], output: Path) -> None:
 
     names = models(studies)
     figure = Figure(figsize=(11, 3.6 * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), 2, squeeze=False, width_ratios=(3, 2))
-    for (left, right), model in zip(panels, names, strict=True):
+    lengths = {model: studies[f"lengths {model}"] for model in names if f"lengths {model}" in studies}
+    columns = 2 if lengths else 1
+    panels = figure.subplots(len(names), columns, squeeze=False, width_ratios=(3, 2)[:columns])
+    for row, model in zip(panels, names, strict=True):
         rows = studies[f"few-labels {model}"]
-        _bars(left, rows)
-        left.set_title(f"{model}: few labels")
-        curves(right, [*studies.get(f"lengths {model}", []), *rows])
-        right.set_title(f"{model}: 10 labels per class")
+        _bars(row[0], rows)
+        row[0].set_title(f"{model}: few labels")
+        if model in lengths:
+            curves(row[1], [*lengths[model], *rows])
+            row[1].set_title(f"{model}: 10 labels per class, seed 0")
+        elif lengths:
+            row[1].set_axis_off()
     with replacing(output) as temporary:
         figure.savefig(temporary, format=output.suffix[1:], dpi=130)
 

@@ -45,7 +45,9 @@ class ColoredSystems:
     """The systems of a recipe on a device; those of class c are numbers c x systems to (c + 1) x systems - 1.
 
     On a CPU a page of them is sampled when one of it is first wanted: all 100,000 of a recipe take a fifth of a second,
-    of which one image should not wait. On another device all are sampled at once, as it is asked without waiting.
+    for which one image should not wait. On a GPU all are sampled at once, because there a batch must not wait for the
+    host. (A catalog that is made in torch's inference mode cannot be filled outside it; a renderer makes its own
+    outside.)
 
     Attributes:
         maps: float64 ``[classes x systems, M, 6]``, rows of zeros as padding, and where nothing is sampled yet.

@@ -139,7 +139,7 @@ class SingleImage(Recipe):
     def catalog(self, device: torch.device, cache_bytes: int = 0) -> Picture:
         """Return the image and the perturbations of all classes. (No copies are kept.)"""
         points = self._perturbations.points(torch.arange(self.classes, device=device))
-        return Picture(torch.from_numpy(self._pixels).to(device), points)
+        return Picture(torch.from_numpy(self._pixels.copy()).to(device), points)
 
     def _class_parameters(self, classes: np.ndarray) -> list[dict[str, Any]]:
         """Return ``epsilon`` of classes, the point of the hypercube."""

@@ -142,9 +142,10 @@ class Desk:
         return rung == other.rung and self._batches[config.key] == self._batches[other.key]
 
     def _may_propose_ahead(self, state: State, like: Job, together: int) -> bool:
-        """Return whether a config may be added that is like another one's, though others wait."""
+        """Return whether a config may be added that is like another one's, though others wait that nobody holds."""
         most = AHEAD if self._study.proposer in ("random", "grid") else together
-        return like.rung == 0 and sum(rung == 0 for _, rung in state.jobs()) < most
+        waiting = sum(rung == 0 and not self.folder.lease(key, 0).exists() for key, rung in state.jobs())
+        return like.rung == 0 and waiting < most - 1  # without the one that the worker holds
 
     def _propose(self, state: State) -> bool:
         """Add the next config, if the study wants more; return whether there may be new jobs."""

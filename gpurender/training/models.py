@@ -80,7 +80,7 @@ def _made(name: str, given: dict[str, Any], drop_path: float) -> nn.Module:
 
 
 def arranged(model: nn.Module) -> nn.Module:
-    """Put the weights of a model into the memory format in which it trains fastest, in place, and return it.
+    """Put the weights of a model into the memory format in which most models of its kind train faster; return it.
 
     That is channels_last for a model with a convolution whose windows overlap. The activations follow the weights, so
     the images may come in any format. Models whose only convolutions cut an image into patches stay as they are. Images

@@ -31,8 +31,7 @@ def together(trainings: Iterable[Training], log_every: int, save_every: int) -> 
     with contextlib.ExitStack() as journals, Request().watched() as request:
         students = [
             _Student(training, request, log_every, save_every, journals, shown=not number)
-            for number, training in enumerate(trainings)
-            if training.step < training.settings.steps
+            for number, training in enumerate(one for one in trainings if one.step < one.settings.steps)
         ]
         front = students[0] if students else None  # who draws
         while students:

@@ -142,5 +142,8 @@ def test_table_and_figure_show_means_over_seeds(tmp_path, monkeypatch, capsys):
     teach_figure.curves(axes, [*longer, *rows])
     x, y = drawn["onepfrac"]
     assert (x, y) == ([0.0, 1.0, 5.0], pytest.approx([50.0, 60.0, 70.0]))
+    del studies["lengths m"]  # nothing is drawn against lengths then
+    monkeypatch.setattr(teach_figure, "curves", None)
+    teach_figure.draw(studies, tmp_path / "bars.png")
     with Image.open(tmp_path / "found.png") as picture:
         assert np.asarray(picture.convert("RGB")).std() > 10

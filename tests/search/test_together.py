@@ -1,5 +1,6 @@
 """Configs that see the same batches: which they are, who takes them, and that each ends as alone."""
 
+import contextlib
 import json
 import os
 import re
@@ -144,6 +145,20 @@ def test_few_configs_are_added_ahead(tmp_path, proposer, added):
     with LeaseBoard(made.desk, 5).claimed() as claims:
         assert len(claims) == 1
     assert len(made.desk.state().configs) == added
+
+
+@pytest.mark.parametrize(("proposer", "together"), [("random", 30), ("tpe", 3)])
+def test_every_worker_finds_as_many_as_the_first(tmp_path, proposer, together):
+    """What others hold does not count as waiting."""
+    if proposer == "tpe":
+        pytest.importorskip("optuna", reason="needs optuna")
+    template = {"recipe": RECIPE, "model": "test_vit", "training": {"lr": {"log": [1e-5, 1e-1]}}}
+    made = make(tmp_path, template=template, configs=200, proposer=proposer)
+    made.desk.folder.make()
+    with contextlib.ExitStack() as stack:
+        groups = [stack.enter_context(LeaseBoard(made.desk, together).claimed()) for _ in range(3)]
+        assert [len(claims) for claims in groups] == [together] * 3
+        assert len({claim.job.key for claims in groups for claim in claims}) == 3 * together
 
 
 def test_promotions_go_together_by_their_rung(tmp_path):

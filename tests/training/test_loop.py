@@ -257,7 +257,8 @@ def test_convolutions_train_in_channels_last_and_are_saved_for_all(tmp_path):
         assert torch.equal(other.network.weight, one.network.weight)
         assert torch.equal(other.ema.module.weight, one.ema.module.weight)
         assert lies_apart(other.network.weight)
-        torch.save(kept, tmp_path / "state.pt") if not earlier else None
+        if not earlier:
+            torch.save(kept, tmp_path / "state.pt")
 
 
 def test_missing_memory_names_the_images_of_a_batch(tmp_path, monkeypatch):

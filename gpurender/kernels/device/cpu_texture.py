@@ -33,7 +33,7 @@ def moved(word, before):
 @kernel
 def widen(cover, wide):
     """Set wide to the OR of cover moved by one, two and three columns: the columns of the 3 x 3 patches, which are
-    pasted at (x + 1, y + 1) as released.
+    pasted at (x + 1, y + 1) as released. Both are C-contiguous: Numba would flatten a copy of other arrays.
 
     One vector loop over all words, of which the first of each row is then mended: 2 us, row by row 8 us (Zen 4).
     """
@@ -87,7 +87,7 @@ def draw_mask(gaps, key, number, mask):
     """Draw mask bits, each lit with probability 256/511: a fair bit OR a bit lit with probability 1/511.
 
     1 - (1 - 1/2)(1 - 1/511) = 256/511. Bits of the second kind are rare, so they are drawn by the gaps between them
-    (:func:`gap_tables`). mask  # [size, words] uint32
+    (:func:`gap_tables`). mask  # [size, words] uint32, C-contiguous
     """
     size, words = mask.shape
     padded = (words + 3) // 4 * 4  # a row begins a block
@@ -127,7 +127,8 @@ def draw_rest(y, x, gaps, key, number, mask):
 
 @kernel
 def texture(cover, mask, gaps, key, number, lit):
-    """Set lit to the patches of the points of cover, masked at random if ``mask``; both uint32 [size, words].
+    """Set lit to the patches of the points of cover, masked at random if ``mask``; both uint32 [size, words],
+    C-contiguous.
 
     Patches are pasted at (x + 1, y + 1) .. (x + 3, y + 3), as released.
     """
