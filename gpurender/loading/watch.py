@@ -8,7 +8,7 @@ over, or in ``loader.stats()``. A stage is also a range of NVTX (Nsight Systems)
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +38,35 @@ def _profiled(name: str) -> contextlib.AbstractContextManager[Any]:
     return record_function(name) if getattr(profiler, "_is_profiler_enabled", True) else NOTHING
 
 
+class _Stage:
+    """The context of a stage. (A generator as a context takes twice as long on a CPU: 2.3 us, not 1.1.)
+
+    Args:
+        name: of the stage.
+        mark: returns what tells the time.
+        marks: where name, begin and end are put.
+        gpu: whether NVTX is told, too.
+    """
+
+    __slots__ = ("_begin", "_gpu", "_mark", "_marks", "_name", "_range")
+
+    def __init__(self, name: str, mark: Callable[[], Any], marks: deque[tuple[str, Any, Any]], gpu: bool) -> None:
+        self._name, self._mark, self._marks, self._gpu = name, mark, marks, gpu
+
+    def __enter__(self) -> None:
+        self._range = _profiled(PREFIX + self._name)
+        self._range.__enter__()
+        if self._gpu:
+            torch.cuda.nvtx.range_push(PREFIX + self._name)
+        self._begin = self._mark()
+
+    def __exit__(self, *error: Any) -> None:
+        self._marks.append((self._name, self._begin, self._mark()))
+        if self._gpu:
+            torch.cuda.nvtx.range_pop()
+        self._range.__exit__(*error)
+
+
 class Watch:
     """What has been measured of one loader since the last report.
 
@@ -56,22 +85,11 @@ class Watch:
         self._batches = self._images = self._ready = 0
         self._begin = time.perf_counter()
 
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure a stage on the current stream; stages may lie in each other."""
+    def stage(self, name: str) -> contextlib.AbstractContextManager[Any]:
+        """Return a context that measures a stage on the current stream; stages may lie in each other."""
         if self._gpu and torch.cuda.is_current_stream_capturing():  # a graph is timed when it runs
-            yield
-            return
-        with _profiled(PREFIX + name):
-            if self._gpu:
-                torch.cuda.nvtx.range_push(PREFIX + name)
-            begin = self._mark()
-            try:
-                yield
-            finally:
-                self._marks.append((name, begin, self._mark()))
-                if self._gpu:
-                    torch.cuda.nvtx.range_pop()
+            return NOTHING
+        return _Stage(name, self._mark, self._marks, self._gpu)
 
     def handed_out(self, images: int, ready: int) -> None:
         """Note a batch that was handed out, and how many batches were ready when it was requested."""
