@@ -10,18 +10,16 @@ which other programs on the same core lengthen less. Needs the extra `test`.
 """
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
+from bench import result_file
 from gpurender.commands.explorer.application import Page, application
 from gpurender.recipes.base import presets, recipe
-from gpurender.util.atomic_files import check_writable, replacing
-from gpurender.util.environment import environment
+from gpurender.util.atomic_files import check_writable
 
 SIDE = 512
 OTHERS = ("moire", "mixture", "schedule", "singleimage")  # families without presets
@@ -75,9 +73,7 @@ def main() -> None:
             flush=True,
         )
     if options.json is not None:
-        with replacing(options.json) as temporary:
-            text = json.dumps({"environment": environment(), "repeats": options.repeats, "answers": rows}, indent=1)
-            Path(temporary).write_text(text + "\n", encoding="utf-8")
+        result_file.write(options.json, repeats=options.repeats, answers=rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ on tensors of the CPU, of batches of 256 from recipes of ten classes, so that th
 
 import argparse
 import contextlib
-import json
 import statistics
 import sys
 import time
@@ -26,14 +25,14 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from triton.backends.compiler import GPUTarget
 
 import gpurender as gr
+from bench import result_file
 from bench.machine_code import CHIPS
 from gpurender.augment import named
 from gpurender.kernels import visual_atom
 from gpurender.loading.pipeline import BatchPipeline
 from gpurender.loading.plan import IndexBatch
 from gpurender.runtime import cuda, cuda_streams, devices, dispatch
-from gpurender.util.atomic_files import check_writable, replacing
-from gpurender.util.environment import environment
+from gpurender.util.atomic_files import check_writable
 
 PRESETS = ("onepfrac-1k", "fractaldb-1k", "visualatom-1k")
 POLICIES = ("crop", "deit")
@@ -238,9 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         rows.append(asdict(made))
     if given.json:
-        with replacing(given.json) as temporary:
-            text = json.dumps({"environment": environment(), "host_cost": rows}, indent=2)
-            Path(temporary).write_text(text + "\n", encoding="utf-8")
+        result_file.write(given.json, host_cost=rows)
     return 0
 
 

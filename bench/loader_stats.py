@@ -11,23 +11,21 @@ time, which other processes do not stretch.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
 import timeit
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import gpurender as gr
+from bench import result_file
 from gpurender.benchmark.timing import paired_percent, spread
 from gpurender.loading.watch import Watch, stage
 from gpurender.runtime import devices
-from gpurender.util.atomic_files import check_writable, replacing
-from gpurender.util.environment import environment
+from gpurender.util.atomic_files import check_writable
 from gpurender.util.progress import progress
 
 SERIES = ("off", "on", "again")
@@ -130,9 +128,7 @@ def main() -> int:
         )
         print(f"{name}: images/s {rates}; on {on}, noise {again}; counted {row['counted_percent']} %")
     if options.json:
-        with replacing(options.json) as temporary:
-            text = json.dumps({"environment": environment(), "loader_stats": found}, indent=1)
-            Path(temporary).write_text(text + "\n", encoding="utf-8")
+        result_file.write(options.json, loader_stats=found)
     return 0
 
 

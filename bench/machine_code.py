@@ -8,16 +8,14 @@ kernels are read loop by loop; Triton kernels (triton_code.py) as launched by a 
 
 import argparse
 import collections
-import json
 import re
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from bench import sass
+from bench import result_file, sass
 from gpurender.kernels.chaos_game import gpu as chaos_game
 from gpurender.kernels.device import runs
 from gpurender.kernels.diamond_square import gpu as diamond_square
@@ -26,8 +24,7 @@ from gpurender.kernels.resized_crop import gpu as resized_crop
 from gpurender.kernels.resized_crop import gpu_room
 from gpurender.kernels.visual_atom import gpu as visual_atom
 from gpurender.runtime import cuda, cupy_cache
-from gpurender.util.atomic_files import check_writable, replacing
-from gpurender.util.environment import environment
+from gpurender.util.atomic_files import check_writable
 
 KIB = 1 << 10
 # Published limits (CUDA programming guide, compute capabilities): shared memory of a block and of a multiprocessor,
@@ -224,13 +221,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         specialised += triton_code.inspect(chip)
     print(triton_code.table(specialised))
     result = {
-        "environment": environment(),
         "kernels": [asdict(kernel) for kernel in kernels],
         "triton_kernels": [asdict(kernel) for kernel in specialised],
     }
     if options.json:
-        with replacing(options.json) as temporary:
-            Path(temporary).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        result_file.write(options.json, **result)
     return result
 
 

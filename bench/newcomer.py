@@ -21,9 +21,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from gpurender.util.atomic_files import check_writable, replacing
-from gpurender.util.environment import environment
+from bench import result_file
+from gpurender.util.atomic_files import check_writable
 
+ROOT = Path(__file__).parents[1]
 CHANGED = {"orbits": "[1, 60]"}
 TRAINING = "--model test_vit --steps 3 --batch-size 8 --image-size 64 --device cpu --output run"
 
@@ -70,7 +71,7 @@ def walked(python: str, folder: Path, cache: Path) -> dict[str, float]:
     surroundings = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "PYTHONPATH")}
     surroundings["GPURENDER_CACHE_DIR"] = str(cache)
     if python == sys.executable:  # of this checkout
-        surroundings["PYTHONPATH"] = str(Path(__file__).parents[1])
+        surroundings["PYTHONPATH"] = str(ROOT)
     seconds: dict[str, float] = {}
     explored(python, folder, surroundings, seconds)
     for words in (f"pretrain mine.json {TRAINING}", "replay run --steps 1 -o seen.png --json seen.json"):
@@ -79,6 +80,13 @@ def walked(python: str, folder: Path, cache: Path) -> dict[str, float]:
         subprocess.run(command, env=surroundings, cwd=folder, check=True, capture_output=True)
         seconds[words.partition(" ")[0]] = round(time.perf_counter() - since, 2)
     return seconds
+
+
+def environment_of(python: str) -> dict[str, Any]:
+    """Return what a Python runs on, with its own versions; the commit is that of this checkout."""
+    code = "import json; from gpurender.util.environment import environment; print(json.dumps(environment()))"
+    found = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    return json.loads(found.stdout)
 
 
 def main() -> None:
@@ -96,9 +104,7 @@ def main() -> None:
                 walks[name] = walked(options.python, Path(folder), Path(cache))
             print(name, ", ".join(f"{step} {seconds:.2f} s" for step, seconds in walks[name].items()), flush=True)
     if options.json is not None:
-        with replacing(options.json) as temporary:
-            text = json.dumps({"environment": environment(), "seconds": walks}, indent=1)
-            Path(temporary).write_text(text + "\n", encoding="utf-8")
+        result_file.write(options.json, environment=environment_of(options.python), seconds=walks)
 
 
 if __name__ == "__main__":

@@ -9,23 +9,21 @@ are those of its CPU time, so that the figures are those of a core.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import gpurender as gr
+from bench import result_file
 from gpurender.augment.pixmix_draws import OPERATIONS, Law, draw
 from gpurender.benchmark.timing import spread
 from gpurender.kernels.philox import words
 from gpurender.numerics.streams import Stream
 from gpurender.runtime import devices
-from gpurender.util.atomic_files import check_writable, replacing
-from gpurender.util.environment import environment
+from gpurender.util.atomic_files import check_writable
 from gpurender.util.progress import progress
 
 SIZE = 224
@@ -121,9 +119,7 @@ def main() -> int:
         drawing = f"drawing its {row['pictures_per_batch']} pictures {100 * share['median']:.0f} % of the time"
         print(f"{row['mixer']:<9}{row['dtype']:<8}{shown}, {drawing}")
     if options.json:
-        with replacing(options.json) as temporary:
-            text = json.dumps({"environment": environment(), "pixmix": found}, indent=1)
-            Path(temporary).write_text(text + "\n", encoding="utf-8")
+        result_file.write(options.json, pixmix=found)
     return 0
 
 

@@ -10,12 +10,10 @@ thread and in turn; a figure is the median over rounds, beside it the lowest and
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,7 @@ import torch
 from numba import njit
 
 import gpurender as gr
-from gpurender.util.atomic_files import replacing
-from gpurender.util.environment import environment
+from bench import result_file
 
 BATCH = 50  # images of one measurement
 ROUNDS = 9
@@ -100,12 +97,7 @@ def main() -> int:
         spread = f"{min(some):,.0f} to {max(some):,.0f}"
         print(f"{name:<6}{middle:>9,.0f} images/s ({spread}), {middle / base:,.1f} times plain")
     if options.json:
-        result = {
-            "environment": environment(),
-            "plain_renderer": {"preset": "onepfrac-1k", "images_per_second": found},
-        }
-        with replacing(options.json) as temporary:
-            Path(temporary).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        result_file.write(options.json, plain_renderer={"preset": "onepfrac-1k", "images_per_second": found})
     return 0
 
 

@@ -16,7 +16,6 @@ Intervals are bootstrap percentiles (5, 95) over tasks: splits of one table are 
 
 import argparse
 import itertools
-import json
 import sys
 from math import comb
 from pathlib import Path
@@ -25,10 +24,9 @@ from typing import Any
 import numpy as np
 
 import gpurender as gr
+from bench import result_file
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.server.portfolio import greedy
-from gpurender.util.atomic_files import replacing
-from gpurender.util.environment import environment
 
 RESAMPLES = 2000
 
@@ -121,12 +119,9 @@ def main() -> int:
         print(f"{row['recommender']:>16}  {row['share']:.2f}  ({row['p5']:.2f} to {row['p95']:.2f})")
     if options.json is not None:
         command = " ".join(["python -m bench.portfolio", *sys.argv[1:]])
-        found = {
-            "environment": environment(), "command": command, "k": options.k, "rung": rung, "tasks": tasks,
-            "recipes": table.shape[1], "portfolio": rows,
-        }  # fmt: skip
-        with replacing(options.json) as temporary:
-            Path(temporary).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        result_file.write(
+            options.json, command=command, k=options.k, rung=rung, tasks=tasks, recipes=table.shape[1], portfolio=rows
+        )
     return 0
 
 

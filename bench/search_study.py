@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 import gpurender as gr
+from bench import result_file
 from bench.fetch_tasks import SETS
 from gpurender.search.analysis import calibration
 from gpurender.util.atomic_files import replacing
-from gpurender.util.environment import environment
 
 MODEL = "levit_128s"
 SETTINGS = {"image_size": 64, "batch_size": 128, "lr": 2e-3, "weight_decay": 0.05, "augment": "crop"}
@@ -164,14 +164,10 @@ def main() -> int:
         print(f"found recipe over {row['over']}: {row['gain']:+.1f} points ({row['p5']:+.1f} to {row['p95']:+.1f})")
     if options.json is not None:
         result = {
-            "environment": environment(),
-            "search_study": {
-                "space": SPACE, "validation": VALIDATION, "labels": LABELS, "done": done, "table": study.table(),
-                "calibration": calibration(study.table()), "comparison": rows, "gains": found,
-            },
+            "space": SPACE, "validation": VALIDATION, "labels": LABELS, "done": done, "table": study.table(),
+            "calibration": calibration(study.table()), "comparison": rows, "gains": found,
         }  # fmt: skip
-        with replacing(options.json) as temporary:
-            Path(temporary).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        result_file.write(options.json, search_study=result)
     return 0
 
 

@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import gpurender as gr
+from bench import result_file
 from bench.fetch_tasks import SETS
 from gpurender.tasks import Task
 from gpurender.training.presets import PRESETS
 from gpurender.util.atomic_files import replacing
-from gpurender.util.environment import environment
 
 TRANSFORMER, RESNET = "levit_128s", "resnet10t"
 SIDE = 64  # pixels
@@ -351,14 +351,7 @@ def write(path: Path, work: Path) -> None:
         for study, make in STUDIES.items()
         for model in (TRANSFORMER, RESNET)
     }
-    result = {
-        "environment": environment(),
-        "teach": shared(),
-        "studies": {name: rows for name, rows in found.items() if rows},
-    }
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-        file.write("\n")
+    result_file.write(path, teach=shared(), studies={name: rows for name, rows in found.items() if rows})
 
 
 if __name__ == "__main__":
