@@ -1,16 +1,19 @@
 """What ``loader.stats()`` costs: the same loader measured and not measured, in turn.
 
-    python -m bench.loader_stats [--device D] [--rounds N] [--json FILE]
+    python -m bench.loader_stats [--device D] [--rounds N] [--processes N] [--json FILE]
 
 A round is one window of batches each of three series, in an order that turns from round to round: *off*, *on*
 (``loader.measured = True``) and *again*, which is off once more. Windows of one round are neighbours in time, so their
-ratio is what is compared: on with off, and again with off, which is the noise of the comparison. What the loader does
+ratio is what is compared: on with off, and again with off, which is the noise of the comparison. Where code and data
+lie in memory differs from process to process, and moves the difference by half a percent, so that the rounds are spread
+over several processes. What the loader does
 when it is off cannot be taken out of it, so that is counted: the stages of a batch, times the nanoseconds of one that
 is not measured; and the same of one that is. On a CPU everything runs on one thread, and seconds are those of its CPU
 time, which other processes do not stretch.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import time
@@ -30,8 +33,8 @@ from gpurender.util.progress import progress
 
 SERIES = ("off", "on", "again")
 SETTINGS = {  # name: batch size, side, policy, batches of a window
-    "usual": (256, 224, "deit", 2),
-    "small": (8, 32, "crop", 100),  # as little work per batch as anyone asks for
+    "usual": (256, 224, "deit", 1),
+    "small": (8, 32, "crop", 25),  # as little work per batch as anyone asks for; short windows, for speed drifts
 }
 
 
@@ -54,7 +57,8 @@ def window(loader: Any, batches: Iterator[Any], count: int, device: torch.device
 
 def seconds_of(loader: Any, count: int, rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Return the seconds of the windows of each series, round by round."""
-    batches, found = endless(loader), {name: [] for name in SERIES}
+    batches = endless(loader)
+    found: dict[str, list[float]] = {name: [] for name in SERIES}
     window(loader, batches, len(loader) + 1, device)  # compiled, and what repeats is kept
     with progress(total=rounds, desc="rounds", unit="round") as bar:
         for number in range(rounds):
@@ -66,24 +70,39 @@ def seconds_of(loader: Any, count: int, rounds: int, device: torch.device) -> di
     return found
 
 
-def measured(name: str, rounds: int, device: torch.device) -> dict[str, Any]:
-    """Return the figures of a setting."""
-    batch_size, side, policy, count = SETTINGS[name]
+def of_process(setting: tuple[int, int, str, int], rounds: int, device_name: str) -> dict[str, Any]:
+    """Return what a process of its own measures of a setting."""
+    torch.set_num_threads(1)
+    device = devices.resolve(device_name)
+    batch_size, side, policy, count = setting
     loader = gr.DataLoader(
         "onepfrac-1k", batch_size, shuffle=True, drop_last=True, image_size=side, augment=policy, device=device
     )
     found = seconds_of(loader, count, rounds, device)
     loader.measured = True
     next(iter(loader))
-    stages = 1 + len(loader.stats()["stage_ms"])  # with that of waiting
-    batch = statistics.median(found["off"]) / count
-    costs = {"off": nanoseconds(None), "on": nanoseconds(Watch(device))}
+    return {
+        "seconds": found,
+        "stages": 1 + len(loader.stats()["stage_ms"]),  # with that of waiting
+        "ns_per_stage": {"off": nanoseconds(None), "on": nanoseconds(Watch(device))},
+    }
+
+
+def measured(name: str, rounds: int, processes: int, device_name: str) -> dict[str, Any]:
+    """Return the figures of a setting, whose rounds several processes share one after the other."""
+    batch_size, side, policy, count = SETTINGS[name]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        runs = [pool.apply(of_process, (SETTINGS[name], rounds, device_name)) for _ in range(processes)]
+    found = {who: [seconds for run in runs for seconds in run["seconds"][who]] for who in SERIES}
+    costs = {who: statistics.median(run["ns_per_stage"][who] for run in runs) for who in SERIES[:2]}
+    stages, batch = runs[0]["stages"], statistics.median(found["off"]) / count
     return {
         "setting": name, "batch_size": batch_size, "image_size": side, "augment": policy, "batches_per_window": count,
-        "rounds": rounds,
+        "processes": processes, "rounds_per_process": rounds,
         "images_per_second": {who: spread([count * batch_size / s for s in some], 1) for who, some in found.items()},
         "on_percent": percent(found["on"], found["off"]),
         "again_percent": percent(found["again"], found["off"]),
+        "on_percent_of_processes": [percent(run["seconds"]["on"], run["seconds"]["off"])["median"] for run in runs],
         "stages": stages, "ns_per_stage": {who: round(cost, 1) for who, cost in costs.items()},
         "counted_percent": {who: round(1e2 * stages * cost / 1e9 / batch, 4) for who, cost in costs.items()},
     }  # fmt: skip
@@ -110,16 +129,16 @@ def main() -> int:
     """Print the figures; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
-    parser.add_argument("--rounds", type=int, default=100, help="of each setting, at least 5 (default 100)")
+    parser.add_argument("--rounds", type=int, default=200, help="of each process, at least 5 (default 200)")
+    parser.add_argument("--processes", type=int, default=4, help="of each setting (default 4)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     options = parser.parse_args()
     if options.json:
         check_writable(options.json)
-    torch.set_num_threads(1)
-    device = devices.resolve(options.device)
+    devices.resolve(options.device)  # refused before anything is measured
     found = []
     for name in SETTINGS:
-        row = measured(name, options.rounds, device)
+        row = measured(name, options.rounds, options.processes, options.device)
         found.append(row)
         rates = ", ".join(f"{who} {each['median']:,.0f}" for who, each in row["images_per_second"].items())
         on, again = (

@@ -67,9 +67,10 @@ class GraphCache:
         self._pool: Any = None
         self._off = not devices.on_gpu(device)
         self._said = False
-        self.watch: Watch | None = None  # measures the stages
 
-    def run(self, key: Hashable, launches: Callable[[], Made], restart: Callable[[], None]) -> Tensors:
+    def run(
+        self, key: Hashable, launches: Callable[[], Made], restart: Callable[[], None], watch: Watch | None = None
+    ) -> Tensors:
         """Run ``launches`` or its graph, then the last launches, and return the tensors, new ones every time.
 
         Args:
@@ -77,16 +78,17 @@ class GraphCache:
                 they are not captured.
             launches: called to launch or to capture them; returns tensors, and last launches, which are not captured.
             restart: resets device memory to its state before the launches; called before they are captured.
+            watch: measures the stages.
         """
         if self._off or key is None:
-            return self._finished(launches())
+            return _measured(launches(), watch)
         if key in self._graphs:
             found = self._graphs[key]
-            with stage(self.watch, "graph"):
+            with stage(watch, "graph"):
                 found.graph.replay()
-            with stage(self.watch, "last launches"):
+            with stage(watch, "last launches"):
                 return tuple(one.clone() if isinstance(one, torch.Tensor) else one() for one in found.made)
-        plain = self._finished(launches())
+        plain = _measured(launches(), watch)
         self._runs[key] = self._runs.get(key, 0) + 1
         if self._runs[key] > WARMUP_RUNS and len(self._graphs) < MAX_GRAPHS:
             try:
@@ -99,10 +101,6 @@ class GraphCache:
                 restart()
                 return finished(launches())
         return plain
-
-    def _finished(self, made: Made) -> Tensors:
-        with stage(self.watch, "last launches"):
-            return finished(made)
 
     def clear(self) -> None:
         """Drop all graphs, because memory that they read has moved."""
@@ -138,6 +136,12 @@ class GraphCache:
         if not self._graphs:
             self._pool = torch.cuda.graph_pool_handle()
         return self._pool
+
+
+def _measured(made: Made, watch: Watch | None) -> Tensors:
+    """Return the tensors of what was launched plainly, with the time of the last launches."""
+    with stage(watch, "last launches"):
+        return finished(made)
 
 
 def capture(launches: Callable[[], Made], device: torch.device, pool: Any) -> tuple[Any, Made]:

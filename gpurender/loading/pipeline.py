@@ -69,15 +69,7 @@ class BatchPipeline:
         self._chosen_ids: torch.Tensor | None = None  # int64 [3 n] on the device: HostIndices of a batch
         self._graph_cache = cuda_graphs.GraphCache(renderer.device)
         self._lock = threading.Lock()  # cursor and graphs serve one batch at a time
-
-    @property
-    def watch(self) -> Watch | None:
-        """What measures the stages, or ``None``."""
-        return self._graph_cache.watch
-
-    @watch.setter
-    def watch(self, watch: Watch | None) -> None:
-        self._graph_cache.watch = watch
+        self.watch: Watch | None = None  # measures the stages
 
     def render(self, step: IndexBatch, mixes: bool) -> Batch:
         """Render a batch.
@@ -122,6 +114,7 @@ class BatchPipeline:
                 self._key(policy, step.size, step.step),
                 lambda: self._launch(policy, step.size, step.step),
                 lambda: self._set(step.epoch, step.first),
+                self.watch,
             )
             self._place = (step.epoch, step.first + step.step)
         return tensors
@@ -138,7 +131,9 @@ class BatchPipeline:
             on_device.copy_(cuda_streams.pinned(chosen, self._renderer.device), non_blocking=True)
             # A mixture's launches depend on its samples, so they are not captured.
             key = self._key(policy, "given", count) if self._on_device else None
-            return self._graph_cache.run(key, lambda: self._launch_chosen(policy, on_device, chosen[0]), lambda: None)
+            return self._graph_cache.run(
+                key, lambda: self._launch_chosen(policy, on_device, chosen[0]), lambda: None, self.watch
+            )
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
