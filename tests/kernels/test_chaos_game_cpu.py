@@ -118,6 +118,44 @@ def test_images_of_one_number_share_their_picks_and_those_of_several_do_not(numb
     assert len(drawn) == (1 if len(set(numbers)) == 1 else len(numbers))
 
 
+def walk_of_many(pairs, numbers, points):
+    """The walk of systems of up to three maps, and of its own number each."""
+    maps, thresholds = np.zeros((len(pairs), 3, 6), np.float32), np.full((len(pairs), 3), 65536, np.uint32)
+    for n, (some, limits) in enumerate(pairs):
+        maps[n, : len(some)], thresholds[n, : len(limits)] = some, limits
+    counts = torch.tensor([len(some) for some, _ in pairs], dtype=torch.int32, device="cpu")
+    systems = Systems(torch.from_numpy(maps), torch.from_numpy(thresholds.view(np.int32)), counts)
+    draw_ids = torch.tensor(numbers, dtype=torch.int64, device="cpu") | 7 << 32
+    return cpu.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, points)()
+
+
+WIDE = np.array([[1e3, 0, 0, 0, 1, 0], [-1e3, 0, 0, 0, 1, 0]], np.float32), np.array([32768, 65536], np.uint32)
+BRIEFLY = (  # one step of map 0 leaves the range of |x| <= 2^62, one of map 1 would lead back into it
+    np.array([[2.0**80, 0, 0, 0, 1, 0], [2.0**-100, 0, 0, 0, 1, 0]], np.float32),
+    np.array([20_000, 65536], np.uint32),
+)
+
+
+@pytest.mark.parametrize("images", [1, 3, 4, 16, 17, 21, 40])
+@pytest.mark.parametrize("other", [None, "three maps", "its own picks", "leaves the range", "leaves it for one step"])
+@pytest.mark.parametrize("points", [700, 9000])
+def test_pilots_side_by_side_are_those_of_each_image_alone(images, other, points):
+    rng = np.random.default_rng(images)
+    pairs, numbers, place = [random_system(rng, 2, 0.8) for _ in range(images)], [5] * images, images * 2 // 3
+    if other == "three maps":
+        pairs[place] = random_system(rng, 3, 0.6)
+    elif other == "its own picks":
+        numbers[place] = 6
+    elif other is not None:
+        pairs[place] = WIDE if other == "leaves the range" else BRIEFLY
+    walk = walk_of_many(pairs, numbers, points)
+    for n in range(images):
+        xs, ys, _ = walk(n)
+        expected = walked_by_definition(pairs[n], numbers[n], points)
+        assert np.array_equal(xs, expected[0])
+        assert np.array_equal(ys, expected[1])
+
+
 def mask_by_definition(size, number):
     """The mask of an image, bit by bit: bool [size, size]."""
     calls = ((size + 31) // 32 + 3) // 4
@@ -137,7 +175,7 @@ def mask_by_definition(size, number):
     return lit
 
 
-@pytest.mark.parametrize("size", [16, 31, 33, 130, 224, 362, 512])
+@pytest.mark.parametrize("size", [16, 31, 33, 130, 224, 362, 512, 1000])
 def test_a_mask_is_drawn_as_defined(size):
     rows = [y for y in range(size) if y < 100]  # the definition takes a millisecond per bit
     mask = np.empty((size, (size + 31) // 32), np.uint32)
@@ -146,7 +184,7 @@ def test_a_mask_is_drawn_as_defined(size):
     assert np.array_equal(found[rows], mask_by_definition(size, 5)[rows])
 
 
-@pytest.mark.parametrize("size", [1, 16, 512, 4000, 8192])
+@pytest.mark.parametrize("size", [1, 16, 512, cpu_texture.NEAR, cpu_texture.NEAR + 1, 4000, 8192])
 def test_gaps_are_those_of_a_search(size):
     """At every border between two gaps and beside it, and at random words."""
     tables = cpu_texture.gap_tables(size)
@@ -157,6 +195,9 @@ def test_gaps_are_those_of_a_search(size):
     words = np.unique(np.clip(words, 0, 2**32 - 1))
     expected = (words[:, None] < borders).sum(1)
     assert [int(cpu_texture.gap_of(np.uint32(word), tables)) for word in words] == expected.tolist()
+    drawn = np.empty(len(words), np.int32)
+    cpu_texture.draw_gaps(words.astype(np.uint32), tables, drawn)
+    assert np.array_equal(drawn, expected)
 
 
 @pytest.mark.parametrize("size", [16, 37, 64, 130, 362])

