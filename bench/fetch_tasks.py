@@ -13,6 +13,10 @@ again. No set is changed but for what its entry says. ``digits`` is what the ins
 | mnist-5k | 4,000 + 1,000, 28 x 28, grey | 10 | CC BY-SA 3.0 |
 | digits | 1,437 + 360, 8 x 8, grey | 10 | CC BY 4.0 |
 | emoji | 1,906 + 1,906, 64 x 64, colour, another hand | 9 | Apache 2.0, CC BY 4.0 |
+| emoji-nature | 150 + 150, as emoji: mammals, birds, flowers, … | 6 | Apache 2.0, CC BY 4.0 |
+| emoji-food | 124 + 124, as emoji: drinks, fruit, sweets, … | 6 | Apache 2.0, CC BY 4.0 |
+| emoji-people | 320 + 320, as emoji: roles, sports, gestures, … | 8 | Apache 2.0, CC BY 4.0 |
+| emoji-symbols | 206 + 206, as emoji: arrows, keycaps, zodiac, … | 10 | Apache 2.0, CC BY 4.0 |
 | stamps | 125 + 124, about 130 x 130, colour | 4 | GPL 2 |
 """
 
@@ -21,14 +25,17 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,6 +49,8 @@ EMOJI_GROUPS = (
     "Activities", "Animals & Nature", "Flags", "Food & Drink", "Objects", "People & Body", "Smileys & Emotion",
     "Symbols", "Travel & Places",
 )  # fmt: skip
+EMOJI_LIST = "package/emoji.json"
+EMOJI_LEAST = 12  # of a subgroup: ten labels, and some to choose them from
 STAMP_GROUPS = ("animals", "food", "household", "plants")  # of Tux Paint: those with 30 photographs or more
 
 
@@ -180,18 +189,37 @@ def save(path: Path, images: np.ndarray, labels: np.ndarray, per_class: int | No
 
 
 def emoji(folder: Path, keep: Path) -> None:
-    """Write emoji on white: Google's Noto for training, Twitter's Twemoji for the test; groups of Unicode as classes.
+    """Write emoji on white, groups of Unicode as classes, without skin tones and the group of components."""
+    write_emoji(folder / "emoji", keep, lambda entry: entry["category"] if entry["category"] in EMOJI_GROUPS else "")
 
-    Skin tones are left out, and so is the group of components.
-    """
+
+def emoji_of(group: str, name: str) -> Callable[[Path, Path], None]:
+    """Return what writes the emoji of one group of Unicode, its subgroups of 12 or more as classes."""
+
+    def make(folder: Path, keep: Path) -> None:
+        sizes = Counter(entry["subcategory"] for entry in entries_of(NOTO, keep) if entry["category"] == group)
+        large = {subgroup for subgroup, size in sizes.items() if size >= EMOJI_LEAST}
+        write_emoji(
+            folder / name, keep,
+            lambda entry: entry["subcategory"] if entry["category"] == group and entry["subcategory"] in large else "",
+        )  # fmt: skip
+
+    return make
+
+
+def entries_of(package: Package, keep: Path) -> list[dict[str, Any]]:
+    """Return what a package says of its emoji."""
+    return next(json.loads(data) for name, data in tar_files(download(package, keep)) if name == EMOJI_LIST)
+
+
+def write_emoji(folder: Path, keep: Path, class_of: Callable[[Mapping[str, Any]], str]) -> None:
+    """Write emoji on white: Google's Noto for training, Twitter's Twemoji for the test; those without a class not."""
     for part, package, hand in (("train", NOTO, "google"), ("val", TWEMOJI, "twitter")):
         files = dict(tar_files(download(package, keep)))
-        for entry in json.loads(files["package/emoji.json"]):
-            if entry["category"] in EMOJI_GROUPS and entry[f"has_img_{hand}"]:
-                on_white(
-                    files[f"package/img/{hand}/64/{entry['image']}"],
-                    folder / "emoji" / part / entry["category"].replace(" & ", "-").lower() / entry["image"],
-                )
+        for entry in json.loads(files[EMOJI_LIST]):
+            name = "-".join(re.split("[^a-z]+", class_of(entry).lower()))
+            if name and entry[f"has_img_{hand}"]:
+                on_white(files[f"package/img/{hand}/64/{entry['image']}"], folder / part / name / entry["image"])
 
 
 def stamps(folder: Path, keep: Path) -> None:
@@ -230,6 +258,10 @@ class Source:
     about: str
 
 
+EMOJI = (
+    "Noto Emoji (Google, Apache 2.0) and Twemoji (Twitter, CC BY 4.0) by emoji-datasource 16.0.0 (Cal Henderson, MIT "
+    "licence)"
+)
 SETS = {
     "fashion": Source(
         fashion, "fashion", "Fashion-MNIST, Zalando Research (Xiao, Rasul, Vollgraf, arXiv:1708.07747), MIT licence; "
@@ -243,10 +275,11 @@ SETS = {
         digits, "digits.npz", "Optical Recognition of Handwritten Digits, UCI (Alpaydin, Kaynak; CC BY 4.0), the test "
         "set as scikit-learn ships it",
     ),
-    "emoji": Source(
-        emoji, "emoji", "Noto Emoji (Google, Apache 2.0) and Twemoji (Twitter, CC BY 4.0) by emoji-datasource 16.0.0 "
-        "(Cal Henderson, MIT licence)",
-    ),
+    "emoji": Source(emoji, "emoji", EMOJI),
+    "emoji-nature": Source(emoji_of("Animals & Nature", "emoji-nature"), "emoji-nature", EMOJI),
+    "emoji-food": Source(emoji_of("Food & Drink", "emoji-food"), "emoji-food", EMOJI),
+    "emoji-people": Source(emoji_of("People & Body", "emoji-people"), "emoji-people", EMOJI),
+    "emoji-symbols": Source(emoji_of("Symbols", "emoji-symbols"), "emoji-symbols", EMOJI),
     "stamps": Source(stamps, "stamps", "Tux Paint's stamps 2022.06.04 (New Breed Software and others), GPL 2"),
 }  # fmt: skip
 

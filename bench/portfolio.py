@@ -1,11 +1,13 @@
 """How much of the best recipe's gain does a portfolio have for a task that nobody has seen?
 
     python -m bench.portfolio STUDY --json bench/results/NAME.json    # -k 5, --held-out 1, --splits 200, --seed S
+    python -m bench.portfolio bench/results/SEARCH_STUDY.json -k 3
 
 A table of scores, tasks by recipes, is that of a study of ``gpurender search`` on its highest rung that has enough
-recipes. The tasks are split at random into known and unseen ones (``--held-out`` of them). From the known ones a
-recommender chooses recipes; its gain on an unseen task is the best score of its recipes over the mean of all recipes.
-The share is its mean gain over that of the oracle, which knows the best recipe of each task:
+recipes, or the accuracies on test images of the comparison of ``bench.search_study``, the mean over seeds. The tasks
+are split at random into known and unseen ones (``--held-out`` of them). From the known ones a recommender chooses
+recipes; its gain on an unseen task is the best score of its recipes over the mean of all recipes. The share is its mean
+gain over that of the oracle, which knows the best recipe of each task:
 
     portfolio         the greedy K recipes; the client tries each
     best on average   one recipe
@@ -16,6 +18,7 @@ Intervals are bootstrap percentiles (5, 95) over tasks: splits of one table are 
 
 import argparse
 import itertools
+import json
 import sys
 from math import comb
 from pathlib import Path
@@ -43,6 +46,20 @@ def table_of(study: gr.search.Study, least: int) -> tuple[int, list[str], np.nda
             tasks = list(study.tasks)
             return rung, tasks, np.array([[row["tasks"][t]["score"] for row in best.values()] for t in tasks])
     raise ValueError(f"the study has fewer than {least} recipes on each rung")
+
+
+def compared(path: Path, least: int) -> tuple[list[str], np.ndarray]:
+    """Return tasks and accuracies ``[T, C]`` of the recipes that a comparison has on all of its tasks."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["search_study"]["comparison"]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    cells: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        cells.setdefault(row["rival"], {}).setdefault(row["task"], []).append(row["accuracy"])
+    seeds = max(len(found) for own in cells.values() for found in own.values())
+    whole = [own for own in cells.values() if sum(map(len, own.values())) == seeds * len(tasks)]
+    if len(whole) < least:
+        raise ValueError(f"{path} has {len(whole)} recipes that were measured on all tasks, and {least} are needed")
+    return tasks, np.array([[np.mean(own[task]) for own in whole] for task in tasks])
 
 
 def best_of_random(scores: np.ndarray, count: int) -> float:
@@ -106,14 +123,18 @@ def shares(table: np.ndarray, count: int, held_out: int, splits: int, seed: int)
 def main() -> int:
     """Print and write the shares; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study")
+    parser.add_argument("study", type=Path, help="folder of a study, or a result of bench.search_study")
     parser.add_argument("-k", type=int, default=5)
     parser.add_argument("--held-out", type=int, default=1)
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rung, tasks, table = table_of(gr.search.Study(options.study), options.k + 1)
+    rung: int | None = None
+    if options.study.is_file():
+        tasks, table = compared(options.study, options.k + 1)
+    else:
+        rung, tasks, table = table_of(gr.search.Study(options.study), options.k + 1)
     rows = shares(table, options.k, options.held_out, options.splits, options.seed)
     for row in rows:
         print(f"{row['recommender']:>16}  {row['share']:.2f}  ({row['p5']:.2f} to {row['p95']:.2f})")

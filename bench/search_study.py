@@ -6,8 +6,8 @@
 The study tries 26 random recipes of six families with one small net. A share of the training images of five tasks
 judges them. Then the winner, the presets and the first random recipes of the study are trained from the beginning, all
 of them with the same settings for as many images as the highest rung has, and fine-tuned with few labels: figures are
-accuracies on test images, which have chosen nothing. Whatever is done is a file in WORK, so the program may be killed
-at any moment and goes on where it was.
+accuracies on test images, which have chosen nothing; four of the nine tasks have not judged the study either. Whatever
+is done is a file in WORK, so the program may be killed at any moment and goes on where it was.
 
 The gain of the found recipe over a preset, and over the median of the random ones, is the mean over tasks and seeds of
 the difference in accuracy. Its interval is a bootstrap over tasks (5th to 95th percentile): the seeds of a task are not
@@ -19,7 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ VALIDATION = {
     "digits": 0.3,
     "stamps": 0.3,
 }  # about 1,000 images at most
+UNSEEN = ("emoji-nature", "emoji-food", "emoji-people", "emoji-symbols")  # tasks that chose nothing at all
 LABELS = 10
 LADDER = gr.search.Ladder(images=(12_800, 38_400, 115_200), eta=3, finetune_steps=100, seeds=3)
 CONFIGS = 26
@@ -68,10 +69,13 @@ RESAMPLES = 2000
 
 
 def tasks_of(folder: Path, *, judging: bool) -> dict[str, gr.tasks.Task]:
-    """Return the tasks by name: they judge configs on held-out training images, or are judged on test images."""
+    """Return the tasks by name: they judge configs on held-out training images, or are judged on test images, with
+    those that the study has not seen.
+    """
+    shares = VALIDATION if judging else dict.fromkeys([*VALIDATION, *UNSEEN], 0.0)
     return {
-        name: gr.tasks.Task(folder / SETS[name].result, labels_per_class=LABELS, validation=share * judging)
-        for name, share in VALIDATION.items()
+        name: gr.tasks.Task(folder / SETS[name].result, labels_per_class=LABELS, validation=share)
+        for name, share in shares.items()
     }
 
 
@@ -118,26 +122,32 @@ def tune(checkpoint: Path, task: gr.tasks.Task, seed: int, folder: Path, path: P
         Path(temporary).write_text(json.dumps({"accuracy": found["accuracy"], "classes": found["classes"]}))
 
 
-def gains(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def gains(rows: list[dict[str, Any]], tasks: Sequence[str]) -> list[dict[str, Any]]:
     """Return the gain of the found recipe over every rival that is complete, in points of accuracy, with intervals."""
     names = list(dict.fromkeys(row["rival"] for row in rows))
     table = {
-        name: {(row["task"], row["seed"]): 100.0 * row["accuracy"] for row in rows if row["rival"] == name}
+        name: {
+            (row["task"], row["seed"]): 100.0 * row["accuracy"]
+            for row in rows
+            if row["rival"] == name and row["task"] in tasks
+        }
         for name in names
     }
-    whole = {name: own for name, own in table.items() if len(own) == len(VALIDATION) * len(SEEDS)}
+    whole = {name: own for name, own in table.items() if len(own) == len(tasks) * len(SEEDS)}
     others = {name: own for name, own in whole.items() if name != "found" and not name.startswith("random")}
     random = [own for name, own in whole.items() if name.startswith("random")]
     if len(random) == RANDOM:
         others["median of random"] = {cell: statistics.median(own[cell] for own in random) for cell in random[0]}
     if "found" not in whole:
         return []
-    return [{"over": name, **interval(whole["found"], own)} for name, own in others.items()]
+    return [{"over": name, **interval(whole["found"], own, tasks)} for name, own in others.items()]
 
 
-def interval(ours: Mapping[tuple[str, int], float], theirs: Mapping[tuple[str, int], float]) -> dict[str, float]:
+def interval(
+    ours: Mapping[tuple[str, int], float], theirs: Mapping[tuple[str, int], float], tasks: Sequence[str]
+) -> dict[str, float]:
     """Return the mean difference and its bootstrap percentiles over tasks."""
-    of_tasks = np.array([np.mean([ours[task, seed] - theirs[task, seed] for seed in SEEDS]) for task in VALIDATION])
+    of_tasks = np.array([np.mean([ours[task, seed] - theirs[task, seed] for seed in SEEDS]) for task in tasks])
     drawn = np.random.default_rng(0).integers(0, len(of_tasks), (RESAMPLES, len(of_tasks)))
     low, high = np.percentile(of_tasks[drawn].mean(1), (5, 95))
     return {"gain": float(of_tasks.mean()), "p5": float(low), "p95": float(high)}
@@ -159,9 +169,11 @@ def main() -> int:
     study.work(minutes=options.minutes, device="cpu")
     done = study.status()["done"]
     rows = compare(options.tasks, study, options.work, end) if done else []
-    found = gains(rows)
-    for row in found:
-        print(f"found recipe over {row['over']}: {row['gain']:+.1f} points ({row['p5']:+.1f} to {row['p95']:+.1f})")
+    found = {"tasks of the study": gains(rows, tuple(VALIDATION)), "unseen tasks": gains(rows, UNSEEN)}
+    for kind, some in found.items():
+        for row in some:
+            interval_ = f"({row['p5']:+.1f} to {row['p95']:+.1f})"
+            print(f"{kind}: found recipe over {row['over']}: {row['gain']:+.1f} points {interval_}")
     if options.json is not None:
         result = {
             "space": SPACE, "validation": VALIDATION, "labels": LABELS, "done": done, "table": study.table(),

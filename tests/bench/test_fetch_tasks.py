@@ -86,6 +86,24 @@ def test_emoji_lie_on_white_and_train_on_another_hand(tmp_path, monkeypatch):
     assert "Apache" in (tmp_path / "emoji.txt").read_text()
 
 
+def test_subgroups_of_emoji_are_classes_if_they_are_large_enough(tmp_path, monkeypatch):
+    sizes = {"food-fruit": 13, "drink": 12, "dishware": 11}
+    entries = [
+        {"category": "Food & Drink", "subcategory": subgroup, "image": f"{subgroup}{i}.png"}
+        for subgroup, size in sizes.items()
+        for i in range(size)
+    ] + [{"category": "Symbols", "subcategory": "arrow", "image": f"{i}.png"} for i in range(20)]
+    entries = [entry | {"has_img_google": True, "has_img_twitter": True} for entry in entries]
+    for name, hand, color in (("NOTO", "google", "red"), ("TWEMOJI", "twitter", "blue")):
+        files = {f"package/img/{hand}/64/{entry['image']}": png(color) for entry in entries}
+        data = tar({"package/emoji.json": json.dumps(entries).encode(), **files})
+        offer(monkeypatch, tmp_path / "downloads", name, data)
+    task = Task(fetch_tasks.fetch("emoji-food", tmp_path))
+    assert task.samples("train").classes == ("drink", "food-fruit")
+    assert (len(task.samples("train")), len(task.samples("test"))) == (25, 25)
+    assert not (tmp_path / "emoji").exists()
+
+
 def test_stamps_are_photographs_without_cartoons(tmp_path, monkeypatch):
     root = "./usr/share/tuxpaint/stamps"
     names = [f"{group}/{place}{i}.png" for group in fetch_tasks.STAMP_GROUPS for place in ("", "of/") for i in range(2)]
@@ -121,4 +139,4 @@ def test_a_name_that_is_unknown(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["fetch_tasks", "folder", "fashoin"])
     with pytest.raises(SystemExit):
         fetch_tasks.main()
-    assert "NAME must be one of fashion, mnist-5k, digits, emoji, stamps, got 'fashoin'" in capsys.readouterr().err
+    assert f"NAME must be one of {', '.join(fetch_tasks.SETS)}, got 'fashoin'" in capsys.readouterr().err

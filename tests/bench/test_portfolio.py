@@ -1,6 +1,7 @@
 """Shares of the oracle's gain, by hand and by trying all choices."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -50,3 +51,19 @@ def test_one_recipe_for_every_task_needs_no_portfolio():
 def test_some_tasks_are_known_and_some_are_not(held_out):
     with pytest.raises(ValueError, match=f"held_out must be 1 to 3, got {held_out}"):
         portfolio.shares(np.zeros((4, 3)), 1, held_out, 10, 0)
+
+
+def test_the_table_of_a_comparison_has_the_recipes_that_are_complete(tmp_path):
+    rows = [
+        {"rival": rival, "task": task, "seed": seed, "accuracy": 0.1 * base + 0.01 * place + 0.001 * seed}
+        for base, rival in enumerate(("found", "b", "c"))
+        for place, task in enumerate(("x", "y"))
+        for seed in range(3)
+    ]
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps({"search_study": {"comparison": rows[:-1]}}))
+    tasks, table = portfolio.compared(path, 2)
+    assert tasks == ["x", "y"]
+    assert table == pytest.approx(np.array([[0.001, 0.101], [0.011, 0.111]]))
+    with pytest.raises(ValueError, match=r"study\.json has 2 recipes that were measured on all tasks, and 3 are"):
+        portfolio.compared(path, 3)

@@ -6,11 +6,13 @@ import pytest
 import gpurender as gr
 from bench import search_study
 
+TASKS = tuple(search_study.VALIDATION)
+
 
 def rows_of(name, base):
     return [
         {"rival": name, "task": task, "seed": seed, "accuracy": base + 0.01 * number + 0.001 * (seed - 1001)}
-        for number, task in enumerate(search_study.VALIDATION)
+        for number, task in enumerate(TASKS)
         for seed in search_study.SEEDS
     ]
 
@@ -18,20 +20,21 @@ def rows_of(name, base):
 def test_gains_are_means_over_tasks_and_seeds():
     randoms = [row for n in range(search_study.RANDOM) for row in rows_of(f"random {n}", 0.1 + 0.1 * n)]
     rows = rows_of("found", 0.5) + rows_of("onepfrac", 0.42) + randoms
-    found = {row.pop("over"): row for row in search_study.gains(rows)}
+    found = {row.pop("over"): row for row in search_study.gains(rows, TASKS)}
     assert found == {
         "onepfrac": {"gain": pytest.approx(8.0), "p5": pytest.approx(8.0), "p95": pytest.approx(8.0)},
         "median of random": {"gain": pytest.approx(20.0), "p5": pytest.approx(20.0), "p95": pytest.approx(20.0)},
     }
-    assert [row["over"] for row in search_study.gains(rows[:-1])] == ["onepfrac"]  # a random one is not complete
-    assert search_study.gains(rows[1:]) == []  # nor is the found one
+    assert [row["over"] for row in search_study.gains(rows[:-1], TASKS)] == ["onepfrac"]  # a random one is not complete
+    assert search_study.gains(rows[1:], TASKS) == []  # nor is the found one
+    assert search_study.gains(rows, search_study.UNSEEN) == []
 
 
 def test_intervals_are_over_tasks():
-    tasks = list(search_study.VALIDATION)
+    tasks = list(TASKS)
     ours = {(task, seed): 10.0 * number + seed for number, task in enumerate(tasks) for seed in search_study.SEEDS}
     theirs = {(task, seed): float(seed) for task, seed in ours}
-    found = search_study.interval(ours, theirs)
+    found = search_study.interval(ours, theirs, tasks)
     assert found["gain"] == 20.0
     draws = np.random.default_rng(7).choice(10.0 * np.arange(len(tasks)), (20_000, len(tasks))).mean(1)
     assert [found["p5"], found["p95"]] == pytest.approx(np.percentile(draws, (5, 95)), abs=1.5)  # steps of 2
@@ -41,4 +44,4 @@ def test_the_space_holds_every_family_and_its_tasks_are_fetched():
     space = gr.search.Space(search_study.SPACE)
     families = {space.random(0, number).recipe.family for number in range(40)}
     assert families == {"onepfrac", "fractaldb", "visualatom", "rcdb", "colorfractal", "moire"}
-    assert set(search_study.VALIDATION) == set(search_study.SETS)
+    assert {*search_study.VALIDATION, *search_study.UNSEEN} == set(search_study.SETS)
