@@ -5,11 +5,11 @@
 A round is one window of batches each of three series, in an order that turns from round to round: *off*, *on*
 (``loader.measured = True``) and *again*, which is off once more. Windows of one round are neighbours in time, so their
 ratio is what is compared: on with off, and again with off, which is the noise of the comparison. Where code and data
-lie in memory differs from process to process, and moves the difference by half a percent, so that the rounds are spread
-over several processes. What the loader does
-when it is off cannot be taken out of it, so that is counted: the stages of a batch, times the nanoseconds of one that
-is not measured; and the same of one that is. On a CPU everything runs on one thread, and seconds are those of its CPU
-time, which other processes do not stretch.
+lie in memory differs from process to process, and moves the difference by half a percent, so the rounds are spread over
+several processes; the interval is that of all windows, the medians of the processes stand beside it. What the loader
+does when it is off cannot be taken out of it, so that is counted: the stages of a batch, times the nanoseconds of one
+that is not measured; and the same of one that is. On a CPU everything runs on one thread, and seconds are those of its
+CPU time, which other processes do not stretch.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import sys
 import time
 import timeit
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
@@ -32,9 +33,15 @@ from gpurender.util.atomic_files import check_writable
 from gpurender.util.progress import progress
 
 SERIES = ("off", "on", "again")
-SETTINGS = {  # name: batch size, side, policy, batches of a window
-    "usual": (256, 224, "deit", 1),
-    "small": (8, 32, "crop", 25),  # as little work per batch as anyone asks for; short windows, for speed drifts
+SETTINGS: dict[str, tuple[Any, int, int, str, int]] = {  # name: recipe, batch size, side, policy, batches of a window
+    "usual": ("onepfrac-1k", 256, 224, "deit", 1),
+    "small": (
+        "onepfrac-1k",
+        8,
+        32,
+        "crop",
+        25,
+    ),  # as little work per batch as anyone asks for; short windows, for speed drifts
 }
 
 
@@ -70,13 +77,13 @@ def seconds_of(loader: Any, count: int, rounds: int, device: torch.device) -> di
     return found
 
 
-def of_process(setting: tuple[int, int, str, int], rounds: int, device_name: str) -> dict[str, Any]:
-    """Return what a process of its own measures of a setting."""
+def of_process(setting: tuple[Any, int, int, str, int], rounds: int, device_name: str) -> dict[str, Any]:
+    """Measure a setting in this process; return the seconds, the stages and their costs."""
     torch.set_num_threads(1)
     device = devices.resolve(device_name)
-    batch_size, side, policy, count = setting
+    recipe, batch_size, side, policy, count = setting
     loader = gr.DataLoader(
-        "onepfrac-1k", batch_size, shuffle=True, drop_last=True, image_size=side, augment=policy, device=device
+        recipe, batch_size, shuffle=True, drop_last=True, image_size=side, augment=policy, device=device
     )
     found = seconds_of(loader, count, rounds, device)
     loader.measured = True
@@ -90,9 +97,11 @@ def of_process(setting: tuple[int, int, str, int], rounds: int, device_name: str
 
 def measured(name: str, rounds: int, processes: int, device_name: str) -> dict[str, Any]:
     """Return the figures of a setting, whose rounds several processes share one after the other."""
-    batch_size, side, policy, count = SETTINGS[name]
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        runs = [pool.apply(of_process, (SETTINGS[name], rounds, device_name)) for _ in range(processes)]
+    _, batch_size, side, policy, count = SETTINGS[name]
+    runs = []
+    for _ in range(processes):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
+            runs.append(one.submit(of_process, SETTINGS[name], rounds, device_name).result())
     found = {who: [seconds for run in runs for seconds in run["seconds"][who]] for who in SERIES}
     costs = {who: statistics.median(run["ns_per_stage"][who] for run in runs) for who in SERIES[:2]}
     stages, batch = runs[0]["stages"], statistics.median(found["off"]) / count

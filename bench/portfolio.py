@@ -5,21 +5,23 @@
 
 A table of scores, tasks by recipes, is that of a study of ``gpurender search`` on its highest rung that has enough
 recipes, or the accuracies on test images of the comparison of ``bench.search_study``, the mean over seeds. The tasks
-are split at random into known and unseen ones (``--held-out`` of them). From the known ones a recommender chooses
-recipes; its gain on an unseen task is the best score of its recipes over the mean of all recipes. The share is its mean
-gain over that of the oracle, which knows the best recipe of each task:
+are split at random into known and unseen ones: all tasks of ``--held-out`` sources of images are unseen. From the known
+ones a recommender chooses recipes; its gain on an unseen task is the best score of its recipes over the mean of all
+recipes. The share is its mean gain over that of the oracle, which knows the best recipe of each task:
 
     portfolio         the greedy K recipes; the client tries each
     best on average   one recipe
     random            K recipes, the mean over all choices
 
-Intervals are bootstrap percentiles (5, 95) over tasks: splits of one table are not independent, tasks are.
+Sources count alike, however many tasks they have. Intervals are bootstrap percentiles (5, 95) over sources: splits of
+one table are not independent of each other, nor are tasks of one source.
 """
 
 import argparse
 import itertools
 import json
 import sys
+from collections.abc import Sequence
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -48,18 +50,24 @@ def table_of(study: gr.search.Study, least: int) -> tuple[int, list[str], np.nda
     raise ValueError(f"the study has fewer than {least} recipes on each rung")
 
 
-def compared(path: Path, least: int) -> tuple[list[str], np.ndarray]:
-    """Return tasks and accuracies ``[T, C]`` of the recipes that a comparison has on all of its tasks."""
+def compared(path: Path, least: int) -> tuple[list[str], list[str], np.ndarray]:
+    """Return tasks, their sources and accuracies ``[T, C]`` of the recipes that a comparison has on all of its tasks.
+
+    The recipe that its study has found is left out: known and unseen tasks have chosen it.
+    """
     rows = json.loads(path.read_text(encoding="utf-8"))["search_study"]["comparison"]
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    cells: dict[str, dict[str, list[float]]] = {}
+    sources = {row["task"]: row["source"] for row in rows}
+    chosen = {row["fingerprint"] for row in rows if row["rival"] == "found"}
+    cells: dict[str, dict[tuple[str, int], float]] = {}
     for row in rows:
-        cells.setdefault(row["rival"], {}).setdefault(row["task"], []).append(row["accuracy"])
-    seeds = max(len(found) for own in cells.values() for found in own.values())
-    whole = [own for own in cells.values() if sum(map(len, own.values())) == seeds * len(tasks)]
+        if row["fingerprint"] not in chosen:
+            cells.setdefault(row["fingerprint"], {})[row["task"], row["seed"]] = row["accuracy"]
+    most = max(map(len, cells.values()), default=0)
+    whole = [own for own in cells.values() if len(own) == most]
     if len(whole) < least:
         raise ValueError(f"{path} has {len(whole)} recipes that were measured on all tasks, and {least} are needed")
-    return tasks, np.array([[np.mean(own[task]) for own in whole] for task in tasks])
+    table = [[np.mean([own[cell] for cell in own if cell[0] == task]) for own in whole] for task in sources]
+    return list(sources), list(sources.values()), np.array(table)
 
 
 def best_of_random(scores: np.ndarray, count: int) -> float:
@@ -83,33 +91,37 @@ def gains(table: np.ndarray, known: list[int], unseen: list[int], count: int) ->
     }
 
 
-def shares(table: np.ndarray, count: int, held_out: int, splits: int, seed: int) -> list[dict[str, Any]]:
+def shares(
+    table: np.ndarray, sources: Sequence[str], count: int, held_out: int, splits: int, seed: int
+) -> list[dict[str, Any]]:
     """Return a row for each recommender: ``share`` of the oracle's gain, with ``p5`` and ``p95``, and ``gain``.
 
     Args:
         table: scores, float64 ``[T, C]``.
+        sources: of the tasks, ``[T]``.
         count: K.
-        held_out: unseen tasks of a split, 1 to T - 1.
+        held_out: sources whose tasks are unseen in a split, 1 to all but one.
         splits: drawn at most; all of them if there are no more.
         seed: of the draws.
     """
-    tasks = len(table)
-    if not 1 <= held_out < tasks:
-        raise ValueError(f"held_out must be 1 to {tasks - 1}, got {held_out}")
+    kinds = list(dict.fromkeys(sources))
+    if not 1 <= held_out < len(kinds):
+        raise ValueError(f"held_out must be 1 to {len(kinds) - 1}, got {held_out}")
     generator = np.random.default_rng(seed)
-    if comb(tasks, held_out) <= splits:
-        drawn = [list(unseen) for unseen in itertools.combinations(range(tasks), held_out)]
+    if comb(len(kinds), held_out) <= splits:
+        drawn = list(itertools.combinations(kinds, held_out))
     else:
-        drawn = [sorted(generator.permutation(tasks)[:held_out].tolist()) for _ in range(splits)]
-    sums: dict[str, np.ndarray] = {}
-    counts = np.zeros(tasks)
-    for unseen in drawn:
-        counts[unseen] += 1
-        for name, found in gains(table, [t for t in range(tasks) if t not in unseen], unseen, count).items():
-            sums.setdefault(name, np.zeros(tasks))[unseen] += found
-    used = counts > 0
-    means = {name: total[used] / counts[used] for name, total in sums.items()}  # [T]: the mean gain on each task
-    picks = generator.integers(0, used.sum(), (RESAMPLES, used.sum()))
+        drawn = [tuple(kinds[i] for i in generator.permutation(len(kinds))[:held_out]) for _ in range(splits)]
+    found: dict[str, dict[str, list[float]]] = {}  # gains by recommender and source
+    for away in drawn:
+        unseen = [t for t, source in enumerate(sources) if source in away]
+        known = [t for t, source in enumerate(sources) if source not in away]
+        for name, some in gains(table, known, unseen, count).items():
+            for t, gain in zip(unseen, some, strict=True):
+                found.setdefault(name, {}).setdefault(sources[t], []).append(gain)
+    used = [kind for kind in kinds if kind in found["oracle"]]
+    means = {name: np.array([np.mean(of[kind]) for kind in used]) for name, of in found.items()}  # [S] each
+    picks = generator.integers(0, len(used), (RESAMPLES, len(used)))
     rows = []
     for name, own in means.items():
         resampled = own[picks].mean(1) / means["oracle"][picks].mean(1)
@@ -132,16 +144,24 @@ def main() -> int:
     options = parser.parse_args()
     rung: int | None = None
     if options.study.is_file():
-        tasks, table = compared(options.study, options.k + 1)
+        tasks, sources, table = compared(options.study, options.k + 1)
     else:
         rung, tasks, table = table_of(gr.search.Study(options.study), options.k + 1)
-    rows = shares(table, options.k, options.held_out, options.splits, options.seed)
+        sources = tasks
+    rows = shares(table, sources, options.k, options.held_out, options.splits, options.seed)
     for row in rows:
         print(f"{row['recommender']:>16}  {row['share']:.2f}  ({row['p5']:.2f} to {row['p95']:.2f})")
     if options.json is not None:
         command = " ".join(["python -m bench.portfolio", *sys.argv[1:]])
         result_file.write(
-            options.json, command=command, k=options.k, rung=rung, tasks=tasks, recipes=table.shape[1], portfolio=rows
+            options.json,
+            command=command,
+            k=options.k,
+            rung=rung,
+            tasks=tasks,
+            sources=sources,
+            recipes=table.shape[1],
+            portfolio=rows,
         )
     return 0
 

@@ -6,8 +6,9 @@
 The study tries 26 random recipes of six families with one small net. A share of the training images of five tasks
 judges them. Then the winner, the presets and the first random recipes of the study are trained from the beginning, all
 of them with the same settings for as many images as the highest rung has, and fine-tuned with few labels: figures are
-accuracies on test images, which have chosen nothing; four of the nine tasks have not judged the study either. Whatever
-is done is a file in WORK, so the program may be killed at any moment and goes on where it was.
+accuracies on test images, which have chosen nothing. Four more tasks are not of the study: finer classes of the emoji,
+whose training images have judged it as those of one of the five. Whatever is done is a file in WORK, so the program may
+be killed at any moment and goes on where it was.
 
 The gain of the found recipe over a preset, and over the median of the random ones, is the mean over tasks and seeds of
 the difference in accuracy. Its interval is a bootstrap over tasks (5th to 95th percentile): the seeds of a task are not
@@ -58,7 +59,7 @@ VALIDATION = {
     "digits": 0.3,
     "stamps": 0.3,
 }  # about 1,000 images at most
-UNSEEN = ("emoji-nature", "emoji-food", "emoji-people", "emoji-symbols")  # tasks that chose nothing at all
+FINER = ("emoji-nature", "emoji-food", "emoji-people", "emoji-symbols")  # finer classes of images of `emoji`
 LABELS = 10
 LADDER = gr.search.Ladder(images=(12_800, 38_400, 115_200), eta=3, finetune_steps=100, seeds=3)
 CONFIGS = 26
@@ -69,14 +70,17 @@ RESAMPLES = 2000
 
 
 def tasks_of(folder: Path, *, judging: bool) -> dict[str, gr.tasks.Task]:
-    """Return the tasks by name: they judge configs on held-out training images, or are judged on test images, with
-    those that the study has not seen.
-    """
-    shares = VALIDATION if judging else dict.fromkeys([*VALIDATION, *UNSEEN], 0.0)
+    """Return the tasks by name: those that judge configs, on held-out training images, or all, on test images."""
+    shares = VALIDATION if judging else dict.fromkeys([*VALIDATION, *FINER], 0.0)
     return {
         name: gr.tasks.Task(folder / SETS[name].result, labels_per_class=LABELS, validation=share)
         for name, share in shares.items()
     }
+
+
+def source_of(task: str) -> str:
+    """Return the first set whose images come from where those of a task do."""
+    return next(name for name, source in SETS.items() if source.about == SETS[task].about)
 
 
 def rivals(study: gr.search.Study) -> dict[str, gr.Recipe]:
@@ -88,7 +92,7 @@ def rivals(study: gr.search.Study) -> dict[str, gr.Recipe]:
 
 
 def compare(tasks: Path, study: gr.search.Study, work: Path, end: float) -> list[dict[str, Any]]:
-    """Train and fine-tune the rivals; return the rows that are done: rival, task, seed, accuracy on test images."""
+    """Train and fine-tune the rivals; return the rows that are done, with accuracies on test images."""
     rows = []
     for name, recipe in rivals(study).items():
         folder = work / "rivals" / recipe.fingerprint[:16]
@@ -107,7 +111,10 @@ def compare(tasks: Path, study: gr.search.Study, work: Path, end: float) -> list
                     if time.monotonic() > end:
                         return rows
                     tune(checkpoint, task, seed, folder / "tuned" / f"{task_name}-{seed}", path)
-                rows.append({"rival": name, "task": task_name, "seed": seed, **json.loads(path.read_text())})
+                rows.append({
+                    "rival": name, "fingerprint": recipe.fingerprint, "task": task_name, "source": source_of(task_name),
+                    "seed": seed, **json.loads(path.read_text()),
+                })  # fmt: skip
     return rows
 
 
@@ -162,6 +169,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what is done")
     options = parser.parse_args()
     end = time.monotonic() + 60.0 * options.minutes
+    for task in tasks_of(options.tasks, judging=False).values():
+        task.samples("train")  # what is not there is named before anything is trained
     study = gr.search.create(
         options.work / "study", gr.search.Space(SPACE), tasks_of(options.tasks, judging=True), ladder=LADDER,
         configs=CONFIGS,
@@ -169,15 +178,15 @@ def main() -> int:
     study.work(minutes=options.minutes, device="cpu")
     done = study.status()["done"]
     rows = compare(options.tasks, study, options.work, end) if done else []
-    found = {"tasks of the study": gains(rows, tuple(VALIDATION)), "unseen tasks": gains(rows, UNSEEN)}
+    found = {"tasks of the study": gains(rows, tuple(VALIDATION)), "finer classes of the emoji": gains(rows, FINER)}
     for kind, some in found.items():
         for row in some:
-            interval_ = f"({row['p5']:+.1f} to {row['p95']:+.1f})"
-            print(f"{kind}: found recipe over {row['over']}: {row['gain']:+.1f} points {interval_}")
+            limits = f"({row['p5']:+.1f} to {row['p95']:+.1f})"
+            print(f"{kind}: found recipe over {row['over']}: {row['gain']:+.1f} points {limits}")
     if options.json is not None:
         result = {
-            "space": SPACE, "validation": VALIDATION, "labels": LABELS, "done": done, "table": study.table(),
-            "calibration": calibration(study.table()), "comparison": rows, "gains": found,
+            "space": SPACE, "validation": VALIDATION, "finer": FINER, "labels": LABELS, "done": done,
+            "table": study.table(), "calibration": calibration(study.table()), "comparison": rows, "gains": found,
         }  # fmt: skip
         result_file.write(options.json, search_study=result)
     return 0

@@ -139,7 +139,7 @@ class GraphCache:
 
 
 def _measured(made: Made, watch: Watch | None) -> Tensors:
-    """Return the tensors of what was launched plainly, with the time of the last launches."""
+    """Run the last launches as a stage and return the tensors."""
     with stage(watch, "last launches"):
         return finished(made)
 

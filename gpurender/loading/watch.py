@@ -2,10 +2,12 @@
 
 Nothing here runs unless ``loader.measured`` is set; without it every stage is one comparison with ``None``. On a GPU a
 stage is timed by two events in the stream that it is launched on, which nobody waits for: they are read when they are
-over, or in ``loader.stats()``. A stage is also a range of NVTX (Nsight Systems) and of ``torch.profiler``.
+over, or in ``loader.stats()``. A stage is also a range of NVTX (Nsight Systems) there, and of
+``torch.profiler`` while one runs.
 """
 
 import contextlib
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from gpurender.runtime import devices
 PREFIX = "gpurender: "  # of the ranges
 WAIT = "wait"
 UNREAD = 64  # batches after which the stages that are over are added up
-PROFILED = "_is_profiler_enabled"  # of torch: whether a profiler of its Python runs
+PROFILER_FLAG = "_is_profiler_enabled"  # of torch: whether a profiler of its Python runs
 
 NOTHING = contextlib.nullcontext()
 
@@ -29,8 +31,8 @@ def stage(watch: "Watch | None", name: str) -> contextlib.AbstractContextManager
     """Return a context that measures a stage, or none without a watch; stages may lie in each other."""
     if watch is None:
         return NOTHING
-    if watch.on_host and not getattr(profiler, PROFILED, True):
-        return _HostStage(watch.seconds[name])
+    if watch.on_host and not getattr(profiler, PROFILER_FLAG, True):
+        return _HostStage(watch.unread[name])
     return watch.ranged(name)
 
 
@@ -76,7 +78,7 @@ class _RangedStage:
         self._name, self._mark, self._marks, self._gpu = name, mark, marks, gpu
 
     def __enter__(self) -> None:
-        self._range = record_function(PREFIX + self._name) if getattr(profiler, PROFILED, True) else NOTHING
+        self._range = record_function(PREFIX + self._name) if getattr(profiler, PROFILER_FLAG, True) else NOTHING
         self._range.__enter__()
         if self._gpu:
             torch.cuda.nvtx.range_push(PREFIX + self._name)
@@ -97,14 +99,15 @@ class Watch:
 
     Attributes:
         on_host: whether the host's clock times the stages.
-        seconds: of each stage, since they were last added up.
+        unread: seconds of each stage that have not been added up yet.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.on_host = not devices.on_gpu(device)
         self._device = device
         self._marks: deque[tuple[str, Any, Any]] = deque()  # stage, begin, end: of any thread, not yet read
-        self.seconds: dict[str, list[float]] = defaultdict(list)  # appended to by any thread
+        self.unread: dict[str, list[float]] = defaultdict(list)  # appended to by any thread
+        self._lock = threading.Lock()  # of what is added up: any thread may ask for the report
         self._clear()
 
     def _clear(self) -> None:
@@ -124,16 +127,23 @@ class Watch:
         self._images += images
         self._ready += ready
         if self._batches % UNREAD == 0:
-            self._read(wait=False)
+            with self._lock:
+                self._read(wait=False)
 
     def report(self) -> dict[str, Any]:
         """Return what has been measured since the last report, and begin anew; on a GPU the host waits for it."""
         if not self.on_host:
             torch.cuda.synchronize(self._device)
-        self._read(wait=True)
+        with self._lock:
+            self._read(wait=True)
+            found = self._found()
+            self._clear()
+        return found
+
+    def _found(self) -> dict[str, Any]:
         seconds, count = max(time.perf_counter() - self._begin, 1e-9), self._batches
         waited = self._totals.pop(WAIT, 0.0)
-        found = {
+        return {
             "batches": count,
             "images": self._images,
             "seconds": seconds,
@@ -143,8 +153,6 @@ class Watch:
             "stage_ms": {name: 1e3 * passed / max(1, count) for name, passed in self._totals.items()},
             "clock": "host" if self.on_host else "events of the GPU",
         }
-        self._clear()
-        return found
 
     def _mark(self) -> Any:
         if self.on_host:
@@ -160,8 +168,8 @@ class Watch:
             if not self.on_host and not wait and not end.query():
                 break
             self._marks.popleft()
-            self.seconds[name].append(end - begin if self.on_host else begin.elapsed_time(end) / 1e3)
-        for name, seconds in list(self.seconds.items()):
+            self.unread[name].append(end - begin if self.on_host else begin.elapsed_time(end) / 1e3)
+        for name, seconds in list(self.unread.items()):
             count = len(seconds)  # another thread may append meanwhile: what it appends stays
             if count:
                 self._totals[name] = self._totals.get(name, 0.0) + sum(seconds[:count])

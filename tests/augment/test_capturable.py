@@ -109,7 +109,7 @@ def keys(monkeypatch):
     """The keys that a loader's cache was given, on a GPU that is none."""
     given = []
 
-    def run(self, key, launches, restart):
+    def run(self, key, launches, restart, watch):
         given.append(key)
         return launches()
 

@@ -30,19 +30,19 @@ def test_gains_on_unseen_tasks():
 
 def test_shares_over_all_splits_when_there_are_few():
     table = np.random.default_rng(0).random((5, 7))
-    rows = {row["recommender"]: row for row in portfolio.shares(table, 2, 1, 200, 0)}
+    rows = {row["recommender"]: row for row in portfolio.shares(table, range(5), 2, 1, 200, 0)}
     own = [portfolio.gains(table, [t for t in range(5) if t != u], [u], 2) for u in range(5)]
     oracle = sum(one["oracle"][0] for one in own)
     for name in rows:
         assert rows[name]["share"] == pytest.approx(sum(one[name][0] for one in own) / oracle)
         assert rows[name]["p5"] <= rows[name]["share"] <= rows[name]["p95"]
     assert rows["oracle"]["share"] == rows["oracle"]["p5"] == rows["oracle"]["p95"] == 1.0
-    assert portfolio.shares(table, 2, 1, 200, 0) == portfolio.shares(table, 2, 1, 5, 0)
+    assert portfolio.shares(table, range(5), 2, 1, 200, 0) == portfolio.shares(table, range(5), 2, 1, 5, 0)
 
 
 def test_one_recipe_for_every_task_needs_no_portfolio():
     table = np.tile([0.1, 0.9, 0.5], (4, 1))
-    rows = {row["recommender"]: row["share"] for row in portfolio.shares(table, 1, 2, 3, 1)}
+    rows = {row["recommender"]: row["share"] for row in portfolio.shares(table, range(4), 1, 2, 3, 1)}
     assert rows["portfolio"] == rows["best on average"] == 1.0
     assert rows["random"] == pytest.approx(0.0)
 
@@ -50,20 +50,39 @@ def test_one_recipe_for_every_task_needs_no_portfolio():
 @pytest.mark.parametrize("held_out", [0, 4])
 def test_some_tasks_are_known_and_some_are_not(held_out):
     with pytest.raises(ValueError, match=f"held_out must be 1 to 3, got {held_out}"):
-        portfolio.shares(np.zeros((4, 3)), 1, held_out, 10, 0)
+        portfolio.shares(np.zeros((4, 3)), range(4), 1, held_out, 10, 0)
 
 
-def test_the_table_of_a_comparison_has_the_recipes_that_are_complete(tmp_path):
+def test_tasks_of_one_source_are_unseen_together_and_count_as_one():
+    table = np.random.default_rng(1).random((4, 6))
+    rows = {row["recommender"]: row for row in portfolio.shares(table, ["a", "b", "b", "c"], 2, 1, 200, 0)}
+    splits = [([1, 2, 3], [0]), ([0, 3], [1, 2]), ([0, 1, 2], [3])]
+    own = [portfolio.gains(table, known, unseen, 2) for known, unseen in splits]
+    for name, row in rows.items():
+        assert row["gain"] == pytest.approx(np.mean([one[name].mean() for one in own]))
+    with pytest.raises(ValueError, match="held_out must be 1 to 2, got 3"):
+        portfolio.shares(table, ["a", "b", "b", "c"], 2, 3, 200, 0)
+
+
+def test_the_table_of_a_comparison_has_the_complete_recipes_besides_the_found_one(tmp_path):
     rows = [
-        {"rival": rival, "task": task, "seed": seed, "accuracy": 0.1 * base + 0.01 * place + 0.001 * seed}
-        for base, rival in enumerate(("found", "b", "c"))
+        {
+            "rival": rival, "fingerprint": rival[0], "task": task, "source": "of " + task, "seed": seed,
+            "accuracy": 0.1 * base + 0.01 * place + 0.001 * seed,
+        }
+        for base, rival in enumerate(("found", "b", "c", "find", "b again", "d"))
         for place, task in enumerate(("x", "y"))
         for seed in range(3)
-    ]
+    ]  # fmt: skip
     path = tmp_path / "study.json"
     path.write_text(json.dumps({"search_study": {"comparison": rows[:-1]}}))
-    tasks, table = portfolio.compared(path, 2)
-    assert tasks == ["x", "y"]
-    assert table == pytest.approx(np.array([[0.001, 0.101], [0.011, 0.111]]))
-    with pytest.raises(ValueError, match=r"study\.json has 2 recipes that were measured on all tasks, and 3 are"):
+    tasks, sources, table = portfolio.compared(path, 2)
+    assert (tasks, sources) == (["x", "y"], ["of x", "of y"])
+    assert table == pytest.approx(np.array([[0.401, 0.201], [0.411, 0.211]]))
+    with pytest.raises(
+        ValueError, match=r"study\.json has 2 recipes that were measured on all tasks, and 3 are needed"
+    ):
         portfolio.compared(path, 3)
+    path.write_text(json.dumps({"search_study": {"comparison": []}}))
+    with pytest.raises(ValueError, match="has 0 recipes"):
+        portfolio.compared(path, 1)

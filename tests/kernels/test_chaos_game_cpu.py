@@ -138,8 +138,9 @@ BRIEFLY = (  # one step of map 0 leaves the range of |x| <= 2^62, one of map 1 w
 
 @pytest.mark.parametrize("images", [1, 3, 4, 16, 17, 21, 40])
 @pytest.mark.parametrize("other", [None, "three maps", "its own picks", "leaves the range", "leaves it for one step"])
-@pytest.mark.parametrize("points", [700, 9000])
-def test_pilots_side_by_side_are_those_of_each_image_alone(images, other, points):
+@pytest.mark.parametrize(("points", "threads"), [(700, 1), (9000, 2)])
+def test_pilots_side_by_side_are_those_of_each_image_alone(images, other, points, threads, monkeypatch):
+    """Groups of sixteen, of which the last has at least four; not the group of an image that is unlike the others."""
     rng = np.random.default_rng(images)
     pairs, numbers, place = [random_system(rng, 2, 0.8) for _ in range(images)], [5] * images, images * 2 // 3
     if other == "three maps":
@@ -148,7 +149,15 @@ def test_pilots_side_by_side_are_those_of_each_image_alone(images, other, points
         numbers[place] = 6
     elif other is not None:
         pairs[place] = WIDE if other == "leaves the range" else BRIEFLY
+    played, play = [], cpu.pilots_of_two
+    monkeypatch.setattr(cpu, "pilots_of_two", lambda *arguments: (played.append(1), play(*arguments))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     walk = walk_of_many(pairs, numbers, points)
+    torch.set_num_threads(before)
+    groups = [range(begin, min(begin + 16, images)) for begin in range(0, images, 16)]
+    unlike = place if other in ("three maps", "its own picks") else None
+    assert len(played) == sum(len(group) >= 4 and unlike not in group for group in groups)
     for n in range(images):
         xs, ys, _ = walk(n)
         expected = walked_by_definition(pairs[n], numbers[n], points)

@@ -214,8 +214,8 @@ def test_a_batch_that_failed_midway_does_not_leave_the_place_unknown():
     drawer = feed._pipeline
     run = drawer._graph_cache.run
 
-    def once(key, launches, restart):
-        tensors = run(key, launches, restart)
+    def once(*arguments):
+        tensors = run(*arguments)
         if failing:
             raise failing.pop()
         return tensors

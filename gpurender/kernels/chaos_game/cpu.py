@@ -50,7 +50,7 @@ STEPS_A_WALKER = 64  # minimum steps per walker; fewer would leave the measure u
 PILOT_STEPS = 16  # steps of the pilot between the starts of successive walkers
 PILOT_BLOCKS = 1 << 31  # first Philox block of the pilot, after all blocks of the walkers
 LANES = 16  # pilots side by side
-FEW_LANES = 4  # images from which on sixteen lanes are faster than one pilot after the other
+LEAST_TOGETHER = 4  # images: fewer pilots are faster one after the other
 FEW = 8  # maps of which every one moves every walker
 PICKS_A_CALL = 8  # picks of sixteen bits each, from the four words of one Philox call
 LIMIT = np.float32(2.0**62)  # squares stay finite in float32
@@ -171,7 +171,7 @@ def pilots_of_two(maps, thresholds, key, number, starts):
         for n in range(images):
             starts[n, 0, w], starts[n, 1, w] = xs[n], ys[n]
         for c in range(PILOT_STEPS // 2 * w, PILOT_STEPS // 2 * (w + 1)):
-            two_steps_of_sixteen(flat, least, words[c], xs, ys, farthest)
+            two_pilot_steps(flat, least, words[c], xs, ys, farthest)
     inside = True
     for lane in range(LANES):  # False for NaN as well, which stays NaN up to the last step
         inside &= (abs(xs[lane]) <= LIMIT) & (abs(ys[lane]) <= LIMIT) & (farthest[lane] <= LIMIT)
@@ -179,7 +179,7 @@ def pilots_of_two(maps, thresholds, key, number, starts):
 
 
 @kernel
-def two_steps_of_sixteen(maps, least, word, xs, ys, farthest):
+def two_pilot_steps(maps, least, word, xs, ys, farthest):
     """Move sixteen pilots two steps, by the low and by the high half of a word; all arrays but maps: [16].
 
     maps  # [12 * 16] float32: a, b, c, d, e, f of map 0 and of map 1, each of all pilots
@@ -341,7 +341,7 @@ def play(maps, thresholds, starts, picks, checked, xs, ys, frame):
     extremes, x_bits, y_bits = frame.view(np.int32), xs.view(np.int32), ys.view(np.int32)
     extremes[0] = extremes[2] = int32(0x7FFFFFFF)
     extremes[1] = extremes[3] = int32(-0x7FFFFFFF)
-    for w in range(walkers):  # not by slices: Numba would compile for 3 s how to say that their shapes differ
+    for w in range(walkers):  # no slices: Numba takes 3 s to compile the error of unequal shapes
         xs[w], ys[w] = starts[0, w], starts[1, w]
     played = 0
     if maps.shape[0] == 2 and walkers == MAX_WALKERS and not checked:
@@ -429,26 +429,26 @@ def pilots(systems, key, numbers, walkers):
     """Return the starts of the walkers of every image, float32 [N, 2, W]; numbers  # [N, 2] uint32, the draw ids."""
     own, (maps, thresholds, counts) = unpadded(systems), arrays_of(systems)
     starts = np.empty((len(numbers), 2, walkers), np.float32)
-    alike = (counts == 2).all() and (numbers == numbers[:1]).all()
 
     def work(first, last):
-        for begin in range(first, last, LANES):
-            end = min(begin + LANES, last)
-            some, together = slice(begin, end), alike and end - begin >= FEW_LANES
+        for begin in range(LANES * first, min(LANES * last, len(numbers)), LANES):
+            some = slice(begin, min(begin + LANES, len(numbers)))
+            alike = (counts[some] == 2).all() and (numbers[some] == numbers[begin]).all()
+            together = alike and some.stop - begin >= LEAST_TOGETHER
             if together and pilots_of_two(maps[some], thresholds[some], key, numbers[begin], starts[some]):
                 continue
-            for n in range(begin, end):
+            for n in range(begin, some.stop):
                 pilot(*own(n), key, numbers[n], starts[n, 0], starts[n, 1])
 
-    parallel_ranges(len(starts), work)
+    parallel_ranges(-(-len(numbers) // LANES), work)
     return starts
 
 
 def walks(systems, draw_ids, seed, points):
     """Return a function that gives a thread its walk: a function of n that returns xs, ys and frame of image n.
 
-    Both are valid until the thread's next walk. Images of the same draw id, as those of 1p-frac's released variant,
-    choose the same maps in the same turns, so what they pick is drawn once.
+    Both are valid until the thread's next walk. All pilots are played at once, before any walk. Images of the same draw
+    id, as those of 1p-frac's released variant, choose the same maps in the same turns, so what they pick is drawn once.
     """
     own, key, numbers = unpadded(systems), key_of(seed), split(draw_ids)
     walkers = walker_count(points)

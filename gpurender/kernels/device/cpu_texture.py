@@ -16,7 +16,7 @@ from gpurender.runtime.numba_jit import kernel
 
 GUIDE_BITS = 10  # 4 KB beside the 2 KB of a row of 512 pixels
 GUIDES = 1 << GUIDE_BITS
-NEAR = 720  # pixels
+NEAR = 720  # pixels: the largest gap that two sums reach from every guide, see near_gap
 
 MASK = np.uint32(Stream.MASK)
 MASK_EXCESS = np.uint32(Stream.MASK_EXCESS)
@@ -60,9 +60,9 @@ def gap_tables(size):
 
 @njit(forceinline=True)
 def near_gap(word, gaps):
-    """Return the largest g <= :data:`NEAR` with word < survival[g], or 0; a guide is at most 2 too small up to there.
+    """Return the gap of a word if it is at most :data:`NEAR`, else a lower bound of it.
 
-    Two sums and no branch, so that a loop over words is a vector loop.
+    Up to there a guide is at most 2 too small. Two sums and no branch, so that a loop over words is a vector loop.
     """
     survival, guide = gaps
     gap = guide[word >> uint32(32 - GUIDE_BITS)]
@@ -82,11 +82,12 @@ def gap_of(word, gaps):
 @kernel
 def draw_gaps(words, gaps, drawn):
     """Set drawn (int32 [n]) to the gap of every word; words  # [n] uint32."""
-    for place in range(words.shape[0]):
-        drawn[uint64(place)] = near_gap(words[uint64(place)], gaps)
     if gaps[0].shape[0] - 2 > NEAR:
         for i in range(words.shape[0]):
             drawn[i] = gap_of(words[i], gaps)
+    else:
+        for place in range(words.shape[0]):
+            drawn[uint64(place)] = near_gap(words[uint64(place)], gaps)
 
 
 @kernel
