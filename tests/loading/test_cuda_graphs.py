@@ -51,6 +51,25 @@ def test_each_key_has_its_own_graph(counter):
     assert list(cache._graphs) == ["another"]
 
 
+def test_a_watch_sees_each_replay_and_the_last_launches_of_every_run(counter, monkeypatch):
+    cell, launches = counter
+    seen = []
+
+    def stage(watch, name):
+        seen.append((watch, name))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(cuda_graphs, "stage", stage)
+    cache = cuda_graphs.GraphCache(CPU)
+    for i in range(8):
+        cache.run("key", launches, lambda i=i: cell.fill_(i), "watch")
+    cache.run(None, launches, lambda: None, "watch")
+    replays = 8 - cuda_graphs.WARMUP_RUNS - 1  # the first is that of the capture, which nobody watches
+    assert [name for _, name in seen].count("graph") == replays
+    assert [name for _, name in seen].count("last launches") == 9
+    assert {watch for watch, _ in seen} == {"watch"}
+
+
 def test_a_last_launch_follows_each_graph_into_new_memory(counter):
     """It is not captured, what it makes is not copied, and it reads what the graph has written."""
     cell, launches = counter

@@ -1,6 +1,7 @@
 """What is measured of a loader: counts, shares, stages; nothing at all unless it is asked for."""
 
 import copy
+import threading
 import time
 
 import pytest
@@ -138,6 +139,38 @@ def test_a_range_is_made_only_while_a_profiler_runs(monkeypatch, said):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]), stage(watch, "batch"):
             pass
         assert made == ["gpurender: batch"]
+
+
+def test_what_is_not_reported_takes_no_memory():
+    watch = Watch(torch.device("cpu"))
+    for _ in range(10 * module.UNREAD + 3):
+        with stage(watch, "batch"):
+            pass
+        watch.handed_out(1, 0)
+    assert len(watch.unread["batch"]) == 3
+    assert watch.report()["batches"] == 10 * module.UNREAD + 3
+    assert not watch.unread["batch"]
+
+
+def test_threads_that_measure_and_one_that_reports_lose_nothing(clock):
+    """Every stage takes a second, which no report may count twice."""
+    watch, rounds, found = Watch(torch.device("cpu")), 200, []
+
+    def measure():
+        for _ in range(rounds):
+            watch.unread["batch"].append(1.0)
+            watch.handed_out(1, 0)
+
+    threads = [threading.Thread(target=measure) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        found.append(watch.report())
+    for thread in threads:
+        thread.join()
+    found.append(watch.report())
+    seconds = sum(each["stage_ms"].get("batch", 0.0) / 1e3 * max(1, each["batches"]) for each in found)
+    assert seconds == pytest.approx(4 * rounds)
 
 
 class Event:
