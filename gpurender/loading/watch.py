@@ -2,8 +2,8 @@
 
 Nothing here runs unless ``loader.measured`` is set; without it every stage is one comparison with ``None``. On a GPU a
 stage is timed by two events in the stream that it is launched on, which nobody waits for: they are read when they are
-over, or in ``loader.stats()``. A stage is also a range of NVTX (Nsight Systems) there, and of
-``torch.profiler`` while one runs.
+over, or in ``loader.stats()``. A stage is also a range of NVTX (Nsight Systems) there, and of ``torch.profiler``
+while one runs.
 """
 
 import contextlib
