@@ -141,6 +141,7 @@ class Watch:
         return found
 
     def _found(self) -> dict[str, Any]:
+        """Return the report of what has been added up."""
         seconds, count = max(time.perf_counter() - self._begin, 1e-9), self._batches
         waited = self._totals.pop(WAIT, 0.0)
         return {

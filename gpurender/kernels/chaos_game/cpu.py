@@ -151,7 +151,7 @@ def pilot(maps, thresholds, key, number, x, y):
 def pilots_of_two(maps, thresholds, key, number, starts):
     """Play up to sixteen pilots side by side, all of two maps and the same picks; return whether all are in range.
 
-    A pilot is one chain of dependent steps, so alone it leaves the processor waiting: 9 us, side by side 1.3 us each
+    A pilot is one chain of dependent steps, so alone it leaves the processor waiting: 9 us, side by side 1.4 us each
     (Zen 4). Sixteen lanes, because LLVM unrolls a loop over eight instead of making it a vector loop. Lanes without an
     image play the last image again. The range is not checked between the steps: the extremes tell.
 
