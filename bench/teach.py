@@ -23,6 +23,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -180,7 +181,7 @@ def stored(model: str) -> list[Cell]:
     """
     return [
         Cell(
-            model=model, recipe="fractaldb 20 x 250", policy="no mixing", fed=fed, images=IMAGES // 4, task=task,
+            model=model, recipe="fractaldb 20 x 250", policy="no mixing", fed=fed, images=IMAGES, task=task,
             labels=10, seed=seed,
         )
         for seed in SEEDS
@@ -239,9 +240,8 @@ def measure(tasks: Path, work: Path, cell: Cell, lr: float) -> dict[str, Any]:
         tasks / SETS[cell.task].result, labels_per_class=cell.labels, validation=0.1 * cell.held_out, seed=cell.seed
     )
     epochs = -(-STEPS * FINETUNING["batch_size"] // len(task.samples("train")))
-    output = work / "finetuned" / cell.key
     found = gr.training.finetune(
-        source, task, output, from_scratch=cell.recipe == "scratch", epochs=epochs, lr=lr,
+        source, task, work / "finetuned" / cell.key, from_scratch=cell.recipe == "scratch", epochs=epochs, lr=lr,
         seed=cell.seed, **FINETUNING, **COMMON,
     )  # fmt: skip
     row = dataclasses.asdict(cell) | {"lr": lr, "steps": found["steps"], "accuracy": found["accuracy"]}
@@ -285,6 +285,7 @@ def run(tasks: Path, work: Path, cells: list[Cell], minutes: float) -> None:
         if read(work, cell) is None:
             row = measure(tasks, work, cell, chosen_rate(work, cell))
             keep(work, cell, row)
+            shutil.rmtree(work / "finetuned" / cell.key)  # checkpoint and state, 110 MB
             print(f"{number}/{len(cells)} {label(cell)}: {row['accuracy']:.4f} at {row['lr']:g}", flush=True)
 
 
