@@ -105,29 +105,47 @@ def test_a_linear_head_judges_experts_on_classes(tmp_path):
     given = task(tmp_path, images=60)
     found = DataServer(tmp_path / "server").adapt(given, device="cpu")
     assert set(found) == set(NAMES)
-    assert all(round(12 * value) == pytest.approx(12 * value) for value in found.values())  # 12 of 60 judge
+    judgements = 60 * 4  # every image, in four foldings
+    assert all(round(judgements * value) == pytest.approx(judgements * value) for value in found.values())
     pictures(tmp_path / "flat", 3)
     with pytest.raises(ValueError, match="has no folder 'train'"):
         DataServer(tmp_path / "server").adapt(tmp_path / "flat", device="cpu")
 
 
-def test_the_linear_head_is_fitted_to_the_other_images():
+def test_every_image_is_judged_by_a_linear_head_that_has_not_seen_it():
     from gpurender.server.sources import samples_of
-    from gpurender.training.examples import order
 
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 200)
     names = [f"{label}/{i}" for i, label in enumerate(labels)]
     samples = samples_of(None, names)
-    features = np.eye(3)[samples.labels] + generator.normal(0, 0.01, (200, 3))
-    assert expert_module._linear(features.astype(np.float32), samples) == 1.0
+    features = (np.eye(3)[samples.labels] + generator.normal(0, 0.01, (200, 3))).astype(np.float32)
+    assert expert_module._linear(features, samples) == 1.0
+    for wrong in ([7], [7, 120, 199]):  # of another class than they look: a head that had seen them could say so
+        turned = features.copy()
+        turned[wrong] = np.roll(features[wrong], 1, 1)
+        assert expert_module._linear(turned, samples) == 1.0 - len(wrong) / 200
+    own = np.eye(200, dtype=np.float32)  # a feature for each image: learned by heart, of no use for others
+    assert expert_module._linear(own, samples) < 0.5
     with pytest.raises(ValueError, match="data must have at least 2 labelled images for experts on classes, got 1"):
         expert_module._linear(features[:1], samples.part(np.arange(1)))
-    assert expert_module._linear(features[:2], samples.part(np.arange(2))) >= 0.0
-    wrong = features.copy()
-    judged = order(200, 0, 0)[::5]
-    wrong[judged] = np.roll(features[judged], 1, 1)  # what was learned is wrong for all that are judged
-    assert expert_module._linear(wrong.astype(np.float32), samples) == 0.0
+    for count in range(2, 7):
+        assert 0.0 <= expert_module._linear(features[:count], samples.part(np.arange(count))) <= 1.0
+
+
+def test_the_accuracy_of_a_few_images_is_that_of_scikit_learn():
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="needs scikit-learn")
+    selection = pytest.importorskip("sklearn.model_selection")
+    from gpurender.server.sources import samples_of
+
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 4, 256)
+    samples = samples_of(None, [f"{label}/{i}" for i, label in enumerate(labels)])
+    features = (np.eye(4)[samples.labels] + generator.normal(0, 0.7, (256, 4))).astype(np.float32)
+    folds = selection.RepeatedKFold(n_splits=5, n_repeats=20, random_state=0)
+    classifier = linear_model.RidgeClassifier(alpha=1.0)
+    expected = selection.cross_val_score(classifier, features, samples.labels, cv=folds).mean()
+    assert expert_module._linear(features, samples) == pytest.approx(expected, abs=0.015)
 
 
 def test_images_are_read_once_for_all_experts_and_normalised_as_timm_does(tmp_path):
