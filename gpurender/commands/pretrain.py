@@ -15,6 +15,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--model", metavar="M", help="name of a timm model, such as vit_tiny_patch16_224")
     command.add_argument("--output", metavar="DIR", help="folder of checkpoint.safetensors and metrics.jsonl")
     command.add_argument("--preset", metavar="P", help="a paper's settings (default: those of the recipe's paper)")
+    command.add_argument(
+        "--initial-checkpoint", metavar="FILE", help="begin with the weights of this checkpoint, such as an expert of "
+        "gpurender recommend, with a new head",
+    )  # fmt: skip
     command.add_argument("--list", action="store_true", help="list the presets with their lengths, and train nothing")
     command.add_argument("--steps", type=int, metavar="N", help="length in optimiser steps (default: the paper's)")
     command.add_argument("--images", type=int, metavar="N", help="length in images, instead of --steps")
@@ -74,9 +78,10 @@ def run(options: argparse.Namespace) -> int:
 
     with engine.together():
         written = pretrain(
-            options.recipe, options.model, options.output, preset=options.preset, steps=options.steps,
-            images=options.images, image_size=options.image_size, augment=options.augment, fresh=options.fresh,
-            schedule=options.schedule, warmup=options.warmup, **training_of(options),  # type: ignore[arg-type]
+            options.recipe, options.model, options.output, preset=options.preset,
+            initial_checkpoint=options.initial_checkpoint, steps=options.steps, images=options.images,
+            image_size=options.image_size, augment=options.augment, fresh=options.fresh, schedule=options.schedule,
+            warmup=options.warmup, **training_of(options),  # type: ignore[arg-type]
         )  # fmt: skip
     print(written)
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gpurender.commands.adapt import DATA
 
 if TYPE_CHECKING:
-    from gpurender.server import Recommendation
+    from gpurender.server import DataServer, Recommendation
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         print(_text(found), end="", flush=True)
     else:
         _write(options.output, _text(found))
-    _show(found, sys.stderr if options.output is None else sys.stdout)
+    _show(found, server, sys.stderr if options.output is None else sys.stdout)
     return 0
 
 
@@ -97,11 +97,13 @@ def _write(path: str | None, text: str) -> None:
             Path(temporary).write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def _show(found: "Recommendation", stream: Any) -> None:
+def _show(found: "Recommendation", server: "DataServer", stream: Any) -> None:
     """Print the weights, the best first, the expert to start from, and what it is expected to bring."""
     for name, weight in sorted(found.weights.items(), key=lambda item: -item[1]):
         print(f"{weight:7.1%}  {found.images[name]:>12,} images  {name}", file=stream)
-    print(f"start from expert {found.expert}", file=stream)
+    path = server.folder / next(one.path for one in server.catalogue.experts if one.name == found.expert)
+    where = f": {path}" if path.exists() else ""  # of an address it is here once this machine has adapted
+    print(f"start from expert {found.expert}{where}", file=stream)
     best, equal = found.baselines["best_single"], found.baselines["equal_mixture"]
     print(
         f"expected gain ({found.gain_of}): {found.expected_gain:+.4f}; best single source {best['source']} "

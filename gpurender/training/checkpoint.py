@@ -48,6 +48,11 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _about(checks.path("checkpoint", path))
 
 
+def origin(about: dict[str, Any]) -> dict[str, Any]:
+    """Return what a later training says of the checkpoint that it began with; ``about``: of :func:`describe`."""
+    return {name: about[name] for name in ("kind", "data", "step")}
+
+
 def load(path: str | os.PathLike[str], *, classes: int | None = None, image_size: int | None = None) -> nn.Module:
     """Return the timm model of a checkpoint, on the CPU, in evaluation mode.
 

@@ -207,7 +207,7 @@ def _description(
         "mixup": mixing[0],
         "cutmix": mixing[1],
         "warm_up": warm_up,
-        "began_with": "random weights" if from_scratch else {key: about[key] for key in ("kind", "data", "step")},
+        "began_with": "random weights" if from_scratch else checkpoint.origin(about),
     }
 
     def described(state: dict[str, Any]) -> dict[str, Any]:

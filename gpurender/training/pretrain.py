@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from gpurender.augment.adapter import PolicyLike
 from gpurender.loading.data_loader import DataLoader
 from gpurender.recipes.base import RecipeLike
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.runtime import devices
-from gpurender.training import engine, models, policies
+from gpurender.training import checkpoint, engine, models, policies
 from gpurender.training.loop import CHECKPOINT, Batch, Settings, Training, per_batch
 from gpurender.training.loss import loss_of
 from gpurender.training.presets import Preset
@@ -31,6 +32,7 @@ def pretrain(
     output: str | os.PathLike[str],
     *,
     preset: str | None = None,
+    initial_checkpoint: str | os.PathLike[str] | None = None,
     steps: int | None = None,
     images: int | None = None,
     image_size: int = 224,
@@ -65,6 +67,8 @@ def pretrain(
         output: the folder; it is made.
         preset: a paper's settings, a name of :data:`gpurender.training.presets.PRESETS`; ``None``: those of the
             recipe's paper, else DeiT's.
+        initial_checkpoint: a checkpoint of the same model to begin with, such as an expert of a data server, in place
+            of random weights; the head is new.
         steps, images: the length in optimiser steps or in images; without either, the paper's. The warm-up is at most a
             tenth of it.
         image_size: side of the images in pixels.
@@ -94,9 +98,10 @@ def pretrain(
     checks.integer("log_every", log_every, 1, 2**31 - 1)
     checks.integer("save_every", save_every, 1, 2**31 - 1)
     training = prepared(
-        recipe, model, output, preset=preset, steps=steps, images=images, image_size=image_size, batch_size=batch_size,
-        accumulate=accumulate, lr=lr, weight_decay=weight_decay, schedule=schedule, warmup=warmup, augment=augment,
-        fresh=fresh, ema=ema, clip=clip, amp=amp, compile=compile, device=device, seed=seed,
+        recipe, model, output, preset=preset, initial_checkpoint=initial_checkpoint, steps=steps, images=images,
+        image_size=image_size, batch_size=batch_size, accumulate=accumulate, lr=lr, weight_decay=weight_decay,
+        schedule=schedule, warmup=warmup, augment=augment, fresh=fresh, ema=ema, clip=clip, amp=amp, compile=compile,
+        device=device, seed=seed,
     )  # fmt: skip
     go(training, log_every, save_every, tensorboard)
     return checks.path("output", output) / CHECKPOINT
@@ -104,11 +109,11 @@ def pretrain(
 
 def prepared(
     recipe: RecipeLike, model: str, output: str | os.PathLike[str], *, preset: str | None = None,
-    steps: int | None = None, images: int | None = None, image_size: int = 224, batch_size: int | None = None,
-    accumulate: int = 1, lr: float | None = None, weight_decay: float | None = None, schedule: str | None = None,
-    warmup: int | None = None, augment: PolicyLike | str | None = None, fresh: bool = False, ema: float | None = None,
-    clip: float | None = None, amp: str | None = None, compile: bool = False, device: str | torch.device | None = None,
-    seed: int = 0,
+    initial_checkpoint: str | os.PathLike[str] | None = None, steps: int | None = None, images: int | None = None,
+    image_size: int = 224, batch_size: int | None = None, accumulate: int = 1, lr: float | None = None,
+    weight_decay: float | None = None, schedule: str | None = None, warmup: int | None = None,
+    augment: PolicyLike | str | None = None, fresh: bool = False, ema: float | None = None, clip: float | None = None,
+    amp: str | None = None, compile: bool = False, device: str | torch.device | None = None, seed: int = 0,
 ) -> Training:  # fmt: skip
     """Return the training that :func:`pretrain` runs, before its first step; the arguments are the same."""
     chosen = as_recipe(recipe)
@@ -129,7 +134,7 @@ def prepared(
         rank=accelerator.process_index, world_size=accelerator.num_processes,
     )  # fmt: skip
     side = int(image_size)
-    network = models.create(model, chosen.classes, side, paper.drop_path, settings.seed)
+    network, origin = _begun(model, initial_checkpoint, chosen.classes, side, paper.drop_path, settings.seed)
     folder = folder_of(output)
 
     def about(state: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +144,7 @@ def prepared(
             "augment": augmentation,
             "fresh": fresh,
             "loader_seed": settings.seed,
+            "began_with": origin,
         }
         made = {
             "name": model, "classes": chosen.classes, "image_size": side, "mean": list(policy.mean),
@@ -152,6 +158,20 @@ def prepared(
     return Training(
         accelerator, network, Stream(stream), loss_of(chosen), settings, folder, about, compile
     )  # fmt: skip
+
+
+def _begun(
+    model: str, path: str | os.PathLike[str] | None, classes: int, side: int, drop_path: float, seed: int
+) -> tuple[nn.Module, dict[str, Any] | None]:
+    """Return the model before the first step, and what it began with; ``None`` for random weights."""
+    if path is None:
+        return models.create(model, classes, side, drop_path, seed), None
+    place = checks.path("initial_checkpoint", path)
+    before = checkpoint.describe(place)
+    if before["model"]["name"] != model:
+        raise ValueError(f"model must be that of initial_checkpoint, {before['model']['name']!r}, got {model!r}")
+    network = checkpoint.restored(place, before, classes, side, drop_path, seed)
+    return network.train(), checkpoint.origin(before)
 
 
 def _settings(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,13 @@ def test_from_recipes_to_a_recipe(tmp_path, capsys):
     again = ["recommend", folder, "--task", mine, "--device", "cpu", "--budget", "2000", "-o", tmp_path / "s.json"]
     assert run(*again) == 0
     assert (tmp_path / "s.json").read_bytes() == (tmp_path / "r.json").read_bytes()
+    shown = capsys.readouterr().out
+    expert = re.search(r"^start from expert (\S+): (.+)$", shown, re.MULTILINE)
+    assert gr.DataServer(folder).expert(expert[1]) == Path(expert[2])
+    words = ["--model", MODEL, "--initial-checkpoint", expert[2], "--steps", 1, "--batch-size", 4, "--device", "cpu"]
+    assert run("pretrain", tmp_path / "r.json", *words, "--image-size", 32, "--output", tmp_path / "trained") == 0
+    about = gr.training.describe(tmp_path / "trained" / "checkpoint.safetensors")
+    assert about["data"]["began_with"]["kind"] == "expert-rotation"
 
 
 def test_what_is_recommended(server, tmp_path, capsys):
@@ -66,14 +74,14 @@ def test_what_is_recommended(server, tmp_path, capsys):
         "  77.7%     7,770,000 images  bee",
         "  22.3%     2,230,000 images  cow",
         "   0.0%             0 images  ant",
-        "start from expert bee",
+        f"start from expert bee: {server / 'experts' / 'bee.safetensors'}",
         "expected gain (score): +0.1389; best single source bee +0.1500; equal mixture +0.0000",
     ]
     assert out.err == ""
     assert run(*words) == 0
     out = capsys.readouterr()
     assert gr.recipe(out.out) == expected.recipe
-    assert out.err.splitlines()[-2] == "start from expert bee"
+    assert out.err.splitlines()[-2].startswith("start from expert bee: ")
     assert run(*words, "--max-share", 0.5, "-o", tmp_path / "r.json") == 0
     assert json.loads((tmp_path / "j.json").read_text())["weights"]["bee"] == 0.5
 

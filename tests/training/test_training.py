@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,6 +189,45 @@ def test_a_policy_may_be_given_itself(run, tmp_path):
     gr.training.pretrain(RECIPE, "test_vit", tmp_path, augment=again, **{**SHORT, "steps": 2})  # it is done
     with pytest.raises(ValueError, match="holds a training with augment="):
         gr.training.pretrain(RECIPE, "test_vit", tmp_path, augment="visualatom", **{**SHORT, "steps": 2})
+
+
+@pytest.fixture(scope="module")
+def continued(run, tmp_path_factory):
+    """A pre-training on other classes that began with another one's weights, which a rate of zero leaves."""
+    folder = tmp_path_factory.mktemp("continued")
+    begun = {"initial_checkpoint": run / "checkpoint.safetensors", **SHORT, "steps": 2}
+    gr.training.pretrain(replace(RECIPE, classes=6), "test_vit", folder, lr=0.0, weight_decay=0.0, **begun)
+    return folder
+
+
+def test_a_pre_training_begins_with_a_checkpoint(run, continued, tmp_path):
+    before, after = (weights(folder / "checkpoint.safetensors") for folder in (run, continued))
+    heads = {name for name in before if name.startswith("head.")}
+    assert heads
+    assert after["head.weight"].shape[0] == 6
+    assert equal(*({name: one[name] for name in one if name not in heads} for one in (before, after)))
+    about, earlier = (gr.training.describe(folder / "checkpoint.safetensors") for folder in (continued, run))
+    assert about["data"]["began_with"] == {name: earlier[name] for name in ("kind", "data", "step")}
+    assert earlier["data"]["began_with"] is None
+    larger = {**SHORT, "steps": 1, "image_size": 64, "initial_checkpoint": run / "checkpoint.safetensors"}
+    gr.training.pretrain(RECIPE, "test_vit", tmp_path, **larger)  # positions are resampled, as in a fine-tuning
+
+
+def test_a_continued_pre_training_is_resumed_as_itself(run, continued, tmp_path):
+    again = {**SHORT, "steps": 2, "lr": 0.0, "weight_decay": 0.0}
+    held = (continued / "checkpoint.safetensors").read_bytes()
+    recipe = replace(RECIPE, classes=6)
+    gr.training.pretrain(recipe, "test_vit", continued, initial_checkpoint=run / "checkpoint.safetensors", **again)
+    assert (continued / "checkpoint.safetensors").read_bytes() == held
+    with pytest.raises(ValueError, match=r"^output: .* holds a training with began_with="):
+        gr.training.pretrain(recipe, "test_vit", continued, **again)
+    with pytest.raises(ValueError, match="model must be that of initial_checkpoint, 'test_vit', got 'test_vit2'"):
+        gr.training.pretrain(
+            RECIPE, "test_vit2", tmp_path / "new", initial_checkpoint=run / "checkpoint.safetensors", **SHORT
+        )
+    with pytest.raises(ValueError, match=r"checkpoint must be a file, and there is none at .*nothing"):
+        gr.training.pretrain(RECIPE, "test_vit", tmp_path / "new", initial_checkpoint=tmp_path / "nothing", **SHORT)
+    assert not (tmp_path / "new" / "checkpoint.safetensors").exists()
 
 
 class Nameless(gr.augment.Policy):
