@@ -1,6 +1,9 @@
 """``gpurender experts``: the experts of a data server, trained and extended."""
 
 import argparse
+from typing import Any
+
+from gpurender.commands.engines import add_engine, check_engine
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -51,19 +54,45 @@ def _add_build(parts: argparse._SubParsersAction) -> None:
     command.add_argument("--lr", type=float, default=1e-3, metavar="R", help="learning rate of AdamW (default 0.001)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the training (default 0)")
     command.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
+    add_engine(command)
     command.set_defaults(run=_build)
 
 
-def _build(options: argparse.Namespace) -> int:
-    from gpurender.server import build
+SCHOOLING = ("k", "task", "partition", "model", "image_size", "images", "batch_size", "lr", "seed")
 
-    made = build(
-        options.sources, options.output, k=options.k, task=options.task, partition=options.partition,
-        model=options.model, image_size=options.image_size, images=options.images, batch_size=options.batch_size,
-        lr=options.lr, seed=options.seed, device=options.device,
-    )  # fmt: skip
+
+def _build(options: argparse.Namespace) -> int:
+    from gpurender import server
+
+    check_engine(options)
+    given = {name: getattr(options, name) for name in SCHOOLING}
+    if options.engine == "slurm":
+        return _submit(options, given)
+    if options.engine == "ray":
+        from gpurender.server import building, engines
+
+        made = engines.on_ray(
+            building.begin(options.sources, options.output, **given), options.workers, options.address
+        )
+    else:
+        made = server.build(options.sources, options.output, device=options.device, **given)
     for entry in made.catalogue.sources:
         print(entry.name)
+    return 0
+
+
+def _submit(options: argparse.Namespace, given: dict[str, Any]) -> int:
+    """Begin the server, and submit an array of this command for it: what is wrong is said here, not in a log."""
+    from gpurender.search import slurm
+    from gpurender.server import building
+    from gpurender.util.plural import counted
+
+    root = building.begin(options.sources, options.output, **given).resolve()
+    words = ["experts", "build", *options.sources, "-o", str(root)]
+    for name, value in given.items():
+        if value is not None:
+            words += ["-k" if name == "k" else f"--{name.replace('_', '-')}", str(value)]
+    print(f"job {slurm.submit(words, root, options.workers)}: {counted(options.workers, 'worker')}")
     return 0
 
 

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpurender.commands.engines import add_engine, check_engine
+
 if TYPE_CHECKING:
     from gpurender.search import Study
     from gpurender.tasks import Task
 
-ENGINES = ("local", "ray", "slurm")
 COLUMNS = 100  # of a terminal: the choices of a config are cut there
 
 
@@ -28,18 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     work = _part(parts, "work", _work, "do the jobs of a study until none is left")
     work.add_argument("--minutes", type=float, metavar="N", help="begin no job after so long")
     work.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
-    work.add_argument(
-        "--engine", default="local", metavar="E", help="local (default): this process works; ray: workers on a Ray "
-        "cluster, until none has work (extra 'ray'); slurm: submit an array of workers by sbatch",
-    )  # fmt: skip
-    work.add_argument(
-        "--workers", type=int, metavar="N", help="how many workers, for --engine ray (default: the cluster's GPUs, or "
-        "its CPUs if it has none) and slurm",
-    )  # fmt: skip
-    work.add_argument(
-        "--address", metavar="A", help="of the Ray cluster, for --engine ray (default: RAY_ADDRESS, the one on this "
-        "machine, or a new one here)",
-    )  # fmt: skip
+    add_engine(work)
     work.add_argument(
         "--together", type=int, default=1, metavar="N", help="train up to N configs at once that see the same batches, "
         "which are drawn once, for --engine local and slurm (default 1)",
@@ -119,12 +109,8 @@ def _work(options: argparse.Namespace) -> int:
     from gpurender.util import checks
     from gpurender.util.plural import counted
 
-    checks.choice("--engine", options.engine, ENGINES)
+    check_engine(options)
     study = _study(options)
-    if options.address is not None and options.engine != "ray":
-        raise ValueError("--address is for --engine ray")
-    if options.device is not None and options.engine != "local":
-        raise ValueError("--device is for --engine local: an engine gives each worker its GPU")
     checks.integer("--together", options.together, 1, MAX_TOGETHER)
     if options.together != 1 and options.engine == "ray":
         raise ValueError("--together is for --engine local and slurm: on Ray a worker has one job")
@@ -134,8 +120,6 @@ def _work(options: argparse.Namespace) -> int:
         from gpurender.search import ray_engine
 
         done = ray_engine.work(study, options.workers, options.minutes, options.address)
-    elif options.workers is not None:
-        raise ValueError("--workers is for --engine ray or slurm; on this machine start the command several times")
     else:
         done = study.work(options.minutes, device=options.device, together=options.together)
     status = study.status()
@@ -147,9 +131,10 @@ def _submit(study: "Study", options: argparse.Namespace) -> int:
     from gpurender.search import slurm
     from gpurender.util.plural import counted
 
-    if options.workers is None:
-        raise ValueError("--engine slurm needs --workers N")
-    job = slurm.submit(study.root, options.workers, options.minutes, options.together)
+    words = ["search", "work", str(study.root.resolve())]
+    words += [] if options.minutes is None else ["--minutes", str(options.minutes)]
+    words += [] if options.together == 1 else ["--together", str(options.together)]
+    job = slurm.submit(words, study.root, options.workers)
     print(f"job {job}: {counted(options.workers, 'worker')}")
     return 0
 

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +64,35 @@ def work(study: Study, workers: int | None, minutes: float | None, address: str 
         checks.real("minutes", minutes, 0.0, 1e9)
     ray = require_ray()
     root = study.root.resolve()
-    with _connected(ray, address):
-        resources = ray.cluster_resources()
-        unit = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
-        place = {"num_cpus": 1, "num_gpus": 1 if unit == "GPU" else 0}
-        task = ray.remote(_work).options(**place, max_retries=-1)
-        count = max(1, int(resources.get(unit, 1))) if workers is None else workers
-        name = os.urandom(4).hex()
-        running = [task.remote(str(root), f"{name}-{i}", minutes) for i in range(count)]
+    with connected(ray, address):
         try:
-            return _gathered(ray, running)
+            return sum(spread(ray, _work, workers, str(root), minutes))
         finally:
             _end(ray, dispatcher(root))
+
+
+def spread(ray: Any, body: Callable[..., Any], workers: int | None, *arguments: Any, most: int = 100_000) -> list[Any]:
+    """Run a function in workers of the connected cluster until all have ended; return what each has returned.
+
+    Ray begins a worker that was lost again.
+
+    Args:
+        ray: the package.
+        body: the function, which is called with a name of the worker's own, and the arguments.
+        workers: how many, each with a GPU where the cluster has GPUs, else with a CPU; ``None``: one for each of them,
+            at most ``most``.
+        arguments: of the function.
+
+    Raises:
+        Exception: the first that a worker has raised, when all have ended.
+        RuntimeError: a worker has failed in another way.
+    """
+    resources = ray.cluster_resources()
+    unit = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
+    task = ray.remote(body).options(num_cpus=1, num_gpus=1 if unit == "GPU" else 0, max_retries=-1)
+    count = min(most, max(1, int(resources.get(unit, 1)))) if workers is None else workers
+    name = os.urandom(4).hex()
+    return _gathered(ray, [task.remote(f"{name}-{i}", *arguments) for i in range(count)])
 
 
 def dispatcher(root: Path) -> Any:
@@ -94,8 +111,8 @@ def name_of(root: Path) -> str:
 
 
 @contextlib.contextmanager
-def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    """Be connected to a cluster while the block lasts."""
+def connected(ray: Any, address: str | None) -> Iterator[None]:
+    """Be connected to the cluster at an address while the block lasts (see :func:`work`)."""
     if ray.is_initialized():
         yield
         return
@@ -116,12 +133,12 @@ def _end(ray: Any, actor: Any) -> None:
             ray.kill(actor)
 
 
-def _gathered(ray: Any, running: list[Any]) -> int:
-    """Wait for workers; return the sum of their results, or raise the first error when all have ended."""
-    done, errors = 0, list[Exception]()
+def _gathered(ray: Any, running: list[Any]) -> list[Any]:
+    """Wait for workers; return their results, or raise the first error when all have ended."""
+    done, errors = list[Any](), list[Exception]()
     for one in running:
         try:
-            done += ray.get(one)
+            done.append(ray.get(one))
         except ray.exceptions.RayTaskError as error:
             errors.append(error.cause)
         except ray.exceptions.RayError as error:
@@ -131,7 +148,7 @@ def _gathered(ray: Any, running: list[Any]) -> int:
     return done
 
 
-def _work(root: str, name: str, minutes: float | None) -> int:
+def _work(name: str, root: str, minutes: float | None) -> int:
     """Do jobs until none is left; the body of a task."""
     study = Study(root)
     return study.work_for(ActorBoard(Path(root), name, study.patience), minutes)

@@ -96,19 +96,46 @@ def build(
         TypeError, ValueError: naming the argument, its value and what is allowed; or the folder holds something else.
         RuntimeError: a package is missing, or the memory of the device is too small.
     """
+    target = devices.resolve(device)
     models.require_timm()
+    engine.accelerator(target, "no", 1)  # raises if Accelerate is missing
+    root = begin(
+        sources, output, k=k, task=task, partition=partition, model=model, image_size=image_size, images=images,
+        batch_size=batch_size, lr=lr, seed=seed,
+    )  # fmt: skip
+    return go_on(root, target)
+
+
+def begin(
+    sources: Any, output: str | os.PathLike[str], *, k: int | None, task: str, partition: str | None, model: str,
+    image_size: int, images: int, batch_size: int, lr: float, seed: int,
+) -> Path:  # fmt: skip
+    """Write the plan of a server into its folder, or see that the one that is there is the same; return the folder.
+
+    The arguments and errors are those of :func:`build`.
+    """
     schooling = Schooling(
         task=task, model=model, image_size=image_size, images=images, batch_size=batch_size, lr=lr, seed=seed
     )
     root = checks.path("output", output)
-    target = devices.resolve(device)
-    engine.accelerator(target, "no", 1)  # raises if Accelerate is missing
-    plan = planned(sources, k, partition, schooling, Plan.of(root))
-    claim(root, plan)
+    claim(root, planned(sources, k, partition, schooling, Plan.of(root)))
+    return root
+
+
+def go_on(root: Path, device: torch.device) -> DataServer:
+    """Do what is left of a server that was begun, with other processes that do so; return the server.
+
+    Raises:
+        ValueError: a file is damaged, or the images have changed.
+        RuntimeError: a package is missing, or the memory of the device is too small.
+    """
+    plan = Plan.of(root)
+    if plan is None:
+        raise ValueError(f"output: {str(root)!r} is no server that was begun")
     if (root / CATALOGUE).exists():
         shutil.rmtree(root / WORK, ignore_errors=True)  # of a process that was killed after it wrote the catalogue
     else:
-        _Builder(root, plan, target).build()
+        _Builder(root, plan, device).build()
     return DataServer(root)
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -84,28 +83,6 @@ def test_two_objectives_show_the_front(tmp_path, files, capsys):
     assert gr.recipe(capsys.readouterr().out) == study.space.random(0, 0).recipe
     assert run("best", folder, "--seconds", 3) == 2
     assert "no config was trained within 3 seconds; the quickest took 8" in capsys.readouterr().err
-
-
-SBATCH = """#!{python}
-import json, sys
-open({out!r}, "a").write(json.dumps(sys.argv[1:]) + chr(10))
-if "refuse" in open({mode!r}).read():
-    print("sbatch: error: Invalid\\naccount", file=sys.stderr)
-    sys.exit(1)
-print("4711;cluster")
-"""
-
-
-@pytest.fixture
-def sbatch(tmp_path, monkeypatch):
-    """A program of this name that notes its arguments; what it noted, and how it is told to refuse."""
-    program, out, mode = tmp_path / "bin" / "sbatch", tmp_path / "noted", tmp_path / "mode"
-    program.parent.mkdir()
-    mode.touch()
-    program.write_text(SBATCH.format(python=sys.executable, out=str(out), mode=str(mode)))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent))
-    return out, mode
 
 
 def test_slurm_gets_an_array_of_workers_that_work(tmp_path, files, sbatch, capsys, root):

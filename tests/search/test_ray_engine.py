@@ -119,7 +119,7 @@ def test_a_worker_for_each_gpu_or_cpu(made, monkeypatch, resources, workers, cou
     assert ray.begun == [{"address": "host:1", "namespace": "gpurender"}]
     assert not ray.connected
     assert [options for options, _ in ray.tasks] == [{"num_cpus": 1, "num_gpus": gpus, "max_retries": -1}] * count
-    roots, names, minutes = zip(*(arguments for _, arguments in ray.tasks), strict=True)
+    names, roots, minutes = zip(*(arguments for _, arguments in ray.tasks), strict=True)
     assert set(roots) == {str(made.root)}
     assert len(set(names)) == count
     assert set(minutes) == {None}

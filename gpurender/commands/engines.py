@@ -1,0 +1,40 @@
+"""Options of commands whose work an engine can place on many machines: ``--engine``, ``--workers``, ``--address``."""
+
+import argparse
+
+ENGINES = ("local", "ray", "slurm")
+
+
+def add_engine(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    command.add_argument(
+        "--engine", default="local", metavar="E", help="local (default): this process works; ray: workers on a Ray "
+        "cluster, until none has work (extra 'ray'); slurm: submit an array of workers by sbatch",
+    )  # fmt: skip
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="how many workers, for --engine ray (default: the cluster's GPUs, or "
+        "its CPUs if it has none) and slurm",
+    )  # fmt: skip
+    command.add_argument(
+        "--address", metavar="A", help="of the Ray cluster, for --engine ray (default: RAY_ADDRESS, the one on this "
+        "machine, or a new one here)",
+    )  # fmt: skip
+
+
+def check_engine(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together; ``options`` has ``device``, too.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    from gpurender.util import checks
+
+    checks.choice("--engine", options.engine, ENGINES)
+    if options.address is not None and options.engine != "ray":
+        raise ValueError("--address is for --engine ray")
+    if options.device is not None and options.engine != "local":
+        raise ValueError("--device is for --engine local: an engine gives each worker its GPU")
+    if options.workers is not None and options.engine == "local":
+        raise ValueError("--workers is for --engine ray or slurm; on this machine start the command several times")
+    if options.workers is None and options.engine == "slurm":
+        raise ValueError("--engine slurm needs --workers N")
