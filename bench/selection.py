@@ -143,7 +143,9 @@ def planted(work: Path, name: str) -> dict[str, Any]:
     if path.exists():
         return json.loads(path.read_text())
     found = server(work, name)
-    parts = [sorted({file.partition("/")[0] for file, _ in found._files(entry)}) for entry in found.catalogue.sources]
+    parts = [
+        sorted({file.partition("/")[0] for file in found.files(entry.name).names}) for entry in found.catalogue.sources
+    ]
     held, own, first, asked = work / "images" / "held", [], 0, []
     for number in range(PLANTED):
         right = number % len(parts)

@@ -28,7 +28,7 @@ from gpurender.server import partition
 from gpurender.server.catalogue import CATALOGUE, Catalogue, Entry, Expert
 from gpurender.server.data_server import DataServer
 from gpurender.server.experts import FEWEST, Schooling, Shown, last_features, score, trained
-from gpurender.server.files import digest, read_files
+from gpurender.server.files import FileList, digest, read_files
 from gpurender.server.plan import Plan, claim, name_of, planned
 from gpurender.server.rotation import TURNS
 from gpurender.server.sources import (
@@ -192,7 +192,7 @@ class _Builder:
         if self.plan.files is None:
             return {name: RecipeSource(as_recipe(values)) for name, values in self.plan.recipes.items()}
         folder = Path(self.plan.files["folder"])
-        return {path.stem: FilesSource(folder, tuple(name for name, _ in _files(path))) for path in self._parts()}
+        return {path.stem: FilesSource(folder, _files(path).names) for path in self._parts()}
 
     def _train(self, name: str, source: Source) -> None:
         if self._expert(name).exists():
@@ -284,7 +284,7 @@ class _Builder:
         if isinstance(source, RecipeSource):
             return Entry(name, source.recipe)
         files = _files(self.root / "partitions" / f"{name}.json")
-        return Entry(name, None, len(files), sum(size for _, size in files))
+        return Entry(name, None, len(files), int(files.sizes.sum()))
 
     def _tidy(self) -> None:
         """Remove what nobody needs any more."""
@@ -293,7 +293,7 @@ class _Builder:
             sweep(self.root / name, (), PATIENCE)
 
 
-def _files(path: Path) -> list[tuple[str, int]]:
+def _files(path: Path) -> FileList:
     return read_files(path.read_bytes(), str(path))
 
 

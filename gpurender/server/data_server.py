@@ -5,6 +5,7 @@ a folder, or with :meth:`DataServer.recommend`, nothing does.
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gpurender.server import catalogue as catalogues
 from gpurender.server import remote
 from gpurender.server.catalogue import CATALOGUE, Entry, Expert
 from gpurender.server.experts import Shown, score
-from gpurender.server.files import checked, read_files
+from gpurender.server.files import FileList, checked, read_files
 from gpurender.server.recommend import Recommendation, recommendation
 from gpurender.server.sources import SHOWN, few, image_names, samples_of
 from gpurender.tasks import Samples, Task
@@ -56,6 +57,8 @@ class DataServer:
             if not self.folder.is_dir():
                 raise ValueError(f"server must be a folder or an http address, got {checks.shown_path(self.folder)}")
             self.catalogue = catalogues.load(self.folder / CATALOGUE)
+        self._lists: dict[str, FileList] = {}
+        self._reading = threading.Lock()
 
     def __repr__(self) -> str:
         return f"DataServer({self.address or str(self.folder)!r}: {len(self.catalogue.experts)} experts)"
@@ -129,11 +132,24 @@ class DataServer:
         """
         files = None
         if self.catalogue.kind == "files":
-            files = {entry.name: self._files(entry) for entry in self.catalogue.sources}
+            files = {entry.name: self.files(entry.name) for entry in self.catalogue.sources}
         return recommendation(self.catalogue, scores, budget, max_share, files, seed)
 
-    def _files(self, entry: Entry) -> list[tuple[str, int]]:
-        """Return path and bytes of the files of a source."""
+    def files(self, name: str) -> FileList:
+        """Return the files of a source of a server of files; they are read once.
+
+        Raises:
+            ValueError: there is no such source, or its list is damaged.
+            OSError: it cannot be fetched.
+        """
+        by_name = {entry.name: entry for entry in self.catalogue.sources if self.catalogue.kind == "files"}
+        entry = by_name[checks.choice("source", name, tuple(by_name))]
+        with self._reading:  # one thread reads a long list, and the others wait for it
+            if name not in self._lists:
+                self._lists[name] = self._read(entry)
+        return self._lists[name]
+
+    def _read(self, entry: Entry) -> FileList:
         if self.address is not None:
             return read_files(remote.text(f"{self.address}/{entry.path}"), entry.path)
         try:

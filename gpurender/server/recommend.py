@@ -11,9 +11,7 @@ Of recipes, the client gets a mixture with shares in thousandths. Of files, it g
 probabilities in proportion to pi (Efraimidis, Spirakis, Information Processing Letters 2006).
 """
 
-import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from gpurender.kernels.philox import words
 from gpurender.numerics.streams import Stream
 from gpurender.recipes.mixture import MAX_RECIPES, Mixture
 from gpurender.server.catalogue import Catalogue
+from gpurender.server.files import FileList
 from gpurender.server.weighting import predicted, similarity, weights, whole_shares
 from gpurender.util import checks
 
@@ -104,7 +103,7 @@ def recommendation(
     scores: Mapping[str, float],
     budget: Any,
     max_share: float = 1.0,
-    files: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+    files: Mapping[str, FileList] | None = None,
     seed: int = 0,
 ) -> Recommendation:
     """Return what a client with these scores should train on.
@@ -114,7 +113,7 @@ def recommendation(
         scores: of the client, by expert, in [0, 1].
         budget: of :func:`budget_of`; bytes are for files alone.
         max_share: greatest weight of a source, in (0, 1].
-        files: path and bytes of the files of each source, for a server of files.
+        files: of each source, for a server of files.
         seed: unsigned 64-bit key of the draw of files.
 
     Raises:
@@ -176,29 +175,27 @@ def _gains(catalogue: Catalogue, z: np.ndarray, found: np.ndarray) -> tuple[floa
 
 
 def _drawn(
-    names: Sequence[str], found: np.ndarray, files: Mapping[str, Sequence[tuple[str, int]]], budget: Budget, seed: int
+    names: Sequence[str], found: np.ndarray, files: Mapping[str, FileList], budget: Budget, seed: int
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Return the files within a budget in the order of their draw, and how many are of each source."""
-    keyed = []
-    for name, weight in zip(names, found, strict=True):
-        own = files[name]
-        keys = -np.log(_uniform(seed, [path for path, _ in own])) * (len(own) / max(float(weight), 1e-300))
-        keyed += [(key, path, size, name) for key, (path, size) in zip(keys.tolist(), own, strict=True)]
-    keyed.sort()
-    chosen, counts, left = [], dict.fromkeys(names, 0), math.inf if budget.bytes is None else budget.bytes
-    for _, path, size, name in keyed[: budget.images]:
-        left -= size
-        if left < 0:
-            break
-        chosen.append(path)
-        counts[name] += 1
-    return tuple(chosen), counts
+    lists = [files[name] for name in names]
+    keys = [
+        -np.log(_uniform(seed, one.addresses)) * (len(one) / max(float(weight), 1e-300))
+        for one, weight in zip(lists, found, strict=True)
+    ]
+    order = np.argsort(np.concatenate(keys), kind="stable")[: budget.images]  # of all files, the drawn ones first
+    if budget.bytes is not None:
+        total = np.cumsum(np.concatenate([one.sizes for one in lists])[order], dtype=np.float64)
+        order = order[: int(np.searchsorted(total, budget.bytes, side="right"))]
+    begins = np.cumsum([0, *map(len, lists)])
+    owners = np.searchsorted(begins, order, side="right") - 1
+    chosen = tuple(lists[k].names[i] for k, i in zip(owners.tolist(), (order - begins[owners]).tolist(), strict=True))
+    counts = np.bincount(owners, minlength=len(lists)).tolist()
+    return chosen, dict(zip(names, counts, strict=True))
 
 
-def _uniform(seed: int, paths: Sequence[str]) -> np.ndarray:
-    """Return a number in (0, 1] for each path, float64 ``[N]``, at the address of its SHA-256."""
-    encoded = (path.encode("utf-8", "surrogateescape") for path in paths)
-    addresses = np.array([int.from_bytes(hashlib.sha256(one).digest()[:8], "little") for one in encoded], np.uint64)
+def _uniform(seed: int, addresses: np.ndarray) -> np.ndarray:
+    """Return a number in (0, 1] for each address, float64 ``[N]``."""
     drawn = words(seed, Stream.SELECTION, addresses)  # uint32 [N, 4]
     whole = (drawn[:, 0].astype(np.uint64) << np.uint64(21)) + (drawn[:, 1] >> np.uint32(11)).astype(np.uint64)
     return (whole.astype(np.float64) + 1.0) / 2.0**53

@@ -187,17 +187,23 @@ def test_an_expert_is_the_file_of_the_catalogue(tmp_path):
 
 def test_lists_of_files(tmp_path):
     file_server(tmp_path)
-    server = DataServer(tmp_path)
-    found = server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget=5)
+    server, equal = DataServer(tmp_path), {"ant": 0.5, "bee": 0.5, "cow": 0.5}
+    found = server.recommend(equal, budget=5)
     assert sorted(found.files) == sorted(path for rows in FILES.values() for path, _ in rows)
-    assert server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget="30B", seed=1).files
-    for bad in ('[["../x", 1]]', '[["/etc/passwd", 1]]', '[["a", -1]]', '[["", 1]]', "{", "[[1, 2]]", '[["a"]]', "3"):
+    assert server.recommend(equal, budget="30B", seed=1).files
+    for bad in (
+        '[["../x", 1]]', '[["/etc/passwd", 1]]', '[["a", -1]]', '[["a", true]]', '[["a", 1.5]]', '[["a", 1e30]]',
+        '[["a", 2000000000000000000]]', '[["", 1]]', "{", "[[1, 2]]", '[["a"]]', "3",
+    ):  # fmt: skip
         (tmp_path / "partitions" / "bee.json").write_text(bad)
         with pytest.raises(ValueError, match=r"server: 'partitions/bee\.json' is damaged: "):
-            server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget=5)
+            DataServer(tmp_path).recommend(equal, budget=5)
     (tmp_path / "partitions" / "bee.json").unlink()
     with pytest.raises(ValueError, match=r"server: 'partitions/bee\.json' cannot be read: No such file"):
-        server.recommend({"ant": 0.5, "bee": 0.5, "cow": 0.5}, budget=5)
+        DataServer(tmp_path).recommend(equal, budget=5)
+    assert server.recommend(equal, budget=5) == found  # a list is read once
+    with pytest.raises(ValueError, match="source must be one of 'ant', 'bee', 'cow', got 'bees'"):
+        server.files("bees")
 
 
 def test_what_is_no_server_is_refused(tmp_path):

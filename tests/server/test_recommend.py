@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import gpurender as gr
 from gpurender.server.catalogue import Catalogue, Entry, Expert
+from gpurender.server.files import FileList
 from gpurender.server.recommend import Budget, budget_of, recommendation
 from gpurender.server.weighting import weights
 from tests.server.support import FILES, NAMES, recipe
@@ -139,7 +140,7 @@ def test_more_sources_than_a_mixture_takes():
 
 # -------------------------------------------------------------------------------------------------------------- files
 
-LISTED = {name: [(path, size) for path, size in rows] for name, rows in FILES.items()}
+LISTED = {name: FileList.of(rows) for name, rows in FILES.items()}
 
 
 def test_files_within_a_budget():
@@ -158,7 +159,7 @@ def test_files_within_a_budget():
 
 
 def test_bytes_are_a_budget_that_is_not_exceeded():
-    sizes = {path: size for rows in LISTED.values() for path, size in rows}
+    sizes = {path: size for rows in FILES.values() for path, size in rows}
     order = recommendation(catalogue("files"), Z, 5, files=LISTED).files
     sums = np.cumsum([sizes[path] for path in order])
     for budget in range(1, 151):
@@ -168,6 +169,7 @@ def test_bytes_are_a_budget_that_is_not_exceeded():
 
 def test_the_first_file_is_drawn_with_the_papers_probabilities():
     listed = {"ant": [(f"a/{i}", 1) for i in range(4)], "bee": [("b/0", 1)], "cow": [("c/0", 1), ("c/1", 1)]}
+    listed = {name: FileList.of(rows) for name, rows in listed.items()}
     z = {"ant": 0.70, "bee": 0.60, "cow": 0.69}
     w = weights(np.array([0.70, 0.60, 0.69]))
     pi = {"a": w[0] / 4, "b": w[1], "c": w[2] / 2}  # equation 6
