@@ -27,7 +27,7 @@ from gpurender.server import catalogue as catalogues
 from gpurender.server import partition
 from gpurender.server.catalogue import CATALOGUE, Catalogue, Entry, Expert
 from gpurender.server.data_server import DataServer
-from gpurender.server.experts import FEWEST, Schooling, Shown, last_features, score, trained
+from gpurender.server.experts import FEWEST, Schooling, Shown, judges, last_features, score, trained
 from gpurender.server.files import FileList, digest, read_files
 from gpurender.server.plan import Plan, claim, name_of, planned
 from gpurender.server.rotation import TURNS
@@ -197,6 +197,8 @@ class _Builder:
     def _train(self, name: str, source: Source) -> None:
         if self._expert(name).exists():
             return
+        if self.plan.schooling.task == "classify" and source.classes < FEWEST:
+            log.warning("expert %s has images of one class alone, and learns nothing of them: take fewer parts", name)
         about = {"source": name, **described(source)}
         found = trained(source, self.plan.schooling, about, self.root / WORK / name, self.device)
         _copied(found, self._expert(name))
@@ -275,7 +277,7 @@ class _Builder:
         write(self.root, Catalogue(task, kind, experts, entries, vectors, seen, provenance))
 
     def _scores(self, samples: Any, names: list[str]) -> list[float]:
-        if len(samples) < FEWEST and self.plan.schooling.task == "classify":  # a part of one image
+        if self.plan.schooling.task == "classify" and not judges(samples):  # a part of one class
             return [0.0] * len(names)
         shown = Shown(samples)
         return [score(self._expert(name), self.plan.schooling.task, shown, self.device) for name in names]

@@ -30,7 +30,7 @@ WARMUP = 20  # one step in so many
 FOLDS = 5  # of a cross-validation
 JUDGED = 1000  # images at least that a cross-validation judges, up to ROUNDS times each
 ROUNDS = 4
-FEWEST = 2  # images with labels: one is judged by the other
+FEWEST = 2  # classes that a linear head tells apart
 LOG_EVERY, SAVE_EVERY = 10, 200
 
 
@@ -164,6 +164,11 @@ def last_features(model: nn.Module, samples: Samples, transform: Any, side: int,
     return features(model.to(device), samples, transform, [last], BATCH, 0, device)[last]
 
 
+def judges(samples: Samples) -> bool:
+    """Return whether a linear head on these images says anything: those of one class are right whatever the expert."""
+    return len(np.unique(samples.labels)) >= FEWEST
+
+
 def _linear(found: np.ndarray, samples: Samples) -> float:
     """Return the accuracy of linear heads in a cross-validation; ``found``: features, float32 ``[N, C]``.
 
@@ -171,8 +176,11 @@ def _linear(found: np.ndarray, samples: Samples) -> float:
     two alike recipes differ by: 38 of 50 clients found the family of their recipe so, 47 by a cross-validation.
     """
     count = len(samples)
-    if count < FEWEST:
-        raise ValueError(f"data must have at least {FEWEST} labelled images for experts on classes, got {count}")
+    if not judges(samples):
+        raise ValueError(
+            f"data must have labelled images of at least {FEWEST} classes for experts on classes, got {count} "
+            f"{'image' if count == 1 else 'images of one class'}"
+        )
     rounds = min(ROUNDS, -(-JUDGED // count)) if count > FOLDS else 1
     right = 0
     for number in range(rounds):

@@ -219,6 +219,14 @@ def test_experts_on_classes_of_parts_and_one_part_alone(tmp_path):
     assert server.catalogue.sources[0].images == 8
 
 
+def test_a_part_of_one_class_is_said_to_teach_nothing(tmp_path, caplog):
+    pictures(tmp_path / "data", 8, side=32, classes=["x", "y"])
+    server = build(tmp_path / "data", tmp_path / "s", k=2, partition="superclass", task="classify", **SMALL)
+    said = "expert part-000{} has images of one class alone, and learns nothing of them: take fewer parts"
+    assert [said.format(part) in caplog.text for part in range(2)] == [True, True]
+    assert server.catalogue.vectors.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
 def test_a_folder_that_changes_under_way_is_said(tmp_path, monkeypatch):
     fake(monkeypatch)
     pictures(tmp_path / "data", 4)

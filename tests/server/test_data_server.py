@@ -127,8 +127,12 @@ def test_every_image_is_judged_by_a_linear_head_that_has_not_seen_it():
         assert expert_module._linear(turned, samples) == 1.0 - len(wrong) / 200
     own = np.eye(200, dtype=np.float32)  # a feature for each image: learned by heart, of no use for others
     assert expert_module._linear(own, samples) < 0.5
-    with pytest.raises(ValueError, match="data must have at least 2 labelled images for experts on classes, got 1"):
+    said = "data must have labelled images of at least 2 classes for experts on classes, got"
+    with pytest.raises(ValueError, match=f"{said} 1 image$"):
         expert_module._linear(features[:1], samples.part(np.arange(1)))
+    one = np.flatnonzero(samples.labels == 1)
+    with pytest.raises(ValueError, match=f"{said} {len(one)} images of one class$"):
+        expert_module._linear(features[one], samples.part(one))
     for count in range(2, 7):
         assert 0.0 <= expert_module._linear(features[:count], samples.part(np.arange(count))) <= 1.0
 
