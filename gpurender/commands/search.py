@@ -100,7 +100,7 @@ def _init(options: argparse.Namespace) -> int:
         options.study, space, read_tasks(Path(options.tasks)), ladder=ladder, proposer=options.proposer,
         objectives=options.objectives.split(","), configs=options.configs, seed=options.seed, patience=options.patience,
     )  # fmt: skip
-    print(f"{study.root}: {options.configs} configs of {len(space.parameters)} parameters, {len(study.tasks)} tasks")
+    print(f"{study.place}: {options.configs} configs of {len(space.parameters)} parameters, {len(study.tasks)} tasks")
     return 0
 
 
@@ -131,6 +131,8 @@ def _submit(study: "Study", options: argparse.Namespace) -> int:
     from gpurender.search import slurm
     from gpurender.util.plural import counted
 
+    if study.mirror is not None:
+        raise ValueError(f"study: on {study.place} workers of --engine ray can work, and no others")
     words = ["search", "work", str(study.root.resolve())]
     words += [] if options.minutes is None else ["--minutes", str(options.minutes)]
     words += [] if options.together == 1 else ["--together", str(options.together)]
@@ -199,7 +201,7 @@ def _export(options: argparse.Namespace) -> int:
     from gpurender.util.plural import counted
 
     study = _study(options)
-    name = study.root.resolve().name
+    name = study.name
     count = export(study.space, study.table(), options.optuna, name, study.objectives)
     print(f"{counted(count, 'trial')} written to {options.optuna}")
     return 0

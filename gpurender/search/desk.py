@@ -71,6 +71,11 @@ class Desk:
         self._batches: dict[str, tuple[Any, ...]] = {}  # of configs, by key
         self._exhausted = False
 
+    @property
+    def top(self) -> int:
+        """The number of the last rung."""
+        return self._study.ladder.rungs - 1
+
     def state(self) -> State:
         """Return what the folder says now."""
         found, study = self.folder.configs(), self._study
@@ -115,7 +120,7 @@ class Desk:
     def publish(self, key: str, rung: int, values: dict[str, Any]) -> bool:
         """Add the result of a job; return whether it is new."""
         published = self.folder.add_result(key, rung, values)
-        if values["score"] is None or rung == self._study.ladder.rungs - 1:
+        if values["score"] is None or rung == self.top:
             self.folder.remove_states(key)  # after the result: a kill in between costs no training
         return published
 

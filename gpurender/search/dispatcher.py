@@ -9,6 +9,7 @@ ended, and living workers keep their jobs. Its calls may be repeated: each leave
 import contextlib
 import functools
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from gpurender.search.desk import Desk
 from gpurender.search.leases import holder_of, is_stale, made
+from gpurender.search.mirror import LASTING, LEASES, Mirror, is_address
 from gpurender.search.study import Study
 
 Ticket = tuple[str, int, str]  # key, rung, and the config as JSON
@@ -25,17 +27,27 @@ class Dispatcher:
     """Hands out jobs and takes results.
 
     Args:
-        folder: of the study. It is opened by the first call, so that the caller sees what is wrong with it.
+        place: the folder of the study, or its address. It is opened by the first call, so that the caller sees what is
+            wrong with it.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._root = folder
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._mirror: Mirror | None = None
 
     @functools.cached_property
     def _desk(self) -> Desk:
-        desk = Study(self._root).desk
+        if is_address(self._place):
+            self._mirror = Mirror(self._place, Path(tempfile.mkdtemp(prefix="gpurender-study-")))
+            self._mirror.fetch(*LASTING, LEASES)
+        desk = Study(self._place if self._mirror is None else self._mirror).desk
         desk.folder.make()
         return desk
+
+    def _keep(self) -> None:
+        """Bring what has changed to the address, before the caller is answered."""
+        if self._mirror is not None:
+            self._mirror.push(*LASTING, LEASES)
 
     def take(self, worker: str, attempt: str) -> Ticket | None:
         """Return a job for a worker, its only one; ``None`` if there is none now.
@@ -47,6 +59,7 @@ class Dispatcher:
         holder = {"worker": worker, "attempt": attempt}
         self._forget(worker)
         taken = self._desk.take(lambda path: _claimed(path, self._desk.patience, holder))
+        self._keep()
         if taken is None:
             return None
         key, rung, config = taken[0]
@@ -63,17 +76,26 @@ class Dispatcher:
 
     def publish(self, key: str, rung: int, values: dict[str, Any]) -> bool:
         """Add the result of a job; return whether it is new."""
-        return self._desk.publish(key, rung, values)
+        published = self._desk.publish(key, rung, values)
+        self._keep()
+        if self._mirror is not None and (values["score"] is None or rung == self._desk.top):
+            self._mirror.remove_states(key)
+        return published
 
     def drop(self, attempt: str, key: str, rung: int) -> None:
         """Take a job back from a worker, unless another one has it."""
         path = self._desk.folder.lease(key, rung)
         if _is_of(path, attempt):
             path.unlink(missing_ok=True)
+            self._keep()
 
     def is_done(self) -> bool:
         """Return whether no job is left."""
-        return self._desk.is_done()
+        done = self._desk.is_done()
+        self._keep()
+        if done and self._mirror is not None:
+            self._mirror.remove_states()
+        return done
 
     def is_idle(self) -> bool:
         """Return whether no living worker has a job."""

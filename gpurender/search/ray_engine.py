@@ -1,15 +1,16 @@
 """Workers on Ray: tasks that Ray places and begins again, and one actor that hands out their jobs.
 
 The actor is a :class:`gpurender.search.dispatcher.Dispatcher`: detached, one per study and cluster, begun again by Ray
-wherever it was lost. It alone writes leases, configs and results, so no file locks go between nodes. Workers need the
-study's folder at the same path for the trainings themselves, and gpurender on every node. What a worker does with a job
-is what it does without Ray.
+wherever it was lost. It alone writes leases, configs and results, so no file locks go between nodes. For the trainings
+themselves, workers need gpurender and the study's folder at the same path, or they bring checkpoints from and to its
+address. What a worker does with a job is what it does without Ray.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from gpurender.search.config import Config
 from gpurender.search.desk import Job
 from gpurender.search.dispatcher import Dispatcher
 from gpurender.search.leases import BEATS
+from gpurender.search.mirror import Mirror, is_address
 from gpurender.search.study import Study
 from gpurender.util import checks
 
@@ -46,7 +48,7 @@ def work(study: Study, workers: int | None, minutes: float | None, address: str 
     What a worker made before it was lost is not in the number.
 
     Args:
-        study: whose folder all nodes see at the same path.
+        study: whose folder all nodes see at the same path, or whose address they reach.
         workers: how many, each with a GPU where the cluster has GPUs, else with a CPU; ``None``: one for each of them.
             Those that find no place wait for it.
         minutes: begin no job after so long; ``None``: no limit.
@@ -63,12 +65,12 @@ def work(study: Study, workers: int | None, minutes: float | None, address: str 
     if minutes is not None:
         checks.real("minutes", minutes, 0.0, 1e9)
     ray = require_ray()
-    root = study.root.resolve()
+    place = study.place if study.mirror is not None else str(study.root.resolve())
     with connected(ray, address):
         try:
-            return sum(spread(ray, _work, workers, str(root), minutes))
+            return sum(spread(ray, _work, workers, place, minutes))
         finally:
-            _end(ray, dispatcher(root))
+            _end(ray, dispatcher(place))
 
 
 def spread(ray: Any, body: Callable[..., Any], workers: int | None, *arguments: Any, most: int = 100_000) -> list[Any]:
@@ -95,19 +97,19 @@ def spread(ray: Any, body: Callable[..., Any], workers: int | None, *arguments: 
     return _gathered(ray, [task.remote(f"{name}-{i}", *arguments) for i in range(count)])
 
 
-def dispatcher(root: Path) -> Any:
+def dispatcher(place: str) -> Any:
     """Return the handle of a study's dispatcher, which is begun if there is none in the cluster."""
     ray = require_ray()
     actor = ray.remote(Dispatcher).options(
-        name=name_of(root), namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1,
+        name=name_of(place), namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1,
         max_task_retries=-1,
     )  # fmt: skip
-    return actor.remote(str(root))
+    return actor.remote(place)
 
 
-def name_of(root: Path) -> str:
-    """Return the name of a study's dispatcher, by the absolute path of its folder."""
-    return f"dispatcher-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}"
+def name_of(place: str) -> str:
+    """Return the name of a study's dispatcher, by the absolute path of its folder, or its address."""
+    return f"dispatcher-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
 
 
 @contextlib.contextmanager
@@ -148,26 +150,34 @@ def _gathered(ray: Any, running: list[Any]) -> list[Any]:
     return done
 
 
-def _work(name: str, root: str, minutes: float | None) -> int:
+def _work(name: str, place: str, minutes: float | None) -> int:
     """Do jobs until none is left; the body of a task."""
-    study = Study(root)
-    return study.work_for(ActorBoard(Path(root), name, study.patience), minutes)
+    if not is_address(place):
+        study = Study(place)
+        return study.work_for(ActorBoard(place, name, study.patience), minutes)
+    with tempfile.TemporaryDirectory(prefix="gpurender-study-") as folder:  # workers of a node have no common copy
+        mirror = Mirror(place, Path(folder))
+        mirror.fetch()
+        study = Study(mirror)
+        return study.work_for(ActorBoard(place, name, study.patience, mirror), minutes)
 
 
 class ActorBoard:
     """Jobs that the dispatcher hands out.
 
     Args:
-        root: of the study.
+        place: of the study.
         name: of this worker; Ray begins a worker again under the same name.
         patience: seconds.
+        mirror: the worker's copy of a study at an address.
     """
 
-    def __init__(self, root: Path, name: str, patience: float) -> None:
-        self._root, self._name, self._patience = root, name, patience
+    def __init__(self, place: str, name: str, patience: float, mirror: Mirror | None = None) -> None:
+        self._place, self._name, self._patience = place, name, patience
+        self.mirror = mirror
         self._attempt = os.urandom(8).hex()
         self._ray = require_ray()
-        self._actor = dispatcher(root)
+        self._actor = dispatcher(place)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Sequence["ActorClaim"]]:
@@ -179,11 +189,18 @@ class ActorBoard:
         key, rung, config = ticket
         claim = ActorClaim(self, Job(key, rung, Config.from_data(json.loads(config))), self._attempt)
         ended = threading.Event()
-        threading.Thread(target=self._touch, args=(claim, ended), name="gpurender-claim", daemon=True).start()
+        touching = threading.Thread(target=self._touch, args=(claim, ended), name="gpurender-claim", daemon=True)
         try:
+            if self.mirror is not None:
+                self.mirror.fetch(claim.checkpoints)
+            touching.start()
             yield [claim]
         finally:
             ended.set()
+            if self.mirror is not None:
+                if touching.ident is not None:
+                    touching.join()  # it may be bringing the checkpoints to the address
+                self.mirror.discard(claim.checkpoints)
             self.ask("drop", self._attempt, key, rung)
 
     def is_done(self) -> bool:
@@ -202,7 +219,7 @@ class ActorBoard:
                 return self._ray.get(getattr(self._actor, method).remote(*arguments))
             except exceptions.ActorDiedError:  # ended on purpose, by a command that saw no one at work
                 time.sleep(PAUSE)
-                self._actor = dispatcher(self._root)
+                self._actor = dispatcher(self._place)
             except exceptions.ActorUnavailableError:
                 time.sleep(PAUSE)
             except exceptions.RayTaskError as error:
@@ -211,7 +228,8 @@ class ActorBoard:
     def _touch(self, claim: "ActorClaim", ended: threading.Event) -> None:
         while not ended.wait(self._patience / BEATS):
             with contextlib.suppress(Exception):  # the next touch may succeed
-                claim.is_held()
+                if claim.is_held() and self.mirror is not None:
+                    self.mirror.push(claim.checkpoints)
 
 
 class ActorClaim:
@@ -227,10 +245,17 @@ class ActorClaim:
         self.job = job
         self._board, self._attempt = board, attempt
 
+    @property
+    def checkpoints(self) -> str:
+        """The folder of the config's trainings in the study."""
+        return f"checkpoints/{self.job.key}"
+
     def is_held(self) -> bool:
         """Say that this worker is alive; return whether no other one has taken the job over."""
         return self._board.ask("touch", self._attempt, self.job.key, self.job.rung)
 
     def publish(self, values: dict[str, Any]) -> bool:
-        """Hand the result in; return whether it is new."""
+        """Hand the result in, after what was trained for it; return whether it is new."""
+        if self._board.mirror is not None:
+            self._board.mirror.push(self.checkpoints)
         return self._board.ask("publish", self.job.key, self.job.rung, values)

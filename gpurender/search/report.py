@@ -55,12 +55,12 @@ def report(study: Study) -> str:
     """
     rows = study.table()
     if not analysis.finished(rows):
-        raise ValueError(f"study: {str(study.root)!r} has no results yet: run gpurender search work")
+        raise ValueError(f"study: {study.place!r} has no results yet: run gpurender search work")
     parts = [
         _summary(study), _best(study, rows), _pictures(rows), _curves(rows), _importances(study, rows),
         _calibration(rows), _pareto(study, rows), _failures(rows),
     ]  # fmt: skip
-    title = html.escape(f"Study {study.root.resolve().name}")
+    title = html.escape(f"Study {study.name}")
     return PAGE.format(title=title, body="\n".join(part for part in parts if part), version=__version__)
 
 

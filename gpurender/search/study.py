@@ -29,6 +29,7 @@ from gpurender.search.folder import STUDY, Folder, publish, read
 from gpurender.search.ladder import Ladder
 from gpurender.search.leases import is_stale
 from gpurender.search.measures import Judged, judged
+from gpurender.search.mirror import LASTING, LEASES, Mirror, cache_folder, is_address
 from gpurender.search.proposers import OBJECTIVES, PROPOSERS, require_optuna
 from gpurender.search.space import Space
 from gpurender.search.state import comparable
@@ -66,7 +67,8 @@ def create(
     """Make a study and return it; a study of the same arguments that is there already is returned.
 
     Args:
-        folder: new, empty, or that of the same study.
+        folder: new, empty, or that of the same study; or an address for fsspec, such as ``"s3://bucket/study"``: then
+            workers on Ray can work, and no others.
         space: what may be chosen.
         tasks: what configs are measured on, by name. A task's validation share is measured in place of its test images.
             Relative paths are made absolute; all workers need the data at the same path.
@@ -102,7 +104,9 @@ def create(
     aims = _objectives(objectives)
     if proposer == "grid" and (size := space.grid_size()) > MAX_GRID:
         raise ValueError(f"space must have at most {MAX_GRID:,} points for a grid, and it has {size:,}")
-    root = _rooted("folder", folder)
+    root, mirror = _placed("folder", folder)
+    if mirror is not None and not mirror.is_empty() and not (root / STUDY).exists():
+        raise ValueError(f"folder {mirror.address} must be empty or a study; it has files but no {STUDY}")
     values = {
         "layout": LAYOUT,
         "space": json.loads(space.to_json()),
@@ -118,19 +122,21 @@ def create(
         "patience": checks.real("patience", patience, 1.0, 86_400.0),
     }  # fmt: skip
     _claim(root, values)
-    return Study(root)
+    if mirror is not None:
+        mirror.push()
+        mirror.fetch()
+        _claim(root, values)  # another process may have made another study there meanwhile
+    return Study(folder)
 
 
-def _rooted(name: str, folder: str | os.PathLike[str]) -> Path:
-    """Return the path of a study's folder.
-
-    Raises:
-        ValueError: it is an address: leases and results need links and times of files, which object stores lack.
-    """
-    root = checks.path(name, folder)
-    if "://" in os.fspath(folder):
-        raise ValueError(f"{name} must be a folder that every worker reaches by a path, got {checks.shown(folder)}")
-    return root
+def _placed(name: str, folder: str | os.PathLike[str]) -> tuple[Path, Mirror | None]:
+    """Return the path of a study's folder; of an address, that of its copy on this machine, and what keeps the copy."""
+    if not is_address(folder):
+        return checks.path(name, folder), None
+    address = str(folder)
+    mirror = Mirror(address, cache_folder(address))
+    mirror.fetch(*LASTING)
+    return mirror.root, mirror
 
 
 def _objectives(given: Any) -> tuple[str, ...]:
@@ -199,20 +205,22 @@ class Study:
     >>> study.best().to_json()
 
     Args:
-        folder: of :func:`create`.
+        folder: of :func:`create`; of an address, configs and results are brought to the user's cache folder.
 
     Attributes:
+        root: the folder; of an address, its copy on this machine.
+        mirror: what keeps the copy of an address; ``None`` of a folder.
         space, tasks, ladder, proposer, objectives, seed, configs: the arguments of :func:`create`.
 
     Raises:
         ValueError: the folder holds no study, one of a newer layout, or a damaged one.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.root = _rooted("study", folder)
+    def __init__(self, folder: str | os.PathLike[str] | Mirror) -> None:
+        self.root, self.mirror = (folder.root, folder) if isinstance(folder, Mirror) else _placed("study", folder)
         path = self.root / STUDY
         if not path.exists():
-            raise ValueError(f"study: folder {str(self.root)!r} holds no study: it has no {STUDY}")
+            raise ValueError(f"study: folder {self.place!r} holds no study: it has no {STUDY}")
         values = read(path, ("layout",))
         if values["layout"] != LAYOUT:
             raise ValueError(
@@ -239,6 +247,16 @@ class Study:
         self._folder = Folder(self.root, self.ladder.rungs, list(self.tasks))
         self.desk = Desk(self, self._folder)
 
+    @property
+    def place(self) -> str:
+        """The address, or the path of the folder."""
+        return str(self.root) if self.mirror is None else self.mirror.address
+
+    @property
+    def name(self) -> str:
+        """The last part of the place."""
+        return self.root.resolve().name if self.mirror is None else self.place.rpartition("/")[2]
+
     # ------------------------------------------------------------------------------------------------------- working
 
     def work(
@@ -260,6 +278,8 @@ class Study:
             OSError: the disk is full or broken.
         """
         most = checks.integer("together", together, 1, MAX_TOGETHER)
+        if self.mirror is not None:  # an object store has neither links nor the times of leases
+            raise ValueError(f"study: on {self.place} workers of --engine ray can work, and no others")
         return self.work_for(LeaseBoard(self.desk, most), minutes, device=device)
 
     def work_for(self, board: Board, minutes: float | None = None, *, device: str | torch.device | None = None) -> int:
@@ -328,6 +348,7 @@ class Study:
         A row has ``number``, ``key``, ``rung``, ``images``, ``score`` (``None`` for a config that failed), ``error``,
         ``tasks`` (the figures by task and name), ``seconds``, ``model``, ``recipe`` (as JSON values) and ``choices``.
         """
+        self._refresh()
         configs = self._folder.configs()
         rows = []
         for (key, rung), values in self._folder.results().items():
@@ -341,6 +362,11 @@ class Study:
                 "recipe": json.loads(config.recipe.to_json()), "choices": dict(config.choices),
             })  # fmt: skip
         return sorted(rows, key=_place)
+
+    def _refresh(self) -> None:
+        """Bring what is new at an address here."""
+        if self.mirror is not None:
+            self.mirror.fetch(*LASTING, LEASES)
 
     def best(self, task: str | None = None, *, seconds: float | None = None) -> Recipe:
         """Return the recipe of the best config of the highest rung that has results.
@@ -362,7 +388,7 @@ class Study:
             checks.real("seconds", seconds, 0.0, 1e12)
         top = self._top(self.table())
         if not top:
-            raise ValueError(f"study: {str(self.root)!r} has no results yet: run gpurender search work")
+            raise ValueError(f"study: {self.place!r} has no results yet: run gpurender search work")
         quick = [row for row in top if seconds is None or row["training_seconds"] <= seconds]
         if not quick:
             least = min(row["training_seconds"] for row in top)
@@ -388,10 +414,12 @@ class Study:
 
         ``configs``: proposed so far; ``finished``: those for which nothing is left to do as far as is known;
         ``running``: those that a living worker holds; ``stuck``: those whose worker has ended without a result, which
-        the next worker takes over; ``best``: the best row of :meth:`table`, or ``None``; ``front``: number, score and
-        seconds of the rows of :meth:`front`; ``results``: per rung; ``wanted``: how many configs the study tries;
-        ``done``: whether all jobs are done.
+        the next worker takes over (of an address all are ``running``: the dispatcher alone knows which worker lives);
+        ``best``: the best row of :meth:`table`, or ``None``; ``front``: number, score and seconds of the rows of
+        :meth:`front`; ``results``: per rung; ``wanted``: how many configs the study tries; ``done``: whether all jobs
+        are done.
         """
+        self._refresh()
         state = self.desk.state()
         open_jobs = set(state.jobs())
         leases = {job: self._folder.lease(*job) for job in open_jobs}

@@ -13,6 +13,7 @@ import numpy as np
 from gpurender.recipes.base import presets
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.search.folder import publish, read
+from gpurender.search.mirror import is_address
 from gpurender.search.study import STUDY, Study
 from gpurender.server.catalogue import LAYOUT, MAX_EXPERTS
 from gpurender.server.experts import Schooling
@@ -73,7 +74,7 @@ def planned(
     """Return the plan for a study's folder, an image folder, or recipes.
 
     Args:
-        sources: a path, a :class:`gpurender.search.Study`, or a sequence of recipes.
+        sources: a path, the address of a study, a :class:`gpurender.search.Study`, or a sequence of recipes.
         k: how many experts; ``None``: 5, or as many as there are recipes.
         partition: of an image folder, ``"superclass"`` or ``"unsupervised"``; ``None``: unsupervised.
         schooling: how experts are trained.
@@ -85,6 +86,8 @@ def planned(
     listed = list(sources) if isinstance(sources, (list, tuple)) else [sources]
     if len(listed) == 1 and isinstance(listed[0], Study):
         return _of_study(listed[0], k, partition, schooling, there)
+    if len(listed) == 1 and is_address(listed[0]):
+        return _of_study(Study(listed[0]), k, partition, schooling, there)
     if len(listed) == 1 and _is_folder(listed[0]):
         folder = Path(listed[0])
         if (folder / STUDY).exists():
@@ -124,7 +127,7 @@ def name_of(recipe: Any) -> str:
 def _of_study(study: Study, k: int | None, partition: str | None, schooling: Schooling, there: Plan | None) -> Plan:
     _refuse_partition(partition)
     count = DEFAULT_K if k is None else checks.integer("k", k, 1, MAX_EXPERTS)
-    origin = {"folder": os.path.abspath(study.root), "k": count}
+    origin = {"folder": os.path.abspath(study.root) if study.mirror is None else study.place, "k": count}
     if there is not None and (there.study, there.schooling) == (origin, schooling):
         return there
     best: dict[str, dict[str, Any]] = {}  # the best config of each recipe, by fingerprint, on one rung
@@ -138,7 +141,7 @@ def _of_study(study: Study, k: int | None, partition: str | None, schooling: Sch
             break
     if len(best) < count:
         raise ValueError(
-            f"study: {str(study.root)!r} has results of {len(best)} recipes on its lowest rung, and k is {count}: let "
+            f"study: {study.place!r} has results of {len(best)} recipes on its lowest rung, and k is {count}: let "
             "it work longer, or give a smaller k"
         )
     found = list(best.values())

@@ -62,7 +62,7 @@ def attacked(root, cluster, node, happened):
     os.kill(victim, signal.SIGKILL)
     happened["worker"] = victim
     more(3)
-    actor = ray_engine.dispatcher(root)
+    actor = ray_engine.dispatcher(str(root.resolve()))
     happened["dispatcher"] = ray.get(actor.__ray_call__.remote(lambda self: os.getpid()))
     os.kill(happened["dispatcher"], signal.SIGKILL)
     more(5)
@@ -89,7 +89,7 @@ def main(folder):
     thread.join(10.0)
     status = gr.search.Study(made.root).status()
     try:
-        ray.get_actor(ray_engine.name_of(made.root.resolve()), ray_engine.NAMESPACE)
+        ray.get_actor(ray_engine.name_of(str(made.root.resolve())), ray_engine.NAMESPACE)
         left = True
     except ValueError:
         left = False

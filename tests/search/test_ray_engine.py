@@ -62,12 +62,24 @@ def test_the_command_s_results_are_those_without_ray_bit_for_bit(tmp_path, root)
     """Two configs, trained and measured in earnest by two workers."""
     space, tasks = gr.search.Space({**TEMPLATE, "model": "test_vit"}), {"a": task(tmp_path)}
     ladder = gr.search.Ladder((16, 32), eta=2, finetune_steps=1, seeds=1)
-    made = [gr.search.create(tmp_path / name, space, tasks, ladder=ladder, configs=2) for name in ("ray", "local")]
-    words = ("gpurender", "search", "work", str(made[0].root), "--engine", "ray", "--workers", "2")
-    assert "3 results here; 2 of 2 configs finished" in python(root, *words).splitlines()
-    assert python(root, "gpurender", "search", "work", str(made[1].root)).startswith("3 results here")
-    assert outcome(made[0].root) == outcome(made[1].root)
-    assert not list((made[0].root / "leases").iterdir())
+    places = [tmp_path / "ray", f"file://{tmp_path}/store", tmp_path / "local"]
+    for place in places:
+        gr.search.create(place, space, tasks, ladder=ladder, configs=2)
+    for place in places[:2]:  # the second one stands for an object store: no worker sees the folder
+        words = ("gpurender", "search", "work", str(place), "--engine", "ray", "--workers", "2")
+        assert "3 results here; 2 of 2 configs finished" in python(root, *words).splitlines()
+    assert python(root, "gpurender", "search", "work", str(places[2])).startswith("3 results here")
+    calm = outcome(tmp_path / "local")
+    assert outcome(tmp_path / "ray") == calm
+    assert outcome(tmp_path / "store") == calm
+    for name in ("ray", "store"):
+        assert not list((tmp_path / name / "leases").iterdir())
+        kept = {path.relative_to(tmp_path / name).as_posix() for path in (tmp_path / name / "checkpoints").rglob("*.*")}
+        assert kept == {
+            f"checkpoints/{key}/{rung}/{file}"
+            for key, rung in (path.stem.split(".") for path in (tmp_path / name / "results").iterdir())
+            for file in ("checkpoint.safetensors", "metrics.jsonl")
+        }
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch, capsys):
@@ -123,7 +135,7 @@ def test_a_worker_for_each_gpu_or_cpu(made, monkeypatch, resources, workers, cou
     assert set(roots) == {str(made.root)}
     assert len(set(names)) == count
     assert set(minutes) == {None}
-    name = ray_engine.name_of(made.root)
+    name = ray_engine.name_of(str(made.root))
     assert ray.actors == [{
         "name": name, "namespace": "gpurender", "lifetime": "detached", "get_if_exists": True, "num_cpus": 0,
         "max_restarts": -1, "max_task_retries": -1,
@@ -145,10 +157,10 @@ def test_a_dispatcher_that_is_away_is_waited_for(made, monkeypatch):
     ray, slept = fake(monkeypatch, CPU=1), []
     monkeypatch.setattr(ray_engine.time, "sleep", slept.append)
     ray.trouble += [fake_ray.ActorUnavailableError("x"), fake_ray.ActorUnavailableError("x")]
-    board = ray_engine.ActorBoard(made.root, "w", 60.0)
+    board = ray_engine.ActorBoard(str(made.root), "w", 60.0)
     with board.claimed() as (claim,):
         assert slept == [1.0, 1.0]
-        ray.kill(ray.named[ray_engine.name_of(made.root)])
+        ray.kill(ray.named[ray_engine.name_of(str(made.root))])
         assert claim.is_held()
         assert slept == [1.0, 1.0, 1.0]
         assert len(ray.actors) == 2
@@ -162,7 +174,7 @@ def test_a_dispatcher_that_is_away_is_waited_for(made, monkeypatch):
 
 def test_a_job_is_given_back_whatever_happens(made, monkeypatch):
     fake(monkeypatch, CPU=1)
-    board, seen = ray_engine.ActorBoard(made.root, "w", 60.0), []
+    board, seen = ray_engine.ActorBoard(str(made.root), "w", 60.0), []
     with contextlib.suppress(KeyboardInterrupt), board.claimed():
         seen += (made.root / "leases").iterdir()
         raise KeyboardInterrupt
@@ -173,7 +185,7 @@ def test_a_job_is_given_back_whatever_happens(made, monkeypatch):
 
 def test_a_worker_says_that_it_lives_four_times_in_the_patience(made, monkeypatch):
     ray = fake(monkeypatch, CPU=1)
-    board = ray_engine.ActorBoard(made.root, "w", 60.0)
+    board = ray_engine.ActorBoard(str(made.root), "w", 60.0)
     with board.claimed() as (claim,):
         ray.asked.clear()
         ray.trouble += [RuntimeError("lost")]
@@ -210,7 +222,7 @@ def test_the_first_error_is_raised_when_all_workers_have_ended(made, monkeypatch
 def test_a_dispatcher_whose_workers_live_stays(made, monkeypatch):
     """Those of another command."""
     ray = fake(monkeypatch, CPU=1)
-    board = ray_engine.ActorBoard(made.root, "other", 60.0)
+    board = ray_engine.ActorBoard(str(made.root), "other", 60.0)
     with board.claimed():
         assert ray_engine.work(made, None, 0.0, None) == 0
         assert len(ray.named) == 1

@@ -594,18 +594,6 @@ def test_a_result_of_no_rung_is_named(tmp_path, monkeypatch):
         (made.root / "results" / name).unlink()
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/study", "memory://study"])
-def test_an_address_is_no_folder(tmp_path, monkeypatch, address):
-    monkeypatch.chdir(tmp_path)
-    space, tasks = gr.search.Space(TEMPLATE), {"a": task(tmp_path)}
-    text = re.escape(f"must be a folder that every worker reaches by a path, got {address!r}")
-    with pytest.raises(ValueError, match=f"^folder {text}$"):
-        gr.search.create(address, space, tasks)
-    with pytest.raises(ValueError, match=f"^study {text}$"):
-        gr.search.Study(address)
-    assert os.listdir(tmp_path) == ["a.npz"]
-
-
 BOTH = ("accuracy", "seconds")
 
 
