@@ -12,7 +12,7 @@ Everything but the pre-training is equal for all cells of a model: task, labels,
 of the fine-tuning is chosen for random and for pre-trained weights apart, on held-out training images of other labels
 (study ``rates``), never on test images. The seed of a cell decides pre-training, head, labels and order together.
 Sizes are those that two cores can train: 64 x 64 pixels, LeViT-128S (a vision transformer behind four convolutions,
-7.0 M weights) and ResNet-10-T (5.4 M).
+7.0 M weights) and ResNet-10-T (5.4 M); ResNet-18 (11.7 M) stands for the larger net of the studies of structure.
 
 Pre-training crops and flips and does nothing else. Under DeiT's whole policy (mixup, CutMix, RandAugment), and with the
 16 patches of a ViT-Tiny at this size, 100,000 images left the loss at chance, and accuracies fell below those of random
@@ -39,7 +39,7 @@ from gpurender.tasks import Task
 from gpurender.training.presets import PRESETS
 from gpurender.util.atomic_files import replacing
 
-TRANSFORMER, RESNET = "levit_128s", "resnet10t"
+TRANSFORMER, RESNET, LARGER = "levit_128s", "resnet10t", "resnet18"
 SIDE = 64  # pixels
 TASKS = ("fashion", "mnist-5k", "emoji")
 LABELS = (10, 50)  # per class
@@ -69,7 +69,14 @@ RECIPES: dict[str, gr.Recipe] = {
     "onepfrac delta 0.001": gr.recipe("onepfrac-1k", classes=100, delta=0.001),
     "onepfrac delta 1": gr.recipe("onepfrac-1k", classes=100, delta=1.0),
     "onepfrac sigma 6": gr.recipe("onepfrac-1k", classes=100, sigma=6.0),
+    "fractaldb 20 x 100": gr.FractalDB(classes=20, instances=100),
     "fractaldb 20 x 250": gr.FractalDB(classes=20, instances=250),
+    "fractaldb 5": gr.FractalDB(classes=5, instances=1000),
+    "fractaldb 80": gr.FractalDB(classes=80, instances=1000),
+    "fractaldb small": gr.FractalDB(classes=20, instances=1000, weights="small"),
+    "fractaldb large": gr.FractalDB(classes=20, instances=1000, weights="large"),
+    "fractaldb 256": gr.FractalDB(classes=20, instances=1000, image_size=256),
+    "fractaldb 512": gr.FractalDB(classes=20, instances=1000, image_size=512),
 }
 MAIN = ("onepfrac", "fractaldb", "visualatom", "noise")
 POLICIES = {
@@ -190,7 +197,33 @@ def stored(model: str) -> list[Cell]:
     ]  # fmt: skip
 
 
-STUDIES = {"rates": rates, "few-labels": few_labels, "lengths": lengths, "order": order, "stored": stored}
+def representation(model: str) -> list[Cell]:
+    """Return what tables 2 and 3 of the paper on Neural Dataset Search compare: weights and canvas of FractalDB."""
+    recipes = ("fractaldb", "fractaldb small", "fractaldb large", "fractaldb 256", "fractaldb 512")
+    return variants(model, recipes)
+
+
+def structure(model: str) -> list[Cell]:
+    """Return what its figures 2 and 3 compare: categories and instances of FractalDB, for a small and a larger net."""
+    recipes = ("fractaldb", "fractaldb 5", "fractaldb 80", "fractaldb 20 x 100", "fractaldb 20 x 250")
+    return variants(model, recipes)
+
+
+def variants(model: str, recipes: tuple[str, ...]) -> list[Cell]:
+    """Return a cell per recipe, seed and task, with 50 labels per class."""
+    return [
+        Cell(model=model, recipe=recipe, images=IMAGES // 2, task=task, labels=50, seed=seed)
+        for seed in SEEDS
+        for recipe in recipes
+        for task in TASKS
+    ]
+
+
+STUDIES = {
+    "rates": rates, "few-labels": few_labels, "lengths": lengths, "order": order, "stored": stored,
+    "representation": representation, "structure": structure,
+}  # fmt: skip
+NETS = dict.fromkeys(STUDIES, (TRANSFORMER, RESNET)) | {"representation": (RESNET,), "structure": (RESNET, LARGER)}
 
 
 # ------------------------------------------------------------------------------------------------------------- running
@@ -253,11 +286,10 @@ def chosen_rate(work: Path, cell: Cell) -> float:
     """Return the best learning rate for a cell's kind of weights: the mean over tasks of held-out images decides."""
     if cell.lr is not None:
         return cell.lr
-    known = [
-        read(work, other) for other in rates(cell.model) if (other.recipe == "scratch") == (cell.recipe == "scratch")
-    ]
+    model = RESNET if cell.model == LARGER else cell.model  # two nets that are compared have the same rate
+    known = [read(work, other) for other in rates(model) if (other.recipe == "scratch") == (cell.recipe == "scratch")]
     if None in known:
-        raise ValueError(f"the study 'rates' of {cell.model} must be complete first")
+        raise ValueError(f"the study 'rates' of {model} must be complete first")
     rows = [row for row in known if row is not None]
     return max(RATES, key=lambda lr: statistics.mean(row["accuracy"] for row in rows if row["lr"] == lr))
 
@@ -285,7 +317,7 @@ def run(tasks: Path, work: Path, cells: list[Cell], minutes: float) -> None:
         if read(work, cell) is None:
             row = measure(tasks, work, cell, chosen_rate(work, cell))
             keep(work, cell, row)
-            shutil.rmtree(work / "finetuned" / cell.key)  # checkpoint and state, 110 MB
+            shutil.rmtree(work / "finetuned" / cell.key, ignore_errors=True)  # checkpoint and state, 110 MB
             print(f"{number}/{len(cells)} {label(cell)}: {row['accuracy']:.4f} at {row['lr']:g}", flush=True)
 
 
@@ -301,17 +333,20 @@ def main() -> int:
     parser.add_argument("tasks", type=Path, help="folder of bench.fetch_tasks")
     parser.add_argument("work", type=Path, help="folder of checkpoints and rows; resumed if it is there")
     parser.add_argument("--study", action="append", choices=STUDIES, help="only these (default: all)")
-    parser.add_argument("--model", action="append", choices=(TRANSFORMER, RESNET), help="only these (default: both)")
+    parser.add_argument(
+        "--model", action="append", choices=(TRANSFORMER, RESNET, LARGER), help="only these (default: all)"
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="end after so long (default: at the end)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows that are done")
     options = parser.parse_args()
     if options.json is not None and options.json.exists():
         restore(options.json, options.work)
     begun = time.monotonic()
-    for model in options.model or (TRANSFORMER, RESNET):
+    for model in options.model or (TRANSFORMER, RESNET, LARGER):
         for study in options.study or STUDIES:
             left = options.minutes - (time.monotonic() - begun) / 60.0
-            run(options.tasks, options.work, STUDIES[study](model), left)
+            if model in NETS[study]:
+                run(options.tasks, options.work, STUDIES[study](model), left)
     if options.json is not None:
         write(options.json, options.work)
     return 0
@@ -334,7 +369,9 @@ def restore(path: Path, work: Path) -> None:
         ValueError: its settings are others, so its figures cannot stand beside new ones.
     """
     result = json.loads(path.read_text(encoding="utf-8"))
-    if result["teach"] != shared():
+    settings, earlier = shared(), result["teach"]
+    recipes = {name: settings["recipes"].get(name) for name in earlier["recipes"]}  # a later study may have more
+    if earlier != settings | {"recipes": recipes}:
         raise ValueError(f"{path} was made with other settings: give another file")
     for name, rows in result["studies"].items():
         study, model = name.split()
@@ -350,7 +387,7 @@ def write(path: Path, work: Path) -> None:
     found = {
         f"{study} {model}": [row for cell in make(model) if (row := read(work, cell)) is not None]
         for study, make in STUDIES.items()
-        for model in (TRANSFORMER, RESNET)
+        for model in NETS[study]
     }
     result_file.write(path, teach=shared(), studies={name: rows for name, rows in found.items() if rows})
 

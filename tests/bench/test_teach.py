@@ -15,9 +15,7 @@ CELLS = teach.few_labels(teach.TRANSFORMER)
 
 
 def test_cells_are_distinct_and_equal_but_for_the_pre_training():
-    every = [
-        cell for make in teach.STUDIES.values() for model in (teach.TRANSFORMER, teach.RESNET) for cell in make(model)
-    ]
+    every = [cell for name, make in teach.STUDIES.items() for model in teach.NETS[name] for cell in make(model)]
     assert len({cell.key for cell in every}) == len(set(every))
     rest = {
         recipe: [(cell.task, cell.labels, cell.seed) for cell in CELLS if cell.recipe == recipe]
@@ -40,6 +38,9 @@ def test_rates_are_chosen_for_each_kind_of_weights(tmp_path, monkeypatch):
     teach.run(tmp_path, tmp_path, teach.rates(teach.TRANSFORMER), 1.0)
     for cell in CELLS:
         assert teach.chosen_rate(tmp_path, cell) == best["scratch" if cell.recipe == "scratch" else "onepfrac"]
+    teach.run(tmp_path, tmp_path, teach.rates(teach.RESNET), 1.0)
+    for cell in teach.structure(teach.LARGER):  # compared with the smaller net at the same rate
+        assert teach.chosen_rate(tmp_path, cell) == best["onepfrac"]
 
 
 def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
@@ -84,6 +85,13 @@ def test_a_study_goes_on_from_an_earlier_result_file(tmp_path, monkeypatch):
     assert len(list((tmp_path / "new" / "rows").iterdir())) == 31
     for cell in cells:
         assert teach.read(tmp_path / "new", cell) == teach.read(tmp_path / "old", cell)
+    monkeypatch.setattr(teach, "RECIPES", {**teach.RECIPES, "later": teach.RECIPES["noise"]})
+    teach.restore(tmp_path / "found.json", tmp_path / "later")  # a study that was added changes no earlier cell
+    assert len(list((tmp_path / "later" / "rows").iterdir())) == 31
+    monkeypatch.setattr(teach, "RECIPES", {**teach.RECIPES, "noise": teach.RECIPES["onepfrac"]})
+    with pytest.raises(ValueError, match="was made with other settings"):
+        teach.restore(tmp_path / "found.json", tmp_path / "newer")
+    monkeypatch.undo()
     monkeypatch.setattr(teach, "STEPS", 201)
     with pytest.raises(ValueError, match=r"found\.json was made with other settings: give another file"):
         teach.restore(tmp_path / "found.json", tmp_path / "newer")
