@@ -592,3 +592,27 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert distance(one, two) < 1e-4 < distance(one, begun) / 50
     for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
         assert (a["step"], a["loss"]) == (b["step"], pytest.approx(b["loss"], rel=1e-4))
+
+
+THREE = """
+import sys
+import gpurender as gr
+recipe, folder = gr.recipe(sys.argv[1]), sys.argv[2]
+options = dict(batch_size=6, image_size=32, device="cpu", schedule="constant", log_every=1)
+for name, steps in (("calm", 5), ("resumed", 3), ("resumed", 5)):
+    gr.training.pretrain(recipe, "test_vit", f"{folder}/{name}", steps=steps, **options)
+"""
+
+
+def test_three_processes_go_on_bit_for_bit(tmp_path):
+    """Sums of more than two depend on their order, which DistributedDataParallel changes after its first pass."""
+    (tmp_path / "recipe.json").write_text(RECIPE.to_json())
+    (tmp_path / "script.py").write_text(THREE)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", str(tmp_path / "script.py")]
+    done = subprocess.run(
+        [sys.executable, *launch, str(tmp_path / "recipe.json"), str(tmp_path)], env=environment(),
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert equal(*(weights(tmp_path / name / "checkpoint.safetensors") for name in ("calm", "resumed")))
+    assert [line["loss"] for line in lines(tmp_path / "calm")] == [line["loss"] for line in lines(tmp_path / "resumed")]
