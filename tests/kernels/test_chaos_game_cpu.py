@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpurender.kernels.chaos_game import Systems, cpu
+from gpurender.kernels.chaos_game import Systems, cpu, cpu_walk
 from gpurender.kernels.device import cpu_bitmap, cpu_texture
 from gpurender.kernels.philox import philox
 
@@ -23,7 +23,7 @@ def walked(system, number, points):
     maps, thresholds = torch.from_numpy(system[0]), torch.from_numpy(system[1].view(np.int32))
     systems = Systems(maps[None], thresholds[None], torch.tensor([len(system[0])], dtype=torch.int32, device="cpu"))
     draw_ids = torch.tensor([number | 7 << 32], dtype=torch.int64, device="cpu")
-    return cpu.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, points)()(0)
+    return cpu_walk.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, points)()(0)
 
 
 def step(maps, which, x, y):
@@ -42,14 +42,14 @@ def chosen(thresholds, bits):
 def drawn(blocks, number):
     """The sixteen-bit picks of Philox blocks, int64 [blocks, 8], in the order of their use."""
     counters = np.zeros((len(blocks), 4), np.uint32)
-    counters[:, 0], counters[:, 1], counters[:, 2:] = blocks, int(cpu.POINTS), (number, 7)
+    counters[:, 0], counters[:, 1], counters[:, 2:] = blocks, int(cpu_walk.POINTS), (number, 7)
     return philox(counters, KEY).astype("<u4").view("<u2").reshape(len(blocks), 8).astype(np.int64)
 
 
 def walked_by_definition(system, number, points):
     """The points, float32 [points] twice: a pilot gives the starts, then all walkers take step after step."""
     maps, thresholds = system
-    walkers = cpu.walker_count(points)
+    walkers = cpu_walk.walker_count(points)
     picks = drawn(2**31 + np.arange(2 * walkers), number).ravel()
     which, x, y = chosen(thresholds, picks), np.zeros(1, np.float32), np.zeros(1, np.float32)
     starts = []
@@ -68,7 +68,7 @@ def walked_by_definition(system, number, points):
     return np.concatenate(xs)[:points], np.concatenate(ys)[:points]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, cpu.FEW, cpu.FEW + 1, 20])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, cpu_walk.FEW, cpu_walk.FEW + 1, 20])
 @pytest.mark.parametrize("points", [1, 63, 128, 1000, 8191, 8192, 8193, 10_007])
 def test_a_walk_is_as_defined(count, points):
     rng = np.random.default_rng(100 * count + points)
@@ -81,7 +81,7 @@ def test_a_walk_is_as_defined(count, points):
         assert np.array_equal(frame, np.array([xs.min(), xs.max(), ys.min(), ys.max()]))
 
 
-@pytest.mark.parametrize("count", [2, cpu.FEW, cpu.FEW + 1])
+@pytest.mark.parametrize("count", [2, cpu_walk.FEW, cpu_walk.FEW + 1])
 @pytest.mark.parametrize("growth", [1.5, 10.0, 1e3, 1e6, 3e38])
 @pytest.mark.parametrize("columns", [[0], [3], [1, 2]], ids=["along x", "along y", "turning"])
 def test_a_walker_out_of_range_begins_again_at_the_origin(growth, columns, count):
@@ -106,10 +106,10 @@ def test_images_of_one_number_share_their_picks_and_those_of_several_do_not(numb
         torch.from_numpy(np.stack([thresholds for _, thresholds in pairs]).view(np.int32)),
         torch.full((len(pairs),), 2, dtype=torch.int32, device="cpu"),
     )
-    drawn, draw = [], cpu.draw_picks
-    monkeypatch.setattr(cpu, "draw_picks", lambda *arguments: (drawn.append(1), draw(*arguments)))
+    drawn, draw = [], cpu_walk.draw_picks
+    monkeypatch.setattr(cpu_walk, "draw_picks", lambda *arguments: (drawn.append(1), draw(*arguments)))
     draw_ids = torch.tensor(numbers, dtype=torch.int64, device="cpu") | 7 << 32
-    walk = cpu.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, 9000)()
+    walk = cpu_walk.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, 9000)()
     for n in reversed(range(len(numbers))):
         xs, ys, _ = walk(n)
         expected = walked_by_definition(pairs[n], numbers[n], 9000)
@@ -126,7 +126,7 @@ def walk_of_many(pairs, numbers, points):
     counts = torch.tensor([len(some) for some, _ in pairs], dtype=torch.int32, device="cpu")
     systems = Systems(torch.from_numpy(maps), torch.from_numpy(thresholds.view(np.int32)), counts)
     draw_ids = torch.tensor(numbers, dtype=torch.int64, device="cpu") | 7 << 32
-    return cpu.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, points)()
+    return cpu_walk.walks(systems, draw_ids, KEY[0] | KEY[1] << 32, points)()
 
 
 WIDE = np.array([[1e3, 0, 0, 0, 1, 0], [-1e3, 0, 0, 0, 1, 0]], np.float32), np.array([32768, 65536], np.uint32)
@@ -149,8 +149,8 @@ def test_pilots_side_by_side_are_those_of_each_image_alone(images, other, points
         numbers[place] = 6
     elif other is not None:
         pairs[place] = WIDE if other == "leaves the range" else BRIEFLY
-    played, play = [], cpu.pilots_of_two
-    monkeypatch.setattr(cpu, "pilots_of_two", lambda *arguments: (played.append(1), play(*arguments))[1])
+    played, play = [], cpu_walk.pilots_of_two
+    monkeypatch.setattr(cpu_walk, "pilots_of_two", lambda *arguments: (played.append(1), play(*arguments))[1])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     walk = walk_of_many(pairs, numbers, points)

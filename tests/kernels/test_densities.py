@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpurender.kernels.chaos_game import Systems, cpu, densities
+from gpurender.kernels.chaos_game import Systems, cpu_walk, densities
 from gpurender.recipes import ifs
 from tests.support import colored as plain
 
@@ -20,7 +20,7 @@ def triangle(n=1):
 
 def points_of(system, draw_id, points, seed=3):
     """The points and their frame, float32."""
-    return cpu.walks(system, torch.tensor([draw_id], dtype=torch.int64, device="cpu"), seed, points)()(0)
+    return cpu_walk.walks(system, torch.tensor([draw_id], dtype=torch.int64, device="cpu"), seed, points)()(0)
 
 
 @pytest.mark.parametrize("size", [2, 16, 33, 112])

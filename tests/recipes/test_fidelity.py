@@ -153,7 +153,7 @@ def test_given_the_same_points_the_frame_is_the_released_one():
 
 
 def test_colour_advances_along_the_walk_and_later_points_lie_on_top():
-    from gpurender.kernels.chaos_game import cpu, tables
+    from gpurender.kernels.chaos_game import cpu, cpu_walk, tables
 
     size, points = 64, 3000
     recipe = gr.OnePFrac(
@@ -169,10 +169,10 @@ def test_colour_advances_along_the_walk_and_later_points_lie_on_top():
     renderer = gr.Renderer(recipe)
     renderer(0)
     systems = recipe._systems(0, np.array([0]), renderer.catalog.attempts[:1])
-    xs, ys, frame = cpu.walks(systems, torch.zeros(1, dtype=torch.int64, device="cpu"), 0, points)()(0)
+    xs, ys, frame = cpu_walk.walks(systems, torch.zeros(1, dtype=torch.int64, device="cpu"), 0, points)()(0)
     found = np.empty(points, np.int32)
     cpu.locate(xs, ys, frame, size, size, found)
-    walkers = cpu.walker_count(points)
+    walkers = cpu_walk.walker_count(points)
     steps = -(-points // walkers)
     expected = np.zeros((size, size, 3), np.uint8)
     for i, place in enumerate(found):  # painter's order

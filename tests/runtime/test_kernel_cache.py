@@ -373,9 +373,9 @@ def test_compiling_is_said_once_and_damage_costs_time_only(drawn, tmp_path):
 
 PICKS = """
 import numpy as np
-from gpurender.kernels.chaos_game import cpu
+from gpurender.kernels.chaos_game import cpu_walk
 picks = np.empty((4, 2), np.uint32)
-cpu.draw_eight(0, *np.arange(4, dtype=np.uint32).reshape(2, 2), picks)
+cpu_walk.draw_eight(0, *np.arange(4, dtype=np.uint32).reshape(2, 2), picks)
 print(picks.tolist())
 """
 FULL = "import resource; import gpurender.kernels.chaos_game.cpu; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"

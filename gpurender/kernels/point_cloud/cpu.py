@@ -48,7 +48,7 @@ import numpy as np
 import torch
 from numba import float32, int32, int64, njit, uint8, uint32
 
-from gpurender.kernels.chaos_game.cpu import extend, key_of, ordered, split, unpadded
+from gpurender.kernels.chaos_game.cpu_walk import extend, key_of, ordered, split, unpadded
 from gpurender.kernels.philox.cpu import philox4x32
 from gpurender.kernels.point_cloud.params import COTANGENT, DISTANCE, UNITS, WHITE
 from gpurender.numerics.streams import Stream
