@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_engine(work)
     work.add_argument(
         "--together", type=int, default=1, metavar="N", help="train up to N configs at once that see the same batches, "
-        "which are drawn once, for --engine local and slurm (default 1)",
+        "which are drawn once (default 1)",
     )  # fmt: skip
     status = _part(parts, "status", _status, "say how far a study is, and list its best configs")
     status.add_argument("--json", metavar="FILE", help="write configs, finished, running, stuck, best, front and more")
@@ -112,14 +112,12 @@ def _work(options: argparse.Namespace) -> int:
     check_engine(options)
     study = _study(options)
     checks.integer("--together", options.together, 1, MAX_TOGETHER)
-    if options.together != 1 and options.engine == "ray":
-        raise ValueError("--together is for --engine local and slurm: on Ray a worker has one job")
     if options.engine == "slurm":
         return _submit(study, options)
     if options.engine == "ray":
         from gpurender.search import ray_engine
 
-        done = ray_engine.work(study, options.workers, options.minutes, options.address)
+        done = ray_engine.work(study, options.workers, options.minutes, options.address, options.together)
     else:
         done = study.work(options.minutes, device=options.device, together=options.together)
     status = study.status()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpurender.search.desk import Desk
+from gpurender.search.desk import Desk, Job
 from gpurender.search.leases import holder_of, is_stale, made
 from gpurender.search.mirror import LASTING, LEASES, Mirror, is_address
 from gpurender.search.study import Study
@@ -49,21 +49,25 @@ class Dispatcher:
         if self._mirror is not None:
             self._mirror.push(*LASTING, LEASES)
 
-    def take(self, worker: str, attempt: str) -> Ticket | None:
-        """Return a job for a worker, its only one; ``None`` if there is none now.
+    def take(self, worker: str, attempt: str, together: int = 1) -> list[Ticket]:
+        """Return jobs for a worker, its only ones, of one rung and with the same batches; none if there is none now.
 
         Args:
             worker: its name.
             attempt: tells it from a worker of this name that has ended.
+            together: the most that it takes at once.
         """
         holder = {"worker": worker, "attempt": attempt}
         self._forget(worker)
-        taken = self._desk.take(lambda path: _claimed(path, self._desk.patience, holder))
+        found: list[Job] = []
+        while len(found) < together:
+            like = found[0] if found else None
+            taken = self._desk.take(lambda path: _claimed(path, self._desk.patience, holder), like, together)
+            if taken is None:
+                break
+            found.append(taken[0])
         self._keep()
-        if taken is None:
-            return None
-        key, rung, config = taken[0]
-        return key, rung, config.to_json()
+        return [(job.key, job.rung, job.config.to_json()) for job in found]
 
     def touch(self, attempt: str, key: str, rung: int) -> bool:
         """Note that a worker is alive; return whether the job is still its own."""

@@ -42,7 +42,9 @@ def require_ray() -> Any:
     return ray
 
 
-def work(study: Study, workers: int | None, minutes: float | None, address: str | None) -> int:
+def work(
+    study: Study, workers: int | None, minutes: float | None, address: str | None, together: int = 1
+) -> int:  # fmt: skip
     """Let workers on Ray do the jobs of a study until none is left; return how many results they have made.
 
     What a worker made before it was lost is not in the number.
@@ -54,6 +56,7 @@ def work(study: Study, workers: int | None, minutes: float | None, address: str 
         minutes: begin no job after so long; ``None``: no limit.
         address: of the cluster; ``None``: that of ``RAY_ADDRESS``, else the one on this machine, else one is begun
             here and ended after the work. In a process that is connected to a cluster, that one is used.
+        together: how many configs a worker trains at once, in step, if they see the same batches.
 
     Raises:
         ValueError: an argument is not allowed, a task has changed, or a file of the study is damaged.
@@ -68,7 +71,7 @@ def work(study: Study, workers: int | None, minutes: float | None, address: str 
     place = study.place if study.mirror is not None else str(study.root.resolve())
     with connected(ray, address):
         try:
-            return sum(spread(ray, _work, workers, place, minutes))
+            return sum(spread(ray, _work, workers, place, minutes, together))
         finally:
             _end(ray, dispatcher(place))
 
@@ -150,16 +153,16 @@ def _gathered(ray: Any, running: list[Any]) -> list[Any]:
     return done
 
 
-def _work(name: str, place: str, minutes: float | None) -> int:
+def _work(name: str, place: str, minutes: float | None, together: int) -> int:
     """Do jobs until none is left; the body of a task."""
     if not is_address(place):
         study = Study(place)
-        return study.work_for(ActorBoard(place, name, study.patience), minutes)
+        return study.work_for(ActorBoard(place, name, study.patience, together), minutes)
     with tempfile.TemporaryDirectory(prefix="gpurender-study-") as folder:  # workers of a node have no common copy
         mirror = Mirror(place, Path(folder))
         mirror.fetch()
         study = Study(mirror)
-        return study.work_for(ActorBoard(place, name, study.patience, mirror), minutes)
+        return study.work_for(ActorBoard(place, name, study.patience, together, mirror), minutes)
 
 
 class ActorBoard:
@@ -169,11 +172,14 @@ class ActorBoard:
         place: of the study.
         name: of this worker; Ray begins a worker again under the same name.
         patience: seconds.
+        together: the most jobs that it takes at once.
         mirror: the worker's copy of a study at an address.
     """
 
-    def __init__(self, place: str, name: str, patience: float, mirror: Mirror | None = None) -> None:
-        self._place, self._name, self._patience = place, name, patience
+    def __init__(
+        self, place: str, name: str, patience: float, together: int = 1, mirror: Mirror | None = None
+    ) -> None:  # fmt: skip
+        self._place, self._name, self._patience, self._together = place, name, patience, together
         self.mirror = mirror
         self._attempt = os.urandom(8).hex()
         self._ray = require_ray()
@@ -181,27 +187,27 @@ class ActorBoard:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Sequence["ActorClaim"]]:
-        """Hold a job while the block lasts; none if there is none now."""
-        ticket = self.ask("take", self._name, self._attempt)
-        if ticket is None:
-            yield []
-            return
-        key, rung, config = ticket
-        claim = ActorClaim(self, Job(key, rung, Config.from_data(json.loads(config))), self._attempt)
+        """Hold jobs while the block lasts, of one rung and with the same batches; none if there is none now."""
+        claims = [
+            ActorClaim(self, Job(key, rung, Config.from_data(json.loads(config))), self._attempt)
+            for key, rung, config in self.ask("take", self._name, self._attempt, self._together)
+        ]
         ended = threading.Event()
-        touching = threading.Thread(target=self._touch, args=(claim, ended), name="gpurender-claim", daemon=True)
+        touching = threading.Thread(target=self._touch, args=(claims, ended), name="gpurender-claim", daemon=True)
         try:
             if self.mirror is not None:
-                self.mirror.fetch(claim.checkpoints)
-            touching.start()
-            yield [claim]
+                self.mirror.fetch(*(claim.checkpoints for claim in claims))
+            if claims:
+                touching.start()
+            yield claims
         finally:
             ended.set()
-            if self.mirror is not None:
-                if touching.ident is not None:
-                    touching.join()  # it may be bringing the checkpoints to the address
-                self.mirror.discard(claim.checkpoints)
-            self.ask("drop", self._attempt, key, rung)
+            if self.mirror is not None and touching.ident is not None:
+                touching.join()  # it may be bringing checkpoints to the address
+            for claim in claims:
+                if self.mirror is not None:
+                    self.mirror.discard(claim.checkpoints)
+                self.ask("drop", self._attempt, claim.job.key, claim.job.rung)
 
     def is_done(self) -> bool:
         """Return whether no job is left."""
@@ -225,11 +231,12 @@ class ActorBoard:
             except exceptions.RayTaskError as error:
                 raise error.cause from None
 
-    def _touch(self, claim: "ActorClaim", ended: threading.Event) -> None:
+    def _touch(self, claims: Sequence["ActorClaim"], ended: threading.Event) -> None:
         while not ended.wait(self._patience / BEATS):
-            with contextlib.suppress(Exception):  # the next touch may succeed
-                if claim.is_held() and self.mirror is not None:
-                    self.mirror.push(claim.checkpoints)
+            for claim in claims:
+                with contextlib.suppress(Exception):  # the next touch may succeed
+                    if claim.is_held() and self.mirror is not None:
+                        self.mirror.push(claim.checkpoints)
 
 
 class ActorClaim:

@@ -114,7 +114,7 @@ def test_how_many_go_together_is_checked(tmp_path, files, capsys, monkeypatch):
     for words, text in {
         ("--together", 0): "--together must be an integer in [1, 64], got 0",
         ("--together", 65): "--together must be an integer in [1, 64], got 65",
-        ("--together", 2, "--engine", "ray"): "--together is for --engine local and slurm: on Ray a worker has one job",
+        ("--together", 65, "--engine", "ray"): "--together must be an integer in [1, 64], got 65",
     }.items():
         assert run("work", tmp_path / "study", *words) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -24,6 +24,12 @@ def made(tmp_path):
     )  # fmt: skip
 
 
+def taken(dispatcher, worker, attempt):
+    """A job for a worker; None if there is none."""
+    found = dispatcher.take(worker, attempt)
+    return found[0] if found else None
+
+
 def values(key, rung):
     return {
         "rung": rung, "score": score_of(key, rung), "tasks": {"a": {"score": score_of(key, rung), "accuracy": 0.5}},
@@ -44,7 +50,7 @@ def old(study, key, rung):
 def test_jobs_are_those_of_a_worker_without_it(made):
     """One after another, promotions first, until none is left."""
     one, done = Dispatcher(str(made.root)), []
-    while (ticket := one.take("w", "1")) is not None:
+    while (ticket := taken(one, "w", "1")) is not None:
         key, rung, config = ticket
         assert gr.search.Config.from_data(json.loads(config)).key == key
         assert one.publish(key, rung, values(key, rung))
@@ -63,7 +69,7 @@ def test_jobs_are_those_of_a_worker_without_it(made):
 
 def test_two_workers_have_two_jobs(made):
     one = Dispatcher(str(made.root))
-    first, second = one.take("v", "1"), one.take("w", "2")
+    first, second = taken(one, "v", "1"), taken(one, "w", "2")
     assert first[:2] != second[:2]
     assert leases(made) == {f"{first[0]}.0": "v", f"{second[0]}.0": "w"}
     assert one.touch("1", first[0], 0)
@@ -77,17 +83,17 @@ def test_two_workers_have_two_jobs(made):
 
 def test_another_dispatcher_knows_what_the_last_one_knew(made):
     """The first one is gone without a word; workers keep their jobs, and no one else gets them."""
-    before = Dispatcher(str(made.root)).take("v", "1")
+    before = taken(Dispatcher(str(made.root)), "v", "1")
     after = Dispatcher(str(made.root))
-    assert after.take("w", "2")[0] != before[0]
+    assert taken(after, "w", "2")[0] != before[0]
     assert after.touch("1", before[0], 0)
     assert after.publish(before[0], 0, values(before[0], 0))
 
 
 def test_a_worker_that_begins_again_gives_up_what_it_had(made):
     one = Dispatcher(str(made.root))
-    before, other = one.take("v", "1"), one.take("w", "2")
-    after = one.take("v", "3")
+    before, other = taken(one, "v", "1"), taken(one, "w", "2")
+    after = taken(one, "v", "3")
     assert after == before
     assert not one.touch("1", before[0], 0)  # if the first attempt lives on, it has lost the job
     one.drop("1", before[0], 0)
@@ -98,13 +104,13 @@ def test_a_worker_that_begins_again_gives_up_what_it_had(made):
 def test_a_repeated_question_leaves_one_job(made):
     """Ray asks again when an answer was lost."""
     one = Dispatcher(str(made.root))
-    assert one.take("v", "1") == one.take("v", "1")
+    assert taken(one, "v", "1") == taken(one, "v", "1")
     assert len(leases(made)) == 1
 
 
 def test_the_job_of_a_silent_worker_goes_to_another_one(made):
     one = Dispatcher(str(made.root))
-    key = one.take("v", "1")[0]
+    key = taken(one, "v", "1")[0]
     path = old(made, key, 0)
     assert one.is_idle()
     assert one.touch("1", key, 0)  # it was only slow
@@ -112,24 +118,24 @@ def test_the_job_of_a_silent_worker_goes_to_another_one(made):
     assert not one.is_idle()
     old(made, key, 0)
     assert made.status()["stuck"] == 1
-    assert one.take("w", "2")[0] == key
+    assert taken(one, "w", "2")[0] == key
     assert not one.touch("1", key, 0)
     assert leases(made) == {f"{key}.0": "w"}
 
 
 def test_workers_without_ray_may_work_beside_it(made):
     one = Dispatcher(str(made.root))
-    key = one.take("v", "1")[0]
+    key = taken(one, "v", "1")[0]
     one.drop("1", key, 0)
     with leased(made.root / "leases" / f"{key}.0", 60.0):
-        assert one.take("v", "1")[0] != key
+        assert taken(one, "v", "1")[0] != key
         assert not one.touch("1", key, 0)
         assert not one.is_idle()
 
 
 def test_a_job_whose_result_has_just_come_is_passed_over(made, monkeypatch):
     one = Dispatcher(str(made.root))
-    key = one.take("v", "1")[0]
+    key = taken(one, "v", "1")[0]
     one.drop("1", key, 0)
     folder, seen = one._desk.folder, []
     plain = folder.results
@@ -142,7 +148,7 @@ def test_a_job_whose_result_has_just_come_is_passed_over(made, monkeypatch):
         return found
 
     monkeypatch.setattr(folder, "results", late)
-    assert one.take("v", "1")[0] != key
+    assert taken(one, "v", "1")[0] != key
     assert len(leases(made)) == 1
 
 
@@ -150,4 +156,4 @@ def test_what_is_wrong_with_the_study_is_said_by_the_first_call(made):
     (made.root / "study.json").write_text('{"layout": 7}')
     one = Dispatcher(str(made.root))
     with pytest.raises(ValueError, match="has layout 7, and this version of gpurender reads layout 1"):
-        one.take("v", "1")
+        taken(one, "v", "1")

@@ -119,7 +119,7 @@ def test_the_state_of_a_worker_that_was_killed_is_at_the_address(tmp_path, store
     one, other = (mirror.Mirror(ADDRESS, tmp_path / name) for name in "ab")
     for copy in (one, other):
         copy.fetch()
-    board = ray_engine.ActorBoard(ADDRESS, "w", 4.0, one)
+    board = ray_engine.ActorBoard(ADDRESS, "w", 4.0, mirror=one)
     with board.claimed() as (claim,):
         state = one.root / claim.checkpoints / "0" / "state.pt"
         state.parent.mkdir(parents=True)
@@ -142,13 +142,13 @@ def test_the_state_of_a_worker_that_was_killed_is_at_the_address(tmp_path, store
 def test_a_dispatcher_that_begins_again_knows_who_works(tmp_path, store):
     make(tmp_path, patience=60.0)
     first = Dispatcher(ADDRESS)
-    key, rung, _ = first.take("w", "attempt")
+    [(key, rung, _)] = first.take("w", "attempt")
     assert f"leases/{key}.{rung}" in names(store)
     again = Dispatcher(ADDRESS)  # on another node
     assert again.touch("attempt", key, rung)
     assert not again.touch("other", key, rung)
-    assert again.take("v", "b")[0] != key
-    assert again.take("w", "later")[0] == key  # a worker that has begun again gives up what it held
+    assert again.take("v", "b")[0][0] != key
+    assert again.take("w", "later")[0][0] == key  # a worker that has begun again gives up what it held
     again.drop("later", key, rung)
     assert f"leases/{key}.{rung}" not in names(store)
     assert not again.is_done()

@@ -131,7 +131,8 @@ def test_a_worker_for_each_gpu_or_cpu(made, monkeypatch, resources, workers, cou
     assert ray.begun == [{"address": "host:1", "namespace": "gpurender"}]
     assert not ray.connected
     assert [options for options, _ in ray.tasks] == [{"num_cpus": 1, "num_gpus": gpus, "max_retries": -1}] * count
-    names, roots, minutes = zip(*(arguments for _, arguments in ray.tasks), strict=True)
+    names, roots, minutes, together = zip(*(arguments for _, arguments in ray.tasks), strict=True)
+    assert set(together) == {1}
     assert set(roots) == {str(made.root)}
     assert len(set(names)) == count
     assert set(minutes) == {None}
@@ -196,7 +197,7 @@ def test_a_worker_says_that_it_lives_four_times_in_the_patience(made, monkeypatc
                 waits.append(seconds)
                 return len(waits) == 4
 
-        board._touch(claim, Ended())
+        board._touch([claim], Ended())
     assert waits == [15.0] * 4
     assert [name for name, *_ in ray.asked] == ["touch"] * 3 + ["drop"]
 

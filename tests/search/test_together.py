@@ -4,14 +4,16 @@ import contextlib
 import json
 import os
 import re
+import sys
 
 import pytest
 
 import gpurender as gr
-from gpurender.search import desk, study, trial
+from gpurender.search import desk, ray_engine, study, trial
 from gpurender.search.board import LeaseBoard
 from gpurender.search.leases import claimed, is_stale
 from gpurender.training.loop import Training
+from tests.search import fake_ray
 from tests.search.support import TEMPLATE, score_of, task
 from tests.support.modules import module
 
@@ -234,6 +236,19 @@ def test_the_results_are_those_of_configs_alone_bit_for_bit(tmp_path, alone, dra
     assert said == ["rung 0: 4 configs together", "rung 1: 2 configs together"]
     assert made.status()["done"]
     assert not list(made.root.rglob("state.pt"))
+    assert not list((made.root / "leases").iterdir())
+
+
+def test_workers_on_ray_train_together_what_they_train_alone(tmp_path, alone, drawn, monkeypatch):
+    """One after the other, by what stands for Ray: the first one takes all jobs of the first rung."""
+    ray = fake_ray.FakeRay(CPU=2.0)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    made = make(tmp_path)
+    assert ray_engine.work(made, None, None, None, 4) == 6
+    assert results(made) == alone
+    takes = [arguments for name, *arguments in ray.asked if name == "take"]
+    assert {together for _, _, together in takes} == {4}
+    assert drawn == [16] * 4
     assert not list((made.root / "leases").iterdir())
 
 
