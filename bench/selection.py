@@ -10,9 +10,9 @@ clusters of images (UP), with experts on classes (TS) or on rotations (SS). A sm
 of 20 or 40 % of the pool, selected for a client or uniformly, or of all of it, always for as many steps, and fine-tuned
 on the client's task with ten labels per class. The seed decides draw of files, all training, and the client's labels.
 
-``planted`` says how often a server of superclasses knows whence images come: a client has images of one part that the
-pool does not have, and the expert of the part should have a weight of at least 0.9 (``sure``), or the greatest one
-(``first``). What is done is kept in WORK, so that the program goes on after a kill.
+``planted`` says how often a server of superclasses finds the part that images are of: a client has images of one part
+that the pool does not have, and the expert of the part should have a weight of at least 0.9 (``sure``), or the greatest
+one (``first``). What is done is kept in WORK, so that the program goes on after a kill.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def make_pool(tasks: Path, work: Path) -> Path:
 
 
 def server(work: Path, name: str) -> gr.DataServer:
-    """Return a server over the pool, built as far as it is not yet."""
+    """Build what is missing of a server over the pool, and return it."""
     return gr.server.build(work / "images" / "pool", work / "servers" / name, **SERVERS[name], **EXPERTS)
 
 
@@ -186,7 +186,7 @@ def selected(tasks: Path, work: Path, cell: Cell) -> list[str]:
 
 
 def trained(tasks: Path, work: Path, cell: Cell) -> Path:
-    """Return the checkpoint that a cell is fine-tuned from, trained as far as it is not yet."""
+    """Train what is missing of the checkpoint that a cell is fine-tuned from, and return its path."""
     base = work / "trained" / "none"
     if not (base / "checkpoint.safetensors").exists():
         gr.training.pretrain("onepfrac-1k", MODEL, base, images=1, batch_size=64, image_size=SIDE, **COMMON)

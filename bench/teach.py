@@ -342,6 +342,10 @@ def main() -> int:
     if options.json is not None and options.json.exists():
         restore(options.json, options.work)
     begun = time.monotonic()
+    for study in options.study or ():
+        for model in options.model or ():
+            if model not in NETS[study]:
+                parser.error(f"--study {study} is of {' and '.join(NETS[study])}, not of {model}")
     for model in options.model or (TRANSFORMER, RESNET, LARGER):
         for study in options.study or STUDIES:
             left = options.minutes - (time.monotonic() - begun) / 60.0

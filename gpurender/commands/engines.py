@@ -6,7 +6,7 @@ ENGINES = ("local", "ray", "slurm")
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add ``--engine``, ``--workers`` and ``--address`` to a command."""
     command.add_argument(
         "--engine", default="local", metavar="E", help="local (default): this process works; ray: workers on a Ray "
         "cluster, until none has work (extra 'ray'); slurm: submit an array of workers by sbatch",
@@ -22,10 +22,11 @@ def add_engine(command: argparse.ArgumentParser) -> None:
 
 
 def check_engine(options: argparse.Namespace) -> None:
-    """Refuse options that do not go together; ``options`` has ``device``, too.
+    """Refuse options that do not go together, of a command that has ``--device``, too; and engines that are not here.
 
     Raises:
         ValueError: naming the option.
+        RuntimeError: there is no Ray, or no ``sbatch``.
     """
     from gpurender.util import checks
 
@@ -38,3 +39,13 @@ def check_engine(options: argparse.Namespace) -> None:
         raise ValueError("--workers is for --engine ray or slurm; on this machine start the command several times")
     if options.workers is None and options.engine == "slurm":
         raise ValueError("--engine slurm needs --workers N")
+    if options.workers is not None:
+        checks.integer("workers", options.workers, 1, 100_000)
+    if options.engine == "ray":
+        from gpurender.search import ray_engine
+
+        ray_engine.require_ray()
+    if options.engine == "slurm":
+        from gpurender.search import slurm
+
+        slurm.require_sbatch()

@@ -1,6 +1,7 @@
 """``gpurender experts``: the experts of a data server, trained and extended."""
 
 import argparse
+import os
 from typing import Any
 
 from gpurender.commands.engines import add_engine, check_engine
@@ -88,7 +89,8 @@ def _submit(options: argparse.Namespace, given: dict[str, Any]) -> int:
     from gpurender.util.plural import counted
 
     root = building.begin(options.sources, options.output, **given).resolve()
-    words = ["experts", "build", *options.sources, "-o", str(root)]
+    sources = [os.path.abspath(one) if os.path.exists(one) else one for one in options.sources]  # or presets' names
+    words = ["experts", "build", *sources, "-o", str(root)]
     for name, value in given.items():
         if value is not None:
             words += ["-k" if name == "k" else f"--{name.replace('_', '-')}", str(value)]

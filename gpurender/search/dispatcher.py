@@ -9,7 +9,6 @@ ended, and living workers keep their jobs. Its calls may be repeated: each leave
 import contextlib
 import functools
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,11 @@ from typing import Any
 
 from gpurender.search.desk import Desk, Job
 from gpurender.search.leases import holder_of, is_stale, made
-from gpurender.search.mirror import LASTING, LEASES, Mirror, is_address
+from gpurender.search.mirror import LASTING, LEASES, Mirror, workplace
+from gpurender.search.store import is_address
 from gpurender.search.study import Study
 
+OWNER = "dispatcher.json"  # at an address: which dispatcher works on it
 Ticket = tuple[str, int, str]  # key, rung, and the config as JSON
 
 
@@ -34,20 +35,31 @@ class Dispatcher:
     def __init__(self, place: str) -> None:
         self._place = place
         self._mirror: Mirror | None = None
+        self._copy = contextlib.ExitStack()  # the folder of the copy of an address, as long as this process lives
+        self._id = os.urandom(16).hex().encode()
 
     @functools.cached_property
     def _desk(self) -> Desk:
         if is_address(self._place):
-            self._mirror = Mirror(self._place, Path(tempfile.mkdtemp(prefix="gpurender-study-")))
+            self._mirror = Mirror(self._place, self._copy.enter_context(workplace()))
             self._mirror.fetch(*LASTING, LEASES)
+            self._mirror.store.remove(OWNER)
+            self._mirror.store.create(OWNER, self._id)
         desk = Study(self._place if self._mirror is None else self._mirror).desk
         desk.folder.make()
         return desk
 
     def _keep(self) -> None:
-        """Bring what has changed to the address, before the caller is answered."""
-        if self._mirror is not None:
-            self._mirror.push(*LASTING, LEASES)
+        """Bring what has changed to the address, before the caller is answered.
+
+        Raises:
+            RuntimeError: a dispatcher of another cluster has begun to work on the address.
+        """
+        if self._mirror is None:
+            return
+        if self._mirror.store.read([OWNER]).get(OWNER, self._id) != self._id:
+            raise RuntimeError(f"study: another Ray cluster has begun to work on {self._place}; one at a time can")
+        self._mirror.push(*LASTING, LEASES)
 
     def take(self, worker: str, attempt: str, together: int = 1) -> list[Ticket]:
         """Return jobs for a worker, its only ones, of one rung and with the same batches; none if there is none now.

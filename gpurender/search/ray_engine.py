@@ -9,21 +9,23 @@ address. What a worker does with a job is what it does without Ray.
 import contextlib
 import hashlib
 import json
+import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from gpurender.search.config import Config
 from gpurender.search.desk import Job
 from gpurender.search.dispatcher import Dispatcher
 from gpurender.search.leases import BEATS
-from gpurender.search.mirror import Mirror, is_address
+from gpurender.search.mirror import CHECKPOINTS, Mirror, workplace
+from gpurender.search.store import is_address
 from gpurender.search.study import Study
 from gpurender.util import checks
+
+log = logging.getLogger("gpurender")
 
 NAMESPACE = "gpurender"
 PAUSE = 1.0  # seconds before a dispatcher that is away is asked again
@@ -158,8 +160,8 @@ def _work(name: str, place: str, minutes: float | None, together: int) -> int:
     if not is_address(place):
         study = Study(place)
         return study.work_for(ActorBoard(place, name, study.patience, together), minutes)
-    with tempfile.TemporaryDirectory(prefix="gpurender-study-") as folder:  # workers of a node have no common copy
-        mirror = Mirror(place, Path(folder))
+    with workplace() as folder:  # workers of a node have no common copy
+        mirror = Mirror(place, folder)
         mirror.fetch()
         study = Study(mirror)
         return study.work_for(ActorBoard(place, name, study.patience, together, mirror), minutes)
@@ -192,22 +194,35 @@ class ActorBoard:
             ActorClaim(self, Job(key, rung, Config.from_data(json.loads(config))), self._attempt)
             for key, rung, config in self.ask("take", self._name, self._attempt, self._together)
         ]
-        ended = threading.Event()
-        touching = threading.Thread(target=self._touch, args=(claims, ended), name="gpurender-claim", daemon=True)
+        ended, threads = threading.Event(), list[threading.Thread]()
+
+        def repeat(what: Callable[[Sequence[ActorClaim]], None]) -> None:
+            threads.append(threading.Thread(target=self._repeat, args=(what, claims, ended), daemon=True))
+            threads[-1].start()
+
         try:
-            if self.mirror is not None:
-                self.mirror.fetch(*(claim.checkpoints for claim in claims))
             if claims:
-                touching.start()
+                repeat(self._touch)  # apart from what may take long, and before it
+            if claims and self.mirror is not None:
+                self.mirror.fetch(*(claim.checkpoints for claim in claims))
+                repeat(self._bring)
             yield claims
         finally:
             ended.set()
-            if self.mirror is not None and touching.ident is not None:
-                touching.join()  # it may be bringing checkpoints to the address
+            for thread in threads[1:]:
+                thread.join()
             for claim in claims:
-                if self.mirror is not None:
-                    self.mirror.discard(claim.checkpoints)
-                self.ask("drop", self._attempt, claim.job.key, claim.job.rung)
+                self._give_back(claim)
+
+    def _give_back(self, claim: "ActorClaim") -> None:
+        """Bring what a signal has left of a training to the address, remove it here, and give the job back."""
+        if self.mirror is not None:
+            try:
+                self._bring([claim])
+            except Exception as error:  # the job is begun again from what is there
+                log.warning("%s", error)
+            self.mirror.discard(claim.checkpoints)
+        self.ask("drop", self._attempt, claim.job.key, claim.job.rung)
 
     def is_done(self) -> bool:
         """Return whether no job is left."""
@@ -231,12 +246,26 @@ class ActorBoard:
             except exceptions.RayTaskError as error:
                 raise error.cause from None
 
-    def _touch(self, claims: Sequence["ActorClaim"], ended: threading.Event) -> None:
+    def _repeat(
+        self, what: Callable[[Sequence["ActorClaim"]], None], claims: Sequence["ActorClaim"], ended: threading.Event
+    ) -> None:  # fmt: skip
+        """Do something four times per patience, whatever it raises: the next time may succeed."""
         while not ended.wait(self._patience / BEATS):
-            for claim in claims:
-                with contextlib.suppress(Exception):  # the next touch may succeed
-                    if claim.is_held() and self.mirror is not None:
-                        self.mirror.push(claim.checkpoints)
+            try:
+                what(claims)
+            except Exception as error:
+                log.warning("%s", " ".join(str(error).split()) or type(error).__name__)
+
+    def _touch(self, claims: Sequence["ActorClaim"]) -> None:
+        """Say that this worker is alive."""
+        for claim in claims:
+            claim.is_held()
+
+    def _bring(self, claims: Sequence["ActorClaim"]) -> None:
+        """Bring the checkpoints of jobs that are still this worker's to the address."""
+        for claim in claims:
+            if self.mirror is not None and claim.is_held():
+                self.mirror.push(claim.checkpoints)
 
 
 class ActorClaim:
@@ -255,7 +284,7 @@ class ActorClaim:
     @property
     def checkpoints(self) -> str:
         """The folder of the config's trainings in the study."""
-        return f"checkpoints/{self.job.key}"
+        return f"{CHECKPOINTS}/{self.job.key}"
 
     def is_held(self) -> bool:
         """Say that this worker is alive; return whether no other one has taken the job over."""
@@ -263,6 +292,5 @@ class ActorClaim:
 
     def publish(self, values: dict[str, Any]) -> bool:
         """Hand the result in, after what was trained for it; return whether it is new."""
-        if self._board.mirror is not None:
-            self._board.mirror.push(self.checkpoints)
+        self._board._bring([self])
         return self._board.ask("publish", self.job.key, self.job.rung, values)

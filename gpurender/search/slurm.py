@@ -1,12 +1,23 @@
 """Workers on Slurm: an array of jobs, each of which runs the same command on a folder that they share."""
 
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gpurender.util import checks
+
+
+def require_sbatch() -> None:
+    """See that there is a program ``sbatch``.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    if shutil.which("sbatch") is None:
+        raise RuntimeError("engine 'slurm' needs the program sbatch, and there is none here")
 
 
 def submit(words: Sequence[str], folder: Path, workers: int) -> str:
@@ -30,10 +41,8 @@ def submit(words: Sequence[str], folder: Path, workers: int) -> str:
         "sbatch", "--parsable", "--requeue", f"--array=0-{workers - 1}", f"--job-name=gpurender-{root.name}",
         f"--output={root}/slurm-%A_%a.log", f"--wrap=exec {shlex.join([sys.executable, '-m', 'gpurender', *words])}",
     ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise RuntimeError("engine 'slurm' needs the program sbatch, and there is none here") from None
+    require_sbatch()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"sbatch refused: {' '.join(done.stderr.split()) or f'status {done.returncode}'}")
     return done.stdout.strip().partition(";")[0]  # JOB;CLUSTER on a federation

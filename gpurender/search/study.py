@@ -29,10 +29,11 @@ from gpurender.search.folder import STUDY, Folder, publish, read
 from gpurender.search.ladder import Ladder
 from gpurender.search.leases import is_stale
 from gpurender.search.measures import Judged, judged
-from gpurender.search.mirror import LASTING, LEASES, Mirror, cache_folder, is_address
+from gpurender.search.mirror import LASTING, LEASES, Mirror, cache_folder
 from gpurender.search.proposers import OBJECTIVES, PROPOSERS, require_optuna
 from gpurender.search.space import Space
 from gpurender.search.state import comparable
+from gpurender.search.store import is_address
 from gpurender.search.trial import trained, trained_together
 from gpurender.tasks import Task
 from gpurender.training import engine, models
@@ -105,8 +106,10 @@ def create(
     if proposer == "grid" and (size := space.grid_size()) > MAX_GRID:
         raise ValueError(f"space must have at most {MAX_GRID:,} points for a grid, and it has {size:,}")
     root, mirror = _placed("folder", folder)
-    if mirror is not None and not mirror.is_empty() and not (root / STUDY).exists():
-        raise ValueError(f"folder {mirror.address} must be empty or a study; it has files but no {STUDY}")
+    if mirror is not None and not (root / STUDY).exists() and not mirror.store.is_empty():
+        mirror.fetch()  # another process may have made the study meanwhile
+        if not (root / STUDY).exists():
+            raise ValueError(f"folder {mirror.address} must be empty or a study; it has files but no {STUDY}")
     values = {
         "layout": LAYOUT,
         "space": json.loads(space.to_json()),
@@ -123,14 +126,13 @@ def create(
     }  # fmt: skip
     _claim(root, values)
     if mirror is not None:
-        mirror.push()
-        mirror.fetch()
+        mirror.create()
         _claim(root, values)  # another process may have made another study there meanwhile
-    return Study(folder)
+    return Study(root if mirror is None else mirror)
 
 
 def _placed(name: str, folder: str | os.PathLike[str]) -> tuple[Path, Mirror | None]:
-    """Return the path of a study's folder; of an address, that of its copy on this machine, and what keeps the copy."""
+    """Return the path of a study's folder; of an address, the path of its copy on this machine, and its mirror."""
     if not is_address(folder):
         return checks.path(name, folder), None
     address = str(folder)
@@ -349,6 +351,9 @@ class Study:
         ``tasks`` (the figures by task and name), ``seconds``, ``model``, ``recipe`` (as JSON values) and ``choices``.
         """
         self._refresh()
+        return self._rows()
+
+    def _rows(self) -> list[dict[str, Any]]:
         configs = self._folder.configs()
         rows = []
         for (key, rung), values in self._folder.results().items():
@@ -386,7 +391,8 @@ class Study:
             checks.choice("task", task, tuple(self.tasks))
         if seconds is not None:
             checks.real("seconds", seconds, 0.0, 1e12)
-        top = self._top(self.table())
+        self._refresh()
+        top = self._top(self._rows())
         if not top:
             raise ValueError(f"study: {self.place!r} has no results yet: run gpurender search work")
         quick = [row for row in top if seconds is None or row["training_seconds"] <= seconds]
@@ -401,7 +407,10 @@ class Study:
 
         ``training_seconds`` of a row are those of all its rungs.
         """
-        top = self._top(self.table())
+        return self._front(self.table())
+
+    def _front(self, table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        top = self._top(table)
         return [top[place] for place in pareto([(row["training_seconds"], row["score"]) for row in top])]
 
     def _top(self, table: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -425,7 +434,7 @@ class Study:
         leases = {job: self._folder.lease(*job) for job in open_jobs}
         held = {job for job, path in leases.items() if path.exists()}
         stuck = {job for job in held if is_stale(leases[job], self.patience)}
-        rows = self.table()
+        rows = self._rows()
         return {
             "configs": len(state.configs),
             "finished": len(state.configs) - len({key for key, _ in open_jobs}),
@@ -434,7 +443,7 @@ class Study:
             "best": rows[0] if rows and rows[0]["score"] is not None else None,
             "front": [
                 {"number": row["number"], "score": row["score"], "seconds": row["training_seconds"]}
-                for row in self.front()
+                for row in self._front(rows)
             ],
             "results": [sum(row["rung"] == rung for row in rows) for rung in range(self.ladder.rungs)],
             "wanted": self.configs,

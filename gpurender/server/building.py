@@ -97,8 +97,6 @@ def build(
         RuntimeError: a package is missing, or the memory of the device is too small.
     """
     target = devices.resolve(device)
-    models.require_timm()
-    engine.accelerator(target, "no", 1)  # raises if Accelerate is missing
     root = begin(
         sources, output, k=k, task=task, partition=partition, model=model, image_size=image_size, images=images,
         batch_size=batch_size, lr=lr, seed=seed,
@@ -114,6 +112,8 @@ def begin(
 
     The arguments and errors are those of :func:`build`.
     """
+    models.require_timm()
+    engine.require_accelerate()
     schooling = Schooling(
         task=task, model=model, image_size=image_size, images=images, batch_size=batch_size, lr=lr, seed=seed
     )

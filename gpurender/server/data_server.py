@@ -26,6 +26,8 @@ from gpurender.util.progress import progress
 
 __all__ = ["DataServer"]
 
+READING = threading.Lock()
+
 
 @keywords.checked
 class DataServer:
@@ -58,7 +60,6 @@ class DataServer:
                 raise ValueError(f"server must be a folder or an http address, got {checks.shown_path(self.folder)}")
             self.catalogue = catalogues.load(self.folder / CATALOGUE)
         self._lists: dict[str, FileList] = {}
-        self._reading = threading.Lock()
 
     def __repr__(self) -> str:
         return f"DataServer({self.address or str(self.folder)!r}: {len(self.catalogue.experts)} experts)"
@@ -142,9 +143,11 @@ class DataServer:
             ValueError: there is no such source, or its list is damaged.
             OSError: it cannot be fetched.
         """
-        by_name = {entry.name: entry for entry in self.catalogue.sources if self.catalogue.kind == "files"}
+        if self.catalogue.kind != "files":
+            raise ValueError("files are listed by a server of an image folder, and this one has recipes")
+        by_name = {entry.name: entry for entry in self.catalogue.sources}
         entry = by_name[checks.choice("source", name, tuple(by_name))]
-        with self._reading:  # one thread reads a long list, and the others wait for it
+        with READING:  # one thread reads a long list, and the others wait for it
             if name not in self._lists:
                 self._lists[name] = self._read(entry)
         return self._lists[name]

@@ -8,7 +8,6 @@ from pathlib import Path
 from gpurender.runtime import devices
 from gpurender.search import ray_engine
 from gpurender.server.building import go_on
-from gpurender.server.catalogue import MAX_EXPERTS
 from gpurender.server.data_server import DataServer
 from gpurender.server.plan import Plan
 from gpurender.util import checks
@@ -31,17 +30,13 @@ def on_ray(root: Path, workers: int | None, address: str | None) -> DataServer:
         checks.integer("workers", workers, 1, 100_000)
     ray = ray_engine.require_ray()
     folder = root.resolve()
-    with ray_engine.connected(ray, address):
-        ray_engine.spread(ray, _build, workers, str(folder), most=_experts(folder))
-    return DataServer(root)
-
-
-def _experts(root: Path) -> int:
-    """Return how many experts a server is to have."""
-    plan = Plan.of(root)
+    plan = Plan.of(folder)
     if plan is None:
-        return MAX_EXPERTS
-    return len(plan.recipes) if plan.files is None else int(plan.files["k"])
+        raise ValueError(f"output: {str(root)!r} is no server that was begun")
+    experts = len(plan.recipes) if plan.files is None else int(plan.files["k"])
+    with ray_engine.connected(ray, address):
+        ray_engine.spread(ray, _build, workers, str(folder), most=experts)
+    return DataServer(root)
 
 
 def _build(name: str, root: str) -> None:

@@ -141,7 +141,7 @@ def score(path: Path, task: str, shown: Shown, device: torch.device) -> float:
 
     With the task ``"rotation"`` the expert says by how much each image was rotated. With ``"classify"`` new linear
     heads (ridge regression) are fitted to its frozen features, by five-fold cross-validation: a head that was fitted to
-    four fifths of the images judges the others. Fewer than 1,000 images are folded in two to four ways.
+    four fifths of the images judges the others. Of 6 to 999 images the folds are drawn two to four times.
 
     Args:
         path: the expert's checkpoint.

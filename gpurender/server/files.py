@@ -65,16 +65,15 @@ class FileList:
         """Return the list of rows of path and bytes.
 
         Raises:
-            TypeError, ValueError: a row is none, or a path leads out of the image folder.
+            TypeError, ValueError: a row is not a path and a size, or a path leads out of the image folder.
         """
         names = tuple(name for name, _ in rows)
-        sizes = [size if type(size) is int else checks.integer("bytes", size, 0, MAX_BYTES) for _, size in rows]
+        sizes = [size for _, size in rows]
         for name in names:
             if not isinstance(name, str) or not name or name[0] == "/" or ".." in name.split("/"):
                 raise ValueError(f"{checks.shown(name)} is no path in the image folder")
-        if sizes:
-            checks.integer("bytes", min(sizes), 0, MAX_BYTES)
-            checks.integer("bytes", max(sizes), 0, MAX_BYTES)
+        for size in (size for size in sizes if type(size) is not int or not 0 <= size <= MAX_BYTES):
+            checks.integer("bytes", size, 0, MAX_BYTES)  # which says what is wrong
         return cls(names, np.array(sizes, np.int64))
 
 

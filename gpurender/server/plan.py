@@ -13,7 +13,7 @@ import numpy as np
 from gpurender.recipes.base import presets
 from gpurender.recipes.base import recipe as as_recipe
 from gpurender.search.folder import publish, read
-from gpurender.search.mirror import is_address
+from gpurender.search.store import is_address
 from gpurender.search.study import STUDY, Study
 from gpurender.server.catalogue import LAYOUT, MAX_EXPERTS
 from gpurender.server.experts import Schooling

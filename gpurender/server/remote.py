@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -37,8 +36,7 @@ def cache_folder(address: str) -> Path:
     """
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"server must be a folder, or begin with http:// or https://, got {checks.shown(address)}")
-    root = disk_cache.directory() or Path(tempfile.gettempdir()) / f"gpurender-{os.getuid()}"
-    return root / "servers" / hashlib.sha256(address.encode()).hexdigest()[:16]
+    return disk_cache.root() / "servers" / hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
 def catalogue(address: str) -> bytes:

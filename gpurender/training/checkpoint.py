@@ -18,6 +18,7 @@ from torch import nn
 from gpurender.training import models
 from gpurender.util import checks
 from gpurender.util.atomic_files import replacing
+from gpurender.util.file_hash import sha256_of
 
 KEY = "gpurender"
 VERSION = 1
@@ -39,18 +40,27 @@ def save(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) ->
         Path(temporary).write_bytes(as_bytes(tensors, {"format": "pt", KEY: text}))
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+def describe(path: str | os.PathLike[str], name: str = "checkpoint") -> dict[str, Any]:
     """Return what a checkpoint says of itself: ``kind``, ``model``, ``data``, ``settings``, ``step``, ``versions``.
+
+    Args:
+        path: the file.
+        name: of the argument that the path was given by, for errors.
 
     Raises:
         ValueError: there is no such file, it is no safetensors file, or it was not written by gpurender.
     """
-    return _about(checks.path("checkpoint", path))
+    return _about(checks.path(name, path), name)
 
 
-def origin(about: dict[str, Any]) -> dict[str, Any]:
-    """Return what a later training says of the checkpoint that it began with; ``about``: of :func:`describe`."""
-    return {name: about[name] for name in ("kind", "data", "step")}
+def origin(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what a later training says of the checkpoint that it began with.
+
+    Args:
+        path: of the checkpoint.
+        about: of :func:`describe`.
+    """
+    return {name: about[name] for name in ("kind", "data", "step")} | {"sha256": sha256_of(path)}
 
 
 def load(path: str | os.PathLike[str], *, classes: int | None = None, image_size: int | None = None) -> nn.Module:
@@ -66,7 +76,7 @@ def load(path: str | os.PathLike[str], *, classes: int | None = None, image_size
         ValueError: the file is missing, damaged or not of gpurender, or its weights do not fit the model it names.
     """
     place = checks.path("checkpoint", path)
-    about = _about(place)
+    about = _about(place, "checkpoint")
     return restored(place, about, classes, image_size)
 
 
@@ -119,24 +129,22 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"checkpoint {str(path)!r} cannot be read: {error}") from None
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _about(path: Path, name: str) -> dict[str, Any]:
     models.require_timm()  # which brings safetensors
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ValueError(f"checkpoint must be a file, and there is none at {str(path)!r}")
+        raise ValueError(f"{name} must be a file, and there is none at {str(path)!r}")
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"checkpoint {str(path)!r} cannot be read: {error}") from None
+        raise ValueError(f"{name} {str(path)!r} cannot be read: {error}") from None
     if text is None:
-        raise ValueError(f"checkpoint {str(path)!r} was not written by gpurender: its metadata has no entry {KEY!r}")
+        raise ValueError(f"{name} {str(path)!r} was not written by gpurender: its metadata has no entry {KEY!r}")
     about = json.loads(text)
     if about.get("version") != VERSION:
-        raise ValueError(
-            f"checkpoint {str(path)!r} has version {about.get('version')!r}; this gpurender reads {VERSION}"
-        )
+        raise ValueError(f"{name} {str(path)!r} has version {about.get('version')!r}; this gpurender reads {VERSION}")
     return about
 
 

@@ -13,6 +13,18 @@ from gpurender.util import checks
 PRECISIONS = ("no", "bf16", "fp16")
 
 
+def require_accelerate() -> None:
+    """See that Accelerate can be imported.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    try:
+        import accelerate.state  # noqa: F401
+    except ImportError as error:
+        raise RuntimeError(f"training needs accelerate: pip install 'gpurender[train]' ({error})") from None
+
+
 def accelerator(device: torch.device, amp: str, accumulate: int) -> Any:
     """Return an ``accelerate.Accelerator`` on a device; with torchrun, one of its processes.
 
@@ -24,11 +36,10 @@ def accelerator(device: torch.device, amp: str, accumulate: int) -> Any:
     Raises:
         RuntimeError: Accelerate is not installed.
     """
-    try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState, GradientState
-    except ImportError as error:
-        raise RuntimeError(f"training needs accelerate: pip install 'gpurender[train]' ({error})") from None
+    require_accelerate()
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
     AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
     GradientState._reset_state()
     if device.type == "cuda":

@@ -129,9 +129,8 @@ def finetune(
         train, train_transform(side, mean, std), mixing, each, accelerator.process_index, accelerator.num_processes,
         seed, checks.integer("workers", workers, 0, 1024), accelerator.device,
     )  # fmt: skip
-    described = _description(
-        about, task, side, train.classes, from_scratch, (float(mixup), float(cutmix)), warm_up, mean, std
-    )
+    began = "random weights" if from_scratch else checkpoint.origin(path, about)
+    described = _description(about, task, side, train.classes, began, (float(mixup), float(cutmix)), warm_up, mean, std)
     training = Training(accelerator, network, feed, nn.CrossEntropyLoss(label_smoothing=0.0 if mixing else SMOOTHING),
                         settings, folder, described, compile)  # fmt: skip
     go(training, log_every, save_every, tensorboard)
@@ -194,7 +193,7 @@ def _network(
 
 
 def _description(
-    about: dict[str, Any], task: Task, side: int, classes: tuple[str, ...], from_scratch: bool,
+    about: dict[str, Any], task: Task, side: int, classes: tuple[str, ...], began: Any,
     mixing: tuple[float, float], warm_up: str | None, mean: Any, std: Any,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:  # fmt: skip
     """Return what a checkpoint of the fine-tuning says of itself, as a function of the feed's state."""
@@ -207,7 +206,7 @@ def _description(
         "mixup": mixing[0],
         "cutmix": mixing[1],
         "warm_up": warm_up,
-        "began_with": "random weights" if from_scratch else checkpoint.origin(about),
+        "began_with": began,
     }
 
     def described(state: dict[str, Any]) -> dict[str, Any]:

@@ -204,11 +204,11 @@ class Training:
                 yield
 
     def _settle(self, images: int) -> None:
-        """Let DistributedDataParallel arrange its gradients before the first step, by a pass that changes nothing.
+        """Let DistributedDataParallel form its buckets of gradients by a pass that changes nothing.
 
-        It packs the gradients that it sums anew after its first pass, and the sum of three or more processes depends on
-        the packing. So a training that goes on would end with other bits than an undisturbed one (four processes on two
-        nodes of which one was killed: weights apart by 7e-6).
+        It forms other buckets after its first pass, and the sum over three or more processes depends on the buckets. So
+        a training that goes on would end with other bits than an undisturbed one (four processes on two nodes of which
+        one was killed: weights apart by 7e-6).
 
         Args:
             images: of a batch of this process.
@@ -326,7 +326,7 @@ class Training:
             reason = type(error).__name__  # torch's text has many lines, and says how to run what the file holds
             raise StateError(f"output: {path} cannot be read ({reason}); remove it to begin again") from None
         for name, value in self.identity().items():
-            if identity.get(name) != value:
+            if not _agree(identity.get(name), value):
                 raise StateError(
                     f"output: {str(self.folder)!r} holds a training with {name}={checks.shown(identity.get(name))}, "
                     f"and this one has {checks.shown(value)}: give the same arguments, or another folder"
@@ -354,6 +354,13 @@ class Training:
             return checkpoint.describe(self.folder / CHECKPOINT)["step"] == self.step
         except ValueError:  # there is none, or it is not whole
             return False
+
+
+def _agree(kept: Any, value: Any) -> bool:
+    """Return whether an entry of an identity is the same; an earlier version may have kept less of it."""
+    if isinstance(kept, dict) and isinstance(value, dict):
+        return all(_agree(kept[name], value.get(name)) for name in kept)
+    return kept == value
 
 
 def _write(values: dict[str, Any], file: BinaryIO) -> None:

@@ -167,11 +167,11 @@ def _begun(
     if path is None:
         return models.create(model, classes, side, drop_path, seed), None
     place = checks.path("initial_checkpoint", path)
-    before = checkpoint.describe(place)
+    before = checkpoint.describe(place, "initial_checkpoint")
     if before["model"]["name"] != model:
         raise ValueError(f"model must be that of initial_checkpoint, {before['model']['name']!r}, got {model!r}")
     network = checkpoint.restored(place, before, classes, side, drop_path, seed)
-    return network.train(), checkpoint.origin(before)
+    return network.train(), checkpoint.origin(place, before)
 
 
 def _settings(

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 from gpurender.util import atomic_files
@@ -29,6 +30,11 @@ def directory() -> Path | None:
     if not os.path.isabs(root):
         root = os.path.join(os.path.expanduser("~"), ".cache")
     return Path(root) / "gpurender" if os.path.isabs(root) else None
+
+
+def root() -> Path:
+    """Return the folder of :func:`directory`, or, for a user without a home, one among the temporary files."""
+    return directory() or Path(tempfile.gettempdir()) / f"gpurender-{os.getuid()}"
 
 
 def load(kind: str, key: str) -> list[int] | None:

@@ -70,6 +70,13 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
     assert set(found["teach"]["recipes"]) == set(teach.RECIPES)
 
 
+def test_a_study_that_is_of_another_net_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["teach", "t", "w", "--model", "resnet18", "--study", "few-labels"])
+    with pytest.raises(SystemExit):
+        teach.main()
+    assert "--study few-labels is of levit_128s and resnet10t, not of resnet18" in capsys.readouterr().err
+
+
 def test_a_study_goes_on_from_an_earlier_result_file(tmp_path, monkeypatch):
     """On another machine, where the folder of checkpoints and rows is gone."""
 

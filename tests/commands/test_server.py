@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,31 +67,41 @@ def test_from_recipes_to_a_recipe(tmp_path, capsys):
     assert about["data"]["began_with"]["kind"] == "expert-rotation"
 
 
-def test_slurm_gets_an_array_of_builds(tmp_path, sbatch, capsys, root):
+def test_slurm_gets_an_array_of_builds(tmp_path, sbatch, capsys, root, monkeypatch):
     (tmp_path / "0.json").write_text(recipe().to_json())
     folder = tmp_path / "my server"
     small = [*SMALL[:-2], "--engine", "slurm", "--seed", 3]
-    assert run("experts", "build", tmp_path / "0.json", "-k", 1, *small, "--workers", 2, "-o", folder) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("experts", "build", "0.json", "-k", 1, *small, "--workers", 2, "-o", folder) == 0
     assert capsys.readouterr().out == "job 4711: 2 workers\n"
     [noted] = map(json.loads, sbatch[0].read_text().splitlines())
     assert noted[2:5] == ["--array=0-1", "--job-name=gpurender-my server", f"--output={folder}/slurm-%A_%a.log"]
     command = noted[5].removeprefix("--wrap=")
     env = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    subprocess.run(["/bin/sh", "-c", command], env=env, timeout=300, check=True)
+    subprocess.run(["/bin/sh", "-c", command], env=env, cwd="/", timeout=300, check=True)  # a cluster's default folder
     assert gr.DataServer(folder).catalogue.provenance["schooling"] == {
         "task": "rotation", "model": MODEL, "image_size": 32, "images": 32, "batch_size": 8, "lr": 1e-3, "seed": 3,
     }  # fmt: skip
 
 
-def test_an_engine_is_refused_before_anything_is_written(tmp_path, capsys):
+def test_an_engine_is_refused_before_anything_is_written(tmp_path, capsys, monkeypatch):
     for words, said in {
         ("--engine", "slurm"): "--engine slurm needs --workers N",
         ("--engine", "dask"): "--engine must be one of 'local', 'ray', 'slurm', got 'dask'",
         ("--engine", "ray", "--device", "cpu"): "--device is for --engine local",
         ("--workers", 2): "--workers is for --engine ray or slurm",
         ("--address", "auto"): "--address is for --engine ray",
+        ("--engine", "ray", "--workers", 0): "workers must be an integer in [1, 100000], got 0",
+        ("--engine", "slurm", "--workers", -3): "workers must be an integer in [1, 100000], got -3",
     }.items():
         assert run("experts", "build", "onepfrac-1k", "-o", tmp_path / "server", *words) == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for engine, said in {"ray": "needs the extra 'ray'", "slurm": "needs the program sbatch, and there is"}.items():
+        assert (
+            run("experts", "build", "onepfrac-1k", "-o", tmp_path / "server", "--engine", engine, "--workers", 2) == 1
+        )
         assert said in capsys.readouterr().err
     assert not (tmp_path / "server").exists()
 

@@ -184,12 +184,12 @@ def test_a_job_is_given_back_whatever_happens(made, monkeypatch):
     assert not board.is_done()
 
 
-def test_a_worker_says_that_it_lives_four_times_in_the_patience(made, monkeypatch):
+def test_a_worker_says_that_it_lives_four_times_in_the_patience(made, monkeypatch, caplog):
     ray = fake(monkeypatch, CPU=1)
     board = ray_engine.ActorBoard(str(made.root), "w", 60.0)
-    with board.claimed() as (claim,):
+    with board.claimed() as claims:
         ray.asked.clear()
-        ray.trouble += [RuntimeError("lost")]
+        ray.trouble += [RuntimeError("lost\nfor once")]
         waits = []
 
         class Ended:
@@ -197,9 +197,10 @@ def test_a_worker_says_that_it_lives_four_times_in_the_patience(made, monkeypatc
                 waits.append(seconds)
                 return len(waits) == 4
 
-        board._touch([claim], Ended())
+        board._repeat(board._touch, claims, Ended())
     assert waits == [15.0] * 4
     assert [name for name, *_ in ray.asked] == ["touch"] * 3 + ["drop"]
+    assert "lost for once" in caplog.messages
 
 
 def test_the_first_error_is_raised_when_all_workers_have_ended(made, monkeypatch):

@@ -1,6 +1,7 @@
 """Clients of a folder: scores of experts, recommendations, and what stays private."""
 
 import json
+import pickle
 import socket
 
 import numpy as np
@@ -208,6 +209,10 @@ def test_lists_of_files(tmp_path):
     assert server.recommend(equal, budget=5) == found  # a list is read once
     with pytest.raises(ValueError, match="source must be one of 'ant', 'bee', 'cow', got 'bees'"):
         server.files("bees")
+    assert pickle.loads(pickle.dumps(server)).recommend(equal, budget=5) == found
+    recipe_server(tmp_path / "recipes")
+    with pytest.raises(ValueError, match="files are listed by a server of an image folder, and this one has recipes"):
+        DataServer(tmp_path / "recipes").files("bee")
 
 
 def test_what_is_no_server_is_refused(tmp_path):

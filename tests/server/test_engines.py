@@ -49,7 +49,7 @@ def test_the_experts_of_two_workers_are_those_of_one_process(tmp_path, root):
         ({"CPU": 8.0, "GPU": 2.0}, None, 2, 1),
     ],
 )
-def test_how_many_workers_and_what_they_do(tmp_path, monkeypatch, resources, workers, count, gpus):
+def test_how_many_workers_go_on_with_the_server(tmp_path, monkeypatch, resources, workers, count, gpus):
     ray, went_on = fake_ray.FakeRay(**resources), []
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(engines, "go_on", lambda place, device: went_on.append(place))

@@ -1,5 +1,6 @@
 """What a fine-tuning is made of: settings, mixing, network, examples, a description, and the figures it returns."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -164,7 +165,10 @@ def test_what_a_fine_tuning_is_made_of(made, begun, pictures, tmp_path):
         "model": {"name": "test_vit", "classes": 3, "image_size": 64, **BEGUN, "class_names": ["c0", "c1", "c2"]},
         "data": {
             "task": json.loads(task.to_json()), "mixup": 0.0, "cutmix": 0.5, "warm_up": "noise",
-            "began_with": {"kind": "pretrain", "data": {"recipe": "r"}, "step": 3},
+            "began_with": {
+                "kind": "pretrain", "data": {"recipe": "r"}, "step": 3,
+                "sha256": hashlib.sha256(begun.read_bytes()).hexdigest(),
+            },
         },
         "stream": {"position": 1},
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """Training: what a run leaves, that it goes on after any end, and that it trains."""
 
+import hashlib
 import json
 import math
 import os
@@ -172,6 +173,15 @@ def test_another_run_in_the_folder_is_refused(run, change, named):
         gr.training.pretrain(RECIPE, "test_vit", run, **{**SHORT, **change})
 
 
+def test_a_state_of_an_earlier_version_that_kept_less_goes_on(run, continued, tmp_path):
+    kept = torch.load(continued / "state.pt", weights_only=True)
+    del kept["identity"]["began_with"]["sha256"]
+    torch.save(kept, tmp_path / "state.pt")
+    again = {**SHORT, "steps": 2, "lr": 0.0, "weight_decay": 0.0, "initial_checkpoint": run / "checkpoint.safetensors"}
+    gr.training.pretrain(replace(RECIPE, classes=6), "test_vit", tmp_path, **again)
+    assert equal(*(weights(folder / "checkpoint.safetensors") for folder in (continued, tmp_path)))
+
+
 def test_a_damaged_state_is_named(run, tmp_path):
     (tmp_path / "state.pt").write_bytes((run / "state.pt").read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"^output: .*state\.pt cannot be read .* remove it"):
@@ -207,7 +217,10 @@ def test_a_pre_training_begins_with_a_checkpoint(run, continued, tmp_path):
     assert after["head.weight"].shape[0] == 6
     assert equal(*({name: one[name] for name in one if name not in heads} for one in (before, after)))
     about, earlier = (gr.training.describe(folder / "checkpoint.safetensors") for folder in (continued, run))
-    assert about["data"]["began_with"] == {name: earlier[name] for name in ("kind", "data", "step")}
+    digest = hashlib.sha256((run / "checkpoint.safetensors").read_bytes()).hexdigest()
+    assert about["data"]["began_with"] == {
+        **{name: earlier[name] for name in ("kind", "data", "step")}, "sha256": digest,
+    }  # fmt: skip
     assert earlier["data"]["began_with"] is None
     larger = {**SHORT, "steps": 1, "image_size": 64, "initial_checkpoint": run / "checkpoint.safetensors"}
     gr.training.pretrain(RECIPE, "test_vit", tmp_path, **larger)  # positions are resampled, as in a fine-tuning
@@ -221,11 +234,18 @@ def test_a_continued_pre_training_is_resumed_as_itself(run, continued, tmp_path)
     assert (continued / "checkpoint.safetensors").read_bytes() == held
     with pytest.raises(ValueError, match=r"^output: .* holds a training with began_with="):
         gr.training.pretrain(recipe, "test_vit", continued, **again)
+    other = tmp_path / "other.safetensors"
+    checkpoint.save(other, weights(continued / "checkpoint.safetensors"), {
+        **gr.training.describe(run / "checkpoint.safetensors"), "model": {"name": "test_vit", "classes": 6,
+        "image_size": 32},
+    })  # fmt: skip
+    with pytest.raises(ValueError, match=r"^output: .* holds a training with began_with="):  # other weights
+        gr.training.pretrain(recipe, "test_vit", continued, initial_checkpoint=other, **again)
     with pytest.raises(ValueError, match="model must be that of initial_checkpoint, 'test_vit', got 'test_vit2'"):
         gr.training.pretrain(
             RECIPE, "test_vit2", tmp_path / "new", initial_checkpoint=run / "checkpoint.safetensors", **SHORT
         )
-    with pytest.raises(ValueError, match=r"checkpoint must be a file, and there is none at .*nothing"):
+    with pytest.raises(ValueError, match=r"^initial_checkpoint must be a file, and there is none at .*nothing"):
         gr.training.pretrain(RECIPE, "test_vit", tmp_path / "new", initial_checkpoint=tmp_path / "nothing", **SHORT)
     assert not (tmp_path / "new" / "checkpoint.safetensors").exists()
 
