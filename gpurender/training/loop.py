@@ -218,7 +218,8 @@ class Training:
         kept = {name: value.clone() for name, value in self.network.named_buffers()}
         side = self.about({})["model"]["image_size"]
         with self.accelerator.autocast():
-            found = self.model(torch.zeros(images, 3, side, side, device=self.accelerator.device))
+            blank = torch.zeros(images, 3, side, side, dtype=torch.float32, device=self.accelerator.device)
+            found = self.model(blank)
             sum(one.sum() for one in (found if isinstance(found, (tuple, list)) else (found,))).backward()
         self.network.zero_grad(set_to_none=True)
         with torch.no_grad():

@@ -109,8 +109,8 @@ COMMON = {
 OF_TASK = {"labels_per_class": 6, "from_scratch": True, "image_size": 64, "workers": 8}
 OPTIONS = {
     "pretrain": {
-        **COMMON, "preset": "deit", "steps": 11, "images": 12, "image_size": 64, "augment": "crop", "fresh": True,
-        "schedule": "constant", "warmup": 13,
+        **COMMON, "preset": "deit", "initial_checkpoint": "c", "steps": 11, "images": 12, "image_size": 64,
+        "augment": "crop", "fresh": True, "schedule": "constant", "warmup": 13,
     },
     "finetune": {
         **COMMON, **OF_TASK, "validation": 0.125, "epochs": 9, "steps": 14, "optimizer": "adamw", "mixup": 0.5,

@@ -122,9 +122,10 @@ SIGNATURES = {
     "gpurender.tasks.Task": "data, kind=None, labels_per_class=None, validation=0.0, seed=0",
     "gpurender.training.load": "path, *, classes=None, image_size=None",
     "gpurender.training.pretrain.pretrain": (
-        "recipe, model, output, *, preset=None, steps=None, images=None, image_size=224, batch_size=None, "
-        "accumulate=1, lr=None, weight_decay=None, schedule=None, warmup=None, augment=None, fresh=False, ema=None, "
-        "clip=None, amp=None, compile=False, device=None, seed=0, log_every=10, save_every=500, tensorboard=False"
+        "recipe, model, output, *, preset=None, initial_checkpoint=None, steps=None, images=None, image_size=224, "
+        "batch_size=None, accumulate=1, lr=None, weight_decay=None, schedule=None, warmup=None, augment=None, "
+        "fresh=False, ema=None, clip=None, amp=None, compile=False, device=None, seed=0, log_every=10, "
+        "save_every=500, tensorboard=False"
     ),
     "gpurender.training.finetune.finetune": (
         "source, data, output, *, labels_per_class=None, validation=0.0, from_scratch=False, epochs=100, "

@@ -125,7 +125,7 @@ def test_what_a_training_is_made_of(made, tmp_path):
                   "std": [0.229, 0.224, 0.225]},
         "data": {
             "recipe": json.loads(RECIPE.to_json()), "fingerprint": RECIPE.fingerprint, "augment": repr(policy),
-            "fresh": True, "loader_seed": 3,
+            "fresh": True, "loader_seed": 3, "began_with": None,
         },
         "stream": {"position": 1}, "processes": 1,
     }  # fmt: skip

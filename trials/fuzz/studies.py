@@ -121,10 +121,9 @@ def looked_at(files: dict[str, bytes]) -> Path:
         points = [(row["score"], row["training_seconds"]) for row in study.front()]
         must(points == sorted(points), "the front is not in order")
         desk = Dispatcher(str(root))
-        ticket = desk.take("w", "1")
-        if ticket is not None:
-            must(desk.touch("1", ticket[0], ticket[1]), "a worker does not hold what it was given")
-            desk.drop("1", ticket[0], ticket[1])
+        for key, rung, _ in desk.take("w", "1"):
+            must(desk.touch("1", key, rung), "a worker does not hold what it was given")
+            desk.drop("1", key, rung)
         must(not desk.touch("1", "0", 0), "a worker holds what there is not")
     finally:
         for path, data in files.items():
