@@ -2,7 +2,7 @@
 
 The file's metadata has one entry, ``gpurender``: JSON with the kind of the training, the model (timm's name and
 arguments), the data (for a pre-training the recipe, its fingerprint, the seed, the policy and the range of samples),
-the settings, the steps done, and the versions of the packages. Equal trainings leave equal weights and equal metadata.
+the settings, the steps done, and the versions of the packages. Equal trainings leave equal files.
 
 ``timm.create_model(name, num_classes=..., checkpoint_path="checkpoint.safetensors")`` reads it, as :func:`load` does.
 """
@@ -36,8 +36,9 @@ def save(path: Path, weights: dict[str, torch.Tensor], about: dict[str, Any]) ->
 
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     text = json.dumps({"version": VERSION, **about}, sort_keys=True)
-    with replacing(path, durable=True) as temporary:
-        Path(temporary).write_bytes(as_bytes(tensors, {"format": "pt", KEY: text}))
+    with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
+        for part in _ordered(as_bytes(tensors, {"format": "pt", KEY: text})):
+            file.write(part)
 
 
 def describe(path: str | os.PathLike[str], name: str = "checkpoint") -> dict[str, Any]:
@@ -51,6 +52,20 @@ def describe(path: str | os.PathLike[str], name: str = "checkpoint") -> dict[str
         ValueError: there is no such file, it is no safetensors file, or it was not written by gpurender.
     """
     return _about(checks.path(name, path), name)
+
+
+def _ordered(data: bytes) -> tuple[bytes, memoryview]:
+    """Return the header and the tensors of a safetensors file, with its metadata in the order of their names.
+
+    safetensors writes them in another order each time, so equal checkpoints would have different digests. The header is
+    padded to a multiple of eight bytes, as safetensors does.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(data)[8 + length :]
 
 
 def origin(path: Path, about: dict[str, Any]) -> dict[str, Any]:

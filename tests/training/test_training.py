@@ -182,6 +182,21 @@ def test_a_state_of_an_earlier_version_that_kept_less_goes_on(run, continued, tm
     assert equal(*(weights(folder / "checkpoint.safetensors") for folder in (continued, tmp_path)))
 
 
+def test_equal_checkpoints_are_equal_files(run, tmp_path):
+    """safetensors itself writes metadata in another order each time."""
+    about, tensors = gr.training.describe(run / "checkpoint.safetensors"), weights(run / "checkpoint.safetensors")
+    for number in range(12):
+        checkpoint.save(tmp_path / str(number), tensors, about)
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(12)}) == 1
+    assert gr.training.describe(tmp_path / "0") == about
+    assert equal(weights(tmp_path / "0"), tensors)
+    size = int.from_bytes((tmp_path / "0").read_bytes()[:8], "little")
+    assert size % 8 == 0  # tensors are aligned
+    model = timm.create_model("test_vit", num_classes=4, img_size=32)
+    timm.models.load_checkpoint(model, str(run / "checkpoint.safetensors"))
+    assert equal(model.state_dict(), tensors)
+
+
 def test_a_damaged_state_is_named(run, tmp_path):
     (tmp_path / "state.pt").write_bytes((run / "state.pt").read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"^output: .*state\.pt cannot be read .* remove it"):
