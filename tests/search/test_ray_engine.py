@@ -14,6 +14,7 @@ from gpurender.commands import cli
 from gpurender.search import desk, ray_engine, study
 from tests.search import fake_ray, storm
 from tests.search.support import TEMPLATE, score_of, task
+from tests.server.support import recipe
 
 pytest.importorskip("timm", reason="needs timm")
 pytest.importorskip("accelerate", reason="needs accelerate")
@@ -80,6 +81,19 @@ def test_the_command_s_results_are_those_without_ray_bit_for_bit(tmp_path, root)
             for key, rung in (path.stem.split(".") for path in (tmp_path / name / "results").iterdir())
             for file in ("checkpoint.safetensors", "metrics.jsonl")
         }
+
+
+@needs_ray
+def test_the_experts_of_two_workers_are_those_of_one_process(tmp_path, root):
+    """Here and not with the tests of servers: of two clusters at once on a machine, one may take the other's work."""
+    for number in range(2):
+        (tmp_path / f"{number}.json").write_text(recipe(number).to_json())
+    words = ["gpurender", "experts", "build", tmp_path / "0.json", tmp_path / "1.json", "--model", "test_resnet"]
+    words += ["--image-size", 32, "--images", 32, "--batch-size", 8]
+    for name, engine in {"ray": ["--engine", "ray", "--workers", 2], "local": ["--device", "cpu"]}.items():
+        python(root, *map(str, [*words, *engine, "-o", tmp_path / name]))
+    ray, local = (json.loads((tmp_path / name / "catalogue.json").read_text()) for name in ("ray", "local"))
+    assert ray == local  # with the digests of the experts
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch, capsys):

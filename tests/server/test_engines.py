@@ -1,9 +1,5 @@
-"""Experts by workers on Ray: in a cluster of its own on this machine, and by what stands for Ray."""
+"""Experts by workers on Ray, by what stands for Ray; those of a real cluster are in tests/search/test_ray_engine.py."""
 
-import importlib.util
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +7,6 @@ import pytest
 
 from gpurender.server import building, engines
 from gpurender.server.building import begin
-from gpurender.server.catalogue import CATALOGUE
 from tests.search import fake_ray
 from tests.server.support import MODEL, recipe
 
@@ -21,23 +16,6 @@ SMALL = {
     "k": None, "task": "rotation", "partition": None, "model": MODEL, "image_size": 32, "images": 32, "batch_size": 8,
     "lr": 1e-3, "seed": 0,
 }  # fmt: skip
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray, of the extra 'ray'")
-def test_the_experts_of_two_workers_are_those_of_one_process(tmp_path, root):
-    for number in range(2):
-        (tmp_path / f"{number}.json").write_text(recipe(number).to_json())
-    words = ["gpurender", "experts", "build", tmp_path / "0.json", tmp_path / "1.json", "--model", MODEL]
-    words += ["--image-size", 32, "--images", 32, "--batch-size", 8]
-    env = {
-        **os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-        "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "",
-    }  # fmt: skip
-    for name, engine in {"ray": ["--engine", "ray", "--workers", 2], "local": ["--device", "cpu"]}.items():
-        command = map(str, [sys.executable, "-m", *words, *engine, "-o", tmp_path / name])
-        subprocess.run(command, cwd=root, env=env, timeout=600, check=True)
-    ray, local = (json.loads((tmp_path / name / CATALOGUE).read_text()) for name in ("ray", "local"))
-    assert ray == local  # with the digests of the experts
 
 
 @pytest.mark.parametrize(
