@@ -6,6 +6,8 @@ from typing import Any
 
 from gpurender.commands.engines import add_engine, check_engine
 
+SCHOOLING = ("k", "task", "partition", "model", "image_size", "images", "batch_size", "lr", "seed")
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
@@ -57,9 +59,6 @@ def _add_build(parts: argparse._SubParsersAction) -> None:
     command.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: the GPU if there is one)")
     add_engine(command)
     command.set_defaults(run=_build)
-
-
-SCHOOLING = ("k", "task", "partition", "model", "image_size", "images", "batch_size", "lr", "seed")
 
 
 def _build(options: argparse.Namespace) -> int:

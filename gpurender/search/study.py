@@ -211,7 +211,7 @@ class Study:
 
     Attributes:
         root: the folder; of an address, its copy on this machine.
-        mirror: what keeps the copy of an address; ``None`` of a folder.
+        mirror: the :class:`gpurender.search.mirror.Mirror` of an address; ``None`` for a folder.
         space, tasks, ladder, proposer, objectives, seed, configs: the arguments of :func:`create`.
 
     Raises:
